@@ -1,0 +1,88 @@
+# Developer commands. Needs git, a C compiler, make, and Python 3.11+ with its venv and dev packages
+# (Debian: apt install git gcc make python3-dev python3-venv). Everything goes into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+APP ?= examples.hello:app
+SERVE_ARGS ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test test-slow test-all check format bench-hello build clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(VENV)/base.stamp ## serve $(APP) and print its URL (APP=module:app, SERVE_ARGS=...)
+	$(BIN)/reactor-run $(APP) $(SERVE_ARGS)
+
+test: $(VENV)/test.stamp ## run the tests, without the slow ones (PYTEST_ARGS=...)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/test.stamp ## run the slow tests
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-all: ## run the tests on every Python found of 3.11, 3.12, 3.13, each in its own .venv-3.x
+	@found=; for v in 3.11 3.12 3.13; do \
+	  for python in $$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v.*/bin/python$$v 2>/dev/null) python$$v; do \
+	    "$$python" -c '' 2>/dev/null || continue; \
+	    echo "== Python $$v ($$python)"; found=yes; \
+	    $(MAKE) --no-print-directory test VENV=.venv-$$v PYTHON="$$python" || exit 1; \
+	    continue 2; \
+	  done; \
+	  echo "== Python $$v: not found, left out"; \
+	done; [ -n "$$found" ] || { echo "No Python 3.11, 3.12 or 3.13 found." >&2; exit 1; }
+
+check: $(VENV)/test.stamp $(VENV)/dev.stamp ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## put the code in form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-hello: $(VENV)/bench.stamp ## measure hello side by side with peers (needs wrk)
+	$(BIN)/python -m bench.hello
+
+build: $(VENV)/dev.stamp ## wheel and sdist into dist/
+	$(BIN)/python -m build
+
+clean: ## remove virtual environments, caches and build products
+	rm -rf .venv .venv-3.* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A virtual environment, and in it one stamp for each set of extras: nothing is installed again
+# until pyproject.toml changes.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "reactor-run needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "'$(PYTHON)' cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+define install
+	@echo "Installing into $(VENV): $(1)"
+	@$(PIP) install --quiet --editable '$(1)' || { $(explain); exit 1; }
+	@touch $@
+endef
+
+# gunicorn_h1c comes as C source, so these two are what most often is missing.
+explain = { command -v cc >/dev/null || echo "No C compiler; on Debian: apt install gcc" >&2; \
+  $(BIN)/python -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+  || echo "No Python.h; on Debian: apt install python3-dev" >&2; }
+
+$(VENV)/base.stamp: pyproject.toml | $(BIN)/python
+	$(call install,.)
+
+$(VENV)/test.stamp: pyproject.toml | $(BIN)/python
+	$(call install,.[test])
+
+$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+	$(call install,.[dev])
+
+$(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
+	$(call install,.[bench])
