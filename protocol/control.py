@@ -1,0 +1,58 @@
+"""The control channel: JSON objects, one a line, between the front end and one reactor.
+
+File descriptors travel beside the bytes (SCM_RIGHTS), one with each message that says
+`"fd": true`, in the same order. docs/lanes.md describes every message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["ControlDecoder", "ControlError", "encode_control"]
+
+Message = dict[str, Any]
+
+_LINE_MAX = 1 << 20
+
+
+class ControlError(Exception):
+    """The peer's bytes are no control messages."""
+
+
+def encode_control(message: Message) -> bytes:
+    """One message, as a line."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+class ControlDecoder:
+    """Puts received bytes and received descriptors together again."""
+
+    def __init__(self) -> None:
+        self._partial = b""
+        self._descriptors: deque[int | None] = deque()
+
+    def feed(self, data: bytes, descriptors: Iterable[int | None] = ()) -> list[Message]:
+        """The messages that are whole now; a descriptor stands in its message as `fd`.
+
+        A None among the descriptors is one that the kernel dropped (EMFILE): its message gets
+        `"fd": None`. Raises ControlError.
+        """
+        self._descriptors.extend(descriptors)
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > _LINE_MAX:
+            raise ControlError("a control message has no end")
+        return [self._read(line) for line in lines]
+
+    def _read(self, line: bytes) -> Message:
+        try:
+            message = json.loads(line)
+        except ValueError as error:
+            raise ControlError(f"not JSON: {line[:80]!r}") from error
+        if not isinstance(message, dict):
+            raise ControlError(f"not a JSON object: {line[:80]!r}")
+        if message.get("fd"):
+            message["fd"] = self._descriptors.popleft() if self._descriptors else None
+        return message

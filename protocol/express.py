@@ -1,0 +1,133 @@
+"""The express lane's frames: PROXY v2 headers with two TLVs, many exchanges on one socket.
+
+A message is a PROXY v2 header that ends with exactly these two TLVs, then the payload:
+
+    05 0008 <exchange: 8 bytes>     PP2_TYPE_UNIQUE_ID
+    <kind>  0004 <length: 4 bytes>  E0, E1 or E2 (PP2_TYPE_MIN_CUSTOM and on), the payload's length
+
+    front end to reactor            reactor to front end
+    E0  a request, whole            E0  an answer, whole; the app is done
+    E1  empty: the client sent FIN  E1  an answer, whole; the app still runs
+    E2  empty: the client is gone   E2  empty: the app is done (its answer came before, or on a lane)
+
+Requests carry the client's and the listener's address in the header; everything else is LOCAL.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from reactor_run.protocol.proxy import SIGNATURE, Endpoint, encode_v2
+
+__all__ = [
+    "ANSWER",
+    "ANSWER_DONE",
+    "DONE",
+    "EXPRESS_MAX",
+    "FIN",
+    "GONE",
+    "REQUEST",
+    "FrameError",
+    "pack_message",
+    "pack_request",
+    "read_answers",
+    "read_requests",
+    "request_prefix",
+]
+
+EXPRESS_MAX: Final = 65536
+"""Bytes of a request or of an answer that may travel on the express lane."""
+
+REQUEST: Final = 0xE0
+FIN: Final = 0xE1
+GONE: Final = 0xE2
+
+ANSWER_DONE: Final = 0xE0
+ANSWER: Final = 0xE1
+DONE: Final = 0xE2
+
+_TLVS: Final = Struct("!BHQBHI")
+_START: Final = Struct("!12sBBH")
+_LOCAL: Final = Struct("!12sBBHBHQBHI")
+_LOCAL_SIZE: Final = _LOCAL.size
+_pack_local = _LOCAL.pack
+_pack_tlvs = _TLVS.pack
+
+
+class FrameError(Exception):
+    """The peer on the express lane broke its framing: nothing on it can be believed any more."""
+
+
+def request_prefix(source: Endpoint | None, destination: Endpoint | None) -> bytes:
+    """What every request of one client connection begins with, made once per connection."""
+    header = bytearray(encode_v2(source, destination))
+    length = int.from_bytes(header[14:16], "big") + _TLVS.size
+    header[14:16] = length.to_bytes(2, "big")
+    return bytes(header)
+
+
+def pack_request(prefix: bytes, exchange: int, size: int) -> bytes:
+    """The frame before a request of `size` bytes."""
+    return prefix + _pack_tlvs(5, 8, exchange, REQUEST, 4, size)
+
+
+def pack_message(exchange: int, kind: int, size: int = 0) -> bytes:
+    """The frame before any other message."""
+    return _pack_local(SIGNATURE, 0x20, 0, 18, 5, 8, exchange, kind, 4, size)
+
+
+def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int]:
+    """All whole messages to a reactor in `data`: (exchange, kind, prefix, payload) and the bytes
+    they took. The prefix is the header without its two TLVs, the same for each request of a
+    client connection. Raises FrameError."""
+    messages = []
+    at = 0
+    end = len(data)
+    while end - at >= _LOCAL_SIZE:
+        signature, command, _, length = _START.unpack_from(data, at)
+        if signature != SIGNATURE or length < 18 or command not in (0x20, 0x21):
+            raise FrameError("not a PROXY v2 header")
+        tlvs = at + length - 2
+        payload = tlvs + 18
+        if payload > end:
+            break
+        unique_id, id_size, exchange, kind, size_size, size = _TLVS.unpack_from(data, tlvs)
+        if unique_id != 5 or id_size != 8 or size_size != 4 or not 0xE0 <= kind <= 0xE2:
+            raise FrameError("the two TLVs are not there")
+        after = payload + size
+        if after > end:
+            break
+        messages.append((exchange, kind, data[at:tlvs], data[payload:after]))
+        at = after
+    return messages, at
+
+
+def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
+    """All whole messages to the front end in `data`: (exchange, kind, payload) and the bytes they
+    took. Raises FrameError."""
+    messages = []
+    at = 0
+    end = len(data)
+    unpack = _LOCAL.unpack_from
+    while end - at >= _LOCAL_SIZE:
+        signature, command, _, length, unique_id, id_size, exchange, kind, size_size, size = (
+            unpack(data, at)
+        )
+        if (
+            signature != SIGNATURE
+            or command != 0x20
+            or length != 18
+            or unique_id != 5
+            or id_size != 8
+            or size_size != 4
+            or not 0xE0 <= kind <= 0xE2
+        ):
+            raise FrameError("not a message of an express lane")
+        payload = at + _LOCAL_SIZE
+        after = payload + size
+        if after > end:
+            break
+        messages.append((exchange, kind, data[payload:after]))
+        at = after
+    return messages, at

@@ -1,0 +1,164 @@
+"""What is refused, with which status, by which section: the one table that both processes follow.
+
+Every refusal of a client's bytes is one of the rules below, raised as `Refused`. The code that
+finds the violation stands with the grammar it belongs to (request.py, body.py, proxy.py); this
+file owns the verdicts. Wherever the framing of what follows is in doubt the connection closes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RULES", "Limits", "Refused", "Rule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One ground for refusing a client's bytes."""
+
+    name: str
+    """Identifier for logs and tests, in kebab case."""
+    section: str
+    """Where it is written: an RFC section or the PROXY protocol specification."""
+    status: int
+    """The status that the client is answered with."""
+    close: bool
+    """Whether the connection ends with that answer."""
+    reason: str
+    """One line for the body of the answer and for the log."""
+
+
+class Refused(Exception):
+    """A client's bytes break a rule."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__(f"{rule.name}: {rule.reason} ({rule.section})")
+        self.rule = rule
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what a client may send, in bytes unless said otherwise."""
+
+    request_line: int = 8190
+    field_count: int = 100
+    """Number of field lines in a head."""
+    field_size: int = 8190
+    """One field line: its name and its value."""
+    head_size: int = 65536
+    body_size: int = 1 << 30
+    """Payload of one request body; 0 is no bound."""
+
+
+RULES: dict[str, Rule] = {}
+
+
+def _rule(name: str, section: str, status: int, reason: str, *, close: bool = True) -> Rule:
+    rule = RULES[name] = Rule(name, section, status, close, reason)
+    return rule
+
+
+# The request line -------------------------------------------------------------------------------
+
+REQUEST_MALFORMED = _rule(
+    "request-malformed", "RFC 9112 §2.1", 400, "this is not an HTTP/1.1 request"
+)
+REQUEST_LINE = _rule(
+    "request-line", "RFC 9112 §3", 400, "a request line is METHOD SP target SP HTTP-version"
+)
+REQUEST_LINE_TOO_LONG = _rule(
+    "request-line-too-long", "RFC 9110 §15.5.15", 414, "the request line is too long"
+)
+METHOD = _rule("method", "RFC 9110 §9.1", 400, "the method is not one of upper-case letters")
+VERSION = _rule("version", "RFC 9110 §15.6.6", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+TARGET = _rule("target", "RFC 9112 §3.2", 400, "the request target has none of the four forms")
+TARGET_CHARACTER = _rule(
+    "target-character", "RFC 3986 §2", 400, "the request target holds an illegal character"
+)
+TARGET_ESCAPE = _rule(
+    "target-escape", "RFC 3986 §2.1", 400, "a percent-escape in the path is malformed or hides NUL"
+)
+
+# The fields -------------------------------------------------------------------------------------
+
+LINE_END = _rule("line-end", "RFC 9112 §2.2", 400, "every line of a head ends with CR LF")
+OBS_FOLD = _rule("obs-fold", "RFC 9112 §5.2", 400, "a field value must not be folded")
+FIELD_NAME = _rule("field-name", "RFC 9110 §5.1", 400, "a field name is not a token")
+FIELD_VALUE = _rule(
+    "field-value", "RFC 9110 §5.5", 400, "a field value holds a control character"
+)
+FIELDS_TOO_MANY = _rule("fields-too-many", "RFC 6585 §5", 431, "too many fields")
+FIELD_TOO_LARGE = _rule("field-too-large", "RFC 6585 §5", 431, "a field is too large")
+HEAD_TOO_LARGE = _rule("head-too-large", "RFC 6585 §5", 431, "the head is too large")
+HOST_MISSING = _rule("host-missing", "RFC 9112 §3.2", 400, "HTTP/1.1 requires a Host field")
+HOST_REPEATED = _rule("host-repeated", "RFC 9112 §3.2", 400, "there is more than one Host field")
+HOST_MALFORMED = _rule("host-malformed", "RFC 9110 §7.2", 400, "the Host field is malformed")
+EXPECTATION = _rule(
+    "expectation", "RFC 9110 §10.1.1", 417, "only the expectation 100-continue can be met"
+)
+
+# Framing ----------------------------------------------------------------------------------------
+
+CONTENT_LENGTH = _rule(
+    "content-length", "RFC 9110 §8.6", 400, "Content-Length is not one decimal number"
+)
+CONTENT_LENGTH_REPEATED = _rule(
+    "content-length-repeated", "RFC 9112 §6.3", 400, "there is more than one Content-Length field"
+)
+TRANSFER_ENCODING = _rule(
+    "transfer-encoding", "RFC 9112 §6.1", 400, "Transfer-Encoding is anything but chunked, once"
+)
+TRANSFER_ENCODING_VERSION = _rule(
+    "transfer-encoding-version", "RFC 9112 §6.1", 400, "HTTP/1.0 has no Transfer-Encoding"
+)
+FRAMING_CONFLICT = _rule(
+    "framing-conflict",
+    "RFC 9112 §6.1",
+    400,
+    "Transfer-Encoding and Content-Length exclude each other",
+)
+BODY_TOO_LARGE = _rule("body-too-large", "RFC 9110 §15.5.14", 413, "the body is too large")
+BODY_INCOMPLETE = _rule(
+    "body-incomplete", "RFC 9112 §8", 400, "the connection ended within the body"
+)
+CHUNK_SIZE = _rule("chunk-size", "RFC 9112 §7.1", 400, "a chunk size is not a hexadecimal number")
+CHUNK_EXTENSION = _rule(
+    "chunk-extension", "RFC 9112 §7.1.1", 400, "a chunk extension is malformed or too long"
+)
+CHUNK_END = _rule("chunk-end", "RFC 9112 §7.1", 400, "chunk data must be followed by CR LF")
+CHUNK_OVERHEAD = _rule(
+    "chunk-overhead", "RFC 9112 §7.1.1", 400, "the chunks carry far more framing than content"
+)
+TRAILER_MALFORMED = _rule(
+    "trailer-malformed", "RFC 9112 §7.1.2", 400, "a trailer field is malformed"
+)
+TRAILER_TOO_LARGE = _rule(
+    "trailer-too-large", "RFC 6585 §5", 431, "the trailer section is too large"
+)
+
+# The PROXY protocol -----------------------------------------------------------------------------
+
+PROXY_MALFORMED = _rule(
+    "proxy-malformed", "PROXY protocol §2", 400, "the PROXY header is malformed"
+)
+PROXY_TOO_LONG = _rule(
+    "proxy-too-long", "PROXY protocol §2.1", 400, "a PROXY v1 line has at most 107 bytes"
+)
+PROXY_VERSION = _rule(
+    "proxy-version", "PROXY protocol §2.2", 400, "unknown PROXY version or command"
+)
+PROXY_FAMILY = _rule(
+    "proxy-family", "PROXY protocol §2.2", 400, "the PROXY addresses do not fit their family"
+)
+PROXY_CRC = _rule(
+    "proxy-crc", "PROXY protocol §2.2.3", 400, "the PROXY header's CRC32C does not match"
+)
+
+# Deadlines --------------------------------------------------------------------------------------
+
+HEAD_TIMEOUT = _rule(
+    "head-timeout", "RFC 9110 §15.5.9", 408, "the head did not arrive in time"
+)
+BODY_TIMEOUT = _rule(
+    "body-timeout", "RFC 9110 §15.5.9", 408, "the body did not arrive in time"
+)
