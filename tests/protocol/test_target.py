@@ -1,0 +1,163 @@
+"""protocol/target.py: the four forms of a request target and their parts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reactor_run.protocol.target import (
+    TargetForm,
+    authority_of_absolute,
+    decode_path,
+    form_of,
+    host_of_absolute,
+    mount_prefix,
+    quote_path,
+    split_target,
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/", b"/", b""),
+        (b"/where?q=now", b"/where", b"q=now"),
+        (b"/where?", b"/where", b""),
+        (b"/?", b"/", b""),
+        (b"/a?b?c", b"/a", b"b?c"),
+        (b"//double//slash/", b"//double//slash/", b""),
+        (b"//host.example/x?y", b"//host.example/x", b"y"),
+        (b"/a%2Fb%3Fc", b"/a%2Fb%3Fc", b""),
+        (b"/a?u=http://example.org/b?c", b"/a", b"u=http://example.org/b?c"),
+        (b"/http://example.org/", b"/http://example.org/", b""),
+        (b"/\xc3\xa9", b"/\xc3\xa9", b""),
+        (b"http://example.org/where?q=now", b"/where", b"q=now"),
+        (b"HTTP://EXAMPLE.org/Where", b"/Where", b""),
+        (b"https://example.org/", b"/", b""),
+        (b"http://example.org", b"/", b""),
+        (b"http://example.org?q=now", b"/", b"q=now"),
+        (b"http://example.org?", b"/", b""),
+        (b"http://example.org?u=/a/b", b"/", b"u=/a/b"),
+        (b"http://example.org:8080//x", b"//x", b""),
+        (b"http://[::1]:8080/x?y", b"/x", b"y"),
+        (b"http://[2001:db8::1]", b"/", b""),
+        (b"http://user:pass@example.org/x@y?z@", b"/x@y", b"z@"),
+        (b"http:///x", b"/x", b""),
+        (b"*", b"*", b""),
+        (b"example.org:443", b"", b""),
+        (b"[::1]:443", b"", b""),
+    ],
+)
+def test_split_target(target: bytes, path: bytes, query: bytes) -> None:
+    assert split_target(target) == (path, query)
+
+
+@pytest.mark.parametrize(
+    "target", [b"", b"?", b"?q=now", b"where", b"*x", b"://", b"1http://x/", b"mailto:a@b", b"#x"]
+)
+def test_what_has_no_form_has_no_path(target: bytes) -> None:
+    assert split_target(target) == (b"", b"")
+    assert form_of(b"GET", target) is TargetForm.AUTHORITY
+    assert authority_of_absolute(target) == b""
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "form"),
+    [
+        (b"GET", b"/", TargetForm.ORIGIN),
+        (b"GET", b"//x", TargetForm.ORIGIN),
+        (b"GET", b"/http://example.org/", TargetForm.ORIGIN),
+        (b"OPTIONS", b"*", TargetForm.ASTERISK),
+        (b"GET", b"*", TargetForm.ASTERISK),
+        (b"GET", b"http://example.org", TargetForm.ABSOLUTE),
+        (b"POST", b"git+ssh://example.org/x", TargetForm.ABSOLUTE),
+        (b"GET", b"example.org:443", TargetForm.AUTHORITY),
+        (b"CONNECT", b"example.org:443", TargetForm.AUTHORITY),
+        (b"CONNECT", b"[::1]:443", TargetForm.AUTHORITY),
+        (b"CONNECT", b"/", TargetForm.AUTHORITY),
+        (b"CONNECT", b"http://example.org/", TargetForm.AUTHORITY),
+        (b"CONNECT", b"*", TargetForm.AUTHORITY),
+    ],
+)
+def test_form_of(method: bytes, target: bytes, form: TargetForm) -> None:
+    assert form_of(method, target) is form
+
+
+@pytest.mark.parametrize(
+    ("target", "authority", "host"),
+    [
+        (b"http://example.org/", b"example.org", b"example.org"),
+        (b"http://example.org", b"example.org", b"example.org"),
+        (b"http://example.org:8080?q", b"example.org:8080", b"example.org:8080"),
+        (b"http://[::1]:8080/", b"[::1]:8080", b"[::1]:8080"),
+        (b"http://[::1]", b"[::1]", b"[::1]"),
+        (b"http://me:secret@example.org/", b"me:secret@example.org", b"example.org"),
+        (b"http://me@[::1]:80/", b"me@[::1]:80", b"[::1]:80"),
+        (b"http://good@evil@real/", b"good@evil@real", b"real"),
+        (b"http://example.org/a@b", b"example.org", b"example.org"),
+        (b"http://example.org?a@b", b"example.org", b"example.org"),
+        (b"http://example.org#a@b", b"example.org", b"example.org"),
+        (b"http:///x", b"", b""),
+        (b"/http://example.org/", b"", b""),
+        (b"example.org:443", b"", b""),
+        (b"*", b"", b""),
+    ],
+)
+def test_authority_and_host_of_absolute(target: bytes, authority: bytes, host: bytes) -> None:
+    assert authority_of_absolute(target) == authority
+    assert host_of_absolute(target) == host
+
+
+@pytest.mark.parametrize(
+    ("raw", "decoded"),
+    [
+        (b"", b""),
+        (b"/plain", b"/plain"),
+        (b"/a+b", b"/a+b"),
+        (b"/a%2Fb%2fc", b"/a/b/c"),
+        (b"/%C3%A9", b"/\xc3\xa9"),
+        (b"/\xc3\xa9%20", b"/\xc3\xa9 "),
+        (b"/%252F", b"/%2F"),
+        (b"/%FF%00", b"/\xff\x00"),
+        (b"/100%", b"/100%"),
+        (b"/%zz%4", b"/%zz%4"),
+        (b"/%%41", b"/%A"),
+    ],
+)
+def test_decode_path(raw: bytes, decoded: bytes) -> None:
+    assert decode_path(raw) == decoded
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_quoting_then_decoding_a_path_changes_nothing(path: str) -> None:
+    quoted = quote_path(path)
+    assert quoted.isascii()
+    assert not set(quoted) & set(b" ?#\r\n")
+    assert decode_path(quoted) == path.encode()
+
+
+@given(st.binary() | st.builds(b"http://%b".__mod__, st.binary()))
+def test_no_bytes_make_it_raise(target: bytes) -> None:
+    path, query = split_target(target)
+    decode_path(path)
+    assert b"?" not in path
+    assert host_of_absolute(target) in authority_of_absolute(target)
+    form = form_of(b"GET", target)
+    assert (path == b"") is (form is TargetForm.AUTHORITY)
+    if form is TargetForm.ORIGIN:
+        assert target in (path + b"?" + query, path)
+
+
+@pytest.mark.parametrize(
+    ("root_path", "prefix"),
+    [("", ""), ("/", ""), ("/api", "/api"), ("/api/", "/api"), ("/a/b//", "/a/b"), ("/é", "/é")],
+)
+def test_mount_prefix(root_path: str, prefix: str) -> None:
+    assert mount_prefix(root_path) == prefix
+
+
+@pytest.mark.parametrize("root_path", ["api", "api/", "http://example.org/api", " /api"])
+def test_a_root_path_begins_with_a_slash(root_path: str) -> None:
+    with pytest.raises(ValueError, match="begins with a slash"):
+        mount_prefix(root_path)
