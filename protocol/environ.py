@@ -1,0 +1,169 @@
+"""The WSGI environ of a request (PEP 3333, and RFC 3875 for what it takes from CGI).
+
+One environ is built for each request, so this is a hot path: no call that a lookup can replace.
+Every byte of the request becomes one character of a native string, as latin-1 (PEP 3333, "Unicode
+Issues"). Whoever runs the app adds wsgi.input, wsgi.errors and wsgi.file_wrapper.
+
+What becomes of a field:
+
+    Content-Type                    CONTENT_TYPE
+    Content-Length                  CONTENT_LENGTH, rewritten from the framing that the head was
+                                    accepted with, so that app and server read the same number;
+                                    absent if the body is chunked (wsgi.input_terminated is True:
+                                    the app may read to the end)
+    hop-by-hop                      nothing: it is the servers' own
+    Proxy                           nothing: HTTP_PROXY is how many HTTP clients are told to use a
+                                    proxy ("httpoxy", CVE-2016-5385)
+    a name with an underscore       nothing, unless `underscores` is "keep": X_Forwarded_For would
+                                    pass for X-Forwarded-For. Even then it never stands in for one
+                                    of the fields above
+    the same name again             joined with ", "; Cookie with "; " (RFC 9110 section 5.3,
+                                    RFC 9113 section 8.2.3)
+    anything else                   HTTP_ and the name in upper case, "-" as "_"
+
+An absolute-form target replaces HTTP_HOST (RFC 9112 section 3.2.2). The scheme is the listener's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from reactor_run.protocol.request import RequestHead
+from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache
+from reactor_run.protocol.target import (
+    decode_path,
+    host_of_absolute,
+    mount_prefix,
+    split_target,
+)
+
+__all__ = ["EnvironBuilder"]
+
+_DROPPED: Final = HOP_BY_HOP | {b"proxy"}
+_CONTENT: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+_PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
+_DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
+
+
+def _key(name: bytes) -> str:
+    """The environ key of a field; empty if the field is not for the app."""
+    name = name.lower()
+    hyphenated = name.replace(b"_", b"-")
+    if not name or hyphenated in _DROPPED:
+        return ""
+    if hyphenated in _CONTENT:
+        return _CONTENT.get(name, "")
+    return "HTTP_" + hyphenated.replace(b"-", b"_").upper().decode("latin-1")
+
+
+def _key_without_underscores(name: bytes) -> str:
+    """The same, and no field whose name holds an underscore."""
+    return "" if b"_" in name else _key(name)
+
+
+class EnvironBuilder:
+    """Builds the environs of one reactor.
+
+    `script_name` is where a proxy has mounted the app, which it has taken off the targets, so that
+    PATH_INFO is the path as it came. It is not percent-encoded; a slash at its end is taken off.
+    `multithread` and `multiprocess`: the app may be called by another thread of this process, or
+    by another process, at the same time (PEP 3333).
+    Raises ValueError for a `script_name` that does not begin with a slash.
+    """
+
+    __slots__ = ("_default_port", "_keys", "_template")
+
+    def __init__(
+        self,
+        scheme: Literal["http", "https"] = "http",
+        script_name: str = "",
+        *,
+        multithread: bool,
+        multiprocess: bool,
+        underscores: Literal["drop", "keep"] = "drop",
+    ) -> None:
+        self._default_port = _DEFAULT_PORTS[scheme]
+        self._keys = FieldNameCache(_key if underscores == "keep" else _key_without_underscores)
+        self._template: dict[str, Any] = {
+            # PEP 3333, "Unicode Issues": the bytes of it, seen as latin-1.
+            "SCRIPT_NAME": mount_prefix(script_name).encode().decode("latin-1"),
+            "REMOTE_ADDR": "",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": scheme,
+            "wsgi.multithread": multithread,
+            "wsgi.multiprocess": multiprocess,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+        }
+
+    def build(
+        self,
+        head: RequestHead,
+        client: tuple[str, int] | None,
+        server: tuple[str, int | None] | None,
+    ) -> dict[str, Any]:
+        """The environ of one request, all but wsgi.input, wsgi.errors and wsgi.file_wrapper.
+
+        `client` and `server` are host and port. Without a client REMOTE_ADDR is empty. Without a
+        server port, which is what a unix socket has, SERVER_NAME and SERVER_PORT are those of
+        HTTP_HOST; what it lacks is "localhost" and the scheme's port (neither may be empty). The
+        targets that are no path, `*` and those of CONNECT, have an empty PATH_INFO.
+        """
+        target = head.target
+        if target[:1] == b"/":
+            raw_path, _, query = target.partition(b"?")
+            host = b""
+        else:
+            raw_path, query = split_target(target)
+            host = host_of_absolute(target)
+            if raw_path == b"*":
+                raw_path = b""
+        path = decode_path(raw_path) if b"%" in raw_path else raw_path
+        uri = target.decode("latin-1")
+
+        environ = self._template.copy()
+        environ["REQUEST_METHOD"] = head.method.decode("latin-1")
+        environ["PATH_INFO"] = path.decode("latin-1")
+        environ["QUERY_STRING"] = query.decode("latin-1")
+        environ["REQUEST_URI"] = uri
+        environ["RAW_URI"] = uri
+        environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor_version]
+        if client is not None:
+            environ["REMOTE_ADDR"] = client[0]
+            environ["REMOTE_PORT"] = str(client[1])
+
+        keys = self._keys
+        for name, value in head.fields:
+            key = keys[name]
+            if key in environ:
+                separator = "; " if key == "HTTP_COOKIE" else ", "
+                environ[key] += separator + value.decode("latin-1")
+            elif key:
+                environ[key] = value.decode("latin-1")
+        if "CONTENT_LENGTH" in environ:
+            if head.body >= 0:
+                environ["CONTENT_LENGTH"] = str(head.body)
+            else:
+                del environ["CONTENT_LENGTH"]
+
+        if host:
+            environ["HTTP_HOST"] = host.decode("latin-1")
+
+        if server is not None and server[1] is not None:
+            address, port = server
+            # An IPv6 address is bracketed wherever a port may follow it (RFC 3875 section 4.1.14).
+            environ["SERVER_NAME"] = f"[{address}]" if ":" in address else address
+            environ["SERVER_PORT"] = str(port)
+        else:
+            self._name_server_by_host(environ)
+        return environ
+
+    def _name_server_by_host(self, environ: dict[str, Any]) -> None:
+        """Set SERVER_NAME and SERVER_PORT from HTTP_HOST (RFC 9110 section 7.2)."""
+        host: str = environ.get("HTTP_HOST", "")
+        # A colon within brackets is part of an address, not before a port.
+        name, colon, port = host.rpartition(":")
+        if not colon or port.endswith("]"):
+            name, port = host, ""
+        environ["SERVER_NAME"] = name or "localhost"
+        environ["SERVER_PORT"] = port or self._default_port
