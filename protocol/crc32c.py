@@ -1,0 +1,23 @@
+"""CRC32C (Castagnoli), the checksum that PP2_TYPE_CRC32C carries. Table-driven, nothing else.
+
+Reflected polynomial 0x82F63B78, initial value and final XOR all ones (RFC 4960 Appendix B).
+"""
+
+_POLYNOMIAL = 0x82F63B78
+
+
+def _remainder(byte: int) -> int:
+    for _ in range(8):
+        byte = (byte >> 1) ^ _POLYNOMIAL if byte & 1 else byte >> 1
+    return byte
+
+
+_TABLE = tuple(_remainder(byte) for byte in range(256))
+
+
+def crc32c(data: bytes) -> int:
+    """The CRC32C of `data` as an unsigned 32-bit number (RFC 4960 Appendix B)."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value = (value >> 8) ^ _TABLE[(value ^ byte) & 0xFF]
+    return value ^ 0xFFFFFFFF
