@@ -1,12 +1,315 @@
-"""Message bodies of HTTP/1.1: where one ends and what it carries (RFC 9112 sections 6 and 7).
+"""Message bodies of HTTP/1.1: where one ends and what it carries (RFC 9112 §6, §7).
 
-A framing is one int: the Content-Length, or one of the two constants below.
+A framing is one int: the bytes of Content-Length, or one of the two constants below. Each framing
+has a reader. A reader is fed the stream in pieces of any size, says where in a piece the body ends,
+and hands out the content if it is asked to; without a list to put it in, it only looks for the end.
+
+The chunked coding is read strictly, since its two ends must agree on every boundary:
+
+    expected    grammar                                           then
+    SIZE        1*16HEXDIG [ ";" *text ] CRLF, at most            DATA, or TRAILER after size 0
+                SIZE_LINE_MAX bytes before the CRLF
+    DATA        that many bytes                                   DATA_END
+    DATA_END    CRLF                                              SIZE
+    TRAILER     field-line CRLF                                   TRAILER
+                CRLF                                              complete
+
+`text` is HTAB, SP, VCHAR and obs-text. Chunk extensions and trailer fields mean nothing here and
+are dropped; they are bounded, because nobody's body limit counts them:
+
+- the trailer section has at most TRAILER_MAX bytes in TRAILER_FIELDS_MAX lines;
+- the rest of the framing has at most OVERHEAD_FREE bytes plus OVERHEAD_RATIO for each byte of
+  content so far. A sender of one byte a chunk needs 5 of them, or 20 with all 16 digits: it may
+  pad its sizes for the first 4,000 chunks, and not for ever.
 """
 
 from __future__ import annotations
 
-CHUNKED = -1
-"""Framing of a body in the chunked transfer coding (RFC 9112 section 7.1)."""
+import re
+from typing import Final, Protocol, TypeVar
 
-UNTIL_CLOSE = -2
-"""Framing of a response body that ends with its connection (RFC 9112 section 6.3, rule 8)."""
+from reactor_run.protocol import policy
+from reactor_run.protocol.fields import FIELD_LINE
+from reactor_run.protocol.policy import Refused
+
+__all__ = [
+    "CHUNKED",
+    "CHUNK_TAIL",
+    "LAST_CHUNK",
+    "UNTIL_CLOSE",
+    "BodyReader",
+    "ChunkedReader",
+    "LengthReader",
+    "UntilCloseReader",
+    "body_reader",
+    "chunk_head",
+]
+
+CHUNKED: Final = -1
+"""Framing of a body in the chunked transfer coding (RFC 9112 §7.1)."""
+
+UNTIL_CLOSE: Final = -2
+"""Framing of a response body that ends with its connection (RFC 9112 §6.3, rule 8)."""
+
+CHUNK_TAIL: Final = b"\r\n"
+"""What follows the content of a chunk."""
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+"""What ends a chunked body without trailers."""
+
+SIZE_LINE_MAX: Final = 256
+"""Bytes of a chunk's size with its extensions, without the line end."""
+
+CHUNK_SIZE_MAX: Final = (1 << 63) - 1
+"""Bytes of one chunk: what no peer's signed 64-bit integer can misread."""
+
+OVERHEAD_FREE: Final = 16 * 1024
+OVERHEAD_RATIO: Final = 16
+TRAILER_MAX: Final = 8 * 1024
+TRAILER_FIELDS_MAX: Final = 64
+
+Piece = TypeVar("Piece", bytes, bytearray, memoryview)
+"""A piece of the stream. Content is handed out as slices of the same type: copies, except that
+slices of a memoryview are views, and that all of a bytes object is that object."""
+
+
+class BodyReader(Protocol):
+    """Finds the end of one body, in a stream that arrives in pieces."""
+
+    complete: bool
+    """The body has ended; what follows belongs to another message."""
+    received: int
+    """Bytes of content so far, framing not counted."""
+
+    def feed(self, data: Piece, start: int = 0, payload: list[Piece] | None = None) -> int:
+        """Read `data` from index `start` on; return the index at which the body, or `data`, ends.
+
+        The content is appended to `payload`, if there is one, in slices that are never empty. A
+        reader that is complete reads nothing and returns `start`. Raises `Refused` if the bytes
+        break the framing: the reader is of no use then.
+        """
+        ...
+
+    def end_of_stream(self) -> bool:
+        """Tell the reader that no more bytes will come; whether the body is complete then."""
+        ...
+
+
+def body_reader(framing: int) -> BodyReader:
+    """A reader for a body of this framing: bytes of Content-Length, CHUNKED or UNTIL_CLOSE."""
+    if framing >= 0:
+        return LengthReader(framing)
+    if framing == CHUNKED:
+        return ChunkedReader()
+    if framing == UNTIL_CLOSE:
+        return UntilCloseReader()
+    raise ValueError(f"no such framing: {framing}")
+
+
+class LengthReader:
+    """A body of exactly `length` bytes (RFC 9112 §6.2)."""
+
+    __slots__ = ("_left", "complete", "received")
+
+    def __init__(self, length: int) -> None:
+        if length < 0:
+            raise ValueError(f"no such length: {length}")
+        self.complete = length == 0
+        self.received = 0
+        self._left = length
+
+    def feed(self, data: Piece, start: int = 0, payload: list[Piece] | None = None) -> int:
+        """See `BodyReader.feed`; refuses nothing."""
+        left = self._left
+        end = start + left
+        size = len(data)
+        if end > size:
+            end = size
+        taken = end - start
+        if taken <= 0:
+            return start
+        self.received += taken
+        self._left = left = left - taken
+        if left == 0:
+            self.complete = True
+        if payload is not None:
+            payload.append(data[start:end])
+        return end
+
+    def end_of_stream(self) -> bool:
+        """See `BodyReader.end_of_stream`."""
+        return self.complete
+
+
+class UntilCloseReader:
+    """A response body that is whatever comes until the connection ends (RFC 9112 §6.3, rule 8)."""
+
+    __slots__ = ("complete", "received")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.received = 0
+
+    def feed(self, data: Piece, start: int = 0, payload: list[Piece] | None = None) -> int:
+        """See `BodyReader.feed`; refuses nothing."""
+        size = len(data)
+        if self.complete or start >= size:
+            return start
+        self.received += size - start
+        if payload is not None:
+            payload.append(data[start:])
+        return size
+
+    def end_of_stream(self) -> bool:
+        """See `BodyReader.end_of_stream`: this is the end that the body was waiting for."""
+        self.complete = True
+        return True
+
+
+# What a ChunkedReader expects next.
+SIZE, DATA, DATA_END, TRAILER = range(4)
+
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:;[\t -~\x80-\xff]*+)?+\r\n")
+_SIZE_LINE_SO_FAR: Final = re.compile(rb"[0-9A-Fa-f]{1,16}+(?:;[\t -~\x80-\xff]*+)?+\r?+")
+_SIZE_GOOD: Final = re.compile(rb"[0-9A-Fa-f]{1,16}+;")
+_TRAILER_LINE: Final = re.compile(FIELD_LINE)
+
+
+class ChunkedReader:
+    """A body in the chunked transfer coding (RFC 9112 §7.1); the module tells its grammar."""
+
+    __slots__ = (
+        "_expected",
+        "_left",
+        "_overhead",
+        "_pending",
+        "_trailer_fields",
+        "_trailer_size",
+        "complete",
+        "received",
+    )
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.received = 0
+        self._expected = SIZE
+        self._left = 0
+        """Bytes of the chunk's content that are still to come."""
+        self._overhead = 0
+        """Bytes of framing so far, trailers not counted."""
+        self._pending = bytearray()
+        """The beginning of a line whose end has not come; bounded by the bounds of the lines."""
+        self._trailer_size = 0
+        self._trailer_fields = 0
+
+    def feed(self, data: Piece, start: int = 0, payload: list[Piece] | None = None) -> int:
+        """See `BodyReader.feed`."""
+        position = start
+        size = len(data)
+        while position < size and not self.complete:
+            expected = self._expected
+            if expected == SIZE:
+                position = self._read_size_line(data, position)
+            elif expected == DATA:
+                end = position + self._left
+                if end > size:
+                    end = size
+                taken = end - position
+                self.received += taken
+                self._left -= taken
+                if payload is not None:
+                    payload.append(data[position:end])
+                if self._left == 0:
+                    self._expected = DATA_END
+                position = end
+            elif expected == DATA_END:
+                position = self._read_data_end(data, position)
+            else:
+                position = self._read_trailer_line(data, position)
+        return position
+
+    def end_of_stream(self) -> bool:
+        """See `BodyReader.end_of_stream`."""
+        return self.complete
+
+    def _read_size_line(self, data: bytes | bytearray | memoryview, position: int) -> int:
+        pending = self._pending
+        if not pending:
+            line = _SIZE_LINE.match(data, position)
+            if line is None:
+                pending += data[position : position + SIZE_LINE_MAX + 2]
+                _check_size_line_so_far(pending)
+                return len(data)
+            end = line.end()
+            length = end - position
+        else:
+            before = len(pending)
+            pending += data[position : position + SIZE_LINE_MAX + 2 - before]
+            line = _SIZE_LINE.match(pending)
+            if line is None:
+                _check_size_line_so_far(pending)
+                return len(data)
+            length = line.end()
+            end = position + length - before
+            self._pending = bytearray()
+        if length > SIZE_LINE_MAX + 2:
+            raise Refused(policy.CHUNK_EXTENSION)
+        chunk = int(bytes(line[1]), 16)
+        if chunk > CHUNK_SIZE_MAX:
+            raise Refused(policy.CHUNK_SIZE)
+        self._overhead = overhead = self._overhead + length + 2
+        if overhead > OVERHEAD_FREE + OVERHEAD_RATIO * self.received:
+            raise Refused(policy.CHUNK_OVERHEAD)
+        self._left = chunk
+        self._expected = DATA if chunk else TRAILER
+        return end
+
+    def _read_data_end(self, data: bytes | bytearray | memoryview, position: int) -> int:
+        pending = self._pending
+        end = position + 2 - len(pending)
+        pending += data[position:end]
+        if pending == b"\r\n":
+            pending.clear()
+            self._expected = SIZE
+            return end
+        if pending != b"\r":
+            raise Refused(policy.CHUNK_END)
+        return len(data)
+
+    def _read_trailer_line(self, data: bytes | bytearray | memoryview, position: int) -> int:
+        room = TRAILER_MAX - self._trailer_size
+        piece = bytes(data[position : position + room])
+        length = piece.find(b"\n") + 1
+        if length == 0:
+            if len(piece) == room:
+                raise Refused(policy.TRAILER_TOO_LARGE)
+            self._trailer_size += len(piece)
+            self._pending += piece
+            return len(data)
+        self._trailer_size += length
+        line = bytes(self._pending) + piece[:length]
+        self._pending.clear()
+        if line == b"\r\n":
+            self.complete = True
+        elif _TRAILER_LINE.fullmatch(line) is None:
+            raise Refused(policy.TRAILER_MALFORMED)
+        else:
+            self._trailer_fields += 1
+            if self._trailer_fields > TRAILER_FIELDS_MAX:
+                raise Refused(policy.TRAILER_TOO_LARGE)
+        return position + length
+
+
+def _check_size_line_so_far(line: bytearray) -> None:
+    """A size line that has not ended yet may already be wrong, whatever comes."""
+    good = _SIZE_LINE_SO_FAR.fullmatch(line) is not None
+    if good and len(line) - line.endswith(b"\r") <= SIZE_LINE_MAX:
+        return
+    raise Refused(policy.CHUNK_EXTENSION if _SIZE_GOOD.match(line) else policy.CHUNK_SIZE)
+
+
+def chunk_head(length: int) -> bytes:
+    """What precedes `length` bytes of content, which CHUNK_TAIL follows; `length` is at least 1."""
+    if length <= 0:
+        raise ValueError(f"a chunk of {length} bytes would end the body")
+    return b"%x\r\n" % length

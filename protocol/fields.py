@@ -1,0 +1,20 @@
+"""Grammar of field names and values, as pieces of regular expressions (RFC 9110 §5, RFC 9112 §5).
+
+The pieces are possessive: none of them can backtrack, so a match is linear in the bytes it reads.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["FIELD_LINE", "FIELD_TEXT", "TOKEN"]
+
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+"""RFC 9110 §5.6.2: token = 1*tchar. A field name is a token (§5.1)."""
+
+FIELD_TEXT: Final = rb"[\t -~\x80-\xff]*+"
+"""What may stand between the colon and the line end: OWS field-value OWS, without controls
+(RFC 9110 §5.5). The same characters make a reason phrase (RFC 9112 §4)."""
+
+FIELD_LINE: Final = TOKEN + rb":" + FIELD_TEXT + rb"\r\n"
+"""RFC 9112 §5: field-line CRLF. No white space before the colon (§5.1), no obs-fold (§5.2)."""
