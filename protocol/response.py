@@ -1,0 +1,423 @@
+"""Response heads: encoding an app's, reading a lane's, and answers by the server itself.
+
+Framing belongs to the server (RFC 9112 §6). An app's head says what the response means; the
+fields that say how it travels are dropped, but for Content-Length, and written anew.
+
+Both directions are paid once per request and are built to cost a few hundred nanoseconds:
+
+- Encoding looks each field name up as the app spells it, in a table that begins with the names
+  everybody uses and learns the others, once each, after checking them against the grammar. The
+  values are checked all at once. Only when that check fails does anyone look for the culprit.
+- Reading is one regular expression. It matches exactly the heads that are accepted, which have at
+  most one framing field; whatever it does not match is incomplete or wrong, and `_explain` tells
+  which, at leisure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
+from reactor_run.protocol.fields import FIELD_LINE, FIELD_TEXT, TOKEN
+
+__all__ = [
+    "HEAD_MAX",
+    "BadResponse",
+    "ResponseError",
+    "ResponseHead",
+    "encode_response_head",
+    "insert_connection",
+    "parse_response_head",
+    "simple_response",
+]
+
+HEAD_MAX: Final = 64 * 1024
+"""Bytes of a response head, its empty line included."""
+
+
+class ResponseError(ValueError):
+    """The app's response cannot be put into HTTP; the message is meant for its author."""
+
+
+class BadResponse(Exception):
+    """What came over a lane is not a response that can be relayed."""
+
+
+# Encoding an app's head ---------------------------------------------------------------------------
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
+
+
+_STATUS_LINES: Final = {
+    status: (b"HTTP/1.1 %d " % status, _phrase(status)) for status in range(200, 1000)
+}
+"""The status line (RFC 9112 §4) in two pieces: up to the reason phrase, and the phrase. The version
+is the server's own, whichever the client speaks (RFC 9110 §6.2)."""
+
+_BODYLESS: Final = frozenset((204, 304))
+"""Final statuses without a body, whatever the method (RFC 9110 §6.4.1)."""
+
+# What a field name means to the server; PLAIN is the app's affair.
+PLAIN, LENGTH, DATE, SERVER, DROPPED = range(5)
+
+_MEANINGS: Final = {
+    b"content-length": LENGTH,
+    b"date": DATE,
+    b"server": SERVER,
+    # RFC 9110 §7.6.1: fields of one hop, and this hop is the server's.
+    b"connection": DROPPED,
+    b"keep-alive": DROPPED,
+    b"proxy-connection": DROPPED,
+    b"te": DROPPED,
+    b"trailer": DROPPED,
+    b"transfer-encoding": DROPPED,
+    b"upgrade": DROPPED,
+}
+
+
+def _line_start(name: bytes) -> bytes:
+    return b"\r\n" + name.lower() + b": "
+
+
+_COMMON: Final = {
+    name: _line_start(name)
+    for name in (
+        b"cache-control",
+        b"content-encoding",
+        b"content-type",
+        b"etag",
+        b"last-modified",
+        b"location",
+        b"set-cookie",
+        b"vary",
+    )
+}
+
+# Spellings of names that have been checked: the start of its line for a PLAIN one, the meaning of
+# any other. They are learnt as apps use them, and learnt anew when there are too many.
+_starts: dict[bytes, bytes] = dict(_COMMON)
+_meanings: dict[bytes, int] = dict(_MEANINGS)
+_SPELLINGS_MAX: Final = 1024
+_SPELLING_SIZE_MAX: Final = 256
+"""Bytes of a name that is worth remembering."""
+
+_LENGTH_START: Final = _line_start(b"content-length")
+_CODING_START: Final = _line_start(b"transfer-encoding")
+_DATE_START: Final = _line_start(b"date")
+_SERVER_START: Final = _line_start(b"server")
+_LENGTH_DIGITS: Final = 18
+"""Digits of a Content-Length that nobody's signed 64-bit integer can misread."""
+
+_NAME: Final = re.compile(TOKEN)
+_ONLY_TEXT: Final = bytes(
+    ord("?") if (byte < 0x20 and byte != 0x09) or byte == 0x7F else byte for byte in range(256)
+)
+"""A translation that changes nothing but control characters (RFC 9110 §5.5)."""
+_strip: Final = bytes.strip
+
+
+def encode_response_head(
+    status: int,
+    fields: Iterable[tuple[bytes, bytes]],
+    *,
+    method: bytes,
+    minor_version: int,
+    length: int | None,
+    date_field: bytes,
+    server_field: bytes,
+    reason: bytes | None = None,
+) -> tuple[bytes, int]:
+    """Encode an app's final response to a `method` request of HTTP/1.`minor_version`.
+
+    `length`: bytes of the whole body if the caller has all of it, else None. `date_field` and
+    `server_field`: whole lines with their line end, or b""; an app's own take their place.
+    `reason`: the reason phrase, the standard one if None.
+
+    Returns the head, its empty line included, and the framing that the body on the wire must
+    follow: that many bytes, CHUNKED or UNTIL_CLOSE (RFC 9112 §6). The app's Content-Length decides
+    if there is one, even against `length`. No body may follow a response to HEAD, nor 204 or 304:
+    their framing is 0. Then 204 carries no Content-Length (RFC 9110 §8.6); the others carry the
+    app's, and a response to HEAD else a `length` above 0: an app that leaves the body out itself
+    does not mean that GET has none.
+
+    Field names go out in lower case, in the app's order, Content-Length last. White space around
+    values is stripped. The fields of one hop are dropped.
+
+    Raises `ResponseError` if status, reason or a field is not what HTTP allows, if Content-Lengths
+    differ, if the head outgrows HEAD_MAX, for 1xx, and for 2xx to CONNECT, which begins a tunnel.
+    """
+    line = _STATUS_LINES.get(status)
+    if line is None or not isinstance(status, int):
+        raise ResponseError(f"status must be an int from 200 to 999, not {_shown(status)}")
+    # Pieces alternate between the server's own and the app's, which are checked below.
+    pieces = [line[0], line[1] if reason is None else reason]
+    declared: bytes | None = None
+    name = value = b""
+    try:
+        for name, value in fields:
+            start = _starts.get(name)
+            if start is None:
+                meaning = _meanings.get(name)
+                if meaning is None:
+                    meaning = _learn(name)
+                if meaning == LENGTH:
+                    declared = _merge_length(_strip(value, b" \t"), declared)
+                    continue
+                if meaning == DROPPED:
+                    continue
+                if meaning == DATE:
+                    date_field = b""
+                    start = _DATE_START
+                elif meaning == SERVER:
+                    server_field = b""
+                    start = _SERVER_START
+                else:
+                    start = _line_start(name)
+            pieces += (start, _strip(value, b" \t"))
+        text = b"".join(pieces[1::2])
+    except ResponseError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ResponseError(_type_complaint(name, value, reason, error)) from error
+    if text.translate(_ONLY_TEXT) != text:
+        raise ResponseError(_text_complaint(pieces))
+    if method == b"CONNECT" and status < 300:
+        raise ResponseError(f"status {status} to CONNECT would begin a tunnel")
+
+    if method == b"HEAD" or status in _BODYLESS:
+        framing = 0
+        if status == 204:
+            declared = None
+        elif declared is None and length and status != 304:
+            declared = b"%d" % length
+    elif declared is not None:
+        framing = int(declared)
+    elif length is not None:
+        framing = length
+        declared = b"%d" % length
+    elif minor_version:
+        framing = CHUNKED
+        pieces += (_CODING_START, b"chunked")
+    else:
+        framing = UNTIL_CLOSE
+    if declared is not None:
+        pieces += (_LENGTH_START, declared)
+    pieces += (b"\r\n", date_field, server_field, b"\r\n")
+    head = b"".join(pieces)
+    if len(head) > HEAD_MAX:
+        raise ResponseError(f"the response's fields make a head of more than {HEAD_MAX} bytes")
+    return head, framing
+
+
+def _learn(name: bytes) -> int:
+    """What a field name means that has not been met in this spelling, if it is a name at all."""
+    if _NAME.fullmatch(name) is None:
+        raise ResponseError(f"field name {_shown(name)} is not a token")
+    meaning = _MEANINGS.get(name.lower(), PLAIN)
+    if len(name) <= _SPELLING_SIZE_MAX:
+        if len(_starts) + len(_meanings) >= _SPELLINGS_MAX:
+            _starts.clear()
+            _starts.update(_COMMON)
+            _meanings.clear()
+            _meanings.update(_MEANINGS)
+        if meaning == PLAIN:
+            _starts[name] = _line_start(name)
+        else:
+            _meanings[name] = meaning
+    return meaning
+
+
+def _merge_length(value: bytes, declared: bytes | None) -> bytes:
+    """The one Content-Length of a head, which may say it more than once (RFC 9110 §8.6)."""
+    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+        raise ResponseError(f"field content-length must be a number of bytes, not {_shown(value)}")
+    if declared is None:
+        return value
+    if int(value) != int(declared):
+        raise ResponseError(
+            f"field content-length is both {declared.decode()} and {value.decode()}"
+        )
+    return declared
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _type_complaint(name: object, value: object, reason: object, error: Exception) -> str:
+    if not isinstance(name, bytes):
+        return f"field name {_shown(name)} must be bytes, not {type(name).__name__}"
+    if not isinstance(value, bytes):
+        return f"value of field {_shown(name)} must be bytes, not {type(value).__name__}"
+    if reason is not None and not isinstance(reason, bytes):
+        return f"reason must be bytes, not {type(reason).__name__}"
+    return f"fields must be pairs of a name and a value: {error}"
+
+
+def _text_complaint(pieces: list[bytes]) -> str:
+    bad = next(
+        place
+        for place in range(1, len(pieces), 2)
+        if pieces[place].translate(_ONLY_TEXT) != pieces[place]
+    )
+    what = "reason" if bad == 1 else f"value of field {_shown(pieces[bad - 1][2:-2])}"
+    return f"{what} has a control character in it: {_shown(pieces[bad])}"
+
+
+# Reading a head from a lane -----------------------------------------------------------------------
+
+
+class ResponseHead:
+    """A response's head, read and accepted (RFC 9112 §4, §5, §6.3).
+
+    status: 100 to 999. size: bytes of the head, its empty line included.
+    body: bytes of the body, CHUNKED or UNTIL_CLOSE; what follows a tunnel's head is UNTIL_CLOSE.
+    interim: another head follows (1xx but 101).
+    upgrade: the connection becomes a tunnel (101, or 2xx to CONNECT, RFC 9110 §9.3.6).
+    minor_version: 0 or 1, of HTTP/1.x.
+    """
+
+    __slots__ = ("body", "interim", "minor_version", "size", "status", "upgrade")
+
+    def __init__(
+        self, status: int, size: int, body: int, interim: bool, upgrade: bool, minor_version: int
+    ) -> None:
+        self.status = status
+        self.size = size
+        self.body = body
+        self.interim = interim
+        self.upgrade = upgrade
+        self.minor_version = minor_version
+
+
+_STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-9][0-9]{2}) " + FIELD_TEXT + rb"\r\n"
+_FRAMING_NAME: Final = rb"(?i:content-length|transfer-encoding):"
+_OTHER_LINES: Final = rb"(?:(?!" + _FRAMING_NAME + rb")" + FIELD_LINE + rb")*+"
+_FRAMING_LINE: Final = (
+    rb"(?:(?i:content-length):[\t ]*+([0-9]{1,%d})|(?i:transfer-encoding):[\t ]*+((?i:chunked)))"
+    rb"[\t ]*+\r\n" % _LENGTH_DIGITS
+)
+_match_head: Final = re.compile(
+    _STATUS_LINE + _OTHER_LINES + rb"(?:" + _FRAMING_LINE + _OTHER_LINES + rb")?+\r\n"
+).match
+
+
+def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseHead | None:
+    """Read the head at index `start` of a response to `method`; None while it is incomplete.
+
+    Bytes beyond the head are left alone. Stricter than RFC 9112 where it leaves a choice, since
+    the bytes are relayed as they are: one Content-Length, once; Transfer-Encoding nothing but
+    chunked, and only where it is allowed (§6.1); never both. Raises `BadResponse`.
+    """
+    match = _match_head(data, start)
+    if match is None:
+        _explain(data, start)
+        return None
+    size = match.end() - start
+    if size > HEAD_MAX:
+        raise BadResponse(f"the head has more than {HEAD_MAX} bytes")
+    minor, code, length, coding = match.groups()
+    status = int(code)
+    interim = upgrade = False
+    if coding is not None and (minor == b"0" or status < 200 or status == 204):
+        raise BadResponse(f"Transfer-Encoding in a {status} response of HTTP/1.{minor.decode()}")
+    if status < 200:
+        if status == 101:
+            upgrade = True
+            body = UNTIL_CLOSE
+        else:
+            interim = True
+            body = 0
+    elif method == b"HEAD" or status in _BODYLESS:
+        body = 0
+    elif method == b"CONNECT" and status < 300:
+        upgrade = True
+        body = UNTIL_CLOSE
+    elif length is not None:
+        body = int(length)
+    elif coding is not None:
+        body = CHUNKED
+    else:
+        body = UNTIL_CLOSE
+    return ResponseHead(status, size, body, interim, upgrade, 1 if minor == b"1" else 0)
+
+
+_LONE_CR_OR_LF: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+_framing_lines: Final = re.compile(rb"\n(" + _FRAMING_NAME + FIELD_TEXT + rb")").findall
+
+
+def _explain(data: bytes, start: int) -> None:
+    """Return if `data` is the beginning of a head that may turn out well; raise if it cannot."""
+    end = data.find(b"\r\n\r\n", start)
+    head = data[start:] if end < 0 else data[start : end + 4]
+    if len(head) > HEAD_MAX:
+        raise BadResponse(f"the head has more than {HEAD_MAX} bytes")
+    if _LONE_CR_OR_LF.search(head) is not None:
+        raise BadResponse("a line of the head does not end with CR LF")
+    if not head.startswith(b"HTTP/1."[: len(head)]):
+        raise BadResponse(f"not a response of HTTP/1: {_shown(head[:40])}")
+    if end < 0:
+        return
+    lines = head[:-2].splitlines(keepends=True)
+    if re.fullmatch(_STATUS_LINE, lines[0]) is None:
+        raise BadResponse(f"not a status line: {_shown(lines[0])}")
+    for line in lines[1:]:
+        if line.startswith((b" ", b"\t")):
+            raise BadResponse(f"a field value is folded: {_shown(line)}")
+        if re.fullmatch(FIELD_LINE, line) is None:
+            raise BadResponse(f"not a field: {_shown(line)}")
+    raise BadResponse(f"no clear framing: {_shown(b' and '.join(_framing_lines(head)))}")
+
+
+# The server's own words ---------------------------------------------------------------------------
+
+_find_line_end: Final = re.compile(rb"\r\n").search
+
+
+def insert_connection(message: bytes | bytearray | memoryview, value: bytes) -> bytes:
+    """The message with the field `connection: value` as its first (RFC 9112 §9.3, §9.6).
+
+    `message` begins with a start line. If it has a Connection field already, the two add up to a
+    list, in which close wins.
+    """
+    line = _find_line_end(message)
+    if line is None:
+        raise ValueError("this message has no start line")
+    end = line.end()
+    return b"".join((message[:end], b"connection: ", value, b"\r\n", message[end:]))
+
+
+def simple_response(
+    status: int,
+    body: bytes,
+    *,
+    fields: Iterable[tuple[bytes, bytes]] = (),
+    date_field: bytes,
+    close: bool,
+    head_only: bool = False,
+) -> bytes:
+    """A whole text/plain response by the server itself, with its length told.
+
+    `head_only`: leave the body out, as the response to HEAD. `close`: say that the connection ends
+    with this response. Raises `ResponseError`.
+    """
+    head, framing = encode_response_head(
+        status,
+        ((b"content-type", b"text/plain; charset=utf-8"), *fields),
+        method=b"HEAD" if head_only else b"GET",
+        minor_version=1,
+        length=len(body),
+        date_field=date_field,
+        server_field=b"",
+    )
+    message = head + body if framing else head
+    return insert_connection(message, b"close") if close else message
