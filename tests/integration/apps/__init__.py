@@ -1,0 +1,1 @@
+"""Apps that the tests serve: each route shows, or provokes, one behaviour of the server."""

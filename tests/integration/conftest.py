@@ -1,0 +1,188 @@
+"""Fixtures: servers by configuration, notes and gates of the apps, and the logs of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.integration.client import Client
+from tests.integration.server import Server
+from tests.integration.waiting import eventually
+
+RUNTIMES = ["trio", "asyncio", "uvloop"]
+LANES = ["express", "plain"]
+LANE_PROXIES = ["v2", "v1", "off"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a server runs an app: the flags that a test is repeated over."""
+
+    interface: str = "asgi"
+    lanes: str = "express"
+    runtime: str = "trio"
+    threads: int = 1
+    lane_proxy: str = "v2"
+
+    @property
+    def app(self) -> str:
+        """The test app of this interface."""
+        return f"tests.integration.apps.{self.interface}:app"
+
+    @property
+    def options(self) -> list[str]:
+        words = ["--interface", self.interface, "--runtime", self.runtime]
+        words += ["--lanes", self.lanes, "--lane-proxy", self.lane_proxy]
+        if self.interface == "wsgi":
+            words += ["--threads", str(self.threads)]
+        return words
+
+    def __str__(self) -> str:
+        parts = [self.interface, self.lanes]
+        parts += [self.runtime] if self.runtime != "trio" else []
+        parts += [f"{self.threads} threads"] if self.threads > 1 else []
+        parts += [f"proxy {self.lane_proxy}"] if self.lane_proxy != "v2" else []
+        return " ".join(parts)
+
+
+Start = Callable[..., Server]
+USED = pytest.StashKey[list[tuple[Server, int]]]()
+
+
+@pytest.fixture(scope="module")
+def shared_servers() -> Iterator[dict[tuple[object, ...], Server]]:
+    """The servers that the tests of one module share; each must end well after the last of them."""
+    servers: dict[tuple[object, ...], Server] = {}
+    yield servers
+    failures: list[BaseException] = []
+    for server in servers.values():
+        try:
+            server.close()
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def shared(
+    request: pytest.FixtureRequest, shared_servers: dict[tuple[object, ...], Server]
+) -> Start:
+    """`shared(app, *options, bind=...)`: a server for this configuration, started once a module."""
+    used = request.node.stash.setdefault(USED, [])
+
+    def get(app: str, *options: str, bind: tuple[str, ...] = ("127.0.0.1:0",)) -> Server:
+        key = (app, options, bind)
+        server = shared_servers.get(key)
+        if server is None or server.process.poll() is not None:
+            server = shared_servers[key] = Server(app, *options, bind=bind)
+        used.append((server, len(server.log())))
+        return server
+
+    return get
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> Iterator[Start]:
+    """`start(app, *options, ...)`: a server for this test alone."""
+    servers: list[Server] = []
+    used = request.node.stash.setdefault(USED, [])
+
+    def run(*args: object, **options: object) -> Server:
+        server = Server(*args, **options)  # type: ignore[arg-type]
+        servers.append(server)
+        used.append((server, 0))
+        return server
+
+    yield run
+    for server in servers:
+        server.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    """A failed test shows what its servers wrote meanwhile."""
+    report: pytest.TestReport = yield  # type: ignore[misc, assignment]
+    if report.failed:
+        for server, before in item.stash.get(USED, []):
+            title = f"log of {' '.join(server.command[2:])}"
+            report.sections.append((title, server.log()[before:][-8000:]))
+    return report  # type: ignore[return-value]
+
+
+class Gate:
+    """Something an app waits for until the test opens it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        """The path, as it is written into a query."""
+        return quote(str(self._path))
+
+    def open(self) -> None:
+        self._path.touch()
+
+
+class Notes:
+    """What an app has written down, line by line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        """The path, as it is written into a query."""
+        return quote(str(self._path))
+
+    def lines(self) -> list[str]:
+        return self._path.read_text().splitlines() if self._path.exists() else []
+
+    def first(self) -> str:
+        """The first line, once there is one."""
+        return eventually(self.lines)[0]
+
+    def wait_for(self, line: str) -> None:
+        """Wait until the app has written exactly this line."""
+        assert eventually(lambda: line in self.lines()), self.lines()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate that is opened at the latest when the test ends, so that no app is left waiting."""
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def second_gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path / "second-gate")
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Notes:
+    return Notes(tmp_path / "notes")
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Client]]:
+    """`connect(server_or_address, ...)`: a client that is closed when the test ends."""
+    clients: list[Client] = []
+
+    def to(target: Server | str, **options: object) -> Client:
+        address = target.address if isinstance(target, Server) else target
+        client = Client(address, **options)  # type: ignore[arg-type]
+        clients.append(client)
+        return client
+
+    yield to
+    for client in clients:
+        client.close()
