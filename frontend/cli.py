@@ -1,0 +1,167 @@
+"""The `reactor-run` command: from the command line and the environment to `Settings`.
+
+Owns the order in which they are read, the settings that exclude each other, help and version, and
+how an operator's mistake is shown. What each option is called and accepts is `settings`'. Imports
+nothing heavy: the server comes in only once the settings stand.
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from reactor_run import __version__
+from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.settings import GROUPS, OPTIONS, Option, Settings
+
+SEE_HELP = "see reactor-run --help"
+
+_COMPONENTS = ("trio", "anyio", "uvloop", "gunicorn_h1c")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status.
+
+    2 means that the operator has something to mend, and standard error says what in one line.
+    `argv` defaults to the arguments of the process. Raises SystemExit(0) after help and version.
+    """
+    try:
+        settings = read_settings(sys.argv[1:] if argv is None else argv, os.environ)
+        from reactor_run.frontend.server import serve
+
+        return serve(settings)
+    except OperatorError as error:
+        print(f"reactor-run: error: {error}", file=sys.stderr)
+        return 2
+
+
+def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read the settings: the command line wins over the environment, that over the defaults.
+
+    An empty environment variable counts as unset. Raises OperatorError naming the flag or variable
+    at fault; SystemExit(0) after help and version.
+    """
+    written: dict[str, list[str]] = vars(_parser().parse_args(argv))
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for option in OPTIONS:
+        if option.name in written:
+            source, texts = option.flag, written[option.name]
+        elif environ.get(option.variable):
+            source, texts = option.variable, _split(option, environ[option.variable])
+        else:
+            continue
+        sources[option.name] = source
+        try:
+            values[option.name] = option.parse(texts)
+        except OperatorError as error:
+            raise OperatorError(f"{source}: {error}") from None
+    if "app" not in values:
+        raise OperatorError(f"no app given; name it, as in `reactor-run shop.web:app` ({SEE_HELP})")
+    settings = Settings(**values)
+    _check(settings, sources)
+    return settings
+
+
+def _split(option: Option, text: str) -> list[str]:
+    if not option.repeatable:
+        return [text]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _check(settings: Settings, sources: Mapping[str, str]) -> None:
+    """Refuse what no server could honour. `sources` says where each setting was made, if it was."""
+    if settings.interface == "asgi" and settings.threads > 1:
+        raise OperatorError(
+            f"{sources['threads']} is for WSGI apps and {sources['interface']} says asgi; leave it "
+            "out (--concurrency bounds ASGI requests)"
+        )
+    if settings.interface == "wsgi" and "concurrency" in sources:
+        raise OperatorError(
+            f"{sources['concurrency']} is for ASGI apps and {sources['interface']} says wsgi; "
+            "leave it out (--threads is how many WSGI requests a reactor runs at once)"
+        )
+    if settings.runtime == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise OperatorError(
+            f"{sources['runtime']}: uvloop is not installed; pip install 'reactor-run[uvloop]'"
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OperatorError(f"{message} ({SEE_HELP})")
+
+
+class _Version(argparse.Action):
+    """Print the versions. They are looked up only here: that takes longer than all else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(version_line())
+        parser.exit()
+
+
+def version_line() -> str:
+    """Name our version, Python's, and those of the components that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    parts = [f"Python {platform.python_version()}"]
+    for name in _COMPONENTS:
+        try:
+            parts.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return f"reactor-run {__version__} ({', '.join(parts)})"
+
+
+def _parser() -> _Parser:
+    """Derive the parser from the table. It only sorts words: all values stay text, in lists."""
+    parser = _Parser(
+        prog="reactor-run",
+        usage="reactor-run [options] module[:attribute]",
+        description="Run a WSGI or ASGI app.",
+        epilog="Every option can be set in the environment too: --bind as REACTOR_RUN_BIND "
+        "(several addresses with commas between them), and so on; the command line wins.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    for group, title in GROUPS.items():
+        section = parser.add_argument_group(title)
+        for option in OPTIONS:
+            if option.group == group:
+                _add(section, option)
+    about = parser.add_argument_group("About")
+    about.add_argument("-h", "--help", action="help", help="Show this help.")
+    about.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="Show the versions of reactor-run and its parts.",
+    )
+    return parser
+
+
+def _add(section: argparse._ArgumentGroup, option: Option) -> None:
+    meaning = option.meaning.replace("%", "%%")
+    if option.positional:
+        section.add_argument(
+            option.name, nargs="?", action="append", metavar=option.kind.metavar, help=meaning
+        )
+        return
+    meaning += f" (default: {option.shown_default})"
+    if option.switch:
+        section.add_argument(
+            option.flag, dest=option.name, action="append_const", const="on", help=meaning
+        )
+    else:
+        section.add_argument(
+            option.flag,
+            dest=option.name,
+            action="append",
+            metavar=option.kind.metavar,
+            help=meaning,
+        )

@@ -1,0 +1,429 @@
+"""The settings of reactor-run: one table, from which the command line, the environment variables
+and docs/settings.md are derived.
+
+The table is the body of `Settings`: each field says its default, how its text is read, its unit and
+its meaning. `OPTIONS` lists them in order. In which order command line and environment are read,
+and which settings exclude each other, is `cli`'s.
+"""
+
+# ruff: noqa: RUF009 - `_option` and `_options` return dataclass fields, which is what the rule asks
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Generic, Literal, TypeVar, cast, get_args
+
+from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.limits import available_cpus
+from reactor_run.frontend.listeners import Bind, parse_bind
+
+T = TypeVar("T")
+
+Interface = Literal["auto", "asgi", "wsgi"]
+Runtime = Literal["trio", "asyncio", "uvloop"]
+Lifespan = Literal["auto", "on", "off"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Lanes = Literal["express", "plain"]
+LaneProxy = Literal["v2", "v1", "off"]
+
+GROUPS = {
+    "app": "The app",
+    "server": "Server",
+    "lanes": "Lanes between front end and reactors",
+    "limits": "Limits",
+    "timeouts": "Timeouts",
+}
+"""Groups of options, in the order in which help and documentation show them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """A sort of value.
+
+    metavar: what help calls it.
+    parse: reads its text; raises OperatorError, which does not name the option.
+    show: writes it the way an operator would.
+    """
+
+    metavar: str
+    parse: Callable[[str], T]
+    show: Callable[[T], str] = str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting, as an operator meets it.
+
+    name: the field of `Settings`.
+    default: MISSING for the app, which has none.
+    shown_default: the default as text, for help and documentation.
+    repeatable: may be given several times; the value is a tuple.
+    """
+
+    name: str
+    group: str
+    kind: Kind[Any]
+    meaning: str
+    default: Any
+    shown_default: str
+    repeatable: bool
+
+    @property
+    def positional(self) -> bool:
+        """Whether it stands alone on the command line, without a flag."""
+        return self.default is MISSING
+
+    @property
+    def switch(self) -> bool:
+        """Whether its flag takes no value."""
+        return self.kind is SWITCH
+
+    @property
+    def flag(self) -> str:
+        """Its flag, or what the usage line calls it."""
+        return self.kind.metavar if self.positional else "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "REACTOR_RUN_" + self.name.upper()
+
+    def parse(self, texts: list[str]) -> Any:
+        """Read the value from what was written for it; raises OperatorError."""
+        values = tuple(self.kind.parse(text) for text in texts)
+        return values if self.repeatable else values[-1]
+
+
+# --- sorts of values ---
+
+
+def _count(least: int) -> Kind[int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
+            raise OperatorError(f"expected a whole number of at least {least}, not {text!r}")
+        return int(text)
+
+    return Kind("N", parse)
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _size(least: int) -> Kind[int]:
+    def parse(text: str) -> int:
+        match = re.fullmatch("([0-9]{1,12})([KMG]?)", text.upper())
+        size = int(match[1]) * _UNITS[match[2]] if match else -1
+        if size < least:
+            raise OperatorError(
+                f"expected a size of at least {least} in bytes, or with K, M or G, as in 10M, "
+                f"not {text!r}"
+            )
+        return size
+
+    return Kind("SIZE", parse, _show_size)
+
+
+def _show_size(size: int) -> str:
+    for unit in "GMK":
+        if size and size % _UNITS[unit] == 0:
+            return f"{size // _UNITS[unit]}{unit}"
+    return str(size)
+
+
+def _seconds(*, zero: bool) -> Kind[float]:
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or (float(text) == 0 and not zero):
+            least = "0 or more" if zero else "more than 0"
+            raise OperatorError(f"expected a number of seconds, {least}, as in 1.5, not {text!r}")
+        return float(text)
+
+    return Kind("SECONDS", parse, lambda seconds: f"{seconds:g}")
+
+
+def _choice(literal: Any) -> Kind[Any]:
+    alternatives: tuple[str, ...] = get_args(literal)
+
+    def parse(text: str) -> str:
+        if text not in alternatives:
+            raise OperatorError(f"expected {' or '.join(alternatives)}, not {text!r}")
+        return text
+
+    return Kind("|".join(alternatives), parse)
+
+
+def _parse_switch(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}[
+            text.lower()
+        ]
+    except KeyError:
+        raise OperatorError(f"expected on or off, not {text!r}") from None
+
+
+SWITCH = Kind("on|off", _parse_switch, lambda on: "on" if on else "off")
+
+
+def _parse_app(text: str) -> str:
+    module, colon, attribute = text.partition(":")
+    if "/" in module or module.endswith(".py"):
+        raise OperatorError(
+            f"{text!r} is a file; name its module, as in shop.web:app, and its folder by --app-dir"
+        )
+    if attribute.endswith(")"):
+        raise OperatorError(f"{text!r} is a call; name the function and add --factory")
+    dotted = [module, attribute] if colon else [module]
+    if not all(part.isidentifier() for name in dotted for part in name.split(".")):
+        raise OperatorError(f"expected module:attribute, as in shop.web:app, not {text!r}")
+    return text
+
+
+def _parse_mode(text: str) -> int:
+    if not re.fullmatch("(0o)?0?[0-7]{3}", text):
+        raise OperatorError(f"expected a mode of three octal digits, as in 0o660, not {text!r}")
+    return int(text, 8)
+
+
+def _parse_reactors(text: str) -> int:
+    return available_cpus() if text == "auto" else _count(1).parse(text)
+
+
+def _parse_directory(text: str) -> str:
+    if not os.path.isdir(text):
+        raise OperatorError(f"{text!r} is not a directory; name an existing one")
+    return text
+
+
+def _parse_root_path(text: str) -> str:
+    if text and (not text.startswith("/") or text.endswith("/") or not text.isprintable()):
+        raise OperatorError(
+            f"expected a path as in /shop, without a slash at its end, not {text!r}"
+        )
+    return text
+
+
+def _option(
+    group: str, kind: Kind[T], default: T, meaning: str, *, shown_default: str | None = None
+) -> T:
+    """Declare a field of `Settings`: a dataclass field that carries its row of the table."""
+    row = {
+        "group": group,
+        "kind": kind,
+        "meaning": meaning,
+        "shown_default": kind.show(default) if shown_default is None else shown_default,
+        "repeatable": False,
+    }
+    return field(default=default, metadata=row)
+
+
+def _options(group: str, kind: Kind[T], meaning: str, *, shown_default: str) -> tuple[T, ...]:
+    """Declare a repeatable field of `Settings`, empty if it is not given."""
+    row = {
+        "group": group,
+        "kind": kind,
+        "meaning": meaning,
+        "shown_default": shown_default,
+        "repeatable": True,
+    }
+    return field(default=cast(tuple[T, ...], ()), metadata=row)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an operator decides. Sizes in bytes, times in seconds; the table says the rest."""
+
+    app: str = field(
+        metadata={
+            "group": "app",
+            "kind": Kind("module[:attribute]", _parse_app),
+            "meaning": "The WSGI or ASGI app: the module that holds it and its name there.",
+            "shown_default": "",
+            "repeatable": False,
+        }
+    )
+    factory: bool = _option(
+        "app", SWITCH, False, "The attribute is a function without parameters that makes the app."
+    )
+    app_dir: str = _option(
+        "app", Kind("DIR", _parse_directory), ".", "Directory from which the app is imported."
+    )
+    interface: Interface = _option(
+        "app", _choice(Interface), "auto", "What the app speaks; auto finds out by looking at it."
+    )
+    lifespan: Lifespan = _option(
+        "app",
+        _choice(Lifespan),
+        "auto",
+        "ASGI lifespan events: on requires them, off sends none, auto goes on without them if the "
+        "app does not take them.",
+    )
+    root_path: str = _option(
+        "app",
+        Kind("PATH", _parse_root_path),
+        "",
+        "Path under which the app is mounted: ASGI root_path, WSGI SCRIPT_NAME.",
+        shown_default="not mounted",
+    )
+
+    bind: tuple[Bind, ...] = _options(
+        "server",
+        Kind("ADDRESS", parse_bind),
+        "Address to listen on: HOST:PORT, [IPV6]:PORT, :PORT (every interface), unix:/PATH, "
+        "unix:@NAME (abstract) or fd:N (passed by the parent). May be repeated.",
+        shown_default="127.0.0.1:8000, or the sockets that systemd passes",
+    )
+    unix_mode: int = _option(
+        "server",
+        Kind("MODE", _parse_mode, lambda mode: f"0o{mode:03o}"),
+        0o666,
+        "Permissions of unix sockets, octal. Connecting takes the right to write.",
+    )
+    backlog: int = _option(
+        "server", _count(1), 2048, "Connections the kernel holds ready for a listener to accept."
+    )
+    reactors: int = _option(
+        "server",
+        Kind("N|auto", _parse_reactors),
+        1,
+        "Reactor processes; auto: one for each CPU that affinity and cgroup leave us.",
+    )
+    runtime: Runtime = _option(
+        "server", _choice(Runtime), "trio", "Event loop in which the reactors run the app."
+    )
+    threads: int = _option(
+        "server",
+        _count(1),
+        1,
+        "WSGI requests that a reactor runs at once, each in a thread; 1: in the loop itself.",
+    )
+    concurrency: int = _option(
+        "server", _count(1), 1000, "ASGI requests that a reactor runs at once."
+    )
+    log_level: LogLevel = _option(
+        "server", _choice(LogLevel), "info", "Least urgent message logged."
+    )
+
+    lanes: Lanes = _option(
+        "lanes",
+        _choice(Lanes),
+        "express",
+        "express: small requests share one socket pair per reactor; plain: each has a lane of its "
+        "own.",
+    )
+    lane_proxy: LaneProxy = _option(
+        "lanes",
+        _choice(LaneProxy),
+        "v2",
+        "PROXY protocol header before each request on a lane. The express lane always has v2.",
+    )
+
+    limit_request_line: int = _option(
+        "limits", _size(1), 8190, "Longest request line, in bytes; longer: 414."
+    )
+    limit_field_count: int = _option(
+        "limits", _count(1), 100, "Most header fields of a request; more: 431."
+    )
+    limit_field_size: int = _option(
+        "limits", _size(1), 8190, "Longest header field line, in bytes; longer: 431."
+    )
+    limit_head_size: int = _option(
+        "limits",
+        _size(1),
+        64 << 10,
+        "Largest request head, in bytes: request line and fields; larger: 431.",
+    )
+    max_body_size: int = _option(
+        "limits", _size(0), 1 << 30, "Largest request body, in bytes; larger: 413. 0: no limit."
+    )
+    answer_spool_size: int = _option(
+        "limits",
+        _size(1),
+        1 << 30,
+        "Most bytes of a WSGI answer held in a temporary file while its client is slow.",
+    )
+    max_connections: int = _option(
+        "limits",
+        _count(0),
+        10000,
+        "Client connections at once. 0: as many as open files allow, which bound it in any case.",
+    )
+    queue_size: int = _option(
+        "limits",
+        _count(0),
+        1024,
+        "Requests that wait for a reactor with room; any more: 503. 0: none waits.",
+    )
+
+    head_timeout: float = _option(
+        "timeouts",
+        _seconds(zero=True),
+        30.0,
+        "Seconds from the first byte of a request to the end of its head; then 408. 0: off.",
+    )
+    body_timeout: float = _option(
+        "timeouts",
+        _seconds(zero=True),
+        30.0,
+        "Seconds that a request body may bring nothing; then 408. 0: off.",
+    )
+    keep_alive: float = _option(
+        "timeouts",
+        _seconds(zero=False),
+        75.0,
+        "Seconds that a connection may idle between requests.",
+    )
+    response_timeout: float = _option(
+        "timeouts",
+        _seconds(zero=True),
+        60.0,
+        "Seconds that a client may take nothing of its answer; then it is cut off. 0: off.",
+    )
+    queue_timeout: float = _option(
+        "timeouts",
+        _seconds(zero=True),
+        30.0,
+        "Seconds that a request waits for a reactor; then 503. 0: off.",
+    )
+    request_timeout: float = _option(
+        "timeouts",
+        _seconds(zero=True),
+        0.0,
+        "Seconds for a request altogether, from dispatch to the end of its answer. 0: off.",
+    )
+    graceful_timeout: float = _option(
+        "timeouts",
+        _seconds(zero=False),
+        30.0,
+        "Seconds for running requests to end when a reactor is stopped or replaced.",
+    )
+    start_timeout: float = _option(
+        "timeouts",
+        _seconds(zero=True),
+        60.0,
+        "Seconds for a reactor to import the app and become ready. 0: off.",
+    )
+
+
+OPTIONS: tuple[Option, ...] = tuple(
+    Option(name=item.name, default=item.default, **item.metadata) for item in fields(Settings)
+)
+"""The table: every setting, in the order in which help and documentation show it."""
+
+
+def reference() -> str:
+    """Write the tables of docs/settings.md, in Markdown."""
+    lines = []
+    for group, title in GROUPS.items():
+        lines += [f"## {title}", "", "| Option | Default | Environment | Meaning |"]
+        lines += ["|---|---|---|---|"]
+        for option in OPTIONS:
+            if option.group == group:
+                written = option.flag
+                if not option.positional and not option.switch:
+                    written += " " + option.kind.metavar
+                cells = (written, option.shown_default, option.variable, option.meaning)
+                written, default, variable, meaning = (text.replace("|", r"\|") for text in cells)
+                default = f"`{default}`" if re.fullmatch(r"\S+", default) else default
+                lines.append(f"| `{written}` | {default} | `{variable}` | {meaning} |")
+        lines.append("")
+    return "\n".join(lines)
