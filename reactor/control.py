@@ -1,0 +1,103 @@
+"""The reactor's end of the control channel: JSON lines and the descriptors that come with them.
+
+Messages go out at once where the kernel takes them, else they wait for the loop; they may be sent
+from any thread, and keep their order.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+import threading
+from collections import deque
+from typing import Any
+
+from reactor_run.protocol.control import ControlDecoder, encode_control
+
+__all__ = ["ControlChannel"]
+
+_FD_SIZE = array.array("i").itemsize
+_ANCILLARY = socket.CMSG_SPACE(16 * _FD_SIZE)
+
+
+class ControlChannel:
+    """One AF_UNIX stream socket; non-blocking."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self._decoder = ControlDecoder()
+        self._out: deque[tuple[bytes, int | None]] = deque()
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """What has come; None when the front end is gone."""
+        messages: list[dict[str, Any]] = []
+        while True:
+            try:
+                data, ancillary, flags, _ = self.sock.recvmsg(
+                    65536, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return messages
+            except OSError:
+                return None
+            if not data:
+                return messages or None
+            descriptors: list[int | None] = []
+            for _, _, raw in ancillary:
+                numbers = array.array("i")
+                numbers.frombytes(raw[: len(raw) - len(raw) % _FD_SIZE])
+                descriptors.extend(numbers)
+            if flags & socket.MSG_CTRUNC and not descriptors:
+                descriptors.append(None)
+            messages.extend(self._decoder.feed(data, descriptors))
+
+    def send(self, message: dict[str, Any], descriptor: int | None = None) -> None:
+        """Queue one message, and send what the kernel takes. Thread-safe.
+
+        The descriptor is duplicated, so the caller may close its own at once.
+        """
+        with self._lock:
+            kept = None if descriptor is None else os.dup(descriptor)
+            self._out.append((encode_control(message), kept))
+            self._flush()
+
+    def flush(self) -> bool:
+        """Send what waits; whether all of it went."""
+        with self._lock:
+            self._flush()
+            return not self._out
+
+    def drain(self, seconds: float) -> None:
+        """Block until everything went, at most so long."""
+        while not self.flush():
+            poll = select.poll()
+            poll.register(self.sock, select.POLLOUT)
+            if not poll.poll(seconds * 1000):
+                return
+
+    def _flush(self) -> None:
+        while self._out:
+            line, descriptor = self._out[0]
+            try:
+                if descriptor is None:
+                    sent = self.sock.send(line)
+                else:
+                    sent = socket.send_fds(self.sock, [line], [descriptor])
+                    os.close(descriptor)
+            except BlockingIOError:
+                return
+            except OSError:
+                # The front end is gone; `receive` tells the loop so.
+                self._out.clear()
+                return
+            if sent < len(line):
+                self._out[0] = (line[sent:], None)
+            else:
+                self._out.popleft()

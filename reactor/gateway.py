@@ -1,0 +1,241 @@
+"""Between the lanes and the app: makes exchanges of what comes in, and tells the front end their end.
+
+One gateway serves one reactor. It owns the lanes that this reactor opened, and the numbers of both
+sorts.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+from reactor_run.protocol.express import DONE, FrameError
+from reactor_run.protocol.policy import Limits, Refused
+from reactor_run.protocol.proxy import Endpoint, decode_v1, decode_v2
+from reactor_run.protocol.request import RequestHead, parse_request_head
+from reactor_run.reactor.control import ControlChannel
+from reactor_run.reactor.exchange import Exchange
+from reactor_run.reactor.express import ExpressPort
+from reactor_run.reactor.lane import Lane
+from reactor_run.reactor.loop import Hosted, Reactor
+
+__all__ = ["SERVER_FIELD", "Gateway"]
+
+log = logging.getLogger("reactor_run.reactor")
+
+SERVER_FIELD: Final = b"server: reactor-run\r\n"
+
+Peers = tuple[Endpoint | None, Endpoint | None]
+NO_PEERS: Final[Peers] = (None, None)
+MakeExchange = Callable[["Gateway", RequestHead, Peers, int, Lane | None, bytes], Hosted]
+Admit = Callable[[Hosted], None]
+
+_PEERS_MAX = 4096
+_NARROW: Final = Limits(body_size=0)
+# The operator's limits are the front end's business. What it let through is read, however large.
+_WIDE: Final = Limits(1 << 20, 1 << 16, 1 << 20, 1 << 24, 0)
+
+
+def read_head(data: bytes, last_len: int = 0) -> RequestHead | None:
+    """The front end's head, read once more; the parser's default limits are its fast path."""
+    try:
+        return parse_request_head(data, _NARROW, last_len)
+    except Refused as refused:
+        if refused.rule.status not in (414, 431):
+            raise
+        return parse_request_head(data, _WIDE, last_len)
+
+
+class Gateway:
+    """What the exchanges of one reactor share."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        control: ControlChannel,
+        app: Callable[..., Any],
+        make_exchange: MakeExchange,
+        admit: Admit,
+        *,
+        runtime: str,
+        lane_proxy: str,
+    ) -> None:
+        self.reactor = reactor
+        self.control = control
+        self.app = app
+        self.runtime = runtime
+        self._make_exchange = make_exchange
+        self._decode = {"v1": decode_v1, "v2": decode_v2, "off": None}[lane_proxy]
+        self._admit = admit
+        self._express: ExpressPort | None = None
+        self._on_express_lane: dict[int, Exchange] = {}
+        self._peers: OrderedDict[bytes, Peers] = OrderedDict()
+        self._lanes: dict[int, Lane] = {}
+        self._free: list[Lane] = []
+        self._opened = 0
+        self._lock = threading.Lock()
+        self._done: list[int] = []
+        self._drop: list[int] = []
+        reactor.after_batch(self._tell_done)
+
+    # Requests in -------------------------------------------------------------------------------
+
+    def adopt_express(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
+        """Serve the express lane."""
+        self._express = ExpressPort(self.reactor, sock, self._on_express, on_end)
+        self._on_express_lane = self._express.exchanges
+
+    def adopt_lane(self, sock: socket.socket, number: int) -> None:
+        """Serve a lane that the front end opened."""
+        Lane(
+            self.reactor,
+            sock,
+            number,
+            on_request=self._on_lane,
+            on_close=lambda lane: None,
+        )
+
+    def _on_express(self, number: int, prefix: bytes, payload: bytes) -> None:
+        peers = self._peers.get(prefix)
+        if peers is None:
+            peers = self._read_peers(prefix)
+        head = read_head(payload)
+        if head is None:
+            raise FrameError("a request on the express lane is not whole")
+        exchange = self._make_exchange(self, head, peers, number, None, payload[head.size :])
+        self._on_express_lane[number] = exchange
+        self._admit(exchange)
+
+    def _read_peers(self, prefix: bytes) -> Peers:
+        """The addresses in a frame's prefix; the same for all requests of a connection."""
+        header = bytearray(prefix)
+        header[14:16] = (len(prefix) - 16).to_bytes(2, "big")
+        decoded = decode_v2(bytes(header))
+        assert decoded is not None
+        peers = (decoded.source, decoded.destination)
+        while len(self._peers) >= _PEERS_MAX:
+            self._peers.popitem(last=False)
+        self._peers[prefix] = peers
+        return peers
+
+    def _on_lane(self, lane: Lane) -> None:
+        """Bytes on a lane without an exchange: its next request, or a part of it."""
+        data = lane.read()
+        if data is None:
+            return
+        if not data:
+            lane.close()
+            return
+        seen = len(lane.partial)
+        data = lane.partial + data
+        peers = NO_PEERS
+        start = 0
+        try:
+            if self._decode is not None:
+                header = self._decode(data)
+                if header is None:
+                    lane.partial = data
+                    return
+                start = header.size
+                peers = (header.source, header.destination)
+            head = read_head(data[start:] if start else data, max(0, seen - start))
+        except Refused as refused:
+            log.error("a request on lane %d is none: %s", lane.number, refused)
+            lane.close()
+            return
+        if head is None:
+            lane.partial = data
+            return
+        lane.partial = b""
+        exchange = self._make_exchange(self, head, peers, 0, lane, data[start + head.size :])
+        lane.exchange = exchange
+        self._admit(exchange)
+
+    # Answers out -------------------------------------------------------------------------------
+
+    def express_answer(self, number: int, kind: int, pieces: list[bytes]) -> None:
+        """Gather a whole answer for the express lane."""
+        assert self._express is not None
+        self._express.answer(number, kind, pieces)
+
+    def express_done(self, number: int) -> None:
+        """Tell that the app of an exchange that was answered before, or on a lane, is done."""
+        assert self._express is not None
+        self._express.answer(number, DONE, [])
+
+    def open_lane(self, exchange: Exchange) -> Lane | None:
+        """A lane for the answer of an express exchange. Thread-safe.
+
+        None if there is no descriptor for one: the front end answers then.
+        """
+        with self._lock:
+            while self._free:
+                lane = self._free.pop()
+                if not lane.closed:
+                    lane.exchange = exchange
+                    self.control.send({"answer": exchange.express, "lane": lane.number})
+                    return lane
+            self._opened += 1
+            number = self._opened
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            log.error("no lane for an answer: %s", error)
+            self.control.send({"answer": exchange.express, "lane": None})
+            return None
+        lane = Lane(self.reactor, ours, number, on_request=None, on_close=self._on_close)
+        lane.exchange = exchange
+        self._lanes[number] = lane
+        with theirs:
+            self.control.send(
+                {"answer": exchange.express, "lane": number, "fd": True}, theirs.fileno()
+            )
+        return lane
+
+    def free_lane(self, number: int) -> None:
+        """The front end has read all of an answer: the lane may carry the next."""
+        lane = self._lanes.get(number)
+        if lane is not None and not lane.closed:
+            with self._lock:
+                self._free.append(lane)
+
+    def _on_close(self, lane: Lane) -> None:
+        self._lanes.pop(lane.number, None)
+
+    def cut(self, exchange: Exchange) -> None:
+        """End an answer so that its truncation can be seen."""
+        if exchange.lane is not None:
+            exchange.lane.close()
+        exchange.gone = True
+
+    # The end of an exchange ----------------------------------------------------------------------
+
+    def over(self, exchange: Exchange, drained: bool) -> None:
+        """The app is done. `drained`: nothing of the request is left on its lane."""
+        if exchange.express:
+            self._on_express_lane.pop(exchange.express, None)
+        lane = exchange.lane
+        if lane is None:
+            return
+        lane.exchange = None
+        if lane.opened_here:
+            if exchange.gone:
+                lane.close()
+        elif drained and not lane.closed and not exchange.gone:
+            self._done.append(lane.number)
+        else:
+            self._drop.append(lane.number)
+
+    def _tell_done(self) -> None:
+        if self._done or self._drop:
+            message = {}
+            if self._done:
+                message["done"] = self._done
+            if self._drop:
+                message["drop"] = self._drop
+            self._done, self._drop = [], []
+            self.control.send(message)

@@ -1,0 +1,351 @@
+"""The worker loop: leader and followers, apps run eagerly, on anyio.
+
+Everything the reactor listens to sits in one epoll set of our own. One task, the leader, waits for
+that set, takes all that is ready at once, and runs the apps one after another *inline*: an app that
+answers without really suspending costs no task switch. If an app does suspend, the leader is simply
+a task that is busy with that exchange; a follower is woken in the same instant, becomes the leader
+and goes on with the rest. A task whose exchange is over and which leads no longer parks as a
+follower.
+
+Rules, each of which something breaks without:
+
+1. There is always a leader. A worker that ends, however, hands leadership on.
+2. To cancel an exchange, cancel its worker's scope: one scope for each worker costs nothing, one for
+   each exchange costs microseconds. A cancelled worker never parks or hosts again.
+3. Each exchange runs in a context of its own, and leaves nothing in its task (runtime.py).
+4. Nobody starves: a batch is bounded by number and by time, then the leader lets the others run.
+5. Answers are gathered, and go out when the batch ends, when an app suspends, or when the batch
+   has taken half a millisecond.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import select
+import socket
+import threading
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.abc
+
+from reactor_run.reactor.exchange import Exchange
+from reactor_run.reactor.runtime import Hygiene, hygiene_for
+
+if TYPE_CHECKING:
+    from reactor_run.reactor.express import ExpressPort
+
+__all__ = ["Hosted", "Reactor", "Worker"]
+
+log = logging.getLogger("reactor_run.reactor")
+
+BATCH_MAX: Final = 64
+"""Exchanges that the leader runs before it lets other tasks have a turn."""
+FLUSH_AFTER: Final = 0.0005
+"""Seconds after which gathered answers go out although the batch goes on."""
+YIELD_AFTER: Final = 0.001
+"""Seconds after which the leader lets other tasks have a turn."""
+PARKED_MAX: Final = 64
+"""Followers kept for later; a worker that finds as many parked ends instead."""
+
+
+class Hosted(Exchange):
+    """An exchange that a worker of this loop runs: in its own task, or as a plain call."""
+
+    __slots__ = ("worker",)
+
+    worker: Worker | None
+
+    def start(self) -> Coroutine[Any, Any, None] | None:
+        """Begin: the app's coroutine, or None if all is done already."""
+        raise NotImplementedError
+
+    def over(self, error: BaseException | None) -> None:
+        """The app returned, or raised `error`."""
+        raise NotImplementedError
+
+
+class Worker:
+    """One task that hosts exchanges."""
+
+    __slots__ = ("exchange", "hygiene", "scope", "suspended")
+
+    def __init__(self, scope: anyio.CancelScope, hygiene: Hygiene) -> None:
+        self.scope = scope
+        self.hygiene = hygiene
+        self.exchange: Hosted | None = None
+        self.suspended = False
+
+
+class Reactor:
+    """The loop of one reactor process, and what its other parts share."""
+
+    def __init__(self, runtime: str) -> None:
+        self.ready: deque[Hosted] = deque()
+        """Exchanges whose app has not begun."""
+        self.express: ExpressPort | None = None
+        self._dirty: list[Exchange] = []
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._buried: list[socket.socket] = []
+        self._before_batch: list[Callable[[], None]] = []
+        self._after_batch: list[Callable[[], None]] = []
+        self._hygiene = hygiene_for(runtime)
+        self._context = contextvars.copy_context()
+        self._group: anyio.abc.TaskGroup | None = None
+        self._leader: Worker | None = None
+        self._parked: list[anyio.Event] = []
+        self._workers: set[Worker] = set()
+        self._closing = False
+        self._thread = threading.get_ident()
+        self._signalled: deque[Callable[[], None]] = deque()
+        self._woken = False
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.watch(self._wakeup, select.EPOLLIN, self._on_wakeup)
+
+    # What the loop listens to ------------------------------------------------------------------
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` with the epoll events of `fd` as they come."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what is listened to."""
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Listen no more; to be called before the descriptor is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def bury(self, sock: socket.socket) -> None:
+        """Close a socket once the batch is over.
+
+        A number that is free at once could be given to a new socket within the batch, and an
+        event meant for the old one would then reach the new one.
+        """
+        self._buried.append(sock)
+
+    def after_batch(self, flush: Callable[[], None]) -> None:
+        """Have `flush` called whenever gathered output is to go out."""
+        self._after_batch.append(flush)
+
+    def before_batch(self, begin: Callable[[], None]) -> None:
+        """Have `begin` called before the exchanges of a batch run."""
+        self._before_batch.append(begin)
+
+    def write_ready(self, exchange: Exchange) -> None:
+        """An exchange has output; see `signal_write_ready`. Thread-safe."""
+        if threading.get_ident() == self._thread:
+            self._dirty.append(exchange)
+        else:
+            self.call_soon(lambda: self._dirty.append(exchange))
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Have the loop call `function`. Thread-safe."""
+        self._signalled.append(function)
+        if not self._woken:
+            self._woken = True
+            os.eventfd_write(self._wakeup, 1)
+
+    def _on_wakeup(self, _: int) -> None:
+        os.eventfd_read(self._wakeup)
+        # Before the queue is emptied: what is added from now on wakes the loop again.
+        self._woken = False
+        signalled = self._signalled
+        while signalled:
+            signalled.popleft()()
+
+    def flush(self) -> None:
+        """Send all that was gathered."""
+        dirty = self._dirty
+        if dirty:
+            self._dirty = []
+            for exchange in dirty:
+                if not exchange.ended:
+                    exchange.write_out()
+        for flush in self._after_batch:
+            flush()
+
+    def _collect(self) -> None:
+        """Take what is ready, without waiting."""
+        handlers = self._handlers
+        for fd, events in self._epoll.poll(0, BATCH_MAX):
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler(events)
+        if self._buried:
+            for sock in self._buried:
+                sock.close()
+            self._buried.clear()
+
+    # Workers -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until `close`."""
+        while not self._closing:
+            async with anyio.create_task_group() as self._group:
+                self._spawn()
+            if not self._closing:
+                log.error("an app cancelled the reactor's own tasks; starting new ones")
+
+    def close(self) -> None:
+        """Cancel every worker; `run` returns when they ended."""
+        self.flush()
+        self._closing = True
+        for worker in self._workers:
+            worker.scope.cancel()
+
+    @property
+    def hosting(self) -> int:
+        """How many exchanges are running."""
+        return sum(worker.exchange is not None for worker in self._workers)
+
+    def _spawn(self) -> None:
+        assert self._group is not None
+        self._group.start_soon(self._work)
+
+    def _hand_over(self) -> None:
+        """Rule 1: make somebody the leader."""
+        self._leader = None
+        if self._parked:
+            self._parked.pop().set()
+        elif not self._closing:
+            self._spawn()
+
+    async def _work(self) -> None:
+        with anyio.CancelScope() as scope:
+            worker = Worker(scope, self._hygiene())
+            self._workers.add(worker)
+            try:
+                while await self._follow() and await self._lead(worker):
+                    pass
+            except anyio.get_cancelled_exc_class():
+                # Ours; or an app's, that it aimed at a task of the loop. The worker ends either way.
+                pass
+            finally:
+                self._workers.discard(worker)
+                if self._leader is worker or self._leader is None:
+                    self._hand_over()
+
+    async def _follow(self) -> bool:
+        """Wait until there is no leader; False if there are followers enough."""
+        while self._leader is not None:
+            if len(self._parked) >= PARKED_MAX:
+                return False
+            event = anyio.Event()
+            self._parked.append(event)
+            try:
+                await event.wait()
+            finally:
+                if not event.is_set():
+                    self._parked.remove(event)
+        return True
+
+    async def _lead(self, worker: Worker) -> bool:
+        """Lead until an app suspends; whether this worker may go on as a follower."""
+        self._leader = worker
+        ready = self.ready
+        hygiene = worker.hygiene
+        epoll = self._epoll.fileno()
+        while not self._closing:
+            if not ready:
+                self.flush()
+                await anyio.wait_readable(epoll)
+                self._collect()
+            flushed = began = monotonic()
+            for begin in self._before_batch:
+                begin()
+            handled = 0
+            before = hygiene.snapshot()
+            while ready:
+                await self._host(worker, ready.popleft())
+                if worker.suspended:
+                    self.flush()
+                    if not hygiene.reusable_after_suspension:
+                        return False
+                if hygiene.snapshot() != before:
+                    await self._retire(worker)
+                    return False
+                if worker.suspended:
+                    worker.suspended = False
+                    return True
+                now = monotonic()
+                if now - flushed > FLUSH_AFTER:
+                    flushed = now
+                    self.flush()
+                handled += 1
+                if handled == BATCH_MAX or now - began > YIELD_AFTER:
+                    self.flush()
+                    await anyio.lowlevel.checkpoint()
+                    break
+        return False
+
+    async def _host(self, worker: Worker, exchange: Hosted) -> None:
+        """Run one exchange to its end, in this task."""
+        context = self._context.copy()
+        worker.exchange = exchange
+        exchange.worker = worker
+        error: BaseException | None = None
+        try:
+            coroutine = context.run(exchange.start)
+            if coroutine is not None:
+                await self._drive(worker, coroutine, context)
+        except BaseException as raised:  # whatever an app raises ends its exchange, nothing else
+            error = raised
+        worker.exchange = None
+        exchange.worker = None
+        if error is None:
+            exchange.over(None)
+        else:
+            context.run(exchange.over, error)
+            if worker.scope.cancel_called and isinstance(error, anyio.get_cancelled_exc_class()):
+                raise error
+
+    @types.coroutine
+    def _drive(
+        self, worker: Worker, coroutine: Coroutine[Any, Any, None], context: contextvars.Context
+    ) -> Generator[Any, Any, None]:
+        """Step an app's coroutine in its own context, and pass its traps through."""
+        run = context.run
+        send = coroutine.send
+        try:
+            trap = run(send, None)
+        except StopIteration:
+            return
+        worker.suspended = True
+        if self._leader is worker:
+            self._hand_over()
+        self.flush()
+        while True:
+            error: BaseException | None = None
+            value: Any = None
+            try:
+                value = yield trap
+            except BaseException as raised:
+                error = raised
+            # Outside the handler, or the app would see our exception as the context of its own.
+            try:
+                trap = run(send, value) if error is None else run(coroutine.throw, error)
+            except StopIteration:
+                return
+            if self._dirty:
+                self.flush()
+
+    async def _retire(self, worker: Worker) -> None:
+        """Rule 3: tidy a task in which an app left something, before its worker ends."""
+        self.flush()
+        log.warning(
+            "an app left a cancel scope, a nursery or a handle of its task behind; "
+            "the task is given up so that no other exchange is harmed"
+        )
+        if self._leader is worker:
+            self._hand_over()
+        await worker.hygiene.restore()

@@ -1,0 +1,33 @@
+"""The threads of `--threads N`: each owns one WSGI exchange at a time, from its start to its end."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+
+from reactor_run.reactor.exchange import signal_write_ready
+from reactor_run.reactor.wsgi_exchange import WsgiExchange
+
+__all__ = ["ThreadPool"]
+
+
+class ThreadPool:
+    """Threads that live as long as the reactor. The front end never sends more than they can take."""
+
+    def __init__(self, threads: int) -> None:
+        self._waiting: SimpleQueue[WsgiExchange] = SimpleQueue()
+        for number in range(1, threads + 1):
+            # Daemons: a call that hangs must not keep the process from leaving.
+            threading.Thread(target=self._work, name=f"wsgi-{number}", daemon=True).start()
+
+    def submit(self, exchange: WsgiExchange) -> None:
+        """Have the next free thread run it."""
+        self._waiting.put(exchange)
+
+    def _work(self) -> None:
+        while True:
+            exchange = self._waiting.get()
+            exchange.run()
+            signal_write_ready(exchange)
+            # The name would keep the last request alive until the next comes.
+            del exchange

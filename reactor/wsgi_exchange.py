@@ -1,0 +1,239 @@
+"""One exchange of a WSGI app: the sink that wsgi.py writes its answer to, over sockets.
+
+Its app may run inline in the worker loop or in a thread. What a thread may touch is marked; the
+rest is the loop's. Both block in the kernel where a lane is full or empty: a thread by design, an
+inline app because the front end takes whole answers off its hands and sends whole bodies.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from time import perf_counter
+from typing import Any, Final
+
+from reactor_run.protocol.body import (
+    CHUNK_TAIL,
+    CHUNKED,
+    LAST_CHUNK,
+    UNTIL_CLOSE,
+    BodyReader,
+    body_reader,
+    chunk_head,
+)
+from reactor_run.protocol.environ import EnvironBuilder
+from reactor_run.protocol.express import ANSWER_DONE, EXPRESS_MAX
+from reactor_run.protocol.request import RequestHead
+from reactor_run.protocol.response import encode_response_head
+from reactor_run.reactor.clock import date_field
+from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers
+from reactor_run.reactor.lane import Lane
+from reactor_run.reactor.loop import Hosted
+from reactor_run.reactor.service import Prefetch
+from reactor_run.reactor.wsgi import ERRORS, run_wsgi
+from reactor_run.reactor.wsgi_file import FileWrapper
+from reactor_run.reactor.wsgi_input import LaneInput
+
+__all__ = ["WsgiExchange", "wsgi_exchanges"]
+
+log = logging.getLogger("reactor_run.reactor")
+
+_HELD_MAX: Final = 65536
+"""Bytes of an answer that are gathered before they are written to a lane."""
+
+
+class WsgiExchange(Hosted):
+    """One request that a WSGI app answers; an AnswerSink."""
+
+    __slots__ = (
+        "_body",
+        "_content",
+        "_cut",
+        "_framing",
+        "_gateway",
+        "_held",
+        "_held_size",
+        "_payload",
+        "_prefetch",
+        "environ",
+        "head_sent",
+    )
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        head: RequestHead,
+        environ: dict[str, Any],
+        express: int,
+        lane: Lane | None,
+        payload: bytes,
+        prefetch: Prefetch | None,
+    ) -> None:
+        self.reactor = gateway.reactor
+        self.head = head
+        self.express = express
+        self.lane = lane
+        self.gone = False
+        self.ended = False
+        self.environ = environ
+        self.head_sent = False
+        self._gateway = gateway
+        self._payload = payload
+        """Bytes after the head that came with it."""
+        self._content = b""
+        """What was decoded of the body and not asked for."""
+        self._prefetch = prefetch
+        self._body: BodyReader | None = body_reader(head.body) if head.body else None
+        self._framing = 0
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._cut = False
+
+        environ["wsgi.errors"] = ERRORS
+        environ["wsgi.file_wrapper"] = FileWrapper
+        if lane is None and head.body >= 0:
+            environ["wsgi.input"] = io.BytesIO(payload)
+            self._body = None
+        else:
+            environ["wsgi.input"] = LaneInput(self._read_some)
+
+    def start(self) -> None:
+        """Run the app inline, as a whole."""
+        began = perf_counter()
+        self.run()
+        if self._prefetch is not None:
+            self._prefetch.observe(began, perf_counter())
+
+    def run(self) -> None:
+        """Run the app; in any thread."""
+        run_wsgi(self._gateway.app, self.environ, self, log)
+
+    def write_out(self) -> None:
+        """A thread's word that the app is done."""
+        self.over(None)
+
+    def over(self, error: BaseException | None) -> None:
+        if error is not None:
+            log.error("an exchange failed", exc_info=error)
+            self._cut = True
+        if self._cut or self.gone:
+            self._gateway.cut(self)
+            if self.express:
+                self._gateway.express_done(self.express)
+        elif self.lane is None:
+            self._gateway.express_answer(self.express, ANSWER_DONE, self._held)
+        else:
+            if self._framing == UNTIL_CLOSE:
+                self.lane.half_close()
+            if self.express:
+                self._gateway.express_done(self.express)
+        self.ended = True
+        drained = self._body is None or self._body.complete
+        self._gateway.over(self, drained and self._framing != UNTIL_CLOSE)
+
+    # The sink; in the app's thread ---------------------------------------------------------------
+
+    def begin(
+        self, status: int, reason: bytes, fields: list[tuple[bytes, bytes]], length: int | None
+    ) -> int:
+        head, self._framing = encode_response_head(
+            status,
+            fields,
+            method=self.head.method,
+            minor_version=self.head.minor_version,
+            length=length,
+            date_field=date_field(),
+            server_field=SERVER_FIELD,
+            reason=reason,
+        )
+        self._held = [head]
+        self._held_size = len(head)
+        return self._framing
+
+    def write(self, data: bytes) -> None:
+        size = len(data)
+        if self._framing == CHUNKED:
+            self._held += (chunk_head(size), data, CHUNK_TAIL)
+        else:
+            self._held.append(data)
+        self._held_size += size
+        if self._held_size > (EXPRESS_MAX if self.lane is None else _HELD_MAX):
+            self._push()
+
+    def flush(self) -> None:
+        self._push()
+
+    def send_file(self, file: io.BufferedIOBase | io.RawIOBase, count: int) -> bool:
+        if self._framing == CHUNKED or (self.lane is None and count <= EXPRESS_MAX):
+            return False
+        self._push()
+        assert self.lane is not None
+        self.lane.send_file(file.fileno(), file.tell(), count)
+        return True
+
+    def finish(self) -> None:
+        if self._framing == CHUNKED:
+            self._held.append(LAST_CHUNK)
+        if self.lane is not None:
+            self._push()
+
+    def abort(self) -> None:
+        self._cut = True
+
+    def _push(self) -> None:
+        """Hand everything to a lane, and wait until it took it."""
+        if self.gone:
+            raise BrokenPipeError("the client is gone")
+        if self.lane is None:
+            self.lane = self._gateway.open_lane(self)
+            if self.lane is None:
+                raise OSError("there is no lane for the answer")
+        self.head_sent = True
+        held, self._held, self._held_size = self._held, [], 0
+        self.lane.write_blocking(held)
+
+    # The input; in the app's thread --------------------------------------------------------------
+
+    def _read_some(self, size: int) -> bytes:
+        if self._content:
+            content, self._content = self._content[:size], self._content[size:]
+            return content
+        body = self._body
+        if body is None:
+            return b""
+        parts: list[bytes] = []
+        while not parts and not body.complete:
+            data = self._payload
+            if data:
+                self._payload = b""
+            elif self.lane is None or self.lane.opened_here:
+                raise ConnectionResetError("the request ended within its body")
+            else:
+                if self.head.expect_continue and body.received == 0 and not self.head_sent:
+                    self.lane.write_blocking([b"HTTP/1.1 100 Continue\r\n\r\n"])
+                self.head.expect_continue = False
+                data = self.lane.read_blocking(size)
+                if not data:
+                    raise ConnectionResetError("the client left within the request's body")
+            body.feed(data, 0, parts)
+        content = b"".join(parts)
+        self._content = content[size:]
+        return content[:size]
+
+
+def wsgi_exchanges(environs: EnvironBuilder, prefetch: Prefetch | None) -> MakeExchange:
+    """What makes an exchange of each request, for a gateway to a WSGI app."""
+
+    def make(
+        gateway: Gateway,
+        head: RequestHead,
+        peers: Peers,
+        express: int,
+        lane: Lane | None,
+        payload: bytes,
+    ) -> Hosted:
+        client, server = peers
+        environ = environs.build(head, client, server)
+        return WsgiExchange(gateway, head, environ, express, lane, payload, prefetch)
+
+    return make
