@@ -39,13 +39,6 @@ def server(config: Config, shared: Start) -> Iterator[Server]:
 
 only_asgi = pytest.mark.parametrize("config", ASGI, ids=str, indirect=True)
 only_wsgi = pytest.mark.parametrize("config", WSGI, ids=str, indirect=True)
-streams = pytest.mark.parametrize(
-    "config",
-    [*ASGI, Config(runtime="asyncio"), *(each for each in WSGI if each.threads > 1)],
-    ids=str,
-    indirect=True,
-)
-"""Configurations in which two requests of one reactor can be in flight, whatever they do."""
 
 
 # Keep-alive and pipelining
@@ -215,10 +208,10 @@ def test_request_bodies_of_every_size_and_framing(
     client.get("/hello")
 
 
-@streams
 def test_an_answer_reaches_the_client_as_the_app_produces_it(
     server: Server, connect: Connect, gate: Gate, second_gate: Gate
 ) -> None:
+    """PEP 3333 too: no block may wait for the next one."""
     client = connect(server)
     client.send(request("GET", f"/steps?gate={gate}&gate2={second_gate}"))
     assert client.begin().field("content-type") == b"text/event-stream"
@@ -379,7 +372,6 @@ def test_fin_reaches_the_app_which_may_still_answer(
     assert notes.lines() == ["started", "http.disconnect", "answered"]
 
 
-@streams
 def test_a_half_closed_client_spins_nothing(
     server: Server, connect: Connect, gate: Gate, second_gate: Gate
 ) -> None:

@@ -24,9 +24,10 @@ async def echo(http: Exchange) -> None:
 
 
 async def hash(http: Exchange) -> None:
-    """The SHA-256 and the size of the request body; notes a disconnect."""
+    """The SHA-256 and the size of the request body, read once the gate is open; notes how far."""
     digest, size = hashlib.sha256(), 0
     http.note("started")
+    await http.gate()
     try:
         async for piece in http.pieces():
             digest.update(piece)
