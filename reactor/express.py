@@ -77,10 +77,10 @@ class ExpressPort:
                 else:
                     exchange.on_gone()
 
-    def answer(self, number: int, kind: int, pieces: list[bytes], size: int) -> None:
+    def answer(self, number: int, kind: int, pieces: list[bytes]) -> None:
         """Gather one message; it goes out with the batch."""
-        self._out.append(pack_message(number, kind, size))
-        self._out += pieces
+        payload = b"".join(pieces)
+        self._out += (pack_message(number, kind, len(payload)), payload)
 
     def flush(self) -> None:
         """Send what was gathered, unless the kernel is still busy with what came before."""

@@ -217,8 +217,10 @@ class Reactor:
         self._leader = None
         if self._parked:
             self._parked.pop().set()
-        elif not self._closing:
-            self._spawn()
+        elif not self._closing and self._group is not None:
+            # A group that an app cancelled takes no new task; `run` makes another group.
+            if not self._group.cancel_scope.cancel_called:
+                self._spawn()
 
     async def _work(self) -> None:
         with anyio.CancelScope() as scope:
@@ -230,6 +232,10 @@ class Reactor:
             except anyio.get_cancelled_exc_class():
                 # Ours; or an app's, that it aimed at a task of the loop. The worker ends either way.
                 pass
+            except BaseException:
+                # A fault of our own: nothing is to be relied on any more, the process ends.
+                self._closing = True
+                raise
             finally:
                 self._workers.discard(worker)
                 if self._leader is worker or self._leader is None:
