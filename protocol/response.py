@@ -154,8 +154,8 @@ def encode_response_head(
     Raises `ResponseError` if status, reason or a field is not what HTTP allows, if Content-Lengths
     differ, if the head outgrows HEAD_MAX, for 1xx, and for 2xx to CONNECT, which begins a tunnel.
     """
-    line = _STATUS_LINES.get(status)
-    if line is None or not isinstance(status, int):
+    line = _STATUS_LINES.get(status) if isinstance(status, int) else None
+    if line is None:
         raise ResponseError(f"status must be an int from 200 to 999, not {_shown(status)}")
     # Pieces alternate between the server's own and the app's, which are checked below.
     pieces = [line[0], line[1] if reason is None else reason]
