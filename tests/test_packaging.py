@@ -1,0 +1,167 @@
+"""What is installed: one top-level module, real files, and nothing that hides a user's own modules.
+
+Built here without a network: setuptools and the dependencies come from the running environment.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import reactor_run
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("frontend", "protocol", "reactor")
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """The standard output of `command`, run where only its own environment can be imported."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def build(what: str, tree: Path, into: Path) -> Path:
+    """Build `what` ("sdist" or "wheel") from `tree` as PEP 517 frontends do."""
+    into.mkdir()
+    hook = f"import setuptools.build_meta as backend; backend.build_{what}({str(into)!r})"
+    run(sys.executable, "-c", hook, cwd=tree)
+    (built,) = into.iterdir()
+    return built
+
+
+def modules(folder: Path) -> set[str]:
+    """The Python files under `folder`, as a package holds them."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources, links and all, so that building leaves no traces among them."""
+    copy = tmp_path_factory.mktemp("sources") / "tree"
+    ignore = shutil.ignore_patterns(
+        ".*", "*.egg-info", "__pycache__", "bench", "build", "dist", "tests"
+    )
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=ignore)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def sdist(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("sdist", tree, tmp_path_factory.mktemp("sdist") / "out")
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from the sdist, which is what an installer does with one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run("tar", "-xf", sdist, cwd=folder)
+    return build("wheel", folder / f"reactor_run-{reactor_run.__version__}", folder / "out")
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment that has the wheel, and borrows the dependencies of ours."""
+    folder = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(folder, with_pip=False, symlinks=True)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    install = ("install", "--quiet", "--no-deps", "--no-index", wheel)
+    run(*pip, "--python", folder / "bin/python", *install, cwd=folder)
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    # A folder that a .pth names has its own .pth files left alone: the editable install stays out.
+    (site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder
+
+
+@pytest.fixture(params=["editable", "wheel"])
+def python(request: pytest.FixtureRequest) -> Path:
+    """A Python in whose environment reactor-run is installed."""
+    if request.param == "editable":
+        return Path(sys.executable)
+    installed: Path = request.getfixturevalue("installed")
+    return installed / "bin/python"
+
+
+def test_sdist_holds_real_files(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        members = archive.getmembers()
+    package = Path(f"reactor_run-{reactor_run.__version__}/src/reactor_run")
+    files = {member.name for member in members if member.isfile()}
+    assert [member.name for member in members if not (member.isfile() or member.isdir())] == []
+    for room in ROOMS:
+        expected = {str(package / room / module) for module in modules(ROOT / room)}
+        assert expected, room
+        assert expected <= files
+
+
+def test_wheel_is_the_same_from_the_tree_and_from_the_sdist(
+    tree: Path, wheel: Path, tmp_path: Path
+) -> None:
+    direct = build("wheel", tree, tmp_path / "out")
+    with zipfile.ZipFile(direct) as one, zipfile.ZipFile(wheel) as other:
+        assert {member.filename: member.CRC for member in one.infolist()} == {
+            member.filename: member.CRC for member in other.infolist()
+        }
+
+
+def test_wheel_holds_every_room_and_one_top_level_module(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {
+        "reactor_run",
+        f"reactor_run-{reactor_run.__version__}.dist-info",
+    }
+    for room in ROOMS:
+        assert {f"reactor_run/{room}/{module}" for module in modules(ROOT / room)} <= set(names)
+    assert "reactor_run/py.typed" in names
+
+
+def test_version_stands_in_one_place(wheel: Path) -> None:
+    (metadata,) = importlib.metadata.distributions(name="reactor-run", path=[str(wheel)])
+    assert metadata.version == reactor_run.__version__
+    assert importlib.metadata.version("reactor-run") == reactor_run.__version__
+
+
+def test_rooms_are_imported_from_where_they_are_installed(installed: Path, tmp_path: Path) -> None:
+    code = "\n".join(f"import reactor_run.{room} as r; print(r.__file__)" for room in ROOMS)
+    for line in run(installed / "bin/python", "-c", code, cwd=tmp_path).splitlines():
+        assert Path(line).is_relative_to(installed)
+
+
+def test_command_and_module_tell_the_version(python: Path, tmp_path: Path) -> None:
+    for command in ([python.with_name("reactor-run")], [python, "-m", "reactor_run"]):
+        assert reactor_run.__version__ in run(*command, "--version", cwd=tmp_path)
+
+
+def test_rooms_are_no_modules_of_their_own(python: Path, tmp_path: Path) -> None:
+    code = f"import importlib.util as u; print([u.find_spec(n) for n in {ROOMS}])"
+    assert run(python, "-c", code, cwd=tmp_path) == "[None, None, None]\n"
+
+
+def test_an_app_keeps_its_own_modules_of_the_same_names(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "protocol.py").write_text("WHOSE = 'the app'\n")
+    for package in ("frontend", "reactor"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("from protocol import WHOSE\n")
+    (tmp_path / "app.py").write_text(
+        "import frontend, protocol, reactor\n"
+        "import reactor_run.frontend, reactor_run.protocol, reactor_run.reactor\n"
+        "print(frontend.WHOSE, protocol.WHOSE, reactor.WHOSE)\n"
+        "print([hasattr(room, 'WHOSE') for room in\n"
+        "       (reactor_run.frontend, reactor_run.protocol, reactor_run.reactor)])\n"
+    )
+    answer = run(python, "app.py", cwd=tmp_path)
+    assert answer == "the app the app the app\n[False, False, False]\n"
