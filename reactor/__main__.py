@@ -24,7 +24,7 @@ import anyio
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.asgi import asgi_exchanges
-from reactor_run.reactor.control import ControlChannel
+from reactor_run.channel import ControlChannel
 from reactor_run.reactor.gateway import Gateway
 from reactor_run.reactor.lifespan import Lifespan
 from reactor_run.reactor.loader import detect_interface, load_app

@@ -17,7 +17,7 @@ from reactor_run.protocol.express import DONE, FrameError
 from reactor_run.protocol.policy import Limits, Refused
 from reactor_run.protocol.proxy import Endpoint, decode_v1, decode_v2
 from reactor_run.protocol.request import RequestHead, parse_request_head
-from reactor_run.reactor.control import ControlChannel
+from reactor_run.channel import ControlChannel
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.express import ExpressPort
 from reactor_run.reactor.lane import Lane

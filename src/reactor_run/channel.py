@@ -1,4 +1,7 @@
-"""The reactor's end of the control channel: JSON lines and the descriptors that come with them.
+"""One end of a control channel: JSON lines and the descriptors that come with them.
+
+The front end and the reactors meet only at descriptors; this is the one piece of I/O that both
+sides do alike, and it belongs to neither room.
 
 Messages go out at once where the kernel takes them, else they wait for the loop; they may be sent
 from any thread, and keep their order.
@@ -36,7 +39,7 @@ class ControlChannel:
         return self.sock.fileno()
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """What has come; None when the front end is gone."""
+        """What has come; None when the peer is gone."""
         messages: list[dict[str, Any]] = []
         while True:
             try:
@@ -94,7 +97,7 @@ class ControlChannel:
             except BlockingIOError:
                 return
             except OSError:
-                # The front end is gone; `receive` tells the loop so.
+                # The peer is gone; `receive` tells so.
                 self._out.clear()
                 return
             if sent < len(line):
