@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-serve: $(VENV)/base.stamp ## serve $(APP) and print its URL (APP=module:app, SERVE_ARGS=...)
+serve: $(VENV)/base.stamp ## serve an example, or APP=module:app, and print its URL (SERVE_ARGS=...)
 	$(BIN)/reactor-run $(APP) $(SERVE_ARGS)
 
 test: $(VENV)/test.stamp ## run the tests, without the slow ones (PYTEST_ARGS=...)
