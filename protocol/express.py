@@ -95,6 +95,8 @@ def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int
         unique_id, id_size, exchange, kind, size_size, size = _TLVS.unpack_from(data, tlvs)
         if unique_id != 5 or id_size != 8 or size_size != 4 or not 0xE0 <= kind <= 0xE2:
             raise FrameError("the two TLVs are not there")
+        if size > EXPRESS_MAX:
+            raise FrameError(f"a payload of {size} bytes")
         after = payload + size
         if after > end:
             break

@@ -39,7 +39,7 @@ from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.policy import Limits, Refused
 
-__all__ = ["RequestHead", "parse_request_head"]
+__all__ = ["RequestHead", "parse_request_head", "reframe"]
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -111,6 +111,7 @@ _MEANINGS: Final = {
 _seen: dict[bytes, int] = {}
 _SEEN_MAX: Final = 1024
 
+_REFRAMED: Final = (LENGTH, CODING, EXPECT)
 _hosts_seen: set[bytes] = set()
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+\]"
@@ -193,6 +194,20 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
     return RequestHead(
         method, target, minor_version, fields, size, body, keep_alive, expect, upgrade
     )
+
+
+def reframe(head: RequestHead, length: int) -> bytes:
+    """The head of the same request with a body of `length` bytes that is at hand.
+
+    For a body that was buffered: Transfer-Encoding is replaced by Content-Length (RFC 9112 §6.1),
+    and nobody is to be asked to go on any more (RFC 9110 §10.1.1).
+    """
+    lines = [b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor_version)]
+    lines += [
+        b"%b: %b" % field for field in head.fields if _MEANINGS.get(field[0].lower()) not in _REFRAMED
+    ]
+    lines.append(b"content-length: %d\r\n\r\n" % length)
+    return b"\r\n".join(lines)
 
 
 def _read_fields(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import logging
 import os
 import select
 import signal
@@ -21,21 +20,19 @@ from typing import Any
 
 import anyio
 
+from reactor_run.channel import ControlChannel
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.asgi import asgi_exchanges
-from reactor_run.channel import ControlChannel
 from reactor_run.reactor.gateway import Gateway
 from reactor_run.reactor.lifespan import Lifespan
 from reactor_run.reactor.loader import detect_interface, load_app
-from reactor_run.reactor.log import AppFailure, configure
+from reactor_run.reactor.log import AppFailure, configure, log
 from reactor_run.reactor.loop import Reactor
 from reactor_run.reactor.runtime import backend_options
 from reactor_run.reactor.service import Prefetch
 from reactor_run.reactor.threads import ThreadPool
 from reactor_run.reactor.wsgi_exchange import WsgiExchange, wsgi_exchanges
-
-log = logging.getLogger("reactor_run.reactor")
 
 APP_FAILED = 3
 """Exit status when the app could not be loaded or started."""
@@ -53,7 +50,9 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runtime", choices=["trio", "asyncio", "uvloop"], default="trio")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--concurrency", type=int, default=1000)
-    parser.add_argument("--multiprocess", action="store_true", help="other reactors run the app too")
+    parser.add_argument(
+        "--multiprocess", action="store_true", help="other reactors run the app too"
+    )
     parser.add_argument("--lifespan", choices=["auto", "on", "off"], default="auto")
     parser.add_argument("--factory", action="store_true")
     parser.add_argument("--app-dir", default=".")
@@ -70,6 +69,7 @@ class ReactorProcess:
         self.options = options
         self.control = control
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
+        self._control_is_full = False
         self._stopped = anyio.Event()
 
     async def run(self, app: Callable[..., Any], interface: str) -> None:
@@ -88,9 +88,7 @@ class ReactorProcess:
             await lifespan.shutdown(self.shutdown_timeout)
             group.cancel_scope.cancel()
 
-    def _open_gateway(
-        self, app: Callable[..., Any], interface: str, lifespan: Lifespan
-    ) -> int:
+    def _open_gateway(self, app: Callable[..., Any], interface: str, lifespan: Lifespan) -> int:
         """Make ready for the app's interface; how many exchanges it takes at once."""
         options = self.options
         threads = options.threads
@@ -133,6 +131,7 @@ class ReactorProcess:
         if messages is None:
             # The front end is gone, and with it everybody who could read an answer.
             self.reactor.unwatch(self.control.fileno())
+            self._control_is_full = False
             self.shutdown_timeout = min(self.shutdown_timeout, 5.0)
             self._stopped.set()
             return
@@ -156,7 +155,11 @@ class ReactorProcess:
             self._stopped.set()
 
     def _flush_control(self) -> None:
-        self.control.flush()
+        full = not self.control.flush()
+        if full != self._control_is_full:
+            self._control_is_full = full
+            events = select.EPOLLIN | select.EPOLLOUT if full else select.EPOLLIN
+            self.reactor.modify(self.control.fileno(), events)
 
 
 def die_with_parent() -> None:
@@ -167,9 +170,11 @@ def die_with_parent() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one reactor; its exit status."""
-    # Ctrl-C goes to every process of the terminal; stopping is the front end's word. A handler that
-    # does nothing, because children of the app would inherit SIG_IGN.
-    signal.signal(signal.SIGINT, lambda number, frame: None)
+    # Ctrl-C goes to every process of a terminal, and a service manager may signal every process of a
+    # service; stopping is the front end's word. Handlers that do nothing, because children of the
+    # app would inherit SIG_IGN.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: None)
     options = parse_options(argv)
     die_with_parent()
     configure(options.log_level, options.name)

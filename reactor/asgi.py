@@ -19,7 +19,6 @@ then waits for the client to leave.
 
 from __future__ import annotations
 
-import logging
 import types
 from collections.abc import Awaitable, Coroutine
 from time import monotonic
@@ -42,15 +41,14 @@ from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
-from reactor_run.reactor.clock import date_field
+from reactor_run.clock import date_field
 from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers
 from reactor_run.reactor.lane import Lane
-from reactor_run.reactor.log import cut_traceback, runtime_hint
+from reactor_run.reactor.log import cut_traceback, log, runtime_hint
 from reactor_run.reactor.loop import Hosted
 
 __all__ = ["HIGH_WATER", "AsgiExchange", "asgi_exchanges"]
 
-log = logging.getLogger("reactor_run.reactor")
 
 HIGH_WATER: Final = 65536
 """Bytes of an answer that may wait here; `send` returns when there are fewer."""

@@ -6,26 +6,25 @@ sorts.
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
+from reactor_run.channel import ControlChannel
 from reactor_run.protocol.express import DONE, FrameError
 from reactor_run.protocol.policy import Limits, Refused
 from reactor_run.protocol.proxy import Endpoint, decode_v1, decode_v2
 from reactor_run.protocol.request import RequestHead, parse_request_head
-from reactor_run.channel import ControlChannel
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.express import ExpressPort
 from reactor_run.reactor.lane import Lane
+from reactor_run.reactor.log import log
 from reactor_run.reactor.loop import Hosted, Reactor
 
 __all__ = ["SERVER_FIELD", "Gateway"]
 
-log = logging.getLogger("reactor_run.reactor")
 
 SERVER_FIELD: Final = b"server: reactor-run\r\n"
 

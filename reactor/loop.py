@@ -21,7 +21,6 @@ Rules, each of which something breaks without:
 from __future__ import annotations
 
 import contextvars
-import logging
 import os
 import select
 import socket
@@ -36,6 +35,7 @@ import anyio
 import anyio.abc
 
 from reactor_run.reactor.exchange import Exchange
+from reactor_run.reactor.log import log
 from reactor_run.reactor.runtime import Hygiene, hygiene_for
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hosted", "Reactor", "Worker"]
 
-log = logging.getLogger("reactor_run.reactor")
 
 BATCH_MAX: Final = 64
 """Exchanges that the leader runs before it lets other tasks have a turn."""

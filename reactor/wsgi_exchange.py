@@ -8,7 +8,6 @@ inline app because the front end takes whole answers off its hands and sends who
 from __future__ import annotations
 
 import io
-import logging
 from time import perf_counter
 from typing import Any, Final
 
@@ -25,9 +24,10 @@ from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.express import ANSWER_DONE, EXPRESS_MAX
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
-from reactor_run.reactor.clock import date_field
+from reactor_run.clock import date_field
 from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers
 from reactor_run.reactor.lane import Lane
+from reactor_run.reactor.log import log
 from reactor_run.reactor.loop import Hosted
 from reactor_run.reactor.service import Prefetch
 from reactor_run.reactor.wsgi import ERRORS, run_wsgi
@@ -36,7 +36,6 @@ from reactor_run.reactor.wsgi_input import LaneInput
 
 __all__ = ["WsgiExchange", "wsgi_exchanges"]
 
-log = logging.getLogger("reactor_run.reactor")
 
 _HELD_MAX: Final = 65536
 """Bytes of an answer that are gathered before they are written to a lane."""

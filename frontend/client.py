@@ -1,0 +1,708 @@
+"""One client's connection: HTTP/1.1 as the client sees it, whoever answers.
+
+The states, what arriving bytes are, and what ends each state:
+
+    IDLE       the first of a request            bytes; keep-alive time over: close
+    HEAD       more of a head                    head whole, refused (4xx), or too slow (408)
+    BUFFERING  a body, kept for the app          body whole, refused, or too slow (408)
+    BUSY       body on its way to the app,       the answer is complete; or it failed: 502, or cut
+               else requests to come
+    FLUSHING   requests to come                  the client has taken all of the answer
+    DRAINING   the rest of a body that the       its end: IDLE
+               app did not want
+    LINGERING  anything, dropped                 FIN, or time over: close
+    CLOSED     nothing
+
+One exchange is under way at a time; requests that come meanwhile wait in `held`, and when they are
+many, in the kernel. The connection outlives the exchange: when the client leaves, the exchange is
+abandoned, and still occupies its reactor until its app is done.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.frontend.exchange import OVER, RUNNING, WAITING, Exchange
+from reactor_run.frontend.lane import OUT_MAX, Lane
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop import ERRORS
+from reactor_run.frontend.spool import Outbox, Spool
+from reactor_run.protocol import policy
+from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE, BodyReader, body_reader
+from reactor_run.protocol.express import EXPRESS_MAX, request_prefix
+from reactor_run.protocol.policy import Refused, Rule
+from reactor_run.protocol.proxy import Endpoint
+from reactor_run.protocol.request import RequestHead, parse_request_head, reframe
+from reactor_run.protocol.response import insert_connection
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.server import Server
+
+__all__ = ["Client"]
+
+IDLE, HEAD, BUFFERING, BUSY, FLUSHING, DRAINING, LINGERING, CLOSED = range(8)
+
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+_READ: Final = 65536
+_HELD_MAX: Final = 65536
+"""Bytes of later requests that are read while an exchange is under way."""
+_ANSWER_MAX: Final = 262144
+"""Bytes of an answer that are held in memory for a client."""
+_DRAIN_MAX: Final = 262144
+"""Bytes of an unwanted body that are read so that the connection can go on."""
+_ANSWER_LOW: Final = 65536
+"""Bytes of it below which more is read from the lane."""
+_SENDS_MAX: Final = 8
+"""Sends to one client in a row."""
+_LINGER: Final = 5.0
+"""Seconds for a client to read a last answer before it is reset."""
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class Client:
+    """A connection, from accept to close."""
+
+    __slots__ = (
+        "_answering",
+        "_body",
+        "_broken",
+        "_events",
+        "_expires",
+        "_fin",
+        "_keep",
+        "_lane_prefix",
+        "_outbox",
+        "_parsing",
+        "_paused",
+        "_recv",
+        "_seen",
+        "_send",
+        "_spool",
+        "_unsure",
+        "_until_close",
+        "check_at",
+        "deadline",
+        "exchange",
+        "express_prefix",
+        "held",
+        "peers",
+        "server",
+        "sock",
+        "state",
+    )
+
+    def __init__(
+        self,
+        server: Server,
+        sock: socket.socket,
+        source: Endpoint | None,
+        destination: Endpoint | None,
+    ) -> None:
+        self.server = server
+        self.sock = sock
+        self._recv = sock.recv
+        self._send = sock.send
+        self.peers = (source, destination)
+        self.express_prefix = request_prefix(source, destination)
+        self._lane_prefix: bytes | None = None
+        self.state = IDLE
+        self.exchange: Exchange | None = None
+        self.held = b""
+        """Bytes that were read and belong to requests to come."""
+        self._seen = 0
+        """Bytes of `held` that are known not to be a whole head."""
+        self._body: BodyReader | None = None
+        """Reads what is still to come of the request's body."""
+        self._spool: Spool | None = None
+        self._outbox: Outbox | None = None
+        """What the client has not taken; None if it has taken all."""
+        self._paused: Lane | None = None
+        """The lane that waits for the client to take more."""
+        self._keep = True
+        """The connection goes on after this exchange."""
+        self._fin = False
+        self._answering = False
+        """Bytes of a final answer have been sent: there can be no other."""
+        self._until_close = False
+        """The answer ends with the connection."""
+        self._broken = False
+        """The answer was cut."""
+        self._unsure = False
+        """Nobody knows where the next request begins."""
+        self._parsing = False
+        self._expires = inf
+        """When the exchange has lasted long enough."""
+        self.deadline = self.check_at = inf
+        self._events = _IN
+        server.loop.watch(sock.fileno(), _IN, self._on_events)
+        server.loop.set_deadline(self, server.head_timeout)
+
+    @property
+    def lane_prefix(self) -> bytes:
+        """The PROXY header before each exchange of this connection on a lane."""
+        if self._lane_prefix is None:
+            self._lane_prefix = self.server.encode_proxy(*self.peers)
+        return self._lane_prefix
+
+    # What happens on the socket ------------------------------------------------------------------
+
+    def _on_events(self, events: int) -> None:
+        if events & _OUT:
+            self._flush()
+        if events & _IN:
+            if self._events & _IN:
+                self._read()
+        elif events & ERRORS:
+            self._lost()
+
+    def _read(self) -> None:
+        try:
+            data = self._recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lost()
+            return
+        if not data:
+            self._on_fin()
+            return
+        state = self.state
+        if state <= HEAD:
+            self._parse(self.held + data if self.held else data)
+            if self.held:
+                self._go_on()
+        elif state <= DRAINING:
+            if self._body is not None:
+                self._on_body(data)
+            else:
+                self._hold(data)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what belongs to later requests."""
+        self.held += data
+        if len(self.held) > _HELD_MAX:
+            self._listen(self._events & ~_IN)
+
+    def _listen(self, events: int) -> None:
+        if events != self._events and self.state != CLOSED:
+            self.server.loop.modify(self.sock.fileno(), events)
+            self._events = events
+
+    def read_on(self) -> None:
+        """There is room for more of the request."""
+        if not self._fin and not self._events & _IN:
+            self._listen(self._events | _IN)
+            self._reckon()
+
+    def _reckon(self) -> None:
+        """Set the deadline that the state asks for."""
+        server = self.server
+        state = self.state
+        seconds = 0.0
+        if state == IDLE:
+            seconds = server.keep_alive
+        elif state == HEAD:
+            seconds = server.head_timeout
+        elif self._outbox is not None:
+            seconds = server.response_timeout
+        elif state == LINGERING:
+            seconds = _LINGER
+        elif self._body is not None and self._events & _IN:
+            seconds = server.body_timeout
+        loop = server.loop
+        loop.set_deadline(self, seconds)
+        if self._expires < self.deadline:
+            loop.set_deadline(self, max(self._expires - loop.now, 0.001))
+
+    # Requests ------------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        """Read a head, and begin its exchange."""
+        server = self.server
+        try:
+            head = parse_request_head(data, server.limits, self._seen)
+        except Refused as refused:
+            self._refuse(refused.rule)
+            return
+        if head is None:
+            if self._fin:
+                self.close()
+                return
+            self.held = data
+            self._seen = len(data)
+            self._listen(self._events | _IN)
+            if self.state == IDLE:
+                self.state = HEAD
+                self._reckon()
+            return
+        self._seen = 0
+        self._parsing = True
+        self.state = BUSY
+        self.deadline = inf
+        self._keep = head.keep_alive and not server.draining
+        end = len(data)
+        whole = True
+        if head.body == 0:
+            if end != head.size:
+                end = head.size
+        elif not server.buffers:
+            self._body = body_reader(head.body)
+            try:
+                end = self._body.feed(data, head.size)
+            except Refused as refused:
+                self._refuse(refused.rule)
+                self._parsing = False
+                return
+            if self._body.complete:
+                self._body = None
+            else:
+                whole = False
+        else:
+            self._buffer(head, data)
+            self._parsing = False
+            return
+        if end == len(data):
+            self.held = b""
+        else:
+            self.held = data[end:]
+            data = data[:end]
+        self.exchange = exchange = Exchange(self, head, data, whole)
+        if not whole:
+            self._reckon()
+        server.dispatcher.submit(exchange)
+        self._parsing = False
+
+    def _go_on(self) -> None:
+        """Serve what was held back, one request after another."""
+        while self.held and self.state == IDLE:
+            data, self.held = self.held, b""
+            self._parse(data)
+
+    def _buffer(self, head: RequestHead, data: bytes) -> None:
+        """Begin to collect a body before its app is called."""
+        size = head.size
+        if 0 < head.body <= EXPRESS_MAX - size and len(data) >= size + head.body:
+            # It is all here, and small: nothing to collect.
+            end = size + head.body
+            self.held = data[end:]
+            self.exchange = exchange = Exchange(self, head, data[:end], True)
+            self.server.dispatcher.submit(exchange)
+            return
+        self.state = BUFFERING
+        self.exchange = Exchange(self, head, b"", False)
+        self._body = body_reader(head.body)
+        self._spool = Spool()
+        self.held = b""
+        if len(data) > size:
+            self._on_body(data[size:])
+        elif head.expect_continue:
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self.state == BUFFERING:
+            self._reckon()
+
+    def _on_body(self, data: bytes) -> None:
+        """More of a request body; what lies beyond it is held."""
+        body = self._body
+        assert body is not None
+        parts: list[bytes] | None = None if self._spool is None else []
+        try:
+            end = body.feed(data, 0, parts)
+            if 0 < self.server.limits.body_size < body.received:
+                raise Refused(policy.BODY_TOO_LARGE)
+            if self._spool is not None and parts:
+                for part in parts:
+                    self._spool.write(part)
+        except Refused as refused:
+            self._refuse(refused.rule)
+            return
+        except OSError as error:
+            log.error("a request body could not be buffered: %s", error)
+            self._answer_self(507, b"Insufficient Storage\n")
+            return
+        complete = body.complete
+        if complete:
+            self._body = None
+            self.held = data[end:]
+        exchange = self.exchange
+        if self.state == DRAINING:
+            if complete:
+                self._next()
+            elif body.received > _DRAIN_MAX:
+                self._linger()
+            return
+        if exchange is None:
+            return
+        if self._spool is not None:
+            if complete:
+                self._buffered(exchange, self._spool)
+                return
+        elif exchange.state == WAITING:
+            exchange.request += data[:end]
+            exchange.whole = complete
+            if len(exchange.request) > OUT_MAX:
+                self._listen(self._events & ~_IN)
+        elif exchange.lane is not None:
+            exchange.whole = complete
+            exchange.lane.write(data[:end] if end < len(data) else data)
+            if exchange.lane.out_size > OUT_MAX:
+                self._listen(self._events & ~_IN)
+        self._reckon()
+
+    def _buffered(self, exchange: Exchange, spool: Spool) -> None:
+        """The body is whole: now the app may have it."""
+        head = exchange.head
+        exchange.whole = True
+        exchange.request = reframe(head, spool.size)
+        if spool.in_memory:
+            exchange.request += spool.content()
+            self._spool = None
+        else:
+            exchange.spool = spool
+        self.state = BUSY
+        self._reckon()
+        self.server.dispatcher.submit(exchange)
+
+    # The dispatcher's word -----------------------------------------------------------------------
+
+    def queued(self, exchange: Exchange) -> None:
+        """The exchange waits for a reactor."""
+        if self.server.queue_timeout:
+            self._expires = self.server.loop.now + self.server.queue_timeout
+        self._reckon()
+        if self._fin and not self.held:
+            self._lost()
+
+    def started(self, exchange: Exchange) -> None:
+        """A reactor has the exchange."""
+        server = self.server
+        if server.request_timeout:
+            self._expires = server.loop.now + server.request_timeout
+            self._reckon()
+        elif self._expires != inf or not exchange.whole:
+            self._expires = inf
+            self._reckon()
+        if not exchange.whole:
+            self.read_on()
+        if self._fin and not self.held and exchange.reactor is not None:
+            exchange.reactor.client_sent_fin(exchange)
+
+    def refuse_overload(self, exchange: Exchange) -> None:
+        """There is no room, or there was none for too long."""
+        self._answer_self(503, b"Service Unavailable\n", ((b"retry-after", b"1"),))
+
+    # Answers -------------------------------------------------------------------------------------
+
+    def answer_whole(self, exchange: Exchange, answer: bytes) -> None:
+        """All of an answer at once."""
+        if not self._keep or exchange.head.minor_version == 0 or self.server.draining:
+            answer = self._with_connection(exchange, answer)
+        self._write(answer)
+        self._answered()
+
+    def answer_begins(self, exchange: Exchange, data: bytes, framing: int, lane: Lane) -> None:
+        """The head of a final answer, and what came with it."""
+        if framing == UNTIL_CLOSE:
+            self._keep = False
+            self._until_close = True
+        if not exchange.whole and not self._drainable(exchange):
+            self._keep = False
+        if not self._keep or exchange.head.minor_version == 0 or self.server.draining:
+            data = self._with_connection(exchange, data)
+        self._answering = True
+        self._write(data)
+        self._restrain(lane)
+
+    def answer_goes_on(self, exchange: Exchange, data: memoryview, lane: Lane) -> None:
+        """More of an answer; `data` is only lent."""
+        self._write(data)
+        self._restrain(lane)
+
+    def answer_interim(self, exchange: Exchange, data: bytes) -> None:
+        """A 1xx answer; HTTP/1.0 has none."""
+        if exchange.head.minor_version == 1:
+            self._write(data)
+
+    def answer_ends(self, exchange: Exchange) -> None:
+        """The answer is complete."""
+        assert exchange.reactor is not None
+        exchange.reactor.answered(exchange)
+        self._answered()
+
+    def answer_failed(self, exchange: Exchange) -> None:
+        """The reactor will not complete the answer."""
+        if self._answering:
+            self._cut()
+        else:
+            self._answer_self(502, b"Bad Gateway\n")
+
+    def _with_connection(self, exchange: Exchange, answer: bytes) -> bytes:
+        """RFC 9112 §9.3: say whether the connection goes on, where it is not understood."""
+        if self.server.draining:
+            self._keep = False
+        return insert_connection(answer, b"keep-alive" if self._keep else b"close")
+
+    def _drainable(self, exchange: Exchange) -> bool:
+        """Whether what has not come of the body can be read and dropped."""
+        body = self._body
+        head = exchange.head
+        if body is None:
+            return True
+        if head.body == CHUNKED or (head.expect_continue and body.received == 0):
+            return False
+        return head.body - body.received <= _DRAIN_MAX
+
+    def _restrain(self, lane: Lane) -> None:
+        """Leave the lane alone while the client has too much to take already."""
+        outbox = self._outbox
+        if outbox is not None and outbox.size > _ANSWER_MAX and self.exchange is not None:
+            if self.server.buffers and outbox.in_file < self.server.answer_spool_size:
+                return
+            lane.pause()
+            self._paused = lane
+
+    def _answer_self(
+        self, status: int, text: bytes, fields: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        """Answer in the place of the app, and give up the exchange."""
+        if self._answering:
+            self._cut()
+            return
+        exchange = self.exchange
+        head_only = old = False
+        if exchange is None or not exchange.whole:
+            # What comes next may be the rest of this request, or may not.
+            self._keep = False
+            self._unsure = True
+        if exchange is not None:
+            head_only = exchange.head.method == b"HEAD"
+            old = exchange.head.minor_version == 0
+        self._abandon()
+        if self.server.draining:
+            self._keep = False
+        answer = self.server.own_answer(status, text, fields, head_only=head_only)
+        if old or not self._keep:
+            answer = insert_connection(answer, b"keep-alive" if self._keep else b"close")
+        self._write(answer)
+        self._answered()
+
+    def _refuse(self, rule: Rule) -> None:
+        """The request breaks a rule."""
+        log.debug("refused a request: %s (%s)", rule.name, rule.section)
+        self.held = b""
+        self._body = None
+        if self.exchange is not None:
+            self.exchange.whole = False
+        self._answer_self(rule.status, rule.reason.encode() + b"\n")
+
+    def _answered(self) -> None:
+        """The answer has been handed over, if not yet to the client."""
+        if self.state == CLOSED:
+            return
+        self.exchange = None
+        self._answering = False
+        self._expires = inf
+        if self._outbox is None:
+            self._next()
+        else:
+            self.state = FLUSHING
+            self._reckon()
+
+    def _next(self) -> None:
+        """The client has taken the answer: go on, or end the connection."""
+        if not self._keep:
+            if self._broken or self._fin:
+                self.close()
+            elif self._body is not None or self.held or self._unsure:
+                self._linger()
+            else:
+                self.close()
+            return
+        if self._body is not None:
+            self.state = DRAINING
+            self.read_on()
+            self._reckon()
+            return
+        self.state = IDLE
+        if self.held:
+            if not self._parsing:
+                self._go_on()
+            return
+        if self._fin:
+            self.close()
+            return
+        if not self._events & _IN:
+            self._listen(self._events | _IN)
+        server = self.server
+        when = server.loop.now + server.keep_alive
+        if when < self.check_at:
+            server.loop.set_deadline(self, server.keep_alive)
+        else:
+            self.deadline = when
+
+    # Bytes out -----------------------------------------------------------------------------------
+
+    def _write(self, data: bytes | memoryview) -> None:
+        """Send what the kernel takes, keep the rest."""
+        outbox = self._outbox
+        if outbox is None:
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._lost()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._outbox = outbox = Outbox()
+            self._listen(self._events | _OUT)
+            self._reckon()
+        elif self.state == CLOSED:
+            return
+        if isinstance(data, memoryview):
+            data = data.tobytes()
+        try:
+            outbox.add(data, _ANSWER_MAX if self.server.buffers else None)
+        except OSError as error:
+            log.error("an answer could not be spooled: %s", error)
+            self._lost()
+
+    def _flush(self) -> None:
+        """The client takes bytes again."""
+        outbox = self._outbox
+        if outbox is None:
+            return
+        try:
+            for _ in range(_SENDS_MAX):
+                outbox.send(self.sock)
+                if not outbox.size:
+                    break
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._lost()
+            return
+        size = outbox.size
+        if not size:
+            self._outbox = None
+            self._listen(self._events & ~_OUT)
+        if self._paused is not None and size <= _ANSWER_LOW:
+            lane, self._paused = self._paused, None
+            lane.resume()
+        if not size and self.state == FLUSHING:
+            self._next()
+        else:
+            self._reckon()
+
+    # Ends ----------------------------------------------------------------------------------------
+
+    def _on_fin(self) -> None:
+        """The client sends nothing more. It counts behind all that it has sent (DESIGN: FIN)."""
+        self._fin = True
+        self._listen(self._events & ~_IN)
+        state = self.state
+        exchange = self.exchange
+        if state in (IDLE, HEAD, DRAINING, LINGERING):
+            self.close()
+        elif exchange is None or state == FLUSHING:
+            return
+        elif self._body is not None and exchange.state == WAITING:
+            self._refuse(policy.BODY_INCOMPLETE)
+        elif self._body is not None or not self.held:
+            if exchange.state == WAITING:
+                self._lost()
+            elif exchange.reactor is not None:
+                self._keep = self._keep and self._body is None
+                self._body = None
+                exchange.reactor.client_sent_fin(exchange)
+                self._reckon()
+
+    def _abandon(self) -> None:
+        """Give up the exchange under way."""
+        exchange, self.exchange = self.exchange, None
+        self._spool = None
+        self._paused = None
+        if exchange is None:
+            return
+        if exchange.state == WAITING:
+            exchange.state = OVER
+            self.server.dispatcher.withdraw(exchange)
+        elif exchange.state == RUNNING and exchange.reactor is not None:
+            exchange.reactor.abandon(exchange)
+        exchange.spool = None
+
+    def _cut(self) -> None:
+        """End an answer that will not be completed, so that the client can see it."""
+        self._abandon()
+        self._keep = False
+        self._broken = True
+        if self._until_close:
+            # Its end would look like the end of the answer: only a reset tells.
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._answered()
+
+    def _linger(self) -> None:
+        """Let the client read the last answer: a reset for what it still sends would destroy it."""
+        self.state = LINGERING
+        self._body = None
+        self.held = b""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self._listen(_IN)
+        self._reckon()
+
+    def _lost(self) -> None:
+        """The client is gone."""
+        self._abandon()
+        self.close()
+
+    def on_deadline(self) -> None:
+        """The client, or its exchange, took too long."""
+        state = self.state
+        exchange = self.exchange
+        if exchange is not None and self._expires <= self.server.loop.now:
+            if exchange.state == WAITING:
+                self.refuse_overload(exchange)
+            else:
+                self._answer_self(504, b"Gateway Timeout\n")
+        elif state == HEAD:
+            self._refuse(policy.HEAD_TIMEOUT)
+        elif self._outbox is not None:
+            log.info("a client took nothing of its answer for too long")
+            self._lost()
+        elif self._body is not None and state in (BUFFERING, BUSY):
+            self._refuse(policy.BODY_TIMEOUT)
+        elif state != BUSY:
+            self.close()
+
+    @property
+    def busy(self) -> bool:
+        """Its exchange is not over, or not all of its answer is sent."""
+        return self.state in (BUFFERING, BUSY, FLUSHING)
+
+    def shut(self) -> None:
+        """The service ends: close now if nothing is under way, else after it."""
+        if self.state in (IDLE, HEAD, DRAINING, LINGERING):
+            self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self.state == CLOSED:
+            return
+        self.state = CLOSED
+        loop = self.server.loop
+        loop.unwatch(self.sock.fileno())
+        loop.forget(self)
+        loop.bury(self.sock)
+        if self._outbox is not None:
+            self._outbox.close()
+        self.server.client_closed(self)

@@ -1,0 +1,91 @@
+"""Which reactor gets an exchange, and who waits when none has room.
+
+An exchange goes to the ready reactor with the fewest in flight. When all are full it waits in one
+queue, first come, first served, with a bound; beyond the bound it is refused at once, so that those
+who wait already keep their place.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from reactor_run.frontend.exchange import Exchange
+from reactor_run.frontend.log import log
+from reactor_run.frontend.reactor import READY, Reactor
+
+__all__ = ["Dispatcher"]
+
+
+class Dispatcher:
+    """Hands exchanges to reactors."""
+
+    def __init__(self, queue_size: int) -> None:
+        self.reactors: list[Reactor] = []
+        """Those that may get exchanges."""
+        self._queue_size = queue_size
+        self._queue: OrderedDict[Exchange, None] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """Exchanges in the queue."""
+        return len(self._queue)
+
+    def submit(self, exchange: Exchange) -> None:
+        """Start an exchange, queue it, or refuse it."""
+        if not self._queue:
+            reactor = self._choose()
+            if reactor is not None:
+                self._start(reactor, exchange)
+                return
+        if len(self._queue) >= self._queue_size:
+            exchange.client.refuse_overload(exchange)
+        else:
+            self._queue[exchange] = None
+            exchange.client.queued(exchange)
+
+    def withdraw(self, exchange: Exchange) -> None:
+        """Take an exchange out of the queue: its client left, or waited too long."""
+        self._queue.pop(exchange, None)
+
+    def pump(self) -> None:
+        """Start what waits, as far as there is room."""
+        queue = self._queue
+        while queue:
+            reactor = self._choose()
+            if reactor is None:
+                return
+            exchange, _ = queue.popitem(last=False)
+            self._start(reactor, exchange)
+
+    def add(self, reactor: Reactor) -> None:
+        """Let a reactor get exchanges."""
+        self.reactors.append(reactor)
+        self.pump()
+
+    def remove(self, reactor: Reactor) -> None:
+        """Let a reactor get no more."""
+        if reactor in self.reactors:
+            self.reactors.remove(reactor)
+
+    def _choose(self) -> Reactor | None:
+        """The reactor with room and the fewest in flight."""
+        best = None
+        fewest = 0
+        for reactor in self.reactors:
+            busy = reactor.in_flight
+            if busy < reactor.capacity and (best is None or busy < fewest) and (
+                reactor.state == READY
+            ):
+                best = reactor
+                fewest = busy
+        return best
+
+    @staticmethod
+    def _start(reactor: Reactor, exchange: Exchange) -> None:
+        try:
+            reactor.start(exchange)
+        except OSError as error:
+            log.error("no lane to %s: %s", reactor.name, error)
+            exchange.client.refuse_overload(exchange)
+        else:
+            exchange.client.started(exchange)

@@ -1,0 +1,66 @@
+"""One exchange as the front end sees it: a request of some client, and the answer it waits for.
+
+It is kept apart from the client's connection: the client may leave while the app goes on, and then
+the exchange still occupies its reactor until the reactor says that the app is done.
+
+    WAITING    in the dispatcher's queue, or its body is still being buffered
+    RUNNING    a reactor has it
+    ANSWERED   the answer is complete; the app may still run
+    ABANDONED  the client left, or was refused; the app may still run
+    OVER       nobody holds it any more
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.protocol.request import RequestHead
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.client import Client
+    from reactor_run.frontend.lane import Lane
+    from reactor_run.frontend.spool import Spool
+    from reactor_run.frontend.reactor import Reactor
+
+__all__ = ["ABANDONED", "ANSWERED", "OVER", "RUNNING", "WAITING", "Exchange"]
+
+WAITING: Final = 0
+RUNNING: Final = 1
+ANSWERED: Final = 2
+ABANDONED: Final = 3
+OVER: Final = 4
+
+
+class Exchange:
+    """A request and the way of its answer."""
+
+    __slots__ = (
+        "app_done",
+        "client",
+        "head",
+        "lane",
+        "number",
+        "reactor",
+        "request",
+        "spool",
+        "state",
+        "whole",
+    )
+
+    def __init__(self, client: Client, head: RequestHead, request: bytes, whole: bool) -> None:
+        self.client = client
+        self.head = head
+        self.request = request
+        """What has come of the request and is not on its way to a reactor, as it came."""
+        self.whole = whole
+        """All of the request has come."""
+        self.state = WAITING
+        self.app_done = False
+        """The reactor's word that the app is done."""
+        self.number = 0
+        """On the express lane of its reactor; 0 on a lane."""
+        self.reactor: Reactor | None = None
+        self.lane: Lane | None = None
+        """What the request went out on, or what the answer comes in on."""
+        self.spool: Spool | None = None
+        """Where a buffered request body is that does not stand in `request`."""

@@ -1,0 +1,321 @@
+"""The front end's end of a lane: raw requests out, raw answers in, one exchange at a time.
+
+A lane that we opened carries requests and their answers; one that a reactor opened carries only the
+answers of exchanges that came to it express. A lane goes back to its owner's pool only when
+everything about it is certain: the request went out whole, the answer came in whole and with
+nothing behind it, and the reactor said that the app is done. Otherwise it is closed.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.frontend.exchange import RUNNING, Exchange
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop import ERRORS, Loop
+from reactor_run.protocol.body import UNTIL_CLOSE, BodyReader, body_reader
+from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.response import BadResponse, parse_response_head
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.reactor import Reactor
+
+__all__ = ["OUT_MAX", "Lane"]
+
+OUT_MAX: Final = 262144
+"""Bytes of a request that may wait for a lane, before its client is read no further."""
+
+_READ: Final = 262144
+_IOV_MAX: Final = 64
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+
+_space = memoryview(bytearray(_READ))
+"""What lanes are read into. What is not sent on at once is copied out of it."""
+
+
+class Lane:
+    """One socketpair, our end."""
+
+    __slots__ = (
+        "_answer",
+        "_clean",
+        "_events",
+        "_fin",
+        "_out",
+        "_partial",
+        "_paused",
+        "_spool_offset",
+        "_watched",
+        "closed",
+        "exchange",
+        "loop",
+        "number",
+        "opened_here",
+        "out_size",
+        "reactor",
+        "sock",
+    )
+
+    def __init__(
+        self, loop: Loop, reactor: Reactor, sock: socket.socket, number: int, *, opened_here: bool
+    ) -> None:
+        sock.setblocking(False)
+        self.loop = loop
+        self.reactor = reactor
+        self.sock = sock
+        self.number = number
+        self.opened_here = opened_here
+        self.exchange: Exchange | None = None
+        self.closed = False
+        self.out_size = 0
+        """Bytes of the request that the kernel has not taken."""
+        self._out: deque[memoryview] = deque()
+        self._spool_offset = 0
+        self._fin = False
+        """A half-close waits behind what is in `_out`."""
+        self._clean = True
+        """The lane may carry another exchange after this one."""
+        self._partial = b""
+        self._answer: BodyReader | None = None
+        self._paused = False
+        self._events = _IN
+        self._watched = True
+        loop.watch(sock.fileno(), _IN, self._on_events)
+
+    # The exchange ------------------------------------------------------------------------------
+
+    def carry(self, exchange: Exchange, first: bytes = b"") -> None:
+        """Begin an exchange. `first`: what goes out at once, of a lane that we opened."""
+        self.exchange = exchange
+        exchange.lane = self
+        self._partial = b""
+        self._answer = None
+        self._clean = True
+        self._spool_offset = 0
+        if first:
+            self.write(first)
+
+    def release(self) -> None:
+        """The exchange no longer needs this lane: keep it for the next one, or close it."""
+        self.exchange = None
+        if self._clean and not self.closed and not self.busy_sending:
+            self._read_on()
+            self.reactor.lane_is_free(self)
+        else:
+            self.close()
+            self.reactor.lane_is_lost(self)
+
+    def condemn(self) -> None:
+        """Let no other exchange follow this one: the reactor would not have it."""
+        self._clean = False
+
+    # Requests out --------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send what the kernel takes of `data`, keep the rest."""
+        self._out.append(memoryview(data))
+        self.out_size += len(data)
+        if not self._events & _OUT:
+            self._send()
+
+    def half_close(self) -> None:
+        """Pass on the client's FIN, behind all that it sent. The lane carries no other exchange."""
+        self._clean = False
+        self._fin = True
+        if not self._out and not self._spooling():
+            self._shut()
+
+    def _shut(self) -> None:
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            # The reactor closed its end; reading tells so.
+            return
+
+    def _spooling(self) -> bool:
+        exchange = self.exchange
+        return (
+            exchange is not None
+            and exchange.spool is not None
+            and self._spool_offset < exchange.spool.size
+        )
+
+    def _send(self) -> None:
+        out = self._out
+        try:
+            while out:
+                if len(out) == 1:
+                    sent = self.sock.send(out[0])
+                else:
+                    sent = self.sock.sendmsg([out[i] for i in range(min(len(out), _IOV_MAX))])
+                self.out_size -= sent
+                while sent:
+                    first = out[0]
+                    if sent < len(first):
+                        out[0] = first[sent:]
+                        break
+                    sent -= len(first)
+                    out.popleft()
+            while self._spooling():
+                assert self.exchange is not None and self.exchange.spool is not None
+                self._spool_offset += self.exchange.spool.send(self.sock, self._spool_offset)
+        except BlockingIOError:
+            self._listen(self._events | _OUT)
+            return
+        except OSError:
+            # The reactor wants no more of it. It may have answered before: that is read first.
+            self._clean = False
+            out.clear()
+            self.out_size = 0
+            if self.exchange is not None:
+                self.exchange.spool = None
+        self._listen(self._events & ~_OUT)
+        if self._fin:
+            self._shut()
+
+    # Answers in ----------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Leave the answer in the kernel, so that the app's `send` waits."""
+        self._paused = True
+        self._listen(self._events & ~_IN)
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused and not self.closed:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        self._paused = False
+        self._listen(self._events | _IN)
+
+    def _listen(self, events: int) -> None:
+        if self.closed or events == self._events:
+            return
+        fd = self.sock.fileno()
+        # A hang-up is reported even to those who ask for nothing, again and again.
+        if events == 0:
+            self.loop.unwatch(fd)
+        elif self._events == 0:
+            self.loop.watch(fd, events, self._on_events)
+        else:
+            self.loop.modify(fd, events)
+        self._events = events
+
+    def _on_events(self, events: int) -> None:
+        if events & _OUT:
+            self._send()
+            exchange = self.exchange
+            if exchange is not None and exchange.state == RUNNING and self.out_size < OUT_MAX:
+                exchange.client.read_on()
+        if events & (_IN | ERRORS) and not self.closed and not self._paused:
+            self.read(hung_up=bool(events & ERRORS))
+
+    def read(self, *, hung_up: bool = False) -> None:
+        """Take what is there, once."""
+        try:
+            size = self.sock.recv_into(_space)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            # It was closed with some of the request unread: an end like any other.
+            size = 0
+            hung_up = True
+        except OSError:
+            size = 0
+        if size == 0:
+            self._on_end(hung_up)
+            return
+        exchange = self.exchange
+        if exchange is None or exchange.state != RUNNING:
+            log.warning("%s sent bytes beyond an answer on lane %d", self.reactor.name, self.number)
+            self._spoil()
+            return
+        try:
+            self._take(exchange, _space[:size])
+        except (BadResponse, Refused) as error:
+            log.error("%s sent an answer that cannot be relayed: %s", self.reactor.name, error)
+            self._clean = False
+            exchange.client.answer_failed(exchange)
+
+    def _take(self, exchange: Exchange, data: memoryview) -> None:
+        """Bytes of an answer."""
+        client = exchange.client
+        answer = self._answer
+        start = 0
+        if answer is None:
+            whole = self._partial + data.tobytes()
+            while True:
+                head = parse_response_head(whole, exchange.head.method, start)
+                if head is None:
+                    self._partial = whole[start:]
+                    return
+                if not head.interim:
+                    break
+                client.answer_interim(exchange, whole[start : start + head.size])
+                start += head.size
+                if exchange.state != RUNNING:
+                    return
+            self._partial = b""
+            if head.body == UNTIL_CLOSE:
+                self._clean = False
+            self._answer = answer = body_reader(head.body)
+            end = answer.feed(whole, start + head.size)
+            size = len(whole)
+            client.answer_begins(
+                exchange, whole[start:end] if start or end < size else whole, head.body, self
+            )
+        else:
+            size = len(data)
+            end = answer.feed(data)
+            client.answer_goes_on(exchange, data[:end] if end < size else data, self)
+        if answer.complete:
+            if end < size:
+                log.warning("%s answered beyond an answer's end", self.reactor.name)
+                self._clean = False
+            if exchange.state == RUNNING:
+                client.answer_ends(exchange)
+
+    def _on_end(self, hung_up: bool) -> None:
+        """The reactor ended or closed this lane."""
+        exchange = self.exchange
+        self._clean = False
+        if exchange is None or exchange.state != RUNNING:
+            self._spoil()
+            return
+        answer = self._answer
+        if answer is not None and answer.end_of_stream() and not hung_up:
+            # An answer that lasts until the close is complete when it ends by half-close: a full
+            # close is how a reactor cuts it, or how it looks when the reactor died.
+            self._listen(0)
+            exchange.client.answer_ends(exchange)
+        else:
+            self._listen(0)
+            exchange.client.answer_failed(exchange)
+
+    # The end -------------------------------------------------------------------------------------
+
+    def _spoil(self) -> None:
+        """This lane is worth nothing any more, whether or not the app of its exchange is done."""
+        self._clean = False
+        if self.exchange is None:
+            self.reactor.lane_is_lost(self)
+        self.close()
+
+    def close(self) -> None:
+        """Close our end: the reactor sees that nobody reads or writes here any more."""
+        if not self.closed:
+            self._listen(0)
+            self.closed = True
+            self._out.clear()
+            self.out_size = 0
+            self.loop.bury(self.sock)
+
+    @property
+    def busy_sending(self) -> bool:
+        """Some of the request has not gone out."""
+        return bool(self._out) or self._spooling()

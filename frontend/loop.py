@@ -1,0 +1,141 @@
+"""The front end's loop: one epoll set, ordered deadlines, and work that waits for a batch to end.
+
+Everything is a file descriptor with a handler. A descriptor that is no longer wanted is closed when
+its batch is over: an event in the same batch may still be meant for it, and its number must not
+yet belong to somebody new.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Final, Protocol
+
+__all__ = ["ERRORS", "Deadlined", "Loop"]
+
+_EVENTS_MAX: Final = 512
+
+ERRORS: Final = select.EPOLLHUP | select.EPOLLERR
+
+
+class Deadlined(Protocol):
+    """Something that must not last for ever.
+
+    The loop looks at `deadline` (seconds of the monotonic clock, or inf) when `check_at` comes, so
+    moving a deadline later, or away, is only an assignment.
+    """
+
+    deadline: float
+    check_at: float
+
+    def on_deadline(self) -> None:
+        """The deadline has passed."""
+
+
+class Loop:
+    """One thread's worth of events."""
+
+    def __init__(self) -> None:
+        self.now = monotonic()
+        """When the current batch began."""
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._buried: list[socket.socket] = []
+        self._after_batch: list[Callable[[], None]] = []
+        self._due: dict[int, set[Deadlined]] = {}
+        """Deadlines by the second in which they are looked at."""
+        self._swept = int(self.now)
+        self._running = False
+
+    # Descriptors -------------------------------------------------------------------------------
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` with the epoll events of `fd` as they come."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what is listened to. Hang-ups and errors are always reported."""
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Listen no more."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def bury(self, sock: socket.socket) -> None:
+        """Close a socket when the batch is over."""
+        self._buried.append(sock)
+
+    # Deadlines ---------------------------------------------------------------------------------
+
+    def set_deadline(self, item: Deadlined, seconds: float) -> None:
+        """Have `item.on_deadline` called so many seconds from now, if not moved; 0 is never."""
+        when = self.now + seconds if seconds else inf
+        item.deadline = when
+        if when < item.check_at:
+            self.forget(item)
+            self._look_at(item, when)
+
+    def forget(self, item: Deadlined) -> None:
+        """Drop an item that has ended."""
+        item.deadline = inf
+        if item.check_at != inf:
+            self._due.get(int(item.check_at), set()).discard(item)
+            item.check_at = inf
+
+    def _look_at(self, item: Deadlined, when: float) -> None:
+        item.check_at = when
+        self._due.setdefault(int(when), set()).add(item)
+
+    def _sweep(self) -> None:
+        """Look at the deadlines of the seconds that are over."""
+        second = int(self.now)
+        while self._swept < second:
+            for item in self._due.pop(self._swept, ()):
+                item.check_at = inf
+                if item.deadline <= self.now:
+                    item.deadline = inf
+                    item.on_deadline()
+                elif item.deadline != inf:
+                    self._look_at(item, item.deadline)
+            self._swept += 1
+
+    # Running -----------------------------------------------------------------------------------
+
+    def after_batch(self, work: Callable[[], None]) -> None:
+        """Have `work` called at the end of every batch, before the loop waits again."""
+        self._after_batch.append(work)
+
+    def not_after_batch(self, work: Callable[[], None]) -> None:
+        """Take back what `after_batch` was given."""
+        self._after_batch.remove(work)
+
+    def stop(self) -> None:
+        """Let `run` return when the batch is over."""
+        self._running = False
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        self._running = True
+        poll = self._epoll.poll
+        handlers = self._handlers
+        while self._running:
+            # A second is as exact as deadlines are here; with none, sleep until something happens.
+            events = poll(1.0 if self._due else None, _EVENTS_MAX)
+            self.now = now = monotonic()
+            for fd, mask in events:
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+            if now >= self._swept + 1:
+                self._sweep()
+            for work in self._after_batch:
+                work()
+            if self._buried:
+                for sock in self._buried:
+                    sock.close()
+                self._buried.clear()
