@@ -73,8 +73,10 @@ class Dispatcher:
         fewest = 0
         for reactor in self.reactors:
             busy = reactor.in_flight
-            if busy < reactor.capacity and (best is None or busy < fewest) and (
-                reactor.state == READY
+            if (
+                busy < reactor.capacity
+                and (best is None or busy < fewest)
+                and (reactor.state == READY)
             ):
                 best = reactor
                 fewest = busy

@@ -19,8 +19,8 @@ from reactor_run.protocol.request import RequestHead
 if TYPE_CHECKING:
     from reactor_run.frontend.client import Client
     from reactor_run.frontend.lane import Lane
-    from reactor_run.frontend.spool import Spool
     from reactor_run.frontend.reactor import Reactor
+    from reactor_run.frontend.spool import Spool
 
 __all__ = ["ABANDONED", "ANSWERED", "OVER", "RUNNING", "WAITING", "Exchange"]
 

@@ -161,7 +161,8 @@ class Lane:
                     sent -= len(first)
                     out.popleft()
             while self._spooling():
-                assert self.exchange is not None and self.exchange.spool is not None
+                assert self.exchange is not None
+                assert self.exchange.spool is not None
                 self._spool_offset += self.exchange.spool.send(self.sock, self._spool_offset)
         except BlockingIOError:
             self._listen(self._events | _OUT)

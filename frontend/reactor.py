@@ -393,7 +393,7 @@ class Reactor:
         else:
             self._answer_lanes.pop(lane.number, None)
 
-    # The process -----------------------------------------------------------------------------------
+    # The process ---------------------------------------------------------------------------------
 
     def on_deadline(self) -> None:
         """It had time enough for what it was to do."""

@@ -52,7 +52,7 @@ class Spool:
         return b"".join(self._parts)
 
     def send(self, sock: socket.socket, offset: int) -> int:
-        """Send from `offset` on what the kernel takes. Raises BlockingIOError and other OSErrors."""
+        """Send from `offset` on what the kernel takes. Raises OSError, BlockingIOError too."""
         assert self._file is not None
         return os.sendfile(
             sock.fileno(), self._file.fileno(), offset, min(self.size - offset, _SENDFILE_MAX)

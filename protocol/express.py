@@ -8,7 +8,7 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     front end to reactor            reactor to front end
     E0  a request, whole            E0  an answer, whole; the app is done
     E1  empty: the client sent FIN  E1  an answer, whole; the app still runs
-    E2  empty: the client is gone   E2  empty: the app is done (its answer came before, or on a lane)
+    E2  empty: the client is gone   E2  empty: the app is done; its answer came before, or on a lane
 
 Requests carry the client's and the listener's address in the header; everything else is LOCAL.
 """
@@ -113,8 +113,8 @@ def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
     end = len(data)
     unpack = _LOCAL.unpack_from
     while end - at >= _LOCAL_SIZE:
-        signature, command, _, length, unique_id, id_size, exchange, kind, size_size, size = (
-            unpack(data, at)
+        signature, command, _, length, unique_id, id_size, exchange, kind, size_size, size = unpack(
+            data, at
         )
         if (
             signature != SIGNATURE

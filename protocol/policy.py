@@ -84,9 +84,7 @@ TARGET_ESCAPE = _rule(
 LINE_END = _rule("line-end", "RFC 9112 §2.2", 400, "every line of a head ends with CR LF")
 OBS_FOLD = _rule("obs-fold", "RFC 9112 §5.2", 400, "a field value must not be folded")
 FIELD_NAME = _rule("field-name", "RFC 9110 §5.1", 400, "a field name is not a token")
-FIELD_VALUE = _rule(
-    "field-value", "RFC 9110 §5.5", 400, "a field value holds a control character"
-)
+FIELD_VALUE = _rule("field-value", "RFC 9110 §5.5", 400, "a field value holds a control character")
 FIELDS_TOO_MANY = _rule("fields-too-many", "RFC 6585 §5", 431, "too many fields")
 FIELD_TOO_LARGE = _rule("field-too-large", "RFC 6585 §5", 431, "a field is too large")
 HEAD_TOO_LARGE = _rule("head-too-large", "RFC 6585 §5", 431, "the head is too large")
@@ -156,9 +154,5 @@ PROXY_CRC = _rule(
 
 # Deadlines --------------------------------------------------------------------------------------
 
-HEAD_TIMEOUT = _rule(
-    "head-timeout", "RFC 9110 §15.5.9", 408, "the head did not arrive in time"
-)
-BODY_TIMEOUT = _rule(
-    "body-timeout", "RFC 9110 §15.5.9", 408, "the body did not arrive in time"
-)
+HEAD_TIMEOUT = _rule("head-timeout", "RFC 9110 §15.5.9", 408, "the head did not arrive in time")
+BODY_TIMEOUT = _rule("body-timeout", "RFC 9110 §15.5.9", 408, "the body did not arrive in time")

@@ -204,7 +204,9 @@ def reframe(head: RequestHead, length: int) -> bytes:
     """
     lines = [b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor_version)]
     lines += [
-        b"%b: %b" % field for field in head.fields if _MEANINGS.get(field[0].lower()) not in _REFRAMED
+        b"%b: %b" % field
+        for field in head.fields
+        if _MEANINGS.get(field[0].lower()) not in _REFRAMED
     ]
     lines.append(b"content-length: %d\r\n\r\n" % length)
     return b"\r\n".join(lines)

@@ -96,7 +96,7 @@ class ReactorProcess:
         if interface == "asgi":
             state = lifespan.state if lifespan.supported else None
             make = asgi_exchanges(ScopeBuilder(root_path=options.root_path, state=state))
-            capacity = options.concurrency
+            capacity: int = options.concurrency
         else:
             environs = EnvironBuilder(
                 script_name=options.root_path,
@@ -170,9 +170,9 @@ def die_with_parent() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one reactor; its exit status."""
-    # Ctrl-C goes to every process of a terminal, and a service manager may signal every process of a
-    # service; stopping is the front end's word. Handlers that do nothing, because children of the
-    # app would inherit SIG_IGN.
+    # Ctrl-C goes to every process of a terminal, and a service manager may signal every process of
+    # a service; stopping is the front end's word. Handlers that do nothing, because children of
+    # the app would inherit SIG_IGN.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: None)
     options = parse_options(argv)
@@ -180,6 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     configure(options.log_level, options.name)
     os.set_inheritable(options.control_fd, False)
     control = ControlChannel(socket.socket(fileno=options.control_fd))
+    status = 0
     backend, backend_options_ = backend_options(options.runtime)
     try:
         app = load_app(options.app, factory=options.factory, app_dir=options.app_dir)
@@ -191,20 +192,13 @@ def main(argv: list[str] | None = None) -> int:
         gc.freeze()
         process = ReactorProcess(options, control)
         anyio.run(process.run, app, interface, backend=backend, backend_options=backend_options_)
-    except AppFailure as failure:
-        control.send({"failed": failure.message, "details": failure.details})
-        control.drain(5)
-        return APP_FAILED
-    except BaseExceptionGroup as group:
-        failure_group, rest = group.split(AppFailure)
-        if failure_group is None or rest is not None:
-            raise
-        failure = failure_group.exceptions[0]
+    except* AppFailure as failures:
+        failure = failures.exceptions[0]
         assert isinstance(failure, AppFailure)
         control.send({"failed": failure.message, "details": failure.details})
         control.drain(5)
-        return APP_FAILED
-    return 0
+        status = APP_FAILED
+    return status
 
 
 if __name__ == "__main__":

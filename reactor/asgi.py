@@ -20,13 +20,14 @@ then waits for the client to leave.
 from __future__ import annotations
 
 import types
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from time import monotonic
 from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 
+from reactor_run.clock import date_field
 from reactor_run.protocol.body import (
     CHUNK_TAIL,
     CHUNKED,
@@ -41,8 +42,7 @@ from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
-from reactor_run.clock import date_field
-from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers
+from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers, client_address
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import cut_traceback, log, runtime_hint
 from reactor_run.reactor.loop import Hosted
@@ -116,6 +116,8 @@ class AsgiExchange(Hosted):
         self._body: BodyReader | None = None
         self._fin = False
         self._state = IDLE
+        self._status = 0
+        self._fields: Iterable[tuple[bytes, bytes]] = ()
         self._out: list[bytes] = []
         self._out_size = 0
         self._on_wire = False
@@ -448,10 +450,7 @@ def asgi_exchanges(scopes: ScopeBuilder) -> MakeExchange:
         lane: Lane | None,
         payload: bytes,
     ) -> Hosted:
-        client, server = peers
-        if client is not None and client[1] is None:
-            client = None
-        scope = scopes.build(head, client, server)
+        scope = scopes.build(head, client_address(peers), peers[1])
         return AsgiExchange(gateway, head, scope, express, lane, payload)
 
     return make

@@ -1,4 +1,4 @@
-"""Between the lanes and the app: makes exchanges of what comes in, and tells the front end their end.
+"""Between lanes and app: makes exchanges of what comes in, and tells the front end their end.
 
 One gateway serves one reactor. It owns the lanes that this reactor opened, and the numbers of both
 sorts.
@@ -23,7 +23,7 @@ from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop import Hosted, Reactor
 
-__all__ = ["SERVER_FIELD", "Gateway"]
+__all__ = ["SERVER_FIELD", "Gateway", "MakeExchange", "Peers", "client_address"]
 
 
 SERVER_FIELD: Final = b"server: reactor-run\r\n"
@@ -47,6 +47,14 @@ def read_head(data: bytes, last_len: int = 0) -> RequestHead | None:
         if refused.rule.status not in (414, 431):
             raise
         return parse_request_head(data, _WIDE, last_len)
+
+
+def client_address(peers: Peers) -> tuple[str, int] | None:
+    """The client's host and port; None for one of a unix socket, which has neither."""
+    source = peers[0]
+    if source is None or source[1] is None:
+        return None
+    return source[0], source[1]
 
 
 class Gateway:

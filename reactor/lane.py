@@ -167,7 +167,7 @@ class Lane:
         if self._half_closing:
             self.sock.shutdown(socket.SHUT_WR)
 
-    # For WSGI: the app's thread waits in the kernel instead of in the loop --------------------------
+    # For WSGI: the app's thread waits in the kernel, not in the loop ---------------------------
 
     def read_blocking(self, size: int) -> bytes:
         """The next bytes, at most `size`; b"" at the end. Raises OSError."""

@@ -10,8 +10,8 @@ follower.
 Rules, each of which something breaks without:
 
 1. There is always a leader. A worker that ends, however, hands leadership on.
-2. To cancel an exchange, cancel its worker's scope: one scope for each worker costs nothing, one for
-   each exchange costs microseconds. A cancelled worker never parks or hosts again.
+2. To cancel an exchange, cancel its worker's scope: one scope for each worker costs nothing, one
+   for each exchange costs microseconds. A cancelled worker never parks or hosts again.
 3. Each exchange runs in a context of its own, and leaves nothing in its task (runtime.py).
 4. Nobody starves: a batch is bounded by number and by time, then the leader lets the others run.
 5. Answers are gathered, and go out when the batch ends, when an app suspends, or when the batch
@@ -216,10 +216,13 @@ class Reactor:
         self._leader = None
         if self._parked:
             self._parked.pop().set()
-        elif not self._closing and self._group is not None:
+        elif (
+            not self._closing
+            and self._group is not None
             # A group that an app cancelled takes no new task; `run` makes another group.
-            if not self._group.cancel_scope.cancel_called:
-                self._spawn()
+            and not self._group.cancel_scope.cancel_called
+        ):
+            self._spawn()
 
     async def _work(self) -> None:
         with anyio.CancelScope() as scope:
@@ -229,7 +232,7 @@ class Reactor:
                 while await self._follow() and await self._lead(worker):
                     pass
             except anyio.get_cancelled_exc_class():
-                # Ours; or an app's, that it aimed at a task of the loop. The worker ends either way.
+                # Ours; or an app's, aimed at a task of the loop. The worker ends either way.
                 pass
             except BaseException:
                 # A fault of our own: nothing is to be relied on any more, the process ends.

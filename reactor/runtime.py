@@ -28,8 +28,9 @@ __all__ = ["AsyncioHygiene", "Hygiene", "TrioHygiene", "backend_options", "hygie
 class Hygiene(Protocol):
     """A worker's guard against what an app leaves in its task."""
 
-    reusable_after_suspension: bool
-    """Whether a task in which an app suspended may host the next exchange."""
+    @property
+    def reusable_after_suspension(self) -> bool:
+        """Whether a task in which an app suspended may host the next exchange."""
 
     def snapshot(self) -> object:
         """The task as it is before an exchange; compared with != afterwards."""

@@ -1,4 +1,4 @@
-"""The threads of `--threads N`: each owns one WSGI exchange at a time, from its start to its end."""
+"""The threads of `--threads N`: each owns one WSGI exchange at a time, from start to end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ThreadPool"]
 
 
 class ThreadPool:
-    """Threads that live as long as the reactor. The front end never sends more than they can take."""
+    """Threads that live as long as the reactor, which is never sent more than they can take."""
 
     def __init__(self, threads: int) -> None:
         self._waiting: SimpleQueue[WsgiExchange] = SimpleQueue()

@@ -11,6 +11,7 @@ import io
 from time import perf_counter
 from typing import Any, Final
 
+from reactor_run.clock import date_field
 from reactor_run.protocol.body import (
     CHUNK_TAIL,
     CHUNKED,
@@ -24,8 +25,7 @@ from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.express import ANSWER_DONE, EXPRESS_MAX
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
-from reactor_run.clock import date_field
-from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers
+from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers, client_address
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop import Hosted
@@ -231,8 +231,7 @@ def wsgi_exchanges(environs: EnvironBuilder, prefetch: Prefetch | None) -> MakeE
         lane: Lane | None,
         payload: bytes,
     ) -> Hosted:
-        client, server = peers
-        environ = environs.build(head, client, server)
+        environ = environs.build(head, client_address(peers), peers[1])
         return WsgiExchange(gateway, head, environ, express, lane, payload, prefetch)
 
     return make
