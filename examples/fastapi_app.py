@@ -25,7 +25,8 @@ class Inbox:
         self.messages: list[str] = []
         self._arrived = anyio.Event()
 
-    def put(self, message: str) -> None:
+    async def put(self, message: str) -> None:
+        """Add `message`; a coroutine, because FastAPI runs plain functions in a thread."""
         self.messages.append(message)
         self._arrived.set()
         self._arrived = anyio.Event()
@@ -123,7 +124,7 @@ async def later(message: Message, background: BackgroundTasks, request: Request)
 @app.post("/inbox", status_code=201)
 async def put_message(message: Message, request: Request) -> dict[str, int]:
     inbox: Inbox = request.state.inbox
-    inbox.put(message.text)
+    await inbox.put(message.text)
     return {"count": len(inbox.messages)}
 
 

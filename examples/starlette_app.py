@@ -28,7 +28,8 @@ class Counter:
         self.value = 0
         self._changed = anyio.Event()
 
-    def increase(self) -> None:
+    async def increase(self) -> None:
+        """Count one; a coroutine, because Starlette runs plain functions in a thread."""
         self.value += 1
         self._changed.set()
         self._changed = anyio.Event()

@@ -39,7 +39,7 @@ from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.policy import Limits, Refused
 
-__all__ = ["RequestHead", "parse_request_head", "reframe"]
+__all__ = ["RequestHead", "parse_request_head", "read_relayed_head", "reframe"]
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -111,6 +111,7 @@ _MEANINGS: Final = {
 _seen: dict[bytes, int] = {}
 _SEEN_MAX: Final = 1024
 
+_ANY_SIZE: Final = Limits(1 << 20, 1 << 16, 1 << 20, 1 << 24, 0)
 _REFRAMED: Final = (LENGTH, CODING, EXPECT)
 _hosts_seen: set[bytes] = set()
 _HOST = re.compile(
@@ -193,6 +194,50 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         raise Refused(policy.BODY_TOO_LARGE)
     return RequestHead(
         method, target, minor_version, fields, size, body, keep_alive, expect, upgrade
+    )
+
+
+def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
+    """Read a head that the front end has accepted, for the reactor; None while it is incomplete.
+
+    The policy has been applied, and is not applied twice: this reads the pieces, and their framing
+    as the parser sees it. Raises `Refused` for what no policy would have let through.
+    """
+    try:
+        parsed = parse_request_fast(data, last_len)
+    except IncompleteError:
+        return None
+    except ValueError as error:
+        if not isinstance(error, LimitRequestLine | LimitRequestHeaders):
+            raise Refused(_verdict(error)) from None
+        # The operator allows more than the parser does by default.
+        return parse_request_head(data, _ANY_SIZE, last_len)
+    if parsed.has_chunked:
+        body = CHUNKED
+    else:
+        body = parsed.content_length
+        if body <= 0:
+            return RequestHead(
+                parsed.method,
+                parsed.path,
+                parsed.minor_version,
+                parsed.headers,
+                parsed.consumed,
+                0,
+                True,
+                False,
+                False,
+            )
+    return RequestHead(
+        parsed.method,
+        parsed.path,
+        parsed.minor_version,
+        parsed.headers,
+        parsed.consumed,
+        body,
+        True,
+        parsed.minor_version == 1 and parsed.get_header(b"expect") is not None,
+        False,
     )
 
 

@@ -20,7 +20,7 @@ then waits for the client to leave.
 from __future__ import annotations
 
 import types
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Iterable
 from time import monotonic
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers, client_address
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import cut_traceback, log, runtime_hint
-from reactor_run.reactor.loop import Hosted
+from reactor_run.reactor.loop import FINISHED, Hosted
 
 __all__ = ["HIGH_WATER", "AsgiExchange", "asgi_exchanges"]
 
@@ -132,11 +132,16 @@ class AsgiExchange(Hosted):
         self._quota = QUOTA_BYTES
         self._since = 0.0
 
-    def start(self) -> Coroutine[Any, Any, None]:
-        running = self._gateway.app(self.scope, self.receive, self.send)
-        if type(running) is types.CoroutineType:
-            return running
-        return _awaiting(running)
+    def first_step(self) -> object:
+        coroutine = self._gateway.app(self.scope, self.receive, self.send)
+        if type(coroutine) is not types.CoroutineType:
+            coroutine = _awaiting(coroutine)
+        try:
+            trap: object = coroutine.send(None)
+        except StopIteration:
+            return FINISHED
+        self.coroutine = coroutine
+        return trap
 
     # What the app calls --------------------------------------------------------------------------
 
@@ -195,7 +200,10 @@ class AsgiExchange(Hosted):
                 self._out.append(head)
                 self._out_size = len(head)
             self._append(body, more)
-            self.reactor.write_ready(self)
+            worker = self.worker
+            if worker is None or worker.suspended:
+                # Else the app has not suspended: the end of its first step sends what there is.
+                self.reactor.write_ready(self)
             if more or self.lane is not None:
                 await self._let_go(len(body))
         elif kind == "http.response.start":
@@ -263,7 +271,11 @@ class AsgiExchange(Hosted):
 
     def write_out(self) -> None:
         if self.lane is None:
-            if self._state == COMPLETE and self._out_size <= EXPRESS_MAX:
+            if (
+                self._state == COMPLETE
+                and self._out_size <= EXPRESS_MAX
+                and self._framing != UNTIL_CLOSE
+            ):
                 if not self._answered:
                     self._answer(ANSWER_DONE if self._app_done else ANSWER)
                 return
@@ -372,6 +384,19 @@ class AsgiExchange(Hosted):
     # The end -------------------------------------------------------------------------------------
 
     def over(self, error: BaseException | None) -> None:
+        if (
+            error is None
+            and self._state == COMPLETE
+            and self.lane is None
+            and not self._on_wire
+            and self._out_size <= EXPRESS_MAX
+            and self._framing != UNTIL_CLOSE
+            and not self.gone
+        ):
+            # By far the most frequent end: the whole answer and the end of the app in one message.
+            self.ended = True
+            self._gateway.express_over(self.express, self._out)
+            return
         if error is not None or self._state != COMPLETE:
             self._report(error)
             if self._state != COMPLETE and not self.gone:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reactor_run.channel import ControlChannel
-from reactor_run.protocol.express import DONE, FrameError
-from reactor_run.protocol.policy import Limits, Refused
+from reactor_run.protocol.express import ANSWER_DONE, DONE, FrameError
+from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.proxy import Endpoint, decode_v1, decode_v2
-from reactor_run.protocol.request import RequestHead, parse_request_head
+from reactor_run.protocol.request import RequestHead, read_relayed_head
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.express import ExpressPort
 from reactor_run.reactor.lane import Lane
@@ -34,19 +34,6 @@ MakeExchange = Callable[["Gateway", RequestHead, Peers, int, Lane | None, bytes]
 Admit = Callable[[Hosted], None]
 
 _PEERS_MAX = 4096
-_NARROW: Final = Limits(body_size=0)
-# The operator's limits are the front end's business. What it let through is read, however large.
-_WIDE: Final = Limits(1 << 20, 1 << 16, 1 << 20, 1 << 24, 0)
-
-
-def read_head(data: bytes, last_len: int = 0) -> RequestHead | None:
-    """The front end's head, read once more; the parser's default limits are its fast path."""
-    try:
-        return parse_request_head(data, _NARROW, last_len)
-    except Refused as refused:
-        if refused.rule.status not in (414, 431):
-            raise
-        return parse_request_head(data, _WIDE, last_len)
 
 
 def client_address(peers: Peers) -> tuple[str, int] | None:
@@ -110,7 +97,7 @@ class Gateway:
         peers = self._peers.get(prefix)
         if peers is None:
             peers = self._read_peers(prefix)
-        head = read_head(payload)
+        head = read_relayed_head(payload)
         if head is None:
             raise FrameError("a request on the express lane is not whole")
         exchange = self._make_exchange(self, head, peers, number, None, payload[head.size :])
@@ -149,7 +136,7 @@ class Gateway:
                     return
                 start = header.size
                 peers = (header.source, header.destination)
-            head = read_head(data[start:] if start else data, max(0, seen - start))
+            head = read_relayed_head(data[start:] if start else data, max(0, seen - start))
         except Refused as refused:
             log.error("a request on lane %d is none: %s", lane.number, refused)
             lane.close()
@@ -168,6 +155,12 @@ class Gateway:
         """Gather a whole answer for the express lane."""
         assert self._express is not None
         self._express.answer(number, kind, pieces)
+
+    def express_over(self, number: int, pieces: list[bytes]) -> None:
+        """Gather a whole answer of an app that is done; the exchange is over."""
+        assert self._express is not None
+        del self._on_express_lane[number]
+        self._express.answer(number, ANSWER_DONE, pieces)
 
     def express_done(self, number: int) -> None:
         """Tell that the app of an exchange that was answered before, or on a lane, is done."""

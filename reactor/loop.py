@@ -41,7 +41,7 @@ from reactor_run.reactor.runtime import Hygiene, hygiene_for
 if TYPE_CHECKING:
     from reactor_run.reactor.express import ExpressPort
 
-__all__ = ["Hosted", "Reactor", "Worker"]
+__all__ = ["FINISHED", "Hosted", "Reactor", "Worker"]
 
 
 BATCH_MAX: Final = 64
@@ -54,15 +54,22 @@ PARKED_MAX: Final = 64
 """Followers kept for later; a worker that finds as many parked ends instead."""
 
 
+FINISHED: Final = object()
+"""What `Hosted.first_step` returns for an app that did not suspend."""
+
+
 class Hosted(Exchange):
     """An exchange that a worker of this loop runs: in its own task, or as a plain call."""
 
-    __slots__ = ("worker",)
+    __slots__ = ("coroutine", "worker")
 
     worker: Worker | None
+    """The worker that runs it now."""
+    coroutine: Coroutine[Any, Any, None]
+    """The app's, once it has suspended."""
 
-    def start(self) -> Coroutine[Any, Any, None] | None:
-        """Begin: the app's coroutine, or None if all is done already."""
+    def first_step(self) -> object:
+        """Run the app as far as it goes: FINISHED, or the trap of its first suspension."""
         raise NotImplementedError
 
     def over(self, error: BaseException | None) -> None:
@@ -274,10 +281,26 @@ class Reactor:
             handled = 0
             before = hygiene.snapshot()
             while ready:
-                await self._host(worker, ready.popleft())
+                exchange = ready.popleft()
+                context = self._context.copy()
+                worker.exchange = exchange
+                exchange.worker = worker
+                error: BaseException | None = None
+                try:
+                    trap = context.run(exchange.first_step)
+                    if trap is not FINISHED:
+                        await self._drive(worker, exchange, context, trap)
+                except BaseException as raised:
+                    # Whatever an app raises ends its exchange, and nothing else.
+                    error = raised
+                worker.exchange = exchange.worker = None
+                if error is None:
+                    exchange.over(None)
+                else:
+                    context.run(exchange.over, error)
                 if worker.suspended:
                     self.flush()
-                    if not hygiene.reusable_after_suspension:
+                    if not hygiene.reusable_after_suspension or worker.scope.cancel_called:
                         return False
                 if hygiene.snapshot() != before:
                     await self._retire(worker)
@@ -296,42 +319,19 @@ class Reactor:
                     break
         return False
 
-    async def _host(self, worker: Worker, exchange: Hosted) -> None:
-        """Run one exchange to its end, in this task."""
-        context = self._context.copy()
-        worker.exchange = exchange
-        exchange.worker = worker
-        error: BaseException | None = None
-        try:
-            coroutine = context.run(exchange.start)
-            if coroutine is not None:
-                await self._drive(worker, coroutine, context)
-        except BaseException as raised:  # whatever an app raises ends its exchange, nothing else
-            error = raised
-        worker.exchange = None
-        exchange.worker = None
-        if error is None:
-            exchange.over(None)
-        else:
-            context.run(exchange.over, error)
-            if worker.scope.cancel_called and isinstance(error, anyio.get_cancelled_exc_class()):
-                raise error
-
     @types.coroutine
     def _drive(
-        self, worker: Worker, coroutine: Coroutine[Any, Any, None], context: contextvars.Context
+        self, worker: Worker, exchange: Hosted, context: contextvars.Context, trap: object
     ) -> Generator[Any, Any, None]:
-        """Step an app's coroutine in its own context, and pass its traps through."""
-        run = context.run
-        send = coroutine.send
-        try:
-            trap = run(send, None)
-        except StopIteration:
-            return
+        """Go on with an app that suspended, in its own context; pass its traps through."""
         worker.suspended = True
         if self._leader is worker:
             self._hand_over()
+        exchange.write_out()
         self.flush()
+        coroutine = exchange.coroutine
+        run = context.run
+        send = coroutine.send
         while True:
             error: BaseException | None = None
             value: Any = None

@@ -28,7 +28,7 @@ from reactor_run.protocol.response import encode_response_head
 from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers, client_address
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import log
-from reactor_run.reactor.loop import Hosted
+from reactor_run.reactor.loop import FINISHED, Hosted
 from reactor_run.reactor.service import Prefetch
 from reactor_run.reactor.wsgi import ERRORS, run_wsgi
 from reactor_run.reactor.wsgi_file import FileWrapper
@@ -96,12 +96,13 @@ class WsgiExchange(Hosted):
         else:
             environ["wsgi.input"] = LaneInput(self._read_some)
 
-    def start(self) -> None:
+    def first_step(self) -> object:
         """Run the app inline, as a whole."""
         began = perf_counter()
         self.run()
         if self._prefetch is not None:
             self._prefetch.observe(began, perf_counter())
+        return FINISHED
 
     def run(self) -> None:
         """Run the app; in any thread."""
@@ -173,7 +174,7 @@ class WsgiExchange(Hosted):
     def finish(self) -> None:
         if self._framing == CHUNKED:
             self._held.append(LAST_CHUNK)
-        if self.lane is not None:
+        if self.lane is not None or self._framing == UNTIL_CLOSE:
             self._push()
 
     def abort(self) -> None:
