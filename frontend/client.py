@@ -399,8 +399,25 @@ class Client:
 
     def answer_whole(self, exchange: Exchange, answer: bytes) -> None:
         """All of an answer at once."""
-        if not self._keep or exchange.head.minor_version == 0 or self.server.draining:
+        server = self.server
+        if not self._keep or exchange.head.minor_version == 0 or server.draining:
             answer = self._with_connection(exchange, answer)
+        elif self._outbox is None and not self.held and self._events == _IN:
+            # By far the most frequent: the client takes all of it, and has asked for nothing more.
+            try:
+                sent = self._send(answer)
+            except OSError:
+                sent = 0
+            if sent == len(answer):
+                self.exchange = None
+                self.state = IDLE
+                when = server.loop.now + server.keep_alive
+                if when < self.check_at:
+                    server.loop.set_deadline(self, server.keep_alive)
+                else:
+                    self.deadline = when
+                return
+            answer = answer[sent:]
         self._write(answer)
         self._answered()
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from reactor_run.frontend.exchange import Exchange
 from reactor_run.frontend.log import log
-from reactor_run.frontend.reactor import READY, Reactor
+from reactor_run.frontend.reactor import Reactor
 
 __all__ = ["Dispatcher"]
 
@@ -33,8 +33,8 @@ class Dispatcher:
     def submit(self, exchange: Exchange) -> None:
         """Start an exchange, queue it, or refuse it."""
         if not self._queue:
-            reactor = self._choose()
-            if reactor is not None:
+            reactor = self._choose() if len(self.reactors) != 1 else self.reactors[0]
+            if reactor is not None and reactor.in_flight < reactor.capacity:
                 self._start(reactor, exchange)
                 return
         if len(self._queue) >= self._queue_size:
@@ -73,11 +73,7 @@ class Dispatcher:
         fewest = 0
         for reactor in self.reactors:
             busy = reactor.in_flight
-            if (
-                busy < reactor.capacity
-                and (best is None or busy < fewest)
-                and (reactor.state == READY)
-            ):
+            if busy < reactor.capacity and (best is None or busy < fewest):
                 best = reactor
                 fewest = busy
         return best

@@ -91,11 +91,6 @@ class RequestHead:
         self.upgrade = upgrade
 
 
-# The parser's own limits; it enforces them unasked, so ours are only passed on when they are wider.
-_PARSER_LINE: Final = 8190
-_PARSER_COUNT: Final = 100
-_PARSER_FIELD: Final = 8190
-
 # Which field names mean anything to a server. Everything else is PLAIN: it is the app's.
 PLAIN, HOST, LENGTH, CODING, CONNECTION, EXPECT, UPGRADE, FOLD = range(8)
 _MEANINGS: Final = {
@@ -110,10 +105,14 @@ _MEANINGS: Final = {
 # Spellings seen so far, a name in the sender's case to its meaning; bounded, never the only check.
 _seen: dict[bytes, int] = {}
 _SEEN_MAX: Final = 1024
+_SEEN_SIZE: Final = 256
+"""Bytes of what is worth remembering."""
 
 _ANY_SIZE: Final = Limits(1 << 20, 1 << 16, 1 << 20, 1 << 24, 0)
 _REFRAMED: Final = (LENGTH, CODING, EXPECT)
+# Values and targets that have passed their grammar lately; bounded in the same way.
 _hosts_seen: set[bytes] = set()
+_paths_seen: set[bytes] = set()
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+\]"
     rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
@@ -133,20 +132,8 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
     `last_len` is how many bytes an earlier, incomplete call was given: it saves parsing them
     again. Bytes beyond the head are left alone. Raises `Refused`.
     """
-    if data.startswith(b"\r\n"):
-        # RFC 9112 §2.2: one empty line before a request is ignored, for the sake of old clients.
-        if data.startswith((b"\r\n\r", b"\r\n\n")):
-            raise Refused(policy.REQUEST_MALFORMED)
-        head = parse_request_head(data[2:], limits, max(0, last_len - 2))
-        if head is not None:
-            head.size += 2
-        return head
     try:
-        if (
-            limits.request_line > _PARSER_LINE
-            or limits.field_count > _PARSER_COUNT
-            or limits.field_size > _PARSER_FIELD
-        ):
+        if limits.wider_than_parser:
             parsed = parse_request_fast(
                 data,
                 last_len,
@@ -166,35 +153,74 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
     target = parsed.path
     size = parsed.consumed
     minor_version = parsed.minor_version
+    count = parsed.header_count
 
     line = data.find(b"\r")
     if line != len(method) + len(target) + 10:
-        raise Refused(policy.LINE_END if b"\n" in data[: line + 1] else policy.REQUEST_LINE)
-    if line > limits.request_line:
-        raise Refused(policy.REQUEST_LINE_TOO_LONG)
-    if parsed.header_count > limits.field_count:
-        raise Refused(policy.FIELDS_TOO_MANY)
-    if size > limits.head_size:
-        raise Refused(policy.HEAD_TOO_LARGE)
-    if data.count(b"\r", 0, size) != parsed.header_count + 2:
+        return _after_empty_line(data, line, limits)
+    if data.count(b"\r", 0, size) != count + 2:
         raise Refused(policy.LINE_END)
+    if (
+        line > limits.request_line
+        or count > limits.field_count
+        or size > limits.field_size
+        or size > limits.head_size
+    ):
+        _check_sizes(line, parsed.headers, size, limits)
 
     fields: Fields = parsed.headers
-    body, keep_alive, expect, upgrade = _read_fields(fields, minor_version, size, limits)
-    if (
-        not target.startswith(b"/")
-        or b"%" in target
-        or b"#" in target
-        or not target.isascii()
-        or method == b"CONNECT"
-    ):
+    hosts = 0
+    for name, value in fields:
+        meaning = _seen.get(name)
+        if meaning == PLAIN or (
+            meaning == CONNECTION and value == b"keep-alive" and minor_version == 1
+        ):
+            continue
+        if meaning == HOST and value in _hosts_seen:
+            hosts += 1
+        else:
+            hosts = -1
+            break
+    if hosts == 1:
+        # By far the most frequent: nothing about the fields needs a closer look.
+        body = 0
+        keep_alive = minor_version == 1
+        expect = upgrade = False
+    else:
+        body, keep_alive, expect, upgrade = _read_fields(fields, minor_version)
+        if 0 < limits.body_size < body:
+            raise Refused(policy.BODY_TOO_LARGE)
+    if target not in _paths_seen or method == b"CONNECT":
         _check_target(method, target)
         upgrade = upgrade or method == b"CONNECT"
-    if 0 < limits.body_size < body:
-        raise Refused(policy.BODY_TOO_LARGE)
     return RequestHead(
         method, target, minor_version, fields, size, body, keep_alive, expect, upgrade
     )
+
+
+def _after_empty_line(data: bytes, line: int, limits: Limits) -> RequestHead | None:
+    """The request line is not as long as its pieces: right only if an empty line stands before.
+
+    RFC 9112 §2.2: one is ignored, for the sake of old clients.
+    """
+    if line == 0 and data.startswith(b"\r\n") and not data.startswith((b"\r\n\r", b"\r\n\n")):
+        head = parse_request_head(data[2:], limits)
+        if head is not None:
+            head.size += 2
+        return head
+    raise Refused(policy.LINE_END if b"\n" in data[: line + 1] else policy.REQUEST_LINE)
+
+
+def _check_sizes(line: int, fields: Fields, size: int, limits: Limits) -> None:
+    """What a head of some size must be asked: whether one of its parts is too large."""
+    if line > limits.request_line:
+        raise Refused(policy.REQUEST_LINE_TOO_LONG)
+    if len(fields) > limits.field_count:
+        raise Refused(policy.FIELDS_TOO_MANY)
+    if any(len(name) + len(value) > limits.field_size for name, value in fields):
+        raise Refused(policy.FIELD_TOO_LARGE)
+    if size > limits.head_size:
+        raise Refused(policy.HEAD_TOO_LARGE)
 
 
 def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
@@ -257,22 +283,17 @@ def reframe(head: RequestHead, length: int) -> bytes:
     return b"\r\n".join(lines)
 
 
-def _read_fields(
-    fields: Fields, minor_version: int, size: int, limits: Limits
-) -> tuple[int, bool, bool, bool]:
+def _read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bool]:
     """Body framing, keep-alive, 100-continue and upgrade wish, as the fields tell."""
     hosts = 0
     length = -1
     chunked = False
     keep_alive = minor_version == 1
     expect = upgrade = wants_upgrade = close = False
-    large = size > limits.field_size
     for name, value in fields:
         meaning = _seen.get(name)
         if meaning is None:
             meaning = _meaning(name)
-        if large and len(name) + len(value) > limits.field_size:
-            raise Refused(policy.FIELD_TOO_LARGE)
         if meaning == PLAIN:
             continue
         if meaning == HOST:
@@ -330,9 +351,10 @@ def _meaning(name: bytes) -> int:
         disguised = name.lower().replace(b"_", b"-")
         if meaning == PLAIN and _MEANINGS.get(disguised, PLAIN) in (LENGTH, CODING):
             raise Refused(policy.FIELD_NAME)
-    if len(_seen) >= _SEEN_MAX:
-        _seen.clear()
-    _seen[name] = meaning
+    if len(name) <= _SEEN_SIZE:
+        if len(_seen) >= _SEEN_MAX:
+            _seen.clear()
+        _seen[name] = meaning
     return meaning
 
 
@@ -340,9 +362,14 @@ def _check_host(value: bytes) -> None:
     """RFC 9110 §7.2: uri-host [":" port]; empty is legal where the target names no authority."""
     if _HOST.fullmatch(value) is None:
         raise Refused(policy.HOST_MALFORMED)
-    if len(_hosts_seen) >= _SEEN_MAX:
-        _hosts_seen.clear()
-    _hosts_seen.add(value)
+    _remember(_hosts_seen, value)
+
+
+def _remember(seen: set[bytes], value: bytes) -> None:
+    if len(value) <= _SEEN_SIZE:
+        if len(seen) >= _SEEN_MAX:
+            seen.clear()
+        seen.add(value)
 
 
 def _check_target(method: bytes, target: bytes) -> None:
@@ -369,6 +396,8 @@ def _check_target(method: bytes, target: bytes) -> None:
         raise Refused(policy.TARGET_ESCAPE)
     if _ILLEGAL_IN_PATH.search(path) is not None:
         raise Refused(policy.TARGET_CHARACTER)
+    if target.startswith(b"/"):
+        _remember(_paths_seen, target)
 
 
 def _check_incomplete(data: bytes, limits: Limits) -> None:
