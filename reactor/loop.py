@@ -132,10 +132,10 @@ class Reactor:
             self._epoll.unregister(fd)
 
     def bury(self, sock: socket.socket) -> None:
-        """Close a socket once the batch is over.
+        """Close a socket when gathered output goes out, before the loop sleeps.
 
-        A number that is free at once could be given to a new socket within the batch, and an
-        event meant for the old one would then reach the new one.
+        A number that is free at once could be given to a new socket while events are handled, and
+        an event meant for the old one would then reach the new one.
         """
         self._buried.append(sock)
 
@@ -170,7 +170,7 @@ class Reactor:
             signalled.popleft()()
 
     def flush(self) -> None:
-        """Send all that was gathered."""
+        """Send all that was gathered, and close what was buried. Not for handlers of events."""
         dirty = self._dirty
         if dirty:
             self._dirty = []
@@ -179,6 +179,10 @@ class Reactor:
                     exchange.write_out()
         for flush in self._after_batch:
             flush()
+        if self._buried:
+            for sock in self._buried:
+                sock.close()
+            self._buried.clear()
 
     def _collect(self) -> None:
         """Take what is ready, without waiting."""
@@ -187,10 +191,6 @@ class Reactor:
             handler = handlers.get(fd)
             if handler is not None:
                 handler(events)
-        if self._buried:
-            for sock in self._buried:
-                sock.close()
-            self._buried.clear()
 
     # Workers -----------------------------------------------------------------------------------
 
