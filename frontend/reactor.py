@@ -330,6 +330,7 @@ class Reactor:
             self._answer_moves(message["answer"], message["lane"], message)
         elif "capacity" in message:
             self.capacity = message["capacity"]
+            log.debug("%s takes %d exchanges at once", self.name, self.capacity)
             self.owner.reactor_has_room(self)
         elif "ready" in message:
             self.capacity = message["ready"]["capacity"]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LANE_READ", "Lane"]
 
-LANE_READ = 262144
-"""Bytes taken from a lane at once."""
+LANE_READ = 65536
+"""Bytes taken from a lane at once. More, and malloc would map and unmap memory for each read."""
 
 READ_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _IOV_MAX = 64
@@ -35,6 +35,7 @@ class Lane:
     """This reactor's end of a lane."""
 
     __slots__ = (
+        "_ending",
         "_half_closing",
         "_on_close",
         "_on_request",
@@ -75,6 +76,8 @@ class Lane:
         self.partial = b""
         """Bytes of a request that is not whole yet, or of a body that nobody asked for yet."""
         self.readable = False
+        self._ending = False
+        """The front end has sent FIN, behind whatever else is to be read."""
         self.closed = False
         self.out_size = 0
         """Bytes that the kernel has not taken yet."""
@@ -88,7 +91,7 @@ class Lane:
         exchange = self.exchange
         if events & (select.EPOLLHUP | select.EPOLLERR):
             # The front end closed its end: the client is gone, or the lane is no longer wanted.
-            self.readable = True
+            self.readable = self._ending = True
             if exchange is None:
                 self.close()
             else:
@@ -100,6 +103,8 @@ class Lane:
                 exchange.on_write_ready()
         if events & (select.EPOLLIN | select.EPOLLRDHUP):
             self.readable = True
+            if events & select.EPOLLRDHUP:
+                self._ending = True
             if exchange is not None:
                 exchange.on_read_ready()
             elif self._on_request is None:
@@ -118,6 +123,9 @@ class Lane:
             return None
         except OSError:
             return b""
+        # A stream socket that gives less than asked for has no more, except for its end (epoll(7)).
+        if len(data) < LANE_READ and not self._ending:
+            self.readable = False
         return data
 
     def write(self, pieces: list[bytes]) -> None:
@@ -211,6 +219,12 @@ class Lane:
 
     # The end -----------------------------------------------------------------------------------
 
+    def give_up(self) -> None:
+        """Take no further request. What still comes is the rest of one that nobody asked for, or
+        beyond one: a client chose it, and it must not be taken for a request.
+        """
+        self._on_request = _ignore
+
     def half_close(self) -> None:
         """End an answer that lasts until the connection closes, once all of it has gone.
 
@@ -228,3 +242,7 @@ class Lane:
             self.reactor.unwatch(self.fd)
             self.reactor.bury(self.sock)
             self._on_close(self)
+
+
+def _ignore(lane: Lane) -> None:
+    """What comes on a lane that was given up stays in the kernel until the front end closes it."""

@@ -1,12 +1,13 @@
 """How much an inline WSGI reactor takes at once.
 
 It runs one app call at a time, so its capacity is one, plus a prefetch that saves a round trip to
-the front end for each call: as many exchanges as take less than BUDGET together by the worst
-service time of the last seconds. Apps that answer at once are batched; behind a slow call nothing
-waits that another reactor could have taken.
+the front end for each call: as many exchanges as take less than BUDGET together. Behind a slow call
+nothing should wait that another reactor could have taken, so an app that has been slow twice within
+SLOW_WITHIN seconds gets no prefetch for a while.
 
-A call that was slow only because the kernel gave the processor to somebody else says nothing about
-the app. A slow call counts if the thread went to sleep in it, or burnt the time itself.
+Once is not enough: on a busy or virtual machine any call now and then seems slow for reasons that
+are not the app's. Where the thread neither went to sleep nor burnt the time itself, the kernel gave
+the processor to somebody else, and the call is not counted at all.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ __all__ = ["Prefetch"]
 
 BUDGET: Final = 0.001
 """Seconds that all of a prefetch may take."""
-PREFETCH_MAX: Final = 64
-WINDOW: Final = 2.5
-"""Seconds; the worst of this window and of the one before it counts."""
+PREFETCH_MAX: Final = 32
+CALLS: Final = 64
+"""Calls whose mean service time decides; before as many were seen, nothing is known of the app."""
+SLOW: Final = 0.002
+"""Seconds from which on a call is slow."""
+SLOW_WITHIN: Final = 1.0
+DISTRUST: Final = 5.0
+"""Seconds without prefetch after slow calls."""
 
 
 class Prefetch:
@@ -31,49 +37,52 @@ class Prefetch:
     def __init__(self, announce: Callable[[int], None]) -> None:
         self._announce = announce
         self.capacity = 1
-        self._worst = 0.0
-        self._worst_before = 0.0
         self._calls = 0
-        self._window_ends = perf_counter() + WINDOW
-        self._cpu = thread_time()
-        self._sleeps = self._voluntary_switches()
-
-    @staticmethod
-    def _voluntary_switches() -> int:
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        self._spent = 0.0
+        """Seconds that the calls since the last decision took."""
+        self._slow_at = 0.0
+        self._distrust_until = 0.0
+        self.begin_batch()
 
     def begin_batch(self) -> None:
-        """The loop is about to run calls without going to sleep in between."""
-        self._cpu = thread_time()
-        self._sleeps = self._voluntary_switches()
+        """The loop has slept, and is about to run calls."""
+        self._began = perf_counter()
+        self._burnt = thread_time()
+        self._sleeps = _sleeps()
 
-    def observe(self, began: float, ended: float) -> None:
-        """One app call took from `began` to `ended`, in seconds of perf_counter."""
-        took = ended - began
-        if took > self._worst:
-            if took > BUDGET:
-                cpu, sleeps = thread_time(), self._voluntary_switches()
-                if sleeps == self._sleeps and cpu - self._cpu < BUDGET:
-                    took = min(took, cpu - self._cpu)
-                self._cpu, self._sleeps = cpu, sleeps
-            self._worst = max(took, self._worst)
-            self._decide()
+    def observe(self) -> None:
+        """One app call has ended; it began when the one before ended, or the batch."""
+        now = perf_counter()
+        took = now - self._began
+        self._began = now
+        if took > SLOW:
+            burnt, sleeps = thread_time(), _sleeps()
+            slow = sleeps != self._sleeps or burnt - self._burnt > SLOW
+            self._burnt, self._sleeps = burnt, sleeps
+            if not slow:
+                return
+            if now - self._slow_at < SLOW_WITHIN or took > BUDGET * CALLS:
+                self._distrust_until = now + DISTRUST
+                self._set(1)
+            self._slow_at = now
+        self._spent += took
         self._calls += 1
-        if ended > self._window_ends or self._calls == PREFETCH_MAX:
-            if ended > self._window_ends:
-                self._window_ends = ended + WINDOW
-                self._worst_before, self._worst = self._worst, 0.0
-            self._decide()
+        if self._calls == CALLS:
+            room = int(BUDGET * CALLS / self._spent)
+            self._calls = 0
+            self._spent = 0.0
+            if room < 2 or now < self._distrust_until:
+                self._set(1)
+            else:
+                # Powers of two, so that small changes are not worth a message.
+                self._set(1 << min(room, PREFETCH_MAX).bit_length() - 1)
 
-    def _decide(self) -> None:
-        worst = max(self._worst, self._worst_before)
-        room = BUDGET / worst if worst else PREFETCH_MAX
-        # Before enough calls were seen, nothing is known of the app.
-        if self._calls < PREFETCH_MAX or room < 2:
-            capacity = 1
-        else:
-            # Powers of two, so that small changes are not worth a message.
-            capacity = 1 << min(int(room), PREFETCH_MAX).bit_length() - 1
+    def _set(self, capacity: int) -> None:
         if capacity != self.capacity:
             self.capacity = capacity
             self._announce(capacity)
+
+
+def _sleeps() -> int:
+    """How often this thread has waited for something."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

@@ -8,7 +8,6 @@ inline app because the front end takes whole answers off its hands and sends who
 from __future__ import annotations
 
 import io
-from time import perf_counter
 from typing import Any, Final
 
 from reactor_run.clock import date_field
@@ -98,10 +97,9 @@ class WsgiExchange(Hosted):
 
     def first_step(self) -> object:
         """Run the app inline, as a whole."""
-        began = perf_counter()
         self.run()
         if self._prefetch is not None:
-            self._prefetch.observe(began, perf_counter())
+            self._prefetch.observe()
         return FINISHED
 
     def run(self) -> None:
