@@ -73,9 +73,11 @@ class Prefetch:
             self._spent = 0.0
             if room < 2 or now < self._distrust_until:
                 self._set(1)
-            else:
-                # Powers of two, so that small changes are not worth a message.
-                self._set(1 << min(room, PREFETCH_MAX).bit_length() - 1)
+                return
+            # Powers of two, and up only with room to spare, so that small changes change nothing.
+            capacity = 1 << min(room, PREFETCH_MAX).bit_length() - 1
+            if capacity < self.capacity or room >= capacity * 3 // 2:
+                self._set(capacity)
 
     def _set(self, capacity: int) -> None:
         if capacity != self.capacity:
