@@ -132,7 +132,7 @@ class Gateway:
             if self._decode is not None:
                 header = self._decode(data)
                 if header is None:
-                    lane.partial = data
+                    self._await_rest(lane, data)
                     return
                 start = header.size
                 peers = (header.source, header.destination)
@@ -142,12 +142,18 @@ class Gateway:
             lane.close()
             return
         if head is None:
-            lane.partial = data
+            self._await_rest(lane, data)
             return
         lane.partial = b""
         exchange = self._make_exchange(self, head, peers, 0, lane, data[start + head.size :])
         lane.exchange = exchange
         self._admit(exchange)
+
+    def _await_rest(self, lane: Lane, data: bytes) -> None:
+        lane.partial = data
+        if lane.readable:
+            # No event tells again of what is there already.
+            self._on_lane(lane)
 
     # Answers out -------------------------------------------------------------------------------
 
@@ -200,6 +206,7 @@ class Gateway:
         """The front end has read all of an answer: the lane may carry the next."""
         lane = self._lanes.get(number)
         if lane is not None and not lane.closed:
+            lane.exchange = None
             with self._lock:
                 self._free.append(lane)
 
@@ -215,20 +222,26 @@ class Gateway:
     # The end of an exchange ----------------------------------------------------------------------
 
     def over(self, exchange: Exchange, drained: bool) -> None:
-        """The app is done. `drained`: nothing of the request is left on its lane."""
+        """The app is done. `drained`: its lane stands at the end of the request, and may carry the
+        next unless something came behind it, bytes or the client's FIN."""
         if exchange.express:
             self._on_express_lane.pop(exchange.express, None)
         lane = exchange.lane
-        if lane is None:
+        if lane is None or lane.exchange is not exchange:
+            # The front end may give a lane back, and another answer take it, before the app is done.
             return
         lane.exchange = None
         if lane.opened_here:
             if exchange.gone:
                 lane.close()
-        elif drained and not lane.closed and not exchange.gone:
+        elif drained and not lane.closed and not exchange.gone and lane.read() is None:
             self._done.append(lane.number)
         else:
             self._drop.append(lane.number)
+            if exchange.gone:
+                lane.close()
+            else:
+                lane.give_up()
 
     def _tell_done(self) -> None:
         if self._done or self._drop:
