@@ -145,7 +145,12 @@ class Gateway:
             self._await_rest(lane, data)
             return
         lane.partial = b""
-        exchange = self._make_exchange(self, head, peers, 0, lane, data[start + head.size :])
+        payload = data[start + head.size :]
+        if 0 <= head.body < len(payload):
+            log.error("bytes beyond a request on lane %d", lane.number)
+            lane.close()
+            return
+        exchange = self._make_exchange(self, head, peers, 0, lane, payload)
         lane.exchange = exchange
         self._admit(exchange)
 
