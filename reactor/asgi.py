@@ -253,7 +253,8 @@ class AsgiExchange(Hosted):
             while lane.out_size > HIGH_WATER and not self.gone:
                 self._quota = QUOTA_BYTES
                 self._since = 0.0
-                self._sending = anyio.Event()
+                if self._sending is None or self._sending.is_set():
+                    self._sending = anyio.Event()
                 await self._sending.wait()
             if self.gone and self._state != COMPLETE:
                 raise OSError("the client is gone")
@@ -353,7 +354,9 @@ class AsgiExchange(Hosted):
                     self.on_gone()
 
     async def _wait_to_receive(self) -> None:
-        self._receiving = anyio.Event()
+        # Several tasks of an app may wait at once: one for the body, one for the client to leave.
+        if self._receiving is None or self._receiving.is_set():
+            self._receiving = anyio.Event()
         await self._receiving.wait()
 
     def on_read_ready(self) -> None:
