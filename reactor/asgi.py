@@ -233,9 +233,12 @@ class AsgiExchange(Hosted):
                 self._out.append(body)
         elif framing == CHUNKED:
             if size:
-                self._out += (chunk_head(size), body, CHUNK_TAIL)
+                start = chunk_head(size)
+                self._out += (start, body, CHUNK_TAIL)
+                self._out_size += len(start) + len(CHUNK_TAIL)
             if not more:
                 self._out.append(LAST_CHUNK)
+                self._out_size += len(LAST_CHUNK)
         elif size:
             self._out.append(body)
         self._out_size += size
