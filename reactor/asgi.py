@@ -416,7 +416,9 @@ class AsgiExchange(Hosted):
         if self.express and not self._done_told:
             self._gateway.express_done(self.express)
         self.ended = True
-        self._gateway.over(self, self._drained())
+        # An answer that ended with its lane leaves nothing for another.
+        reusable = not self.gone and self._framing != UNTIL_CLOSE and self._drained()
+        self._gateway.over(self, reusable)
 
     def _report(self, error: BaseException | None) -> None:
         what = f"{self.scope['method']} {self.scope['path']}"
