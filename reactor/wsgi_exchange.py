@@ -126,7 +126,7 @@ class WsgiExchange(Hosted):
             if self.express:
                 self._gateway.express_done(self.express)
         self.ended = True
-        drained = self._body is None or self._body.complete
+        drained = (self._body is None or self._body.complete) and not self._payload
         self._gateway.over(self, drained and self._framing != UNTIL_CLOSE)
 
     # The sink; in the app's thread ---------------------------------------------------------------
@@ -213,7 +213,9 @@ class WsgiExchange(Hosted):
                 data = self.lane.read_blocking(size)
                 if not data:
                     raise ConnectionResetError("the client left within the request's body")
-            body.feed(data, 0, parts)
+            end = body.feed(data, 0, parts)
+            # What is beyond the body spoils the lane.
+            self._payload = data[end:]
         content = b"".join(parts)
         self._content = content[size:]
         return content[:size]
