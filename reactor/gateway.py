@@ -195,17 +195,25 @@ class Gateway:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            log.error("no lane for an answer: %s", error)
-            self.control.send({"answer": exchange.express, "lane": None})
+            self._have_no_lane(exchange, error)
             return None
         lane = Lane(self.reactor, ours, number, on_request=None, on_close=self._on_close)
         lane.exchange = exchange
         self._lanes[number] = lane
-        with theirs:
-            self.control.send(
-                {"answer": exchange.express, "lane": number, "fd": True}, theirs.fileno()
-            )
+        try:
+            with theirs:
+                self.control.send(
+                    {"answer": exchange.express, "lane": number, "fd": True}, theirs.fileno()
+                )
+        except OSError as error:
+            lane.close()
+            self._have_no_lane(exchange, error)
+            return None
         return lane
+
+    def _have_no_lane(self, exchange: Exchange, error: OSError) -> None:
+        log.error("no lane for an answer: %s", error)
+        self.control.send({"answer": exchange.express, "lane": None})
 
     def free_lane(self, number: int) -> None:
         """The front end has read all of an answer: the lane may carry the next."""
