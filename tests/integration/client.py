@@ -60,7 +60,11 @@ class Client:
         if receive_buffer is not None:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._sock.settimeout(timeout)
-        self._sock.connect(_socket_address(address))
+        try:
+            self._sock.connect(_socket_address(address))
+        except OSError:
+            self._sock.close()
+            raise
         if not self.is_unix:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._parser: h11.Connection | None = None

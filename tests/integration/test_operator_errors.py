@@ -41,8 +41,8 @@ def run(apps: Path, *words: str, env: dict[str, str] | None = None) -> str:
 
 
 def one_line(output: str) -> str:
-    """The output, which must be a single line."""
-    lines = output.splitlines()
+    """The one line of the output, beside what the log at its level info may hold already."""
+    lines = [line for line in output.splitlines() if not re.match(r"\S+ \S+ \[\d+\] info ", line)]
     assert len(lines) == 1, output
     return lines[0]
 
@@ -57,7 +57,7 @@ LOCAL = ["--bind", "127.0.0.1:0"]
         ("nowhere.deeper:app", ["nowhere"]),
         ("healthy:application", ["healthy", "application"]),
         ("healthy:app.deeper", ["healthy", "deeper"]),
-        ("healthy:__name__", ["__name__", "callable"]),
+        ("healthy:__name__", ["__name__", "called"]),
         ("healthy.py", ["healthy.py", "module"]),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_wrong_app_path(apps: Path, app: str, words: list[str]) -> None:
         (["--threads", "many"], ["--threads", "many"]),
         (["--bind", "nonsense"], ["--bind", "nonsense"]),
         (["--bind", "127.0.0.1:99999"], ["--bind", "99999"]),
-        (["--bind", "fd:99"], ["fd:99"]),
+        (["--bind", "fd:99"], ["fd 99"]),
         (["--bind", "unix:/no/such/folder/socket"], ["/no/such/folder"]),
         (["--bind", "unix:/" + "x" * 200], ["107"]),
         (["--bind", "192.0.2.1:0"], ["192.0.2.1"]),
@@ -99,9 +99,9 @@ def test_no_app_at_all(apps: Path) -> None:
 
 def test_a_busy_port(apps: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        address = f"127.0.0.1:{other.getsockname()[1]}"
-        line = one_line(run(apps, "--bind", address, "healthy:app"))
-    assert address in line
+        port = str(other.getsockname()[1])
+        line = one_line(run(apps, "--bind", f"127.0.0.1:{port}", "healthy:app"))
+    assert port in line
 
 
 def test_a_busy_unix_socket(apps: Path, tmp_path: Path) -> None:

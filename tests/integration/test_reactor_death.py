@@ -159,11 +159,18 @@ def test_a_reactor_that_dies_in_its_answer_shows_the_truncation(
         next(pieces)
 
 
-def test_a_reactor_that_exits_by_itself_is_replaced_too(server: Server, connect: Connect) -> None:
-    (victim,) = server.reactor_pids()
-    os.kill(victim, signal.SIGTERM)
-    assert eventually(lambda: server.reactor_pids() not in ([], [victim]))
-    assert connect(server).get("/hello").text == "hello"
+def test_a_reactor_whose_app_exits_is_replaced_too(server: Server, connect: Connect) -> None:
+    before = server.reactor_pids()
+    assert connect(server).request("GET", "/leave").status == 502
+    assert connect(server).get("/pid").json() not in before
+
+
+def test_a_reactor_leaves_signals_to_the_front_end(server: Server, connect: Connect) -> None:
+    """A terminal and a service manager signal every process; the front end stops the reactors."""
+    (reactor,) = server.reactor_pids()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(reactor, number)
+        assert connect(server).get("/pid").json() == reactor
 
 
 # The front end dies

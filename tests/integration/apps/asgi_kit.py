@@ -118,4 +118,9 @@ async def wait(http: Exchange) -> None:
     await http.reply(http.query.get("say", "waited").encode())
 
 
-COMMON: list[Route] = [hello, pid, wait]
+async def leave(http: Exchange) -> None:
+    """End the reactor's process."""
+    os._exit(3)
+
+
+COMMON: list[Route] = [hello, pid, wait, leave]

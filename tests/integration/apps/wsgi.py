@@ -73,6 +73,11 @@ def wait(http: Exchange) -> Iterable[bytes]:
     return http.reply(http.query.get("say", "waited").encode())
 
 
+def leave(http: Exchange) -> Iterable[bytes]:
+    """End the reactor's process."""
+    os._exit(3)
+
+
 def echo(http: Exchange) -> Iterable[bytes]:
     length = http.environ.get("CONTENT_LENGTH")
     http.start(fields=[("Content-Length", length)] if length else [])
@@ -250,6 +255,7 @@ ROUTES: list[Route] = [
     hello,
     pid,
     wait,
+    leave,
     echo,
     hash,
     early,
