@@ -76,8 +76,9 @@ class Prefetch:
                 return
             # Powers of two, and up only with room to spare, so that small changes change nothing.
             capacity = 1 << min(room, PREFETCH_MAX).bit_length() - 1
-            if capacity < self.capacity or room >= capacity * 3 // 2:
-                self._set(capacity)
+            if capacity > self.capacity and room < capacity * 3 // 2:
+                capacity = max(capacity // 2, self.capacity)
+            self._set(capacity)
 
     def _set(self, capacity: int) -> None:
         if capacity != self.capacity:
