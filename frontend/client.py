@@ -37,7 +37,7 @@ from reactor_run.protocol.express import EXPRESS_MAX, request_prefix
 from reactor_run.protocol.policy import Refused, Rule
 from reactor_run.protocol.proxy import Endpoint
 from reactor_run.protocol.request import RequestHead, parse_request_head, reframe
-from reactor_run.protocol.response import insert_connection
+from reactor_run.protocol.response import ResponseHead, insert_connection
 
 if TYPE_CHECKING:
     from reactor_run.frontend.server import Server
@@ -71,6 +71,7 @@ class Client:
         "_answering",
         "_body",
         "_broken",
+        "_drain_until",
         "_events",
         "_expires",
         "_fin",
@@ -134,6 +135,8 @@ class Client:
         """The answer was cut."""
         self._unsure = False
         """Nobody knows where the next request begins."""
+        self._drain_until = 0
+        """Bytes of a body at which the connection is not worth reading it to its end."""
         self._parsing = False
         self._expires = inf
         """When the exchange has lasted long enough."""
@@ -332,7 +335,7 @@ class Client:
         if self.state == DRAINING:
             if complete:
                 self._next()
-            elif body.received > _DRAIN_MAX:
+            elif body.received > self._drain_until:
                 self._linger()
             return
         if exchange is None:
@@ -421,12 +424,14 @@ class Client:
         self._write(answer)
         self._answered()
 
-    def answer_begins(self, exchange: Exchange, data: bytes, framing: int, lane: Lane) -> None:
+    def answer_begins(
+        self, exchange: Exchange, data: bytes, head: ResponseHead, lane: Lane
+    ) -> None:
         """The head of a final answer, and what came with it."""
-        if framing == UNTIL_CLOSE:
+        if head.body == UNTIL_CLOSE:
             self._keep = False
             self._until_close = True
-        if not exchange.whole and not self._drainable(exchange):
+        if not exchange.whole and not self._may_go_on(exchange, head.status):
             self._keep = False
         if not self._keep or exchange.head.minor_version == 0 or self.server.draining:
             data = self._with_connection(exchange, data)
@@ -463,15 +468,19 @@ class Client:
             self._keep = False
         return insert_connection(answer, b"keep-alive" if self._keep else b"close")
 
-    def _drainable(self, exchange: Exchange) -> bool:
-        """Whether what has not come of the body can be read and dropped."""
+    def _may_go_on(self, exchange: Exchange, status: int) -> bool:
+        """Whether the connection may outlive an answer that comes before its request is whole."""
         body = self._body
         head = exchange.head
         if body is None:
             return True
-        if head.body == CHUNKED or (head.expect_continue and body.received == 0):
+        if head.expect_continue and body.received == 0:
+            # Nobody knows whether the client will send the body now (RFC 9110 §10.1.1).
             return False
-        return head.body - body.received <= _DRAIN_MAX
+        if status < 300:
+            # A good answer may come while the body does, and end after it.
+            return True
+        return head.body != CHUNKED and head.body - body.received <= _DRAIN_MAX
 
     def _restrain(self, lane: Lane) -> None:
         """Leave the lane alone while the client has too much to take already."""
@@ -541,6 +550,7 @@ class Client:
             return
         if self._body is not None:
             self.state = DRAINING
+            self._drain_until = self._body.received + _DRAIN_MAX
             self.read_on()
             self._reckon()
             return

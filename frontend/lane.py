@@ -268,7 +268,7 @@ class Lane:
             end = answer.feed(whole, start + head.size)
             size = len(whole)
             client.answer_begins(
-                exchange, whole[start:end] if start or end < size else whole, head.body, self
+                exchange, whole[start:end] if start or end < size else whole, head, self
             )
         else:
             size = len(data)
