@@ -301,6 +301,7 @@ class Reactor:
                 if worker.suspended:
                     self.flush()
                     if not hygiene.reusable_after_suspension or worker.scope.cancel_called:
+                        await hygiene.restore()
                         return False
                 if hygiene.snapshot() != before:
                     await self._retire(worker)

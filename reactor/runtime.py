@@ -77,7 +77,14 @@ class AsyncioHygiene:
         return getrefcount(task), weakref.getweakrefcount(task), task.cancelling()
 
     async def restore(self) -> None:
-        """Nothing: a task that ends takes what was left open with it."""
+        """Take a cancellation that the app asked for and did not wait for. A task that ended with
+        it pending would end as cancelled, and its task group would cancel all others.
+        """
+        if self._task.cancelling():
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                pass
 
 
 def hygiene_for(runtime: str) -> Callable[[], Hygiene]:
