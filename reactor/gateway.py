@@ -241,7 +241,7 @@ class Gateway:
             self._on_express_lane.pop(exchange.express, None)
         lane = exchange.lane
         if lane is None or lane.exchange is not exchange:
-            # The front end may give a lane back, and another answer take it, before the app is done.
+            # The front end may give a lane back, and another answer take it, before this.
             return
         lane.exchange = None
         if lane.opened_here:
