@@ -1,0 +1,437 @@
+"""An ASGI app for every runtime whose paths do what the tests of a reactor need.
+
+An exchange may wait for a gate, which another one opens, and note things, which another one reads:
+the query's `key` names both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import os
+import resource
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+import anyio.lowlevel
+import trio
+
+from reactor_run.reactor.exchange import signal_write_ready
+
+Scope = dict[str, Any]
+HANDLERS: dict[str, Callable] = {}
+NOTES: dict[str, list[str]] = defaultdict(list)
+GATES: dict[str, anyio.Event] = {}
+LEFT: dict[str, Any] = {}
+"""What an exchange leaves for another one to misuse."""
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+def on(path: str) -> Callable[[Callable], Callable]:
+    def register(handler: Callable) -> Callable:
+        HANDLERS[path] = handler
+        return handler
+
+    return register
+
+
+class Exchange:
+    """A scope with its two channels and some comfort."""
+
+    def __init__(self, scope: Scope, receive: Callable, send: Callable) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        query = parse_qs(scope["query_string"].decode())
+        self.query = {name: values[0] for name, values in query.items()}
+        self.key = self.query.get("key", "")
+
+    async def start(self, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+        message = {"type": "http.response.start", "status": status, "headers": list(headers)}
+        await self.send(message)
+
+    async def body(self, body: bytes = b"", more: bool = False) -> None:
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def answer(self, text: str) -> None:
+        await self.start((b"content-type", b"text/plain"))
+        await self.body(text.encode())
+
+    async def read(self) -> tuple[bytes, list[int]]:
+        """The whole request body, and the sizes in which it came."""
+        parts = []
+        while True:
+            message = await self.receive()
+            assert message["type"] == "http.request", message
+            parts.append(message["body"])
+            if not message["more_body"]:
+                return b"".join(parts), [len(part) for part in parts]
+
+    async def gate(self) -> None:
+        await GATES.setdefault(self.key, anyio.Event()).wait()
+
+    def note(self, text: object) -> None:
+        NOTES[self.key].append(str(text))
+
+
+async def app(scope: Scope, receive: Callable, send: Callable) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("the lifespan has shut down")
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await HANDLERS[scope["path"]](Exchange(scope, receive, send))
+
+
+@on("/open")
+async def open_gate(it: Exchange) -> None:
+    GATES.setdefault(it.key, anyio.Event()).set()
+    await it.answer("open")
+
+
+@on("/notes")
+async def notes(it: Exchange) -> None:
+    await it.answer(json.dumps(NOTES[it.key]))
+
+
+@on("/note")
+async def note(it: Exchange) -> None:
+    it.note("noted")
+    await it.answer("noted")
+
+
+@on("/hello")
+async def hello(it: Exchange) -> None:
+    await it.answer("hello")
+
+
+@on("/scope")
+async def scope(it: Exchange) -> None:
+    client, server = it.scope["client"], it.scope["server"]
+    await it.answer(json.dumps({"client": client, "server": server}))
+
+
+@on("/wait")
+async def wait(it: Exchange) -> None:
+    await it.gate()
+    await it.answer("waited")
+
+
+@on("/noted-wait")
+async def noted_wait(it: Exchange) -> None:
+    it.note("waiting")
+    await it.gate()
+    await it.answer("waited")
+
+
+@on("/echo")
+async def echo(it: Exchange) -> None:
+    body, _ = await it.read()
+    await it.start()
+    await it.body(body)
+
+
+@on("/pieces")
+async def pieces(it: Exchange) -> None:
+    """Note each part of the body as it comes."""
+    while True:
+        message = await it.receive()
+        it.note(message.get("body", b"").decode() or message["type"])
+        if not message.get("more_body"):
+            break
+    await it.answer("read")
+
+
+@on("/unread")
+async def unread(it: Exchange) -> None:
+    await it.answer("unread")
+
+
+@on("/background")
+async def background(it: Exchange) -> None:
+    await it.answer("answered")
+    await it.gate()
+    it.note("done")
+
+
+@on("/size")
+async def size(it: Exchange) -> None:
+    await it.start()
+    await it.body(b"s" * int(it.query["n"]))
+
+
+@on("/chunks")
+async def chunks(it: Exchange) -> None:
+    """One large chunk and many small ones, without suspending if the machine is fast."""
+    await it.start()
+    await it.body(b"l" * int(it.query["large"]), more=True)
+    for _ in range(int(it.query["small"])):
+        await it.body(b"s", more=True)
+    await it.body()
+
+
+@on("/unfinished")
+async def unfinished(it: Exchange) -> None:
+    await it.start()
+    await it.body(b"begun ", more=True)
+    await it.gate()
+    await it.body(b"ended")
+
+
+@on("/flood")
+async def flood(it: Exchange) -> None:
+    """Stream n pieces of 64 KiB, and note how far it got."""
+    await it.start()
+    for count in range(int(it.query["n"])):
+        NOTES[it.key] = [str(count)]
+        await it.body(bytes([count % 251]) * 65536, more=True)
+    await it.body()
+    NOTES[it.key] = ["all"]
+
+
+@on("/disconnect")
+async def disconnect(it: Exchange) -> None:
+    """Wait for the client to leave, and answer all the same."""
+    await it.receive()
+    it.note("waiting")
+    message = await it.receive()
+    it.note(message["type"])
+    try:
+        await it.answer("still here")
+    except OSError as error:
+        it.note(type(error).__name__)
+        raise
+    it.note("answered")
+
+
+@on("/two-receives")
+async def two_receives(it: Exchange) -> None:
+    """Two tasks wait for the client to leave."""
+
+    async def watch() -> None:
+        while (await it.receive())["type"] != "http.disconnect":
+            pass
+        it.note("disconnected")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        group.start_soon(watch)
+        await anyio.lowlevel.checkpoint()
+        it.note("waiting")
+    await it.answer("both")
+
+
+@on("/send-for-ever")
+async def send_for_ever(it: Exchange) -> None:
+    await it.start()
+    try:
+        while True:
+            it.note("sending")
+            await it.body(b"x" * 1000, more=True)
+            await it.gate()
+    except Exception as error:
+        it.note("OSError" if isinstance(error, OSError) else repr(error))
+        raise
+
+
+@on("/late-receive")
+async def late_receive(it: Exchange) -> None:
+    await it.gate()
+    body, _ = await it.read()
+    await it.answer(body.decode())
+
+
+@on("/fail")
+async def fail(it: Exchange) -> None:
+    """Raise before anything, after the head, after a part of the body, or after all of it."""
+    where = it.query["where"]
+    if where != "before":
+        await it.start()
+    if where == "streaming":
+        await it.body(b"a part", more=True)
+        await it.gate()
+    if where == "after":
+        await it.body(b"all")
+    raise LookupError(f"failed {where}")
+
+
+@on("/cut")
+async def cut(it: Exchange) -> None:
+    """Break one's own Content-Length, or return too early."""
+    how = it.query["how"]
+    if how == "silent":
+        return
+    if how == "started":
+        await it.start()
+        return
+    if how == "unfinished":
+        await it.start()
+        await it.body(b"a part", more=True)
+        await it.gate()
+        return
+    await it.start((b"content-length", b"10"))
+    if it.query.get("late"):
+        await it.body(b"01234", more=True)
+        await it.gate()
+    try:
+        await it.body(b"0123456789ABCDEF" if how == "long" else b"01")
+    except Exception as error:
+        it.note(repr(error))
+        raise
+
+
+@on("/order")
+async def order(it: Exchange) -> None:
+    """Send messages out of order, note what each raises, then answer properly."""
+    start = {"type": "http.response.start", "status": 200}
+    body = {"type": "http.response.body", "body": b"ordered"}
+
+    async def wrong(message: dict[str, Any]) -> None:
+        try:
+            await it.send(message)
+        except RuntimeError as error:
+            it.note(str(error))
+        else:
+            it.note("nothing was raised")
+
+    await wrong(body)
+    await wrong({"type": "http.response.trailers"})
+    await it.send(start)
+    await wrong(start)
+    await it.send(body)
+    await wrong(body)
+    await wrong(start)
+
+
+@on("/raise")
+async def raise_(it: Exchange) -> None:
+    kind = {e.__name__: e for e in (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration)}[
+        it.query["what"]
+    ]
+    if it.query.get("late"):
+        await anyio.lowlevel.checkpoint()
+    raise kind
+
+
+@on("/variable")
+async def variable(it: Exchange) -> None:
+    """Set a context variable, on both sides of a suspension, and tell what it was."""
+    before = VARIABLE.get()
+    VARIABLE.set("set")
+    await anyio.lowlevel.checkpoint()
+    within = VARIABLE.get()
+    await it.answer(f"{before} {within}")
+
+
+@on("/leave-scope")
+async def leave_scope(it: Exchange) -> None:
+    """Enter a cancel scope and never leave it; with `late`, after a suspension."""
+    if it.query.get("late"):
+        await anyio.lowlevel.checkpoint()
+    LEFT["cancel"] = scope = trio.CancelScope()
+    scope.__enter__()
+    await it.answer("left a scope")
+
+
+@on("/leave-nursery")
+async def leave_nursery(it: Exchange) -> None:
+    """Enter a nursery, start a task in it, and never leave it."""
+    manager = trio.open_nursery()
+    nursery = await manager.__aenter__()
+    LEFT["cancel"] = nursery.cancel_scope
+    LEFT["manager"] = manager
+    nursery.start_soon(trio.sleep_forever)
+    await it.answer("left a nursery")
+
+
+@on("/leave-handle")
+async def leave_handle(it: Exchange) -> None:
+    """Store the handle of this task; with `late`, after a suspension."""
+    if it.query.get("late"):
+        await anyio.lowlevel.checkpoint()
+    LEFT["cancel"] = asyncio.current_task()
+    await it.answer("left a handle")
+
+
+@on("/cancel-left")
+async def cancel_left(it: Exchange) -> None:
+    LEFT.pop("cancel").cancel()
+    await it.answer("cancelled")
+
+
+@on("/cancel-oneself")
+async def cancel_oneself(it: Exchange) -> None:
+    """Answer, and return with a cancellation of one's own task pending."""
+    if it.query.get("late"):
+        await anyio.lowlevel.checkpoint()
+    await it.answer("cancelled")
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@on("/keep-channel")
+async def keep_channel(it: Exchange) -> None:
+    LEFT["exchange"] = it.send.__self__  # type: ignore[attr-defined]
+    await it.answer("kept")
+
+
+@on("/signal-kept")
+async def signal_kept(it: Exchange) -> None:
+    """From another thread, tell the loop that an exchange that is over had output."""
+    thread = threading.Thread(target=signal_write_ready, args=(LEFT.pop("exchange"),))
+    thread.start()
+    thread.join()
+    await anyio.lowlevel.checkpoint()
+    await it.answer("signalled")
+
+
+@on("/asyncio-only")
+async def asyncio_only(it: Exchange) -> None:
+    await asyncio.sleep(0.001)
+    await it.answer("slept")
+
+
+@on("/few-descriptors")
+async def few_descriptors(it: Exchange) -> None:
+    """Answer at length while the process has only `n` descriptors left."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Whatever number is free below the limit is taken, but for n of them.
+    taken = [os.dup(2)]
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, limits[1])
+    )
+    try:
+        while True:
+            try:
+                taken.append(os.dup(2))
+            except OSError:
+                break
+        for _ in range(int(it.query["n"])):
+            os.close(taken.pop())
+        try:
+            await it.start()
+            await it.body(b"f" * 200000, more=True)
+            await it.body()
+        except OSError:
+            it.note("OSError")
+            raise
+    finally:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@on("/long-background")
+async def long_background(it: Exchange) -> None:
+    """An answer that goes over a lane, and work after it."""
+    await it.start()
+    await it.body(b"b" * 100000)
+    await it.gate()

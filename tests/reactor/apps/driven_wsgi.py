@@ -1,0 +1,145 @@
+"""A WSGI app whose paths do what the tests of a reactor need; for one thread and for several.
+
+Notes and gates are as in driven_asgi; a gate needs a second thread to open it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import parse_qs
+
+HANDLERS: dict[str, Callable] = {}
+NOTES: dict[str, list[str]] = defaultdict(list)
+GATES: dict[str, threading.Event] = defaultdict(threading.Event)
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+Environ = dict[str, Any]
+Start = Callable[..., Any]
+
+
+def on(path: str) -> Callable[[Callable], Callable]:
+    def register(handler: Callable) -> Callable:
+        HANDLERS[path] = handler
+        return handler
+
+    return register
+
+
+def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
+    return HANDLERS[environ["PATH_INFO"]](environ, start_response, query)
+
+
+def whole(start_response: Start, body: bytes) -> list[bytes]:
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+@on("/open")
+def open_gate(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    GATES[query["key"]].set()
+    return whole(start, b"open")
+
+
+@on("/notes")
+def notes(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    return whole(start, json.dumps(NOTES[query["key"]]).encode())
+
+
+@on("/note")
+def note(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    NOTES[query["key"]].append("noted")
+    return whole(start, b"noted")
+
+
+@on("/hello")
+def hello(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    return whole(start, b"hello")
+
+
+@on("/slow")
+def slow(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    time.sleep(0.01)
+    return whole(start, b"slow")
+
+
+@on("/scope")
+def scope(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    return whole(start, json.dumps([environ.get("REMOTE_ADDR"), environ["SERVER_PORT"]]).encode())
+
+
+@on("/wait")
+def wait(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    assert GATES[query["key"]].wait(15)
+    return whole(start, b"waited")
+
+
+@on("/echo")
+def echo(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    return whole(start, environ["wsgi.input"].read())
+
+
+@on("/pieces")
+def pieces(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Read the body by fives, and tell how an early end shows."""
+    try:
+        while piece := environ["wsgi.input"].read(5):
+            NOTES[query["key"]].append(piece.decode())
+    except OSError as error:
+        NOTES[query["key"]].append(type(error).__name__)
+        raise
+    return whole(start, b"read")
+
+
+@on("/unread")
+def unread(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    return whole(start, b"unread")
+
+
+@on("/size")
+def size(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    return whole(start, b"s" * int(query["n"]))
+
+
+@on("/stream")
+def stream(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Some pieces of unknown number; note when they are all taken."""
+    start("200 OK", [])
+
+    def blocks() -> Iterator[bytes]:
+        for _ in range(int(query["n"])):
+            yield b"p" * 65536
+        NOTES[query["key"]].append("all")
+
+    return blocks()
+
+
+@on("/fail")
+def fail(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    if query["where"] == "before":
+        raise LookupError("failed before")
+    start("200 OK", [])
+
+    def blocks() -> Iterator[bytes]:
+        yield b"a part"
+        raise LookupError("failed while streaming")
+
+    return blocks()
+
+
+@on("/raise")
+def raise_(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    raise {e.__name__: e for e in (SystemExit, KeyboardInterrupt, GeneratorExit)}[query["what"]]
+
+
+@on("/variable")
+def variable(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    before = VARIABLE.get()
+    VARIABLE.set("set")
+    return whole(start, f"{before} {threading.current_thread().name}".encode())

@@ -1,0 +1,452 @@
+"""A stand-in for the front end: starts one reactor process and drives it over bare socketpairs.
+
+Knows what docs/lanes.md tells and nothing of `frontend`. A test does everything itself: it sends
+requests and lane descriptors, and pumps what the reactor says until a condition holds.
+"""
+
+from __future__ import annotations
+
+import array
+import io
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPMessage, HTTPResponse
+from pathlib import Path
+from typing import Any, cast
+
+from reactor_run.protocol.control import ControlDecoder, encode_control
+from reactor_run.protocol.express import (
+    ANSWER,
+    ANSWER_DONE,
+    DONE,
+    FIN,
+    GONE,
+    pack_message,
+    pack_request,
+    read_answers,
+    request_prefix,
+)
+from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
+
+__all__ = ["APPS", "CLIENT", "SERVER", "Driver", "LaneEnd", "Response", "get", "post"]
+
+APPS = Path(__file__).parent / "apps"
+DEADLINE = 10.0
+"""Seconds that anything may take."""
+CLIENT: Endpoint = ("192.0.2.7", 40001)
+SERVER: Endpoint = ("192.0.2.1", 80)
+
+def get(path: str, *fields: str, version: str = "1.1", method: str = "GET") -> bytes:
+    """A request without a body."""
+    return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: a", *fields, "", ""]).encode()
+
+
+def post(path: str, body: bytes, *fields: str) -> bytes:
+    """A request with a Content-Length body."""
+    return get(path, f"Content-Length: {len(body)}", *fields, method="POST") + body
+
+
+@dataclass
+class Response:
+    """One answer, as the standard library's client reads it."""
+
+    status: int
+    version: int
+    headers: HTTPMessage
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class _Stream:
+    """What http.client needs of a socket."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+
+    def makefile(self, mode: str) -> io.BufferedIOBase:
+        return self._stream
+
+
+class _Kept(io.BytesIO):
+    """A stream that http.client leaves open, so that what follows an answer can be seen."""
+
+    def close(self) -> None:
+        pass
+
+
+def read_response(stream: io.BufferedIOBase, method: str = "GET") -> Response:
+    """The next answer on a stream; raises http.client.HTTPException if it is cut."""
+    reader = HTTPResponse(cast(socket.socket, _Stream(stream)), method=method)
+    reader.begin()
+    body = reader.read()
+    return Response(reader.status, reader.version, reader.headers, body)
+
+
+class LaneEnd:
+    """The front end's end of a lane; blocking, with a deadline."""
+
+    def __init__(self, number: int, sock: socket.socket, proxy: bytes = b"") -> None:
+        sock.settimeout(DEADLINE)
+        self.number = number
+        self.sock = sock
+        self.proxy = proxy
+        """What precedes each request."""
+
+    def send(self, request: bytes) -> None:
+        """A request, after its PROXY header."""
+        self.sock.sendall(self.proxy + request)
+
+    def send_more(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def response(self, method: str = "GET") -> Response:
+        """The next answer. Nothing may follow it, since each lane carries one exchange at once."""
+        with self.sock.makefile("rb") as stream:
+            return read_response(stream, method)
+
+    def exchange(self, request: bytes) -> Response:
+        """A whole request and its answer."""
+        self.send(request)
+        return self.response(request.split(b" ", 1)[0].decode())
+
+    def read_until(self, end: bytes) -> bytes:
+        """Raw bytes up to `end` at the latest."""
+        data = b""
+        while not data.endswith(end):
+            piece = self.sock.recv(65536)
+            assert piece, f"the lane ended after {data!r}"
+            data += piece
+        return data
+
+    def read_to_end(self) -> bytes:
+        """Everything until the reactor ends its direction."""
+        data = bytearray()
+        while piece := self.sock.recv(65536):
+            data += piece
+        return bytes(data)
+
+    @property
+    def is_silent(self) -> bool:
+        """Nothing has come, not even the end."""
+        return not _readable(self.sock, 0)
+
+    @property
+    def is_hung_up(self) -> bool:
+        """The reactor closed its end; a mere half-close does not count."""
+        poll = select.poll()
+        poll.register(self.sock, 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    def half_close(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def _readable(sock: socket.socket, timeout: float) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+@dataclass
+class Told:
+    """What the reactor has said so far."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    """All of the control channel."""
+    frames: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """All of the express lane: exchange, kind, payload."""
+
+
+class Driver:
+    """One reactor process and everything that leads to it; a context manager that ends it."""
+
+    def __init__(
+        self,
+        app: str,
+        *options: str,
+        app_dir: Path = APPS,
+        lane_proxy: str = "v2",
+        express: bool = True,
+        env: Mapping[str, str] | None = None,
+        wrapper: tuple[str, ...] = (),
+        wait: bool = True,
+    ) -> None:
+        """`wrapper`: a command that runs the reactor's command as its child."""
+        self.control, theirs = socket.socketpair()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+        self._decoder = ControlDecoder()
+        self._express: socket.socket | None = None
+        self._partial = b""
+        self._told = Told()
+        self._exchanges = 0
+        self._lanes = 0
+        self._lane_proxy = lane_proxy
+        self._sockets: list[socket.socket] = [self.control]
+        self.answer_lanes: dict[int, LaneEnd] = {}
+        """The lanes that the reactor opened, by number."""
+        command = [sys.executable, "-m", "reactor_run.reactor", "--app-dir", str(app_dir)]
+        command += ["--control-fd", str(theirs.fileno()), "--lane-proxy", lane_proxy]
+        with theirs:
+            self.process = subprocess.Popen(
+                [*wrapper, *command, *options, app],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            )
+        if wait:
+            self.ready = self.wait_message("ready")["ready"]
+            if express:
+                self.open_express()
+
+    # Towards the reactor -------------------------------------------------------------------------
+
+    def tell(self, message: dict[str, Any], sock: socket.socket | None = None) -> None:
+        """One control message, with a socket that is closed here."""
+        line = encode_control(message)
+        if sock is None:
+            self.control.sendall(line)
+        else:
+            with sock:
+                socket.send_fds(self.control, [line], [sock.fileno()])
+
+    def open_express(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(DEADLINE)
+        self._express = ours
+        self._sockets.append(ours)
+        self.tell({"express": True, "fd": True}, theirs)
+
+    def open_lane(
+        self, source: Endpoint | None = CLIENT, destination: Endpoint | None = SERVER
+    ) -> LaneEnd:
+        """A lane for requests."""
+        self._lanes += 1
+        ours, theirs = socket.socketpair()
+        self._sockets.append(ours)
+        self.tell({"lane": self._lanes, "fd": True}, theirs)
+        encode = {"v1": encode_v1, "v2": encode_v2, "off": lambda *_: b""}[self._lane_proxy]
+        return LaneEnd(self._lanes, ours, encode(source, destination))
+
+    def free(self, lane: LaneEnd) -> None:
+        """Give a lane of the reactor's back to it."""
+        self.tell({"free": lane.number})
+
+    def send_express(self, data: bytes) -> None:
+        """Raw bytes on the express lane."""
+        assert self._express is not None
+        self._express.sendall(data)
+
+    def request(
+        self,
+        *requests: bytes,
+        source: Endpoint | None = CLIENT,
+        destination: Endpoint | None = SERVER,
+        piece: int = 1 << 30,
+    ) -> list[int]:
+        """Send a batch on the express lane, `piece` bytes at once; the exchanges' numbers."""
+        prefix = request_prefix(source, destination)
+        numbers = []
+        batch = b""
+        for request in requests:
+            self._exchanges += 1
+            numbers.append(self._exchanges)
+            batch += pack_request(prefix, self._exchanges, len(request)) + request
+        for start in range(0, len(batch), piece):
+            self.send_express(batch[start : start + piece])
+        return numbers
+
+    def fin(self, exchange: int) -> None:
+        self.send_express(pack_message(exchange, FIN))
+
+    def gone(self, exchange: int) -> None:
+        self.send_express(pack_message(exchange, GONE))
+
+    def close_express(self) -> None:
+        assert self._express is not None
+        self._express.close()
+
+    # What the reactor says -----------------------------------------------------------------------
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The control messages so far."""
+        return self._told.messages
+
+    @property
+    def frames(self) -> list[tuple[int, int, bytes]]:
+        """The express lane's messages so far."""
+        return self._told.frames
+
+    def wait(self, condition: Callable[[], Any], deadline: float = DEADLINE) -> Any:
+        """Take in what the reactor says until the condition holds, and return its value."""
+        end = time.monotonic() + deadline
+        while not (value := condition()):
+            left = end - time.monotonic()
+            if left <= 0:
+                told = f"{self.messages[-50:]!r}\n{self.frames!r:.2000}"
+                raise TimeoutError(f"{told}\n{self.log()}")
+            self.pump(min(left, 0.05))
+        return value
+
+    def pump(self, timeout: float = 0) -> None:
+        """Take in what has come, after waiting for it for at most `timeout` seconds."""
+        sources = [sock for sock in (self.control, self._express) if sock and sock.fileno() >= 0]
+        poll = select.poll()
+        for sock in sources:
+            poll.register(sock, select.POLLIN)
+        ready = {number for number, _ in poll.poll(timeout * 1000)}
+        for sock in sources:
+            if sock.fileno() in ready:
+                if sock is self.control:
+                    self._read_control()
+                else:
+                    self._read_express(sock)
+
+    def _read_control(self) -> None:
+        size = array.array("i").itemsize
+        try:
+            data, ancillary, _, _ = self.control.recvmsg(
+                1 << 20, socket.CMSG_SPACE(16 * size), socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:
+            data, ancillary = b"", []
+        if not data:
+            self.control.close()
+            return
+        numbers = array.array("i")
+        for _, _, raw in ancillary:
+            numbers.frombytes(raw)
+        for message in self._decoder.feed(data, numbers):
+            self.messages.append(message)
+            if "answer" in message and message.get("fd") is not None:
+                sock = socket.socket(fileno=message["fd"])
+                self._sockets.append(sock)
+                self.answer_lanes[message["lane"]] = LaneEnd(message["lane"], sock)
+
+    def _read_express(self, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(1 << 20)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            sock.close()
+            return
+        self._partial += data
+        frames, taken = read_answers(self._partial)
+        self.frames.extend(frames)
+        self._partial = self._partial[taken:]
+
+    def wait_message(self, kind: str) -> dict[str, Any]:
+        """The first control message of a kind."""
+        found = self.wait(
+            lambda: (
+                [m for m in self.messages if kind in m]
+                or (self.control.fileno() < 0 and "the control channel ended")
+            )
+        )
+        assert not isinstance(found, str), f"{found}: {self.messages}\n{self.log()}"
+        return found[0]
+
+    def kinds(self, exchange: int) -> list[int]:
+        """The kinds of the frames of one exchange so far."""
+        return [kind for number, kind, _ in self.frames if number == exchange]
+
+    def answer(self, exchange: int, method: str = "GET") -> Response:
+        """An answer on the express lane, whether or not the app is done."""
+
+        def payload() -> list[bytes]:
+            return [
+                data
+                for number, kind, data in self.frames
+                if number == exchange and kind in (ANSWER, ANSWER_DONE)
+            ]
+
+        (data,) = self.wait(payload)
+        stream = _Kept(data)
+        response = read_response(stream, method)
+        assert not stream.read(), "something follows the answer"
+        return response
+
+    def answer_lane(self, exchange: int) -> LaneEnd:
+        """The lane that the reactor chose for an answer."""
+        message = self.wait(lambda: [m for m in self.messages if m.get("answer") == exchange])[0]
+        return self.answer_lanes[message["lane"]]
+
+    def wait_done(self, exchange: int) -> None:
+        """Wait until the app is done with an exchange of the express lane."""
+        self.wait(lambda: {DONE, ANSWER_DONE} & set(self.kinds(exchange)))
+
+    def get(self, path: str, *fields: str) -> Response:
+        """A whole exchange on the express lane."""
+        return self.answer(self.request(get(path, *fields))[0])
+
+    def verdict(self, lane: LaneEnd, before: int = 0) -> str:
+        """ "done" or "drop", whichever comes for the lane as its `before + 1`th verdict."""
+
+        def verdicts() -> list[str]:
+            return [
+                what
+                for m in self.messages
+                for what in ("done", "drop")
+                for number in m.get(what, ())
+                if number == lane.number
+            ]
+
+        return self.wait(lambda: verdicts()[before:])[0]
+
+    # The process ---------------------------------------------------------------------------------
+
+    def log(self) -> str:
+        """What the process has written so far."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
+    def wait_log(self, text: str) -> str:
+        """The log, once it has a text in it."""
+        return self.wait(lambda: text in self.log() and self.log())
+
+    def open_files(self) -> int:
+        """How many descriptors the process holds."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def wait_exit(self) -> int:
+        """The exit status, while what the process still says is taken in."""
+        self.wait(lambda: self.process.poll() is not None)
+        while self.control.fileno() >= 0:
+            self.pump(DEADLINE)
+        return self.process.wait()
+
+    def stop(self, seconds: float = 5) -> int:
+        """Ask the reactor to leave; its exit status."""
+        self.tell({"stop": seconds})
+        return self.wait_exit()
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever state the reactor is in."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for sock in self._sockets:
+            sock.close()
+        self._log.close()
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,198 @@
+"""Apps that fail or misbehave: what the client sees, and that no other exchange is harmed."""
+
+from __future__ import annotations
+
+from http.client import IncompleteRead
+
+import pytest
+
+from reactor_run.protocol.express import ANSWER_DONE, DONE
+from tests.reactor.driver import get
+
+NOT_ERRORS = ["SystemExit", "KeyboardInterrupt", "GeneratorExit"]
+
+
+# Failing
+
+
+@pytest.mark.parametrize("where", ["before", "started"])
+def test_an_app_that_fails_before_its_answer_was_sent_is_a_500(asgi, where):
+    (number,) = asgi.request(get(f"/fail?where={where}"))
+    response = asgi.answer(number)
+    assert (response.status, response.text) == (500, "Internal Server Error\n")
+    assert asgi.kinds(number) == [ANSWER_DONE]
+    assert f"LookupError: failed {where}" in asgi.log()
+
+
+def test_an_app_that_fails_after_its_answer_has_answered(asgi):
+    (number,) = asgi.request(get("/fail?where=after"))
+    assert asgi.answer(number).text == "all"
+    asgi.wait_log("LookupError: failed after")
+
+
+def test_an_app_that_fails_while_it_streams_cuts_its_answer(asgi, key):
+    (number,) = asgi.request(get(f"/fail?where=streaming&key={key}"))
+    lane = asgi.answer_lane(number)
+    lane.read_until(b"a part\r\n")
+    key.open(asgi)
+    asgi.wait_done(number)
+    assert asgi.kinds(number) == [DONE]
+    assert lane.read_to_end() == b""
+    assert lane.is_hung_up
+
+
+def test_an_app_that_fails_at_once_after_a_part_is_a_500(asgi, key):
+    """As long as nothing has left, nothing is lost by saying what happened."""
+    key.open(asgi)
+    (number,) = asgi.request(get(f"/cut?how=short&late=1&key={key}"))
+    asgi.wait_done(number)
+    if asgi.kinds(number) == [ANSWER_DONE]:
+        assert asgi.answer(number).status == 500
+    else:
+        with pytest.raises(IncompleteRead):
+            asgi.answer_lane(number).response()
+
+
+@pytest.mark.parametrize("how", ["silent", "started", "long", "short"])
+def test_an_answer_that_is_none_is_a_500(asgi, key, how):
+    (number,) = asgi.request(get(f"/cut?how={how}&key={key}"))
+    assert asgi.answer(number).status == 500
+    assert asgi.kinds(number) == [ANSWER_DONE]
+    if how in ("long", "short"):
+        (note,) = key.notes(asgi)
+        assert f"{how}er than its Content-Length" in note
+
+
+@pytest.mark.parametrize("how", ["long", "short", "unfinished"])
+def test_an_answer_that_breaks_its_length_later_is_cut(asgi, key, how):
+    (number,) = asgi.request(get(f"/cut?how={how}&late=1&key={key}"))
+    lane = asgi.answer_lane(number)
+    lane.read_until(b"01234" if how != "unfinished" else b"a part\r\n")
+    key.open(asgi)
+    asgi.wait_done(number)
+    assert asgi.kinds(number) == [DONE]
+    assert lane.read_to_end() == b""
+    assert lane.is_hung_up
+
+
+def test_messages_out_of_order_raise_in_the_app_and_harm_nothing(asgi, key):
+    assert asgi.get(f"/order?key={key}").text == "ordered"
+    notes = asgi.wait(lambda: len(found := key.notes(asgi)) == 5 and found)
+    for note, expected in zip(
+        notes,
+        [
+            "http.response.start comes first",
+            "no message 'http.response.trailers'",
+            "http.response.body comes next",
+            "the response is complete",
+            "the response is complete",
+        ],
+        strict=True,
+    ):
+        assert expected in note
+
+
+@pytest.mark.parametrize("what", [*NOT_ERRORS, "StopIteration"])
+@pytest.mark.parametrize("late", ["", "&late=1"])
+def test_what_an_app_raises_ends_its_exchange_and_nothing_else(asgi, key, what, late):
+    (waiting,) = asgi.request(get(f"/wait?key={key}"))
+    assert asgi.get(f"/raise?what={what}{late}").status == 500
+    key.open(asgi)
+    assert asgi.answer(waiting).text == "waited"
+    assert what in asgi.log()
+
+
+@pytest.mark.parametrize("what", NOT_ERRORS)
+def test_what_a_wsgi_app_raises_ends_its_exchange_and_nothing_else(wsgi, what):
+    raising, other = wsgi.request(get(f"/raise?what={what}"), get("/hello"))
+    assert wsgi.answer(raising).status == 500
+    assert wsgi.answer(other).text == "hello"
+    assert what in wsgi.log()
+
+
+def test_a_wsgi_app_that_fails_before_its_answer_was_sent_is_a_500(wsgi):
+    (number,) = wsgi.request(get("/fail?where=before"))
+    assert wsgi.answer(number).status == 500
+    assert wsgi.kinds(number) == [ANSWER_DONE]
+    assert "LookupError: failed before" in wsgi.log()
+
+
+def test_a_wsgi_app_that_fails_while_it_streams_cuts_its_answer(wsgi):
+    (number,) = wsgi.request(get("/fail?where=streaming"))
+    lane = wsgi.answer_lane(number)
+    with pytest.raises(IncompleteRead):
+        lane.response()
+    wsgi.wait_done(number)
+    assert wsgi.kinds(number) == [DONE]
+
+
+# The wrong runtime
+
+
+def test_an_app_that_needs_asyncio_is_told_of_the_option(on_trio):
+    assert on_trio.get("/asyncio-only").status == 500
+    assert "--runtime asyncio" in on_trio.log()
+
+
+def test_an_app_that_needs_asyncio_has_it(on_asyncio):
+    assert on_asyncio.get("/asyncio-only").text == "slept"
+
+
+# What an app leaves behind
+
+
+def test_context_variables_are_each_exchanges_own(asgi):
+    for _ in range(3):
+        assert asgi.get("/variable").text == "unset set"
+
+
+def test_context_variables_of_a_wsgi_app_are_each_exchanges_own(wsgi):
+    names = set()
+    for _ in range(20):
+        before, name = wsgi.get("/variable").text.split()
+        assert before == "unset"
+        names.add(name)
+    assert all(name.startswith(("MainThread", "wsgi-")) for name in names)
+
+
+@pytest.mark.parametrize("path", ["/leave-scope", "/leave-scope?late=1", "/leave-nursery"])
+def test_what_an_app_leaves_open_on_trio_hits_no_other_exchange(on_trio, key, path):
+    """The exchange behind it in the batch, those that wait, and those that come later."""
+    warning = "left a cancel scope"
+    before = on_trio.log().count(warning)
+    (waiting,) = on_trio.request(get(f"/wait?key={key}"))
+    leaving, behind = on_trio.request(get(path), get(f"/wait?key={key}"))
+    assert on_trio.answer(leaving).text.startswith("left")
+    on_trio.wait_done(leaving)
+    on_trio.wait(lambda: on_trio.log().count(warning) > before)
+    assert on_trio.get("/cancel-left").text == "cancelled"
+    key.open(on_trio)
+    assert on_trio.answer(waiting).text == "waited"
+    assert on_trio.answer(behind).text == "waited"
+    assert on_trio.get(f"/wait?key={key}").text == "waited"
+
+
+@pytest.mark.parametrize("path", ["/leave-handle", "/leave-handle?late=1"])
+def test_a_handle_that_an_app_keeps_on_asyncio_hits_no_other_exchange(on_asyncio, key, path):
+    (waiting,) = on_asyncio.request(get(f"/wait?key={key}"))
+    leaving, behind = on_asyncio.request(get(path), get(f"/wait?key={key}"))
+    assert on_asyncio.answer(leaving).text == "left a handle"
+    on_asyncio.wait_done(leaving)
+    (later,) = on_asyncio.request(get(f"/wait?key={key}"))
+    assert on_asyncio.get("/cancel-left").text == "cancelled"
+    key.open(on_asyncio)
+    for number in (waiting, behind, later):
+        assert on_asyncio.answer(number).text == "waited"
+
+
+@pytest.mark.parametrize("late", ["", "?late=1"])
+def test_an_app_that_cancels_its_own_task_hits_no_other_exchange(on_asyncio, key, late):
+    (waiting,) = on_asyncio.request(get(f"/wait?key={key}"))
+    cancelled, behind = on_asyncio.request(get(f"/cancel-oneself{late}"), get(f"/wait?key={key}"))
+    assert on_asyncio.answer(cancelled).text == "cancelled"
+    on_asyncio.wait_done(cancelled)
+    assert on_asyncio.get("/hello").text == "hello"
+    key.open(on_asyncio)
+    assert on_asyncio.answer(waiting).text == "waited"
+    assert on_asyncio.answer(behind).text == "waited"
+    assert "cancelled the reactor's own tasks" not in on_asyncio.log()
