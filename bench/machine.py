@@ -1,0 +1,70 @@
+"""On what and with what was measured."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bench import proc, wrk
+from bench.pinning import Cores
+from bench.running import ROOT
+
+
+def describe(cores: Cores, distributions: Iterable[str]) -> dict[str, str]:
+    """The facts that belong to every report, each under its name, in the order to show them."""
+    found = sorted({f"{name} {_version(name)}" for name in distributions})
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "machine": f"{_cpu_model()}, {os.cpu_count()} cores, {platform.machine()}",
+        "cores": f"server on {cores.server}, wrk on {cores.load}{_siblings(cores)}",
+        "load average": f"{os.getloadavg()[0]:.1f} before the first run",
+        "system": f"{platform.system()} {platform.release()}, interrupts charged to "
+        + ("processes" if proc.charges_interrupts_to_processes() else "none"),
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "wrk": wrk.version(),
+        "versions": ", ".join(found),
+        "commit": _commit(),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return "unknown processor"
+
+
+def _siblings(cores: Cores) -> str:
+    """A warning if the two cores are threads of one."""
+    topology = Path(f"/sys/devices/system/cpu/cpu{cores.server}/topology/thread_siblings_list")
+    try:
+        text = topology.read_text().strip()
+    except OSError:
+        return ""
+    shared: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        shared.update(range(int(first), int(last or first) + 1))
+    return " (two threads of one core: they slow each other down)" if cores.load in shared else ""
+
+
+def _commit() -> str:
+    """The commit of this tree, and whether it has changes that are in none."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        head = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True)
+        changes = subprocess.check_output([*git, "status", "--porcelain"], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.strip() + (" with uncommitted changes" if changes else "")

@@ -1,0 +1,133 @@
+"""What /proc tells: the processes of a session, the CPU time of each, the load of a core.
+
+proc(5). CPU time of a process counts all its threads, and not its children.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+_TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds of one unit of CPU time in /proc."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """CPU time, in seconds."""
+
+    user: float
+    system: float
+
+    def __add__(self, other: Cpu) -> Cpu:
+        return Cpu(self.user + other.user, self.system + other.system)
+
+    def __sub__(self, other: Cpu) -> Cpu:
+        return Cpu(self.user - other.user, self.system - other.system)
+
+    def __truediv__(self, divisor: float) -> Cpu:
+        return Cpu(self.user / divisor, self.system / divisor)
+
+    @property
+    def total(self) -> float:
+        return self.user + self.system
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process at one moment."""
+
+    pid: int
+    state: str
+    """One letter: Z is a zombie."""
+    session: int
+    """The process that leads its session."""
+    started: int
+    """Ticks since boot; with the pid it names the process for ever."""
+    cpu: Cpu
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        return self.pid, self.started
+
+
+def parse_stat(text: str) -> Process:
+    """Read /proc/PID/stat. The command's name may hold spaces and parentheses."""
+    head, _, tail = text.rpartition(")")
+    # tail starts with the third field of proc(5), so field n is fields[n - 3].
+    fields = tail.split()
+    return Process(
+        pid=int(head.partition(" ")[0]),
+        state=fields[0],
+        session=int(fields[3]),
+        started=int(fields[19]),
+        cpu=Cpu(int(fields[11]) * _TICK, int(fields[12]) * _TICK),
+    )
+
+
+def session(leader: int) -> list[Process]:
+    """The living processes of a session: its leader first, then by pid."""
+    found = [p for p in _processes() if p.session == leader and p.state not in "ZX"]
+    return sorted(found, key=lambda process: (process.pid != leader, process.pid))
+
+
+def _processes() -> Iterator[Process]:
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                text = Path(f"/proc/{entry}/stat").read_text(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            yield parse_stat(text)
+
+
+def affinity(pid: int) -> set[int]:
+    """The cores on which some thread of a process may run."""
+    cores: set[int] = set()
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            cores |= os.sched_getaffinity(int(thread))
+        except ProcessLookupError:
+            continue
+    return cores
+
+
+def parse_core(text: str, core: int, *, interrupts: bool) -> float:
+    """Read /proc/stat: the seconds that a core has been busy, or lost to the hypervisor."""
+    for line in text.splitlines():
+        words = line.split()
+        if words and words[0] == f"cpu{core}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, words[1:9])
+            busy = user + nice + system + steal
+            return (busy + irq + softirq if interrupts else busy) * _TICK
+    raise LookupError(f"no core {core} in /proc/stat")
+
+
+def core_seconds(core: int) -> float:
+    """The seconds since boot that a core was busy in the sense of `Process.cpu`, or was stolen.
+
+    Interrupts, with most of the network stack, count if the kernel charges them to the process
+    that they happen upon: it does unless built with CONFIG_IRQ_TIME_ACCOUNTING.
+    """
+    return parse_core(
+        Path("/proc/stat").read_text(), core, interrupts=charges_interrupts_to_processes()
+    )
+
+
+@cache
+def charges_interrupts_to_processes() -> bool:
+    """What the kernel's configuration says; true if it cannot be read."""
+    option = b"\nCONFIG_IRQ_TIME_ACCOUNTING=y\n"
+    try:
+        return option not in gzip.decompress(Path("/proc/config.gz").read_bytes())
+    except OSError:
+        pass
+    try:
+        return option not in Path(f"/boot/config-{os.uname().release}").read_bytes()
+    except OSError:
+        return True

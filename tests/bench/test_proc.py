@@ -1,0 +1,40 @@
+"""What /proc says, read."""
+
+import os
+
+import pytest
+
+from bench import proc
+
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def stat_line(name: str) -> str:
+    fields = "S 1 42 40 0 -1 4194560 100 0 0 0 250 130 7 8 20 0 3 0 98765 1000 200"
+    return f"42 ({name}) {fields}\n"
+
+
+@pytest.mark.parametrize("name", ["python3", "Web Content", "a) R 1 (b", ""])
+def test_a_name_may_hold_anything(name):
+    process = proc.parse_stat(stat_line(name))
+    assert process.pid == 42
+    assert process.state == "S"
+    assert process.session == 40
+    assert process.started == 98765
+    assert process.cpu.user == pytest.approx(250 * TICK)
+    assert process.cpu.system == pytest.approx(130 * TICK)
+
+
+def test_finds_this_process_in_its_session():
+    leader = os.getsid(0)
+    assert os.getpid() in {process.pid for process in proc.session(leader)}
+
+
+def test_a_core_counts_processes_and_steal_and_interrupts_if_asked():
+    text = (
+        "cpu  9 9 9 9 9 9 9 9 9 9\ncpu1 1 1 1 1 1 1 1 1 0 0\ncpu10 100 20 30 7777 888 44 55 6 0 0\n"
+    )
+    assert proc.parse_core(text, 10, interrupts=False) == pytest.approx(156 * TICK)
+    assert proc.parse_core(text, 10, interrupts=True) == pytest.approx(255 * TICK)
+    with pytest.raises(LookupError):
+        proc.parse_core(text, 0, interrupts=True)
