@@ -1,0 +1,211 @@
+"""The express lane's frames: byte for byte, in pieces, and everything that is none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reactor_run.protocol.express import (
+    ANSWER,
+    ANSWER_DONE,
+    DONE,
+    EXPRESS_MAX,
+    FIN,
+    GONE,
+    REQUEST,
+    FrameError,
+    pack_message,
+    pack_request,
+    read_answers,
+    read_requests,
+    request_prefix,
+)
+from reactor_run.protocol.proxy import (
+    PP2_TYPE_MIN_CUSTOM,
+    PP2_TYPE_UNIQUE_ID,
+    SIGNATURE,
+    Endpoint,
+    decode_v2,
+)
+
+CLIENT: Endpoint = ("192.0.2.7", 40001)
+SERVER: Endpoint = ("192.0.2.1", 80)
+EXCHANGE_MAX = (1 << 64) - 1
+
+exchanges = st.integers(0, EXCHANGE_MAX)
+endpoints = st.sampled_from(
+    [
+        (CLIENT, SERVER),
+        (("2001:db8::7", 40001), ("2001:db8::1", 443)),
+        (("", None), ("/run/app.sock", None)),
+        (None, None),
+    ]
+)
+payloads = st.binary(max_size=50)
+
+
+def request_frame(exchange, payload, ends=(CLIENT, SERVER)):
+    return pack_request(request_prefix(*ends), exchange, len(payload)) + payload
+
+
+def message_frame(exchange, kind, payload=b""):
+    return pack_message(exchange, kind, len(payload)) + payload
+
+
+# Byte for byte, as docs/lanes.md has them
+
+
+def test_a_request_on_the_wire():
+    assert pack_request(request_prefix(CLIENT, SERVER), 0x0102, 5) == (
+        SIGNATURE + b"\x21\x11\x00\x1e"  # PROXY, TCP over IPv4, 12 bytes of addresses + 18 of TLVs
+        b"\xc0\x00\x02\x07\xc0\x00\x02\x01\x9c\x41\x00\x50"
+        b"\x05\x00\x08\x00\x00\x00\x00\x00\x00\x01\x02"
+        b"\xe0\x00\x04\x00\x00\x00\x05"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "byte"),
+    [(ANSWER_DONE, b"\xe0"), (ANSWER, b"\xe1"), (DONE, b"\xe2"), (FIN, b"\xe1"), (GONE, b"\xe2")],
+)
+def test_any_other_message_on_the_wire(kind, byte):
+    assert pack_message(7, kind, 0x0300) == (
+        SIGNATURE + b"\x20\x00\x00\x12"  # LOCAL, no addresses, 18 bytes of TLVs
+        b"\x05\x00\x08\x00\x00\x00\x00\x00\x00\x00\x07" + byte + b"\x00\x04\x00\x00\x03\x00"
+    )
+
+
+@given(exchanges, endpoints)
+def test_a_frame_is_a_proxy_header_for_anybody(exchange, ends):
+    frame = pack_request(request_prefix(*ends), exchange, 9)
+    header = decode_v2(frame)
+    assert header is not None
+    assert header.size == len(frame)
+    assert (header.source, header.destination) == ends
+    assert header.tlvs == (
+        (PP2_TYPE_UNIQUE_ID, exchange.to_bytes(8, "big")),
+        (PP2_TYPE_MIN_CUSTOM, (9).to_bytes(4, "big")),
+    )
+
+
+def test_the_prefix_leads_to_the_addresses():
+    """It is a PROXY header but for its length, which counts the TLVs as well."""
+    prefix = request_prefix(CLIENT, SERVER)
+    frame = pack_request(prefix, 1, 0)
+    assert frame.startswith(prefix)
+    ((_, _, read, _),), _ = read_requests(frame)
+    assert read == prefix
+
+
+# Reading
+
+
+@given(st.lists(st.tuples(exchanges, endpoints, payloads), max_size=6), st.data())
+def test_requests_come_back_however_they_are_cut(requests, data):
+    stream = b"".join(request_frame(number, payload, ends) for number, ends, payload in requests)
+    cut = data.draw(st.integers(0, len(stream)))
+    first, taken = read_requests(stream[:cut])
+    assert taken <= cut
+    second, rest = read_requests(stream[taken:])
+    assert taken + rest == len(stream)
+    assert first + second == [
+        (number, REQUEST, request_prefix(*ends), payload) for number, ends, payload in requests
+    ]
+
+
+kinds = st.sampled_from([ANSWER_DONE, ANSWER, DONE])
+
+
+@given(st.lists(st.tuples(exchanges, kinds, payloads), max_size=6), st.data())
+def test_answers_come_back_however_they_are_cut(answers, data):
+    stream = b"".join(message_frame(*answer) for answer in answers)
+    cut = data.draw(st.integers(0, len(stream)))
+    first, taken = read_answers(stream[:cut])
+    assert taken <= cut
+    second, rest = read_answers(stream[taken:])
+    assert taken + rest == len(stream)
+    assert first + second == answers
+
+
+def test_every_proper_beginning_of_a_frame_is_incomplete():
+    for frame, read in [
+        (request_frame(3, b"payload"), read_requests),
+        (message_frame(3, ANSWER, b"payload"), read_answers),
+    ]:
+        for cut in range(len(frame)):
+            assert read(frame[:cut]) == ([], 0)
+        assert read(frame)[1] == len(frame)
+
+
+@pytest.mark.parametrize("kind", [FIN, GONE])
+def test_the_clients_end_is_a_message_without_payload(kind):
+    ((exchange, read, _, payload),), _ = read_requests(message_frame(EXCHANGE_MAX, kind))
+    assert (exchange, read, payload) == (EXCHANGE_MAX, kind, b"")
+
+
+def test_a_request_of_the_largest_size_is_read_and_a_larger_one_refused():
+    largest = request_frame(1, b"x" * EXPRESS_MAX)
+    messages, taken = read_requests(largest)
+    assert (len(messages), taken) == (1, len(largest))
+    # Before it has come: who waited for it would gather up to 4 GiB.
+    with pytest.raises(FrameError, match=str(EXPRESS_MAX + 1)):
+        read_requests(pack_request(request_prefix(CLIENT, SERVER), 1, EXPRESS_MAX + 1))
+
+
+# What is no frame. The offsets are those of a LOCAL message.
+
+WRONG = [
+    pytest.param(0, b"G", id="signature"),
+    pytest.param(11, b"\r", id="end of the signature"),
+    pytest.param(12, b"\x22", id="command"),
+    pytest.param(12, b"\x11", id="version"),
+    pytest.param(14, b"\x00\x11", id="no room for the TLVs"),
+    pytest.param(16, b"\x04", id="type of the first TLV"),
+    pytest.param(17, b"\x00\x07", id="size of the first TLV"),
+    pytest.param(27, b"\xdf", id="kind below all"),
+    pytest.param(27, b"\xe3", id="kind above all"),
+    pytest.param(28, b"\x00\x05", id="size of the second TLV"),
+]
+
+
+@pytest.mark.parametrize(("offset", "wrong"), WRONG)
+@pytest.mark.parametrize("read", [read_requests, read_answers])
+def test_what_is_no_frame_is_refused(read, offset, wrong):
+    good = message_frame(1, DONE)
+    bad = good[:offset] + wrong + good[offset + len(wrong) :]
+    with pytest.raises(FrameError):
+        read(bad)
+    # What came before it is lost with it: nobody could tell where it ends.
+    with pytest.raises(FrameError):
+        read(good + bad)
+
+
+def test_an_answer_has_neither_addresses_nor_more_tlvs():
+    with pytest.raises(FrameError):
+        read_answers(request_frame(1, b"payload"))
+    longer = bytearray(message_frame(1, DONE))
+    longer[15] += 3
+    longer[16:16] = b"\x04\x00\x00"
+    with pytest.raises(FrameError):
+        read_answers(bytes(longer))
+
+
+def test_a_request_may_have_other_tlvs_before_the_two():
+    """A front end may tell more of the client; they are part of the prefix."""
+    noop = b"\x04\x00\x00"
+    frame = bytearray(request_frame(9, b"payload"))
+    frame[15] += len(noop)
+    frame[28:28] = noop
+    ((exchange, kind, prefix, payload),), taken = read_requests(bytes(frame))
+    assert (exchange, kind, payload, taken) == (9, REQUEST, b"payload", len(frame))
+    assert prefix.endswith(noop)
+
+
+@given(st.binary(min_size=34, max_size=80))
+def test_noise_is_refused_or_incomplete_and_nothing_else(noise):
+    for read in (read_requests, read_answers):
+        with pytest.raises(FrameError):
+            read(noise)
+        with pytest.raises(FrameError):
+            read(noise + message_frame(1, DONE))
