@@ -57,11 +57,15 @@ def message_frame(exchange, kind, payload=b""):
 
 
 def test_a_request_on_the_wire():
-    assert pack_request(request_prefix(CLIENT, SERVER), 0x0102, 5) == (
-        SIGNATURE + b"\x21\x11\x00\x1e"  # PROXY, TCP over IPv4, 12 bytes of addresses + 18 of TLVs
-        b"\xc0\x00\x02\x07\xc0\x00\x02\x01\x9c\x41\x00\x50"
-        b"\x05\x00\x08\x00\x00\x00\x00\x00\x00\x01\x02"
-        b"\xe0\x00\x04\x00\x00\x00\x05"
+    assert (
+        pack_request(request_prefix(CLIENT, SERVER), 0x0102, 5)
+        == (
+            SIGNATURE
+            + b"\x21\x11\x00\x1e"  # PROXY, TCP over IPv4, 12 bytes of addresses + 18 of TLVs
+            b"\xc0\x00\x02\x07\xc0\x00\x02\x01\x9c\x41\x00\x50"
+            b"\x05\x00\x08\x00\x00\x00\x00\x00\x00\x01\x02"
+            b"\xe0\x00\x04\x00\x00\x00\x05"
+        )
     )
 
 
@@ -70,9 +74,12 @@ def test_a_request_on_the_wire():
     [(ANSWER_DONE, b"\xe0"), (ANSWER, b"\xe1"), (DONE, b"\xe2"), (FIN, b"\xe1"), (GONE, b"\xe2")],
 )
 def test_any_other_message_on_the_wire(kind, byte):
-    assert pack_message(7, kind, 0x0300) == (
-        SIGNATURE + b"\x20\x00\x00\x12"  # LOCAL, no addresses, 18 bytes of TLVs
-        b"\x05\x00\x08\x00\x00\x00\x00\x00\x00\x00\x07" + byte + b"\x00\x04\x00\x00\x03\x00"
+    assert (
+        pack_message(7, kind, 0x0300)
+        == (
+            SIGNATURE + b"\x20\x00\x00\x12"  # LOCAL, no addresses, 18 bytes of TLVs
+            b"\x05\x00\x08\x00\x00\x00\x00\x00\x00\x00\x07" + byte + b"\x00\x04\x00\x00\x03\x00"
+        )
     )
 
 

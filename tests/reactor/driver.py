@@ -43,6 +43,7 @@ DEADLINE = 10.0
 CLIENT: Endpoint = ("192.0.2.7", 40001)
 SERVER: Endpoint = ("192.0.2.1", 80)
 
+
 def get(path: str, *fields: str, version: str = "1.1", method: str = "GET") -> bytes:
     """A request without a body."""
     return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: a", *fields, "", ""]).encode()
@@ -300,7 +301,7 @@ class Driver:
             if left <= 0:
                 told = f"{self.messages[-50:]!r}\n{self.frames!r:.2000}"
                 raise TimeoutError(f"{told}\n{self.log()}")
-            self.pump(min(left, 0.05))
+            self.pump(min(left, 0.01))
         return value
 
     def pump(self, timeout: float = 0) -> None:

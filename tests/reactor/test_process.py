@@ -72,9 +72,10 @@ def test_stop_runs_the_shutdown_and_leaves(start, runtime):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_stop_cancels_what_still_runs(start, runtime, key):
     driver = start("driven_asgi:app", "--runtime", runtime)
-    driver.request(get(f"/wait?key={key}"))
+    (waiting,) = driver.request(get(f"/wait?key={key}"))
     assert driver.get("/hello").text == "hello"
     assert driver.stop() == 0
+    assert driver.answer(waiting).status == 500
     assert "the lifespan has shut down" in driver.log()
     assert "Traceback" not in driver.log()
 

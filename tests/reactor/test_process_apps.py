@@ -172,6 +172,18 @@ def test_what_an_app_leaves_open_on_trio_hits_no_other_exchange(on_trio, key, pa
     assert on_trio.get(f"/wait?key={key}").text == "waited"
 
 
+def test_a_reactor_outlives_an_app_that_cancels_its_tasks(on_trio, key):
+    """All that suspended is cancelled then; what comes later is served."""
+    (waiting,) = on_trio.request(get(f"/wait?key={key}"))
+    (cancelling,) = on_trio.request(get("/cancel-everything"))
+    for number in (waiting, cancelling):
+        on_trio.wait_done(number)
+    assert on_trio.get("/hello").text == "hello"
+    lane = on_trio.open_lane()
+    assert lane.exchange(get("/variable")).text == "unset set"
+    assert "starting new ones" in on_trio.log()
+
+
 @pytest.mark.parametrize("path", ["/leave-handle", "/leave-handle?late=1"])
 def test_a_handle_that_an_app_keeps_on_asyncio_hits_no_other_exchange(on_asyncio, key, path):
     (waiting,) = on_asyncio.request(get(f"/wait?key={key}"))

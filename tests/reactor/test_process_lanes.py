@@ -156,6 +156,13 @@ def test_an_unread_body_too_large_to_drain_drops_the_lane(asgi):
     assert asgi.verdict(lane) == "drop"
 
 
+def test_an_answer_that_is_not_read_yet_when_its_lane_is_dropped_comes_whole(asgi):
+    lane = asgi.open_lane()
+    lane.send(get("/size?n=260000", "Content-Length: 10", method="POST"))
+    assert asgi.verdict(lane) == "drop"
+    assert len(lane.response().body) == 260000
+
+
 # 100 Continue
 
 

@@ -228,6 +228,21 @@ async def two_receives(it: Exchange) -> None:
     await it.answer("both")
 
 
+@on("/two-senders")
+async def two_senders(it: Exchange) -> None:
+    """Two tasks send parts of one answer, 2 MiB each."""
+
+    async def send() -> None:
+        for _ in range(32):
+            await it.body(b"t" * 65536, more=True)
+
+    await it.start()
+    async with anyio.create_task_group() as group:
+        group.start_soon(send)
+        group.start_soon(send)
+    await it.body()
+
+
 @on("/send-for-ever")
 async def send_for_ever(it: Exchange) -> None:
     await it.start()
@@ -364,6 +379,15 @@ async def leave_handle(it: Exchange) -> None:
 async def cancel_left(it: Exchange) -> None:
     LEFT.pop("cancel").cancel()
     await it.answer("cancelled")
+
+
+@on("/cancel-everything")
+async def cancel_everything(it: Exchange) -> None:
+    """Cancel the nursery that the reactor's own tasks run in."""
+    nursery = trio.lowlevel.current_task().parent_nursery
+    assert nursery is not None
+    nursery.cancel_scope.cancel()
+    await anyio.lowlevel.checkpoint()
 
 
 @on("/cancel-oneself")
