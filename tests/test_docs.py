@@ -1,0 +1,149 @@
+"""What README and docs/ say by name exists: links, make targets, flags, files, names, constants.
+
+It cannot tell whether a sentence is true; it tells when the thing that it speaks of was renamed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reactor_run.frontend.cli import read_settings
+from reactor_run.reactor.__main__ import parse_options
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+SOURCES = [
+    *(path for room in ("frontend", "protocol", "reactor") for path in (ROOT / room).glob("*.py")),
+    *(ROOT / "src" / "reactor_run").glob("*.py"),
+]
+
+# Flags that the pages name and that belong to apt-get, Docker, mypy and pip.
+FOREIGN_FLAGS = {
+    "--find-links",
+    "--from",
+    "--no-index",
+    "--no-install-recommends",
+    "--strict",
+    "--wheel-dir",
+}
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def code_spans(page: Path) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`\n]+)`", page.read_text())
+
+
+def code_lines(page: Path) -> list[str]:
+    """The lines of indented blocks."""
+    return re.findall(r"^ {4}(\S.*)$", page.read_text(), re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_links_resolve(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"https?:|mailto:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_make_targets_exist() -> None:
+    readme = ROOT / "README.md"
+    named = [re.match(r"make ([a-z-]+)", code) for code in code_spans(readme) + code_lines(readme)]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    wanted = {match[1] for match in named if match}
+    assert {"serve", "test"} <= wanted
+    assert wanted <= targets
+
+
+def flags_in_help(show: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """The flags that a command's help lists."""
+    with pytest.raises(SystemExit):
+        show()
+    return set(re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+
+
+@every_page
+def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = flags_in_help(lambda: read_settings(["--help"], {}), capsys)
+    assert {"--bind", "--help", "--version"} <= ours
+    reactors = flags_in_help(lambda: parse_options(["--help"]), capsys)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text()))
+    assert named - ours - reactors - FOREIGN_FLAGS == set()
+
+
+def members() -> dict[str, set[str]]:
+    """What the classes of the package have, by the class's name: two rooms may share one."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text())):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                    found[node.name].add(inner.name)
+                elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                    found[node.name].add(inner.attr)
+                elif isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
+                    found[node.name].add(inner.target.id)
+    return found
+
+
+def test_architecture_names_files_that_exist() -> None:
+    named = [span for span in code_spans(ARCHITECTURE) if re.fullmatch(r"[\w/]+(\.\w+|/)", span)]
+    paths = [span for span in named if "/" in span]
+    assert len(paths) > 30
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_architecture_names_things_that_exist() -> None:
+    words = set(re.findall(r"\w+", "".join(source.read_text() for source in SOURCES)))
+    classes = members()
+    unknown = []
+    checked = 0
+    for span in code_spans(ARCHITECTURE):
+        first, *rest = span.split(".")
+        if re.fullmatch(r"reactor_run(\.\w+)+", span):
+            known = importlib.util.find_spec(span) is not None
+        elif first in classes and len(rest) == 1:
+            known = rest[0] in classes[first]
+        elif re.fullmatch(r"[A-Za-z_]\w*", span):
+            known = span in words
+        else:
+            continue
+        checked += 1
+        if not known:
+            unknown.append(span)
+    assert checked > 100
+    assert unknown == []
+
+
+UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "ms": 0.001, "s": 1}
+CONSTANT = re.compile(r"^\| `(\w+)` \| ([\d.]+) ?(\w*) \| `(\w+)/(\w+)\.py` \|", re.MULTILINE)
+
+
+def test_architecture_gives_constants_as_in_the_code() -> None:
+    rows = CONSTANT.findall(ARCHITECTURE.read_text())
+    assert len(rows) > 20
+    for name, number, unit, room, module in rows:
+        value = getattr(importlib.import_module(f"reactor_run.{room}.{module}"), name)
+        assert value == pytest.approx(float(number) * UNITS[unit]), f"{room}/{module}.py {name}"
