@@ -257,6 +257,7 @@ class Client:
             self._body = body_reader(head.body)
             try:
                 end = self._body.feed(data, head.size)
+                self._check_size(self._body)
             except Refused as refused:
                 self._refuse(refused.rule)
                 self._parsing = False
@@ -315,8 +316,7 @@ class Client:
         parts: list[bytes] | None = None if self._spool is None else []
         try:
             end = body.feed(data, 0, parts)
-            if 0 < self.server.limits.body_size < body.received:
-                raise Refused(policy.BODY_TOO_LARGE)
+            self._check_size(body)
             if self._spool is not None and parts:
                 for part in parts:
                     self._spool.write(part)
@@ -355,6 +355,11 @@ class Client:
             if exchange.lane.out_size > OUT_MAX:
                 self._listen(self._events & ~_IN)
         self._reckon()
+
+    def _check_size(self, body: BodyReader) -> None:
+        """A chunked body tells its size only by and by."""
+        if 0 < self.server.limits.body_size < body.received:
+            raise Refused(policy.BODY_TOO_LARGE)
 
     def _buffered(self, exchange: Exchange, spool: Spool) -> None:
         """The body is whole: now the app may have it."""

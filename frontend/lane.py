@@ -232,6 +232,12 @@ class Lane:
             self._on_end(hung_up)
             return
         exchange = self.exchange
+        if exchange is None and not self.opened_here:
+            # The announcement of this answer was sent before it, over another socket.
+            answer = _space[:size].tobytes()
+            self.reactor.read_control()
+            exchange = self.exchange
+            _space[:size] = answer
         if exchange is None or exchange.state != RUNNING:
             log.warning("%s sent bytes beyond an answer on lane %d", self.reactor.name, self.number)
             self._spoil()

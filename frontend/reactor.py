@@ -273,7 +273,7 @@ class Reactor:
             if kind == DONE:
                 if exchange.state == RUNNING and exchange.lane is None:
                     # The announcement of its answer's lane was sent before, over another socket.
-                    self._read_control()
+                    self.read_control()
                     if exchange.state == RUNNING and exchange.lane is None:
                         exchange.client.answer_failed(exchange)
                 self._app_done(exchange)
@@ -304,10 +304,11 @@ class Reactor:
 
     def _on_control(self, _: int) -> None:
         self._control.flush()
-        if not self._read_control():
+        if not self.read_control():
             self.loop.unwatch(self._control.fileno())
 
-    def _read_control(self) -> bool:
+    def read_control(self) -> bool:
+        """Take the control messages that are there; False at the end of the channel."""
         try:
             messages = self._control.receive()
             if messages is None:
@@ -422,7 +423,7 @@ class Reactor:
         if self._express is not None:
             while self._more(self._express) and self._read_express():
                 pass
-        while self._more(self._control.sock) and self._read_control():
+        while self._more(self._control.sock) and self.read_control():
             pass
         lanes = [*self._lanes.values(), *self._answer_lanes.values()]
         for lane in lanes:

@@ -140,6 +140,7 @@ class Gateway:
         except Refused as refused:
             log.error("a request on lane %d is none: %s", lane.number, refused)
             lane.close()
+            self._drop.append(lane.number)
             return
         if head is None:
             self._await_rest(lane, data)
