@@ -9,7 +9,8 @@ not the worker's own. `task._cancel_status` is a private attribute; this file is
 asyncio and uvloop. An app that suspended may have handed its task to timers, task groups and
 callbacks: such a task hosts nothing further. An app that never suspended may still have stored
 `current_task()`, and cancelled it later it would kill another client's request; a reference or a
-weak reference more than before the exchange tells that somebody keeps one.
+weak reference more than before the exchange tells that somebody keeps one. A scope of anyio's that
+was left open is found in `_task_states`, private as well.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sys import getrefcount
 from typing import Any, Final, Protocol
 
 import trio
+from anyio._backends._asyncio import _task_states
 
 __all__ = ["AsyncioHygiene", "Hygiene", "TrioHygiene", "backend_options", "hygiene_for"]
 
@@ -71,20 +73,33 @@ class AsyncioHygiene:
         task = asyncio.current_task()
         assert task is not None
         self._task: asyncio.Task[Any] = task
+        self._own = _current_scope(task)
 
     def snapshot(self) -> object:
         task = self._task
         return getrefcount(task), weakref.getweakrefcount(task), task.cancelling()
 
     async def restore(self) -> None:
-        """Take a cancellation that the app asked for and did not wait for. A task that ended with
+        """Leave the app's scopes, or anyio would not let the worker leave its own.
+
+        And take a cancellation that the app asked for and did not wait for: a task that ended with
         it pending would end as cancelled, and its task group would cancel all others.
         """
+        while (scope := _current_scope(self._task)) not in (None, self._own):
+            # What else runs in it, of a task group, is the app's, and ends with it.
+            scope.cancel()
+            scope.__exit__(None, None, None)
         if self._task.cancelling():
             try:
                 await asyncio.sleep(0)
             except asyncio.CancelledError:
                 pass
+
+
+def _current_scope(task: asyncio.Task[Any]) -> Any:
+    """anyio's innermost cancel scope of a task; it has no public way to ask."""
+    state = _task_states.get(task)
+    return None if state is None else state.cancel_scope
 
 
 def hygiene_for(runtime: str) -> Callable[[], Hygiene]:
