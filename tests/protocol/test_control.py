@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,12 @@ def test_messages_come_back_however_they_are_cut(sent, size):
 
 def test_descriptors_go_to_the_messages_that_announce_one_in_order():
     decoder = ControlDecoder()
-    lines = [{"lane": 1, "fd": True}, {"ping": 1}, {"express": True, "fd": True}, {"lane": 2}]
+    lines: list[dict[str, Any]] = [
+        {"lane": 1, "fd": True},
+        {"ping": 1},
+        {"express": True, "fd": True},
+        {"lane": 2},
+    ]
     assert decoder.feed(b"".join([encode_control(line) for line in lines]), [11, 12]) == [
         {"lane": 1, "fd": 11},
         {"ping": 1},

@@ -199,6 +199,22 @@ def test_continue_is_not_sent_to_who_did_not_wait_for_it(either):
     assert lane.read_until(b"body").startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+def test_continue_is_not_sent_when_a_part_of_the_body_has_come(either):
+    lane = either.open_lane()
+    lane.send(get("/echo", "Content-Length: 4", "Expect: 100-continue", method="POST") + b"bo")
+    lane.send_more(b"dy")
+    assert lane.read_until(b"body").startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_continue_is_not_sent_within_an_answer(asgi):
+    lane = asgi.open_lane()
+    fields = "Content-Length: 4", "Expect: 100-continue"
+    lane.send(get("/begin-then-receive", *fields, method="POST"))
+    lane.read_until(b"begun \r\n")
+    lane.send_more(b"body")
+    assert lane.read_until(b"0\r\n\r\n") == b"4\r\nbody\r\n0\r\n\r\n"
+
+
 def test_continue_is_not_sent_if_the_app_does_not_ask(either):
     """And the lane is lost: nobody knows whether the body will come."""
     lane = either.open_lane()

@@ -263,6 +263,16 @@ async def late_receive(it: Exchange) -> None:
     await it.answer(body.decode())
 
 
+@on("/begin-then-receive")
+async def begin_then_receive(it: Exchange) -> None:
+    """Ask for the body when a part of the answer is on its way."""
+    await it.start()
+    await it.body(b"begun ", more=True)
+    await anyio.lowlevel.checkpoint()
+    body, _ = await it.read()
+    await it.body(body)
+
+
 @on("/fail")
 async def fail(it: Exchange) -> None:
     """Raise before anything, after the head, after a part of the body, or after all of it."""
