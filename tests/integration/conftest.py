@@ -51,6 +51,8 @@ class Config:
 
 Start = Callable[..., Server]
 USED = pytest.StashKey[list[tuple[Server, int]]]()
+suspects: set[Server] = set()
+"""Shared servers in which a test has failed; the next test gets a new one."""
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,9 @@ def shared(
     def get(app: str, *options: str, bind: tuple[str, ...] = ("127.0.0.1:0",)) -> Server:
         key = (app, options, bind)
         server = shared_servers.get(key)
+        if server is not None and server in suspects:
+            # What one test found wrong shall not fail the others.
+            server.kill()
         if server is None or server.process.poll() is not None:
             server = shared_servers[key] = Server(app, *options, bind=bind)
         used.append((server, len(server.log())))
@@ -113,6 +118,7 @@ def pytest_runtest_makereport(
         for server, before in item.stash.get(USED, []):
             title = f"log of {' '.join(server.command[2:])}"
             report.sections.append((title, server.log()[before:][-8000:]))
+            suspects.add(server)
     return report  # type: ignore[return-value]
 
 

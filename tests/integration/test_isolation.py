@@ -35,12 +35,12 @@ def config(request: pytest.FixtureRequest) -> Config:
 
 
 @pytest.fixture
-def server(config: Config, shared: Start) -> Iterator[Server]:
+def server(config: Config, shared: Start, connect: Connect) -> Iterator[Server]:
     """One reactor, the same one after each test, and still one that reads its events."""
     server = shared(APP if config.interface == "asgi" else config.app, *config.options)
     before = server.reactor_pids()
     yield server
-    crowd_is_served(server)
+    crowd_is_served(server, connect)
     assert server.reactor_pids() == before, "the reactor did not survive the test"
     assert eventually(server.is_at_rest)
 
@@ -57,19 +57,18 @@ def neighbour(server: Server, connect: Connect, gate: Gate, notes: Notes) -> Ite
     assert (answer.status, answer.text) == (200, "neighbour")
 
 
-def crowd_is_served(server: Server, *misdeeds: str) -> list[Client]:
+def crowd_is_served(server: Server, connect: Connect, *misdeeds: str) -> list[Client]:
     """Send `misdeeds` amid a crowd of good requests, all at once; each good one must come right.
 
     Returns the clients of the misdeeds, with their answers unread.
     """
-    good = [(Client(server.address), f"/hello?say={number}") for number in range(12)]
-    bad = [(Client(server.address), misdeed) for misdeed in misdeeds]
+    good = [(connect(server), f"/hello?say={number}") for number in range(12)]
+    bad = [(connect(server), misdeed) for misdeed in misdeeds]
     for client, target in itertools.chain(good[:6], bad, good[6:]):
         client.send(request("GET", target))
     for number, (client, _) in enumerate(good):
         answer = client.response()
         assert (answer.status, answer.text) == (200, str(number))
-        client.close()
     return [client for client, _ in bad]
 
 
@@ -77,11 +76,10 @@ def misbehave(server: Server, connect: Connect, target: str, status: int = 200) 
     """Do it alone, do it in a crowd, and see that others are served behind it each time."""
     client = connect(server)
     assert client.request("GET", target).status == status
-    crowd_is_served(server)
-    for each in crowd_is_served(server, target, target):
+    crowd_is_served(server, connect)
+    for each in crowd_is_served(server, connect, target, target):
         assert each.response().status == status
-        each.close()
-    crowd_is_served(server)
+    crowd_is_served(server, connect)
 
 
 # Context variables
@@ -127,9 +125,9 @@ def test_a_task_cancelled_after_its_request_cancels_no_other(
 ) -> None:
     for _ in range(3):
         connect(server).get(f"/keep-task?suspend={suspend}")
-        crowd_is_served(server)
-        crowd_is_served(server, "/cancel-task")
-        crowd_is_served(server)
+        crowd_is_served(server, connect)
+        crowd_is_served(server, connect, "/cancel-task")
+        crowd_is_served(server, connect)
 
 
 @suspended
@@ -162,7 +160,7 @@ def test_a_nursery_cancelled_through_a_trio_task_does_not_end_the_service(
             return client.request("GET", "/hello").status == 200
 
     assert eventually(is_served)
-    crowd_is_served(server)
+    crowd_is_served(server, connect)
 
 
 @suspended
@@ -172,11 +170,10 @@ def test_a_scope_cancelled_after_its_request_cancels_no_other(
 ) -> None:
     for _ in range(3):
         connect(server).get(f"/{keep}?suspend={suspend}")
-        crowd_is_served(server)
-        for client in crowd_is_served(server, "/cancel-scope"):
+        crowd_is_served(server, connect)
+        for client in crowd_is_served(server, connect, "/cancel-scope"):
             assert client.response().text == "cancelled"
-            client.close()
-        crowd_is_served(server)
+        crowd_is_served(server, connect)
 
 
 @suspended
@@ -239,10 +236,9 @@ def test_late_base_exception_of_an_asgi_app_cuts_its_own_answer_alone(
     server: Server, connect: Connect, neighbour: Client, kind: str, suspend: int
 ) -> None:
     for client in crowd_is_served(
-        server, *[f"/late-base-exception?kind={kind}&suspend={suspend}"] * 2
+        server, connect, *[f"/late-base-exception?kind={kind}&suspend={suspend}"] * 2
     ):
         assert is_cut_or_failed(client)
-        client.close()
 
 
 def is_cut_or_failed(client: Client) -> bool:
@@ -257,9 +253,8 @@ def is_cut_or_failed(client: Client) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 def test_base_exception_of_a_wsgi_app(server: Server, connect: Connect, kind: str) -> None:
     misbehave(server, connect, f"/base-exception?kind={kind}", 500)
-    for client in crowd_is_served(server, *[f"/late-base-exception?kind={kind}"] * 2):
+    for client in crowd_is_served(server, connect, *[f"/late-base-exception?kind={kind}"] * 2):
         assert is_cut_or_failed(client)
-        client.close()
 
 
 # Fairness
