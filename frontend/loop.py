@@ -75,10 +75,10 @@ class Loop:
     def set_deadline(self, item: Deadlined, seconds: float) -> None:
         """Have `item.on_deadline` called so many seconds from now, if not moved; 0 is never."""
         when = self.now + seconds if seconds else inf
-        item.deadline = when
         if when < item.check_at:
             self.forget(item)
             self._look_at(item, when)
+        item.deadline = when
 
     def forget(self, item: Deadlined) -> None:
         """Drop an item that has ended."""
