@@ -49,7 +49,8 @@ class ControlChannel:
             except BlockingIOError:
                 return messages
             except OSError:
-                return None
+                # A peer that left with something unread: its last messages came before the reset.
+                return messages or None
             if not data:
                 return messages or None
             descriptors: list[int | None] = []

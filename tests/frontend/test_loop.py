@@ -1,4 +1,4 @@
-"""The loop's deadlines, batches and descriptors, with its clock set by hand where that is enough."""
+"""The loop's deadlines, batches and descriptors; its clock is set by hand where that is enough."""
 
 from __future__ import annotations
 
