@@ -117,8 +117,18 @@ class Lane:
 
     def write(self, data: bytes) -> None:
         """Send what the kernel takes of `data`, keep the rest."""
-        self._out.append(memoryview(data))
-        self.out_size += len(data)
+        if not self._out:
+            try:
+                sent = self.sock.send(data)
+            except OSError:
+                # Full, or broken: what is done about either is done below.
+                sent = 0
+            if sent == len(data) and not self._spooling():
+                return
+            data = data[sent:]
+        if data:
+            self._out.append(memoryview(data))
+            self.out_size += len(data)
         if not self._events & _OUT:
             self._send()
 
@@ -268,11 +278,17 @@ class Lane:
                 if exchange.state != RUNNING:
                     return
             self._partial = b""
+            size = len(whole)
+            if exchange.whole and start == 0 and head.body >= 0 and head.size + head.body == size:
+                # By far the most frequent: all of the answer, and nothing else.
+                client.answer_whole(exchange, whole)
+                if exchange.state == RUNNING:
+                    self.reactor.answered(exchange)
+                return
             if head.body == UNTIL_CLOSE:
                 self._clean = False
             self._answer = answer = body_reader(head.body)
             end = answer.feed(whole, start + head.size)
-            size = len(whole)
             client.answer_begins(
                 exchange, whole[start:end] if start or end < size else whole, head, self
             )

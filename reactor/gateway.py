@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -67,7 +66,8 @@ class Gateway:
         self._admit = admit
         self._express: ExpressPort | None = None
         self._on_express_lane: dict[int, Exchange] = {}
-        self._peers: OrderedDict[bytes, Peers] = OrderedDict()
+        self._peers: dict[bytes, Peers] = {}
+        """What PROXY headers say, of those seen lately."""
         self._lanes: dict[int, Lane] = {}
         self._free: list[Lane] = []
         self._opened = 0
@@ -90,7 +90,7 @@ class Gateway:
             sock,
             number,
             on_request=self._on_lane,
-            on_close=lambda lane: None,
+            on_close=self._on_lost,
         )
 
     def _on_express(self, number: int, prefix: bytes, payload: bytes) -> None:
@@ -111,10 +111,13 @@ class Gateway:
         decoded = decode_v2(bytes(header))
         assert decoded is not None
         peers = (decoded.source, decoded.destination)
-        while len(self._peers) >= _PEERS_MAX:
-            self._peers.popitem(last=False)
-        self._peers[prefix] = peers
+        self._remember(prefix, peers)
         return peers
+
+    def _remember(self, header: bytes, peers: Peers) -> None:
+        if len(self._peers) >= _PEERS_MAX:
+            self._peers.clear()
+        self._peers[header] = peers
 
     def _on_lane(self, lane: Lane) -> None:
         """Bytes on a lane without an exchange: its next request, or a part of it."""
@@ -130,12 +133,20 @@ class Gateway:
         start = 0
         try:
             if self._decode is not None:
-                header = self._decode(data)
-                if header is None:
-                    self._await_rest(lane, data)
-                    return
-                start = header.size
-                peers = (header.source, header.destination)
+                # The header of a client's connection is the same for each of its exchanges.
+                start = 16 + int.from_bytes(data[14:16], "big")
+                known = self._peers.get(data[:start])
+                if known is not None:
+                    peers = known
+                else:
+                    header = self._decode(data)
+                    if header is None:
+                        self._await_rest(lane, data)
+                        return
+                    start = header.size
+                    peers = (header.source, header.destination)
+                    if self._decode is decode_v2:
+                        self._remember(data[:start], peers)
             head = read_relayed_head(data[start:] if start else data, max(0, seen - start))
         except Refused as refused:
             log.error("a request on lane %d is none: %s", lane.number, refused)
@@ -150,10 +161,17 @@ class Gateway:
         if 0 <= head.body < len(payload):
             log.error("bytes beyond a request on lane %d", lane.number)
             lane.close()
+            self._drop.append(lane.number)
             return
         exchange = self._make_exchange(self, head, peers, 0, lane, payload)
         lane.exchange = exchange
         self._admit(exchange)
+
+    def _on_lost(self, lane: Lane) -> None:
+        """A lane ended between two exchanges, or so it seems: the front end may have sent a request
+        on it that never came to be one, and waits to hear of its end."""
+        if lane.exchange is None:
+            self._drop.append(lane.number)
 
     def _await_rest(self, lane: Lane, data: bytes) -> None:
         lane.partial = data
@@ -252,10 +270,9 @@ class Gateway:
             self._done.append(lane.number)
         else:
             self._drop.append(lane.number)
+            lane.give_up()
             if exchange.gone:
                 lane.close()
-            else:
-                lane.give_up()
 
     def _tell_done(self) -> None:
         if self._done or self._drop:
