@@ -304,6 +304,29 @@ def test_a_lane_that_the_front_end_closes_stops_a_wsgi_app(wsgi, key):
     wsgi.wait(lambda: wsgi.open_files() <= before)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="idle"),
+        pytest.param(b"GET / HT", id="within a head"),
+        pytest.param(get("/hello"), id="behind a request"),
+        pytest.param(get("/pieces", "Content-Length: 9", method="POST") + b"b", id="within a body"),
+    ],
+)
+def test_however_a_lane_ends_the_front_end_hears_of_it_once(either, sent):
+    """It has counted the exchange, and the reactor may not even have read the request."""
+    lanes = [either.open_lane() for _ in range(5)]
+    for lane in lanes:
+        lane.send_more((lane.proxy if sent else b"") + sent)
+        lane.close()
+    for lane in lanes:
+        if either.verdict(lane) == "done":
+            either.verdict(lane, 1)
+    assert either.get("/hello").text == "hello"
+    told = [number for message in either.messages for number in message.get("drop", ())]
+    assert all(told.count(lane.number) == 1 for lane in lanes)
+
+
 # Backpressure
 
 
@@ -375,6 +398,7 @@ def test_a_malformed_lane_is_closed_and_no_other(either, data):
     good, bad = either.open_lane(), either.open_lane()
     bad.send_more(data)
     assert bad.read_to_end() == b""
+    assert either.verdict(bad) == "drop"
     assert f"lane {bad.number}" in either.log()
     assert good.exchange(get("/hello")).text == "hello"
 
