@@ -57,12 +57,17 @@ suspects: set[Server] = set()
 
 @pytest.fixture(scope="module")
 def shared_servers() -> Iterator[dict[tuple[object, ...], Server]]:
-    """The servers that the tests of one module share; each must end well after the last of them."""
+    """The servers that the tests of one module share.
+
+    After the last of them nothing in it may still be busy, and it must end well.
+    """
     servers: dict[tuple[object, ...], Server] = {}
     yield servers
     failures: list[BaseException] = []
     for server in servers.values():
         try:
+            if server.process.poll() is None:
+                assert eventually(server.is_at_rest), server.log()
             server.close()
         except Exception as failure:
             failures.append(failure)

@@ -222,8 +222,9 @@ def refuses_connections(server: Server) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("whole_group", [False, True], ids=["front end", "group"])
+@pytest.mark.parametrize(
+    ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)]
+)
 def test_requests_in_flight_are_answered_before_the_end(
     server: Server,
     connect: Connect,
