@@ -151,7 +151,6 @@ class Gateway:
         except Refused as refused:
             log.error("a request on lane %d is none: %s", lane.number, refused)
             lane.close()
-            self._drop.append(lane.number)
             return
         if head is None:
             self._await_rest(lane, data)
@@ -161,7 +160,6 @@ class Gateway:
         if 0 <= head.body < len(payload):
             log.error("bytes beyond a request on lane %d", lane.number)
             lane.close()
-            self._drop.append(lane.number)
             return
         exchange = self._make_exchange(self, head, peers, 0, lane, payload)
         lane.exchange = exchange
