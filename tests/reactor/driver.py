@@ -396,6 +396,10 @@ class Driver:
         """A whole exchange on the express lane."""
         return self.answer(self.request(get(path, *fields))[0])
 
+    def drops(self, lane: LaneEnd) -> int:
+        """How often the reactor has told so far that the lane is to be dropped."""
+        return sum(message.get("drop", []).count(lane.number) for message in self.messages)
+
     def verdict(self, lane: LaneEnd, before: int = 0) -> str:
         """ "done" or "drop", whichever comes for the lane as its `before + 1`th verdict."""
 
