@@ -47,8 +47,9 @@ LEAVING: Final = 2
 DEAD: Final = 3
 
 _READ: Final = 262144
-_POOL_MAX: Final = 64
-"""Lanes kept for later, of each sort."""
+_POOL_MAX: Final = 256
+"""Lanes kept for later, of each sort. A lane is free a little later than its answer, so that more
+are in use than there are exchanges; closing and opening the difference would cost more."""
 _SEND_BUFFER: Final = 1 << 20
 
 _space = memoryview(bytearray(_READ))
@@ -304,22 +305,27 @@ class Reactor:
 
     def _on_control(self, _: int) -> None:
         self._control.flush()
-        if not self.read_control():
+        if self._hear_more() is None:
             self.loop.unwatch(self._control.fileno())
 
-    def read_control(self) -> bool:
-        """Take the control messages that are there; False at the end of the channel."""
+    def read_control(self) -> None:
+        """Take all control messages that are there."""
+        while self._hear_more():
+            pass
+
+    def _hear_more(self) -> int | None:
+        """Read once; how many messages there were, None at the end of the channel."""
         try:
             messages = self._control.receive()
             if messages is None:
-                return False
+                return None
             for message in messages:
                 self._hear(message)
+            return len(messages)
         except (ControlError, KeyError, TypeError) as error:
             log.error("%s sent a control message that is none: %r", self.name, error)
             self.kill()
-            return False
-        return True
+            return None
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "done" in message or "drop" in message:
@@ -423,8 +429,7 @@ class Reactor:
         if self._express is not None:
             while self._more(self._express) and self._read_express():
                 pass
-        while self._more(self._control.sock) and self.read_control():
-            pass
+        self.read_control()
         lanes = [*self._lanes.values(), *self._answer_lanes.values()]
         for lane in lanes:
             while not lane.closed and lane.exchange is not None and self._more(lane.sock):

@@ -204,7 +204,7 @@ class AsgiExchange(Hosted):
             if worker is None or worker.suspended:
                 # Else the app has not suspended: the end of its first step sends what there is.
                 self.reactor.write_ready(self)
-            if more or self.lane is not None:
+            if more or self._out_size > HIGH_WATER:
                 await self._let_go(len(body))
         elif kind == "http.response.start":
             if state != IDLE:

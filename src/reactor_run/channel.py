@@ -39,28 +39,27 @@ class ControlChannel:
         return self.sock.fileno()
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """What has come; None when the peer is gone."""
-        messages: list[dict[str, Any]] = []
-        while True:
-            try:
-                data, ancillary, flags, _ = self.sock.recvmsg(
-                    65536, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
-                )
-            except BlockingIOError:
-                return messages
-            except OSError:
-                # A peer that left with something unread: its last messages came before the reset.
-                return messages or None
-            if not data:
-                return messages or None
-            descriptors: list[int | None] = []
-            for _, _, raw in ancillary:
-                numbers = array.array("i")
-                numbers.frombytes(raw[: len(raw) - len(raw) % _FD_SIZE])
-                descriptors.extend(numbers)
-            if flags & socket.MSG_CTRUNC and not descriptors:
-                descriptors.append(None)
-            messages.extend(self._decoder.feed(data, descriptors))
+        """Read once: the messages that are whole now, none if nothing has come; None when the peer
+        is gone."""
+        try:
+            data, ancillary, flags, _ = self.sock.recvmsg(
+                65536, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return []
+        except OSError:
+            # It left with something of ours unread; what it had sent came before.
+            return None
+        if not data:
+            return None
+        descriptors: list[int | None] = []
+        for _, _, raw in ancillary:
+            numbers = array.array("i")
+            numbers.frombytes(raw[: len(raw) - len(raw) % _FD_SIZE])
+            descriptors.extend(numbers)
+        if flags & socket.MSG_CTRUNC and not descriptors:
+            descriptors.append(None)
+        return self._decoder.feed(data, descriptors)
 
     def send(self, message: dict[str, Any], descriptor: int | None = None) -> None:
         """Queue one message, and send what the kernel takes. Thread-safe.
