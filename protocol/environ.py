@@ -26,10 +26,11 @@ An absolute-form target replaces HTTP_HOST (RFC 9112 section 3.2.2). The scheme 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from reactor_run.protocol.request import RequestHead
-from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache
+from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache, decode_method
 from reactor_run.protocol.target import (
     decode_path,
     host_of_absolute,
@@ -59,6 +60,29 @@ def _key(name: bytes) -> str:
 def _key_without_underscores(name: bytes) -> str:
     """The same, and no field whose name holds an underscore."""
     return "" if b"_" in name else _key(name)
+
+
+@lru_cache(maxsize=1024)
+def _read_target(target: bytes) -> tuple[str, str, str, str]:
+    """PATH_INFO, QUERY_STRING, REQUEST_URI and, of an absolute-form, HTTP_HOST."""
+    raw_path, query = split_target(target)
+    host = b"" if target[:1] == b"/" else host_of_absolute(target)
+    if raw_path == b"*":
+        raw_path = b""
+    path = decode_path(raw_path) if b"%" in raw_path else raw_path
+    return (
+        path.decode("latin-1"),
+        query.decode("latin-1"),
+        target.decode("latin-1"),
+        host.decode("latin-1"),
+    )
+
+
+@lru_cache(maxsize=64)
+def _name_server(address: str, port: int) -> tuple[str, str]:
+    """SERVER_NAME and SERVER_PORT of a listener with a port."""
+    # An IPv6 address is bracketed wherever a port may follow it (RFC 3875 section 4.1.14).
+    return f"[{address}]" if ":" in address else address, str(port)
 
 
 class EnvironBuilder:
@@ -109,22 +133,11 @@ class EnvironBuilder:
         HTTP_HOST; what it lacks is "localhost" and the scheme's port (neither may be empty). The
         targets that are no path, `*` and those of CONNECT, have an empty PATH_INFO.
         """
-        target = head.target
-        if target[:1] == b"/":
-            raw_path, _, query = target.partition(b"?")
-            host = b""
-        else:
-            raw_path, query = split_target(target)
-            host = host_of_absolute(target)
-            if raw_path == b"*":
-                raw_path = b""
-        path = decode_path(raw_path) if b"%" in raw_path else raw_path
-        uri = target.decode("latin-1")
-
+        path, query, uri, host = _read_target(head.target)
         environ = self._template.copy()
-        environ["REQUEST_METHOD"] = head.method.decode("latin-1")
-        environ["PATH_INFO"] = path.decode("latin-1")
-        environ["QUERY_STRING"] = query.decode("latin-1")
+        environ["REQUEST_METHOD"] = decode_method(head.method)
+        environ["PATH_INFO"] = path
+        environ["QUERY_STRING"] = query
         environ["REQUEST_URI"] = uri
         environ["RAW_URI"] = uri
         environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor_version]
@@ -147,13 +160,10 @@ class EnvironBuilder:
                 del environ["CONTENT_LENGTH"]
 
         if host:
-            environ["HTTP_HOST"] = host.decode("latin-1")
+            environ["HTTP_HOST"] = host
 
         if server is not None and server[1] is not None:
-            address, port = server
-            # An IPv6 address is bracketed wherever a port may follow it (RFC 3875 section 4.1.14).
-            environ["SERVER_NAME"] = f"[{address}]" if ":" in address else address
-            environ["SERVER_PORT"] = str(port)
+            environ["SERVER_NAME"], environ["SERVER_PORT"] = _name_server(*server)
         else:
             self._name_server_by_host(environ)
         return environ

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
 from reactor_run.protocol.fields import FIELD_LINE, FIELD_TEXT, TOKEN
@@ -36,6 +37,8 @@ __all__ = [
 
 HEAD_MAX: Final = 64 * 1024
 """Bytes of a response head, its empty line included."""
+_KNOWN_FIELDS_MAX: Final = 16
+"""Fields of a head that is worth remembering."""
 
 
 class ResponseError(ValueError):
@@ -154,6 +157,38 @@ def encode_response_head(
     Raises `ResponseError` if status, reason or a field is not what HTTP allows, if Content-Lengths
     differ, if the head outgrows HEAD_MAX, for 1xx, and for 2xx to CONNECT, which begins a tunnel.
     """
+    given: object = fields
+    try:
+        given = known = tuple(fields)
+        if type(status) is not int or len(known) > _KNOWN_FIELDS_MAX:
+            raise TypeError
+        start, framing, dated, named = _encode_known(
+            status, known, method, minor_version, length, reason
+        )
+    except TypeError:
+        # Something in it cannot be remembered; whether it can be sent, we shall see.
+        start, framing, dated, named = _encode(status, given, method, minor_version, length, reason)
+    if dated:
+        date_field = b""
+    if named:
+        server_field = b""
+    head = b"".join((start, date_field, server_field, b"\r\n"))
+    if len(head) > HEAD_MAX:
+        raise ResponseError(f"the response's fields make a head of more than {HEAD_MAX} bytes")
+    return head, framing
+
+
+def _encode(
+    status: int,
+    fields: Any,
+    method: bytes,
+    minor_version: int,
+    length: int | None,
+    reason: bytes | None,
+) -> tuple[bytes, int, bool, bool]:
+    """All that does not change with the time: the head up to `date`, the framing, and whether the
+    app has a date and a server of its own."""
+    dated = named = False
     line = _STATUS_LINES.get(status) if isinstance(status, int) else None
     if line is None:
         raise ResponseError(f"status must be an int from 200 to 999, not {_shown(status)}")
@@ -174,10 +209,10 @@ def encode_response_head(
                 if meaning == DROPPED:
                     continue
                 if meaning == DATE:
-                    date_field = b""
+                    dated = True
                     start = _DATE_START
                 elif meaning == SERVER:
-                    server_field = b""
+                    named = True
                     start = _SERVER_START
                 else:
                     start = _line_start(name)
@@ -210,11 +245,12 @@ def encode_response_head(
         framing = UNTIL_CLOSE
     if declared is not None:
         pieces += (_LENGTH_START, declared)
-    pieces += (b"\r\n", date_field, server_field, b"\r\n")
-    head = b"".join(pieces)
-    if len(head) > HEAD_MAX:
-        raise ResponseError(f"the response's fields make a head of more than {HEAD_MAX} bytes")
-    return head, framing
+    pieces.append(b"\r\n")
+    return b"".join(pieces), framing, dated, named
+
+
+# Most answers of an app have one of few heads, and those are not encoded again.
+_encode_known = lru_cache(maxsize=256)(_encode)
 
 
 def _learn(name: bytes) -> int:

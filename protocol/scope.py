@@ -18,6 +18,7 @@ be able to say that it came through TLS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from reactor_run.protocol.request import RequestHead
@@ -29,7 +30,7 @@ from reactor_run.protocol.target import (
     split_target,
 )
 
-__all__ = ["HOP_BY_HOP", "FieldNameCache", "ScopeBuilder"]
+__all__ = ["HOP_BY_HOP", "FieldNameCache", "ScopeBuilder", "decode_method"]
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -80,6 +81,21 @@ def _app_name(name: bytes) -> bytes:
     return b"" if name in HOP_BY_HOP else name
 
 
+@lru_cache(maxsize=1024)
+def _read_target(target: bytes) -> tuple[str, bytes, bytes, bytes]:
+    """Path, raw path, query and, of an absolute-form, host: most requests are for few targets."""
+    raw_path, query = split_target(target)
+    host = b"" if target[:1] == b"/" else host_of_absolute(target)
+    decoded = decode_path(raw_path) if b"%" in raw_path else raw_path
+    return decoded.decode("utf-8", "replace"), raw_path, query, host
+
+
+@lru_cache(maxsize=64)
+def decode_method(method: bytes) -> str:
+    """A method as native text."""
+    return method.decode("latin-1")
+
+
 class ScopeBuilder:
     """Builds the scopes of one reactor.
 
@@ -120,18 +136,7 @@ class ScopeBuilder:
         `raw_path` always has what was sent. Only paths that begin with a slash are below the
         root path: `*` stays `*`.
         """
-        target = head.target
-        if target[:1] == b"/":
-            raw_path, _, query = target.partition(b"?")
-            host = b""
-        else:
-            raw_path, query = split_target(target)
-            host = host_of_absolute(target)
-        decoded = decode_path(raw_path) if b"%" in raw_path else raw_path
-        try:
-            path = decoded.decode()
-        except UnicodeDecodeError:
-            path = decoded.decode("utf-8", "replace")
+        path, raw_path, query, host = _read_target(head.target)
         if self._root and raw_path[:1] == b"/":
             path = self._root + path
             raw_path = self._raw_root + raw_path
@@ -151,7 +156,7 @@ class ScopeBuilder:
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": _VERSIONS[head.minor_version],
-            "method": head.method.decode("latin-1"),
+            "method": decode_method(head.method),
             "scheme": self._scheme,
             "path": path,
             "raw_path": raw_path,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from email.utils import formatdate
+from math import floor
 from time import time
 
 __all__ = ["date_field"]
 
-_second = 0
+_next_second = 0.0
 _field = b""
 
 
 def date_field() -> bytes:
     """The whole field line, for now."""
-    global _second, _field
-    second = int(time())
-    if second != _second:
-        _field = f"date: {formatdate(second, usegmt=True)}\r\n".encode()
-        _second = second
+    global _next_second, _field
+    now = time()
+    if not _next_second - 1 <= now < _next_second:
+        _field = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        _next_second = floor(now) + 1
     return _field
