@@ -96,6 +96,7 @@ class Reactor:
             )
         self.pid = self.process.pid
         self._control = ControlChannel(ours)
+        self._control_full = False
         self._pidfd = os.pidfd_open(self.pid)
         loop.watch(ours.fileno(), select.EPOLLIN, self._on_control)
         loop.watch(self._pidfd, select.EPOLLIN, self._on_exit)
@@ -125,7 +126,7 @@ class Reactor:
             with theirs:
                 self._control.send({"express": True, "fd": True}, theirs.fileno())
             loop.watch(ours.fileno(), select.EPOLLIN, self._on_express)
-            loop.after_batch(self.flush)
+        loop.after_batch(self.flush)
 
     # Exchanges out -------------------------------------------------------------------------------
 
@@ -220,6 +221,10 @@ class Reactor:
             out = b"".join(self._out)
             self._out.clear()
             self._send(out)
+        if self._control.waiting != self._control_full:
+            self._control_full = self._control.waiting
+            events = select.EPOLLIN | (select.EPOLLOUT if self._control_full else 0)
+            self.loop.modify(self._control.fileno(), events)
 
     def _send(self, data: bytes) -> None:
         assert self._express is not None
@@ -306,6 +311,7 @@ class Reactor:
     def _on_control(self, _: int) -> None:
         self._control.flush()
         if self._hear_more() is None:
+            self._control_full = self._control.waiting
             self.loop.unwatch(self._control.fileno())
 
     def read_control(self) -> None:
@@ -457,7 +463,7 @@ class Reactor:
         if self._express is not None:
             loop.unwatch(self._express.fileno())
             loop.bury(self._express)
-            loop.not_after_batch(self.flush)
+        loop.not_after_batch(self.flush)
         self.owner.reactor_died(self, self.process.wait())
 
     @staticmethod

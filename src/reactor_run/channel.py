@@ -71,6 +71,11 @@ class ControlChannel:
             self._out.append((encode_control(message), kept))
             self._flush()
 
+    @property
+    def waiting(self) -> bool:
+        """The kernel has not taken all that was sent."""
+        return bool(self._out)
+
     def flush(self) -> bool:
         """Send what waits; whether all of it went."""
         with self._lock:
@@ -98,6 +103,9 @@ class ControlChannel:
                 return
             except OSError:
                 # The peer is gone; `receive` tells so.
+                for _, kept in self._out:
+                    if kept is not None:
+                        os.close(kept)
                 self._out.clear()
                 return
             if sent < len(line):
