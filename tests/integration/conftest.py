@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -63,16 +64,15 @@ def shared_servers() -> Iterator[dict[tuple[object, ...], Server]]:
     """
     servers: dict[tuple[object, ...], Server] = {}
     yield servers
-    failures: list[BaseException] = []
-    for server in servers.values():
-        try:
-            if server.process.poll() is None:
-                assert eventually(server.is_at_rest), server.log()
-            server.close()
-        except Exception as failure:
-            failures.append(failure)
-    if failures:
-        raise failures[0]
+    with ExitStack() as closing:
+        for server in servers.values():
+            closing.callback(server.close)
+            if server not in suspects and server.process.poll() is None:
+                closing.callback(expect_idle, server)
+
+
+def expect_idle(server: Server) -> None:
+    assert eventually(server.is_at_rest), "a process is busy, with nothing to do"
 
 
 @pytest.fixture
@@ -85,10 +85,12 @@ def shared(
     def get(app: str, *options: str, bind: tuple[str, ...] = ("127.0.0.1:0",)) -> Server:
         key = (app, options, bind)
         server = shared_servers.get(key)
-        if server is not None and server in suspects:
-            # What one test found wrong shall not fail the others.
+        if server is not None and (server in suspects or server.process.poll() is not None):
+            # What one test found wrong, or killed, shall not fail the others.
             server.kill()
-        if server is None or server.process.poll() is not None:
+            server.close()
+            server = None
+        if server is None:
             server = shared_servers[key] = Server(app, *options, bind=bind)
         used.append((server, len(server.log())))
         return server
@@ -99,18 +101,16 @@ def shared(
 @pytest.fixture
 def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     """`start(app, *options, ...)`: a server for this test alone."""
-    servers: list[Server] = []
     used = request.node.stash.setdefault(USED, [])
+    with ExitStack() as closing:
 
-    def run(*args: object, **options: object) -> Server:
-        server = Server(*args, **options)  # type: ignore[arg-type]
-        servers.append(server)
-        used.append((server, 0))
-        return server
+        def run(*args: object, **options: object) -> Server:
+            server = Server(*args, **options)  # type: ignore[arg-type]
+            closing.callback(server.close)
+            used.append((server, 0))
+            return server
 
-    yield run
-    for server in servers:
-        server.close()
+        yield run
 
 
 @pytest.hookimpl(wrapper=True)
