@@ -1,0 +1,30 @@
+"""Fixtures: front ends with stand-ins for their reactors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.frontend.standin import Front
+
+Start = Callable[..., Front]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """`start(capacities=(1,), interface="asgi", **settings)`: a front end for this test alone.
+
+    When the test is over everything is ended, and nothing may be left behind: no connection whose
+    client is gone, no descriptor, no handler, and no exception in the loop.
+    """
+    fronts: list[Front] = []
+
+    def run(**options: Any) -> Front:
+        fronts.append(Front(monkeypatch, **options))
+        return fronts[-1]
+
+    yield run
+    for front in fronts:
+        front.close()

@@ -1,0 +1,500 @@
+"""A front end in a thread of the test, and stand-ins for its reactors that the test plays itself.
+
+Everything goes over real sockets: clients connect to real listeners, and a stand-in holds the far
+end of a real control channel. Its process only sleeps; it is there to be killed.
+
+Nothing here waits for time to pass. The front end's clock is moved by hand (`Front.pass_time`).
+`Front.settle` returns once the loop has handled everything that had come, so that what has not
+happened by then does not happen; it fails if the loop spins. `Front.held` stops the loop, so that
+all that is done meanwhile reaches it in one batch, in that order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pytest
+
+from reactor_run.frontend import server as server_module
+from reactor_run.frontend.client import Client as FrontClient
+from reactor_run.frontend.listeners import open_listeners, parse_bind
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop import Loop
+from reactor_run.frontend.reactor import Reactor
+from reactor_run.frontend.server import Server
+from reactor_run.frontend.settings import Settings
+from reactor_run.frontend.supervisor import Supervisor
+from reactor_run.protocol.control import ControlDecoder, encode_control
+from reactor_run.protocol.express import ANSWER_DONE, REQUEST, pack_message, read_requests
+from reactor_run.protocol.proxy import decode_v2
+from tests.integration.client import Client
+
+__all__ = ["OK", "Front", "LaneEnd", "StandIn", "answer", "get", "post"]
+
+DEADLINE = 10.0
+"""Real seconds that anything may take."""
+
+T = TypeVar("T")
+_names = itertools.count(1)
+
+
+def get(path: str = "/", *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
+    """A request without a body."""
+    return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: a", *fields, "", ""]).encode()
+
+
+def post(body: bytes, *fields: str, path: str = "/") -> bytes:
+    """A request with a Content-Length body."""
+    return get(path, f"Content-Length: {len(body)}", *fields, method="POST") + body
+
+
+def answer(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
+    """An answer with a Content-Length body."""
+    head = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *fields, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+OK = answer(b"ok")
+
+
+class LaneEnd:
+    """A reactor's end of a lane; blocking, with a deadline."""
+
+    def __init__(self, number: int, sock: socket.socket) -> None:
+        sock.settimeout(DEADLINE)
+        self.number = number
+        self.sock = sock
+
+    def head(self) -> bytes:
+        """The PROXY header, which must be one, and the head of the next request."""
+        data = b""
+        while (header := decode_v2(data)) is None:
+            data += self.exactly(1)
+        assert header.source is not None or not header.source
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.exactly(1)
+        return head
+
+    def exactly(self, size: int) -> bytes:
+        """So many bytes."""
+        data = bytearray()
+        while len(data) < size:
+            piece = self.sock.recv(size - len(data))
+            assert piece, f"the lane ended after {bytes(data)!r}"
+            data += piece
+        return bytes(data)
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def fill(self, data: bytes) -> int:
+        """Send as much of `data` as goes at once; how much that was."""
+        sent = 0
+        self.sock.setblocking(False)
+        try:
+            while sent < len(data):
+                sent += self.sock.send(data[sent : sent + 65536])
+        except BlockingIOError:
+            pass
+        self.sock.settimeout(DEADLINE)
+        return sent
+
+    @property
+    def silent(self) -> bool:
+        """There is nothing to read, nor an end."""
+        return _silent(self.sock)
+
+    @property
+    def ended(self) -> bool:
+        """The front end has half-closed or closed it, and nothing is left to read."""
+        try:
+            return not self.silent and self.sock.recv(1, socket.MSG_PEEK) == b""
+        except ConnectionResetError:
+            return True
+
+    @property
+    def closed(self) -> bool:
+        """The front end has closed it altogether."""
+        return bool(_events(self.sock) & select.POLLHUP)
+
+    def half_close(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class StandIn:
+    """One reactor: says and hears what the test has it say and hear."""
+
+    def __init__(self, front: Front, name: str, control: socket.socket) -> None:
+        control.settimeout(DEADLINE)
+        self.name = name
+        self.control = control
+        self.lanes: list[LaneEnd] = []
+        self._front = front
+        self._express: socket.socket | None = None
+        self._decoder = ControlDecoder()
+        self._heard: deque[dict[str, Any]] = deque()
+        self._unread = b""
+        self._requests: deque[tuple[int, int, bytes]] = deque()
+
+    @property
+    def inside(self) -> Reactor:
+        """What the front end knows of it."""
+        return next(r for r in self._front.server._supervisor.reactors if r.name == self.name)
+
+    # The control channel
+
+    def ready(self, capacity: int = 1000, interface: str = "asgi") -> None:
+        self.say(ready={"interface": interface, "capacity": capacity})
+
+    def say(self, *, sock: socket.socket | None = None, **message: Any) -> None:
+        """Send a control message, with a descriptor if there is a socket."""
+        if sock is None:
+            self.control.sendall(encode_control(message))
+        else:
+            line = encode_control({**message, "fd": True})
+            assert socket.send_fds(self.control, [line], [sock.fileno()]) == len(line)
+
+    def hear(self, kind: str) -> dict[str, Any]:
+        """The next control message, which must be of this kind; "fd" is a descriptor."""
+        while not self._heard:
+            data, descriptors, _, _ = socket.recv_fds(self.control, 65536, 16)
+            assert data, "the control channel has ended"
+            self._heard += self._decoder.feed(data, descriptors)
+        message = self._heard.popleft()
+        assert kind in message, message
+        return message
+
+    # The express lane
+
+    @property
+    def express(self) -> socket.socket:
+        if self._express is None:
+            self._express = socket.socket(fileno=self.hear("express")["fd"])
+            self._express.settimeout(DEADLINE)
+        return self._express
+
+    def message(self) -> tuple[int, int, bytes]:
+        """The next message of the express lane: exchange, kind, payload."""
+        while not self._requests:
+            data = self.express.recv(1 << 20)
+            assert data, "the express lane has ended"
+            messages, consumed = read_requests(self._unread + data)
+            self._unread = (self._unread + data)[consumed:]
+            self._requests += [(number, kind, payload) for number, kind, _, payload in messages]
+        return self._requests.popleft()
+
+    def request(self) -> tuple[int, bytes]:
+        """The next message, which must be a request: exchange and payload."""
+        number, kind, payload = self.message()
+        assert kind == REQUEST, kind
+        return number, payload
+
+    def reply(self, number: int, payload: bytes = OK, kind: int = ANSWER_DONE) -> None:
+        """Send a message on the express lane."""
+        self.express.sendall(pack_message(number, kind, len(payload)) + payload)
+
+    # Lanes
+
+    def lane(self) -> LaneEnd:
+        """The lane that the front end opens next."""
+        message = self.hear("lane")
+        lane = LaneEnd(message["lane"], socket.socket(fileno=message["fd"]))
+        self.lanes.append(lane)
+        return lane
+
+    def open_lane(self, exchange: int, number: int) -> LaneEnd:
+        """Announce a lane of the reactor's own, for the answer to an exchange."""
+        theirs, ours = socket.socketpair()
+        lane = LaneEnd(number, ours)
+        self.lanes.append(lane)
+        with theirs:
+            self.say(answer=exchange, lane=number, sock=theirs)
+        return lane
+
+    def done(self, lane: LaneEnd) -> None:
+        self.say(done=[lane.number])
+
+    def drop(self, lane: LaneEnd) -> None:
+        self.say(drop=[lane.number])
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has come over the control channel or the express lane."""
+        return (
+            not self._heard
+            and not self._requests
+            and _silent(self.control)
+            and (self._express is None or _silent(self._express))
+        )
+
+    # The end
+
+    def hang_up(self) -> None:
+        """Close everything, as the end of a process does."""
+        self.control.close()
+        if self._express is not None:
+            self._express.close()
+        for lane in self.lanes:
+            lane.close()
+
+    def kill(self) -> None:
+        """End the process, and nothing else: a child of it may still hold the sockets."""
+        process = self.inside.process
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    def die(self) -> None:
+        """End the process, with all that it had open."""
+        self.hang_up()
+        self.kill()
+        self._front.settle()
+
+    def close(self) -> None:
+        # What the front end sent and no test took: descriptors in it must not stay open.
+        for message in self._heard:
+            if isinstance(message.get("fd"), int):
+                os.close(message["fd"])
+        self._heard.clear()
+        self.hang_up()
+
+
+class Front:
+    """A front end: started, with its reactors ready unless told otherwise."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        capacities: tuple[int, ...] = (1000,),
+        interface: str = "asgi",
+        **settings: Any,
+    ) -> None:
+        """`capacities`: those of the reactors; without any there is one, which says nothing."""
+        self.log: list[str] = []
+        self.reactors: list[StandIn] = []
+        self._ahead = 0.0
+        self._open_files = _open_files()
+        self._clients: list[Client] = []
+        self._calls: deque[Callable[[], None]] = deque()
+        self._wake, self._woken = socket.socketpair()
+        self._failure: BaseException | None = None
+        self._started = threading.Condition()
+        self._patch(monkeypatch)
+
+        settings.setdefault("lanes", "express")
+        binds = ("127.0.0.1:0", f"unix:@reactor-run-{os.getpid()}-{next(_names)}")
+        self.settings = Settings(
+            app="stand:in",
+            bind=tuple(map(parse_bind, binds)),
+            reactors=max(1, len(capacities)),
+            interface=interface,  # type: ignore[arg-type]
+            **settings,
+        )
+        self._listeners = open_listeners(self.settings, {})
+        self.tcp = "http://127.0.0.1:%d" % self._listeners[0].socket.getsockname()[1]
+        self.unix = "unix:\0" + self._listeners[1].socket.getsockname()[1:].decode()
+        self.server = Server(self.settings, self._listeners, 1000)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self.settle()
+        for reactor, capacity in zip(self.reactors, capacities, strict=False):
+            reactor.ready(capacity, interface)
+            self.settle()
+
+    def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in "loop", "reactor":
+            monkeypatch.setattr(f"reactor_run.frontend.{module}.monotonic", self._clock)
+        monkeypatch.setattr(server_module, "_Signals", self._signals)
+        monkeypatch.setattr(Supervisor, "_command", self._command)
+        monkeypatch.setattr(log, "handlers", [_Lines(self.log)])
+        monkeypatch.setattr(log, "level", logging.DEBUG)
+        monkeypatch.setattr(log, "propagate", False)
+        monkeypatch.setattr(log, "_cache", {})
+
+    def _clock(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def _command(self, control_fd: int, name: str) -> list[str]:
+        # In the place of `Supervisor._command`: this process plays the reactor, and the one that
+        # is started has nothing to do.
+        control = socket.socket(fileno=os.dup(control_fd))
+        self.reactors.append(StandIn(self, name, control))
+        return ["bash", "-c", f"exec sleep 1000 {control_fd}>&-"]
+
+    @contextmanager
+    def _signals(self, loop: Loop, on_signal: Callable[[int], None]) -> Iterator[None]:
+        # In the place of `_Signals`, which is for the main thread alone.
+        def on_wake(_: int) -> None:
+            self._woken.recv(1)
+            self._calls.popleft()()
+
+        self._on_signal = on_signal
+        loop.watch(self._woken.fileno(), select.EPOLLIN, on_wake)
+        yield
+        loop.unwatch(self._woken.fileno())
+
+    def _run(self) -> None:
+        try:
+            self.server.run()
+        except BaseException as failure:
+            self._failure = failure
+
+    # The loop
+
+    def _post(self, work: Callable[[], None]) -> None:
+        self._calls.append(work)
+        self._wake.send(b"w")
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Have the loop call `work`; what it returns."""
+        results: list[T] = []
+        over = threading.Event()
+
+        def run() -> None:
+            try:
+                results.append(work())
+            finally:
+                over.set()
+
+        self._post(run)
+        end = time.monotonic() + DEADLINE
+        while not over.wait(0.05):
+            assert self._thread.is_alive(), f"the front end has ended: {self._failure!r}"
+            assert time.monotonic() < end, "the front end's loop is stuck"
+        return results[0]
+
+    def settle(self) -> None:
+        """Have the loop handle all that has come to its sockets. It must come to rest."""
+        poll = select.poll()
+        poll.register(self.server.loop._epoll.fileno(), select.POLLIN)
+        end = time.monotonic() + DEADLINE / 2
+        quiet = 0
+        while quiet < 2:
+            self.call(lambda: None)
+            self.call(lambda: None)
+            quiet = 0 if poll.poll(0) else quiet + 1
+            assert time.monotonic() < end, "the front end's loop spins"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Stop the loop: what happens meanwhile reaches it in one batch."""
+        holding, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            holding.set()
+            go.wait(DEADLINE)
+
+        self._post(hold)
+        assert holding.wait(DEADLINE)
+        try:
+            yield
+        finally:
+            go.set()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let so many seconds pass for the front end, in steps of its own."""
+        self.settle()
+        self._ahead += seconds
+        self.settle()
+
+    def signal(self, number: int) -> None:
+        """Send the front end a signal."""
+        self.call(lambda: self._on_signal(number))
+        if self._thread.is_alive():
+            self._thread.join(0.001)
+
+    def exit(self) -> None:
+        """Wait for the front end's end. Raises what its `run` raised."""
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive(), "the front end does not end"
+        if self._failure is not None:
+            raise self._failure
+
+    # Clients
+
+    def connect(self, address: str | None = None, receive_buffer: int | None = None) -> Client:
+        """A client; over TCP unless told otherwise."""
+        client = Client(address or self.tcp, timeout=DEADLINE, receive_buffer=receive_buffer)
+        self._clients.append(client)
+        return client
+
+    def silent(self, client: Client) -> bool:
+        """Once the loop has done what there is to do: the client has got nothing, nor an end."""
+        self.settle()
+        return _silent(client._sock)
+
+    @property
+    def inside(self) -> FrontClient:
+        """The front end's side of the only connection."""
+        (client,) = self.server._clients
+        return client
+
+    # The end
+
+    def close(self) -> None:
+        """End everything, and see that nothing of it is left behind."""
+        if self._thread.is_alive():
+            self.settle()
+            for client in self._clients:
+                if client._sock.fileno() >= 0:
+                    client.reset()
+            self.settle()
+            left = [(client.state, client.exchange) for client in self.server._clients]
+            assert not left, f"connections outlive their clients: {left}"
+            for reactor in self.reactors:
+                reactor.close()
+            if not self.server.draining:
+                self.signal(signal.SIGTERM)
+            for inside in list(self.server._supervisor.reactors):
+                os.kill(inside.pid, signal.SIGKILL)
+        self.exit()
+        for reactor in self.reactors:
+            reactor.close()
+        for listener in self._listeners:
+            listener.close()
+        assert not self.server.dispatcher.waiting
+        assert not self.server.loop._handlers
+        self.server.loop._epoll.close()
+        self._wake.close()
+        self._woken.close()
+        assert _open_files() == self._open_files, "descriptors are left open"
+
+
+class _Lines(logging.Handler):
+    """Keeps messages."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(f"{record.levelname.lower()} {record.getMessage()}")
+
+
+def _events(sock: socket.socket) -> int:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return sum(events for _, events in poll.poll(0))
+
+
+def _silent(sock: socket.socket) -> bool:
+    return not _events(sock)
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,291 @@
+"""Who gets an exchange, and when: reactors by the fewest in flight, capacity, the queue."""
+
+from __future__ import annotations
+
+import pytest
+
+from reactor_run.protocol.express import ANSWER, DONE, GONE
+from tests.frontend.conftest import Start
+from tests.frontend.standin import OK, Front, answer, get, post
+from tests.integration.client import Client
+
+
+def test_an_exchange_goes_to_the_reactor_with_the_fewest_in_flight(start: Start) -> None:
+    front = start(capacities=(10, 10, 10))
+    first, second, third = front.reactors
+    numbers = {}
+    for name, reactor in ("a", first), ("b", second), ("c", third), ("d", first), ("e", second):
+        client = front.connect()
+        client.send(get(f"/{name}"))
+        numbers[name], payload = reactor.request()
+        assert payload.startswith(b"GET /" + name.encode())
+    # The second has two in flight, then none: it comes before the third, which has one.
+    second.reply(numbers["b"])
+    second.reply(numbers["e"])
+    front.settle()
+    front.connect().send(get("/f"))
+    assert second.request()[1].startswith(b"GET /f")
+    assert first.silent
+    assert third.silent
+
+
+def test_a_reactor_that_is_full_is_passed_over(start: Start) -> None:
+    front = start(capacities=(1, 3))
+    small, large = front.reactors
+    for reactor in small, large, large, large:
+        front.connect().send(get())
+        reactor.request()
+    waiting = front.connect()
+    waiting.send(get("/waiting"))
+    assert front.silent(waiting)
+    assert small.silent
+    assert large.silent
+    assert front.server.dispatcher.waiting == 1
+
+
+def test_an_answer_frees_nothing_before_the_app_is_done(start: Start) -> None:
+    front = start(capacities=(1,))
+    (reactor,) = front.reactors
+    first, second = front.connect(), front.connect()
+    first.send(get("/first"))
+    number, _ = reactor.request()
+    second.send(get("/second"))
+    front.settle()
+    reactor.reply(number, OK, ANSWER)
+    assert first.response().body == b"ok"
+    front.settle()
+    assert reactor.silent
+    reactor.reply(number, b"", DONE)
+    number, payload = reactor.request()
+    assert payload.startswith(b"GET /second")
+    reactor.reply(number)
+    assert second.response().status == 200
+
+
+def test_an_answer_on_a_lane_frees_nothing_before_the_app_is_done(start: Start) -> None:
+    front = start(capacities=(1,), lanes="plain")
+    (reactor,) = front.reactors
+    first, second = front.connect(), front.connect()
+    first.send(get("/first"))
+    lane = reactor.lane()
+    lane.head()
+    second.send(get("/second"))
+    front.settle()
+    lane.send(OK)
+    assert first.response().body == b"ok"
+    front.settle()
+    assert reactor.silent
+    assert lane.silent
+    reactor.done(lane)
+    assert lane.head().startswith(b"GET /second")
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_a_client_that_leaves_frees_nothing_before_the_app_is_done(
+    start: Start, lanes: str
+) -> None:
+    front = start(capacities=(1,), lanes=lanes)
+    (reactor,) = front.reactors
+    first, second = front.connect(), front.connect()
+    first.send(get("/first"))
+    lane = None
+    if lanes == "express":
+        number, _ = reactor.request()
+    else:
+        lane = reactor.lane()
+        lane.head()
+    second.send(get("/second"))
+    front.settle()
+    first.reset()
+    front.settle()
+    assert front.server.dispatcher.waiting == 1
+    if lane is None:
+        assert reactor.message() == (number, GONE, b"")
+        reactor.reply(number, b"", DONE)
+        assert reactor.request()[1].startswith(b"GET /second")
+    else:
+        assert lane.closed
+        reactor.drop(lane)
+        assert reactor.lane().head().startswith(b"GET /second")
+
+
+def test_announced_capacity_is_followed(start: Start) -> None:
+    front = start(capacities=(1,))
+    (reactor,) = front.reactors
+    clients = [front.connect() for _ in range(4)]
+    for client in clients:
+        client.send(get())
+        front.settle()
+    numbers = [reactor.request()[0]]
+    front.settle()
+    assert reactor.silent
+    reactor.say(capacity=3)
+    numbers += [reactor.request()[0] for _ in range(2)]
+    reactor.say(capacity=1)
+    front.settle()
+    reactor.reply(numbers.pop())
+    reactor.reply(numbers.pop())
+    front.settle()
+    assert reactor.silent
+    reactor.reply(numbers.pop())
+    assert reactor.request()
+
+
+# The queue ----------------------------------------------------------------------------------------
+
+
+def _fill(start: Start, names: str, **settings: object) -> tuple[Front, dict[str, Client]]:
+    """A reactor for one exchange at a time, which has one, and clients that wait in this order."""
+    front = start(capacities=(1,), **settings)
+    front.connect().send(get("/occupies"))
+    front.reactors[0].request()
+    clients = {}
+    for name in names:
+        clients[name] = front.connect()
+        clients[name].send(get(f"/{name}"))
+        front.settle()
+    return front, clients
+
+
+def test_the_queue_is_first_come_first_served(start: Start) -> None:
+    front, clients = _fill(start, "abc")
+    (reactor,) = front.reactors
+    reactor.reply(1)
+    for name in "abc":
+        number, payload = reactor.request()
+        assert payload.startswith(b"GET /" + name.encode())
+        reactor.reply(number, answer(name.encode()))
+        assert clients[name].response().body == name.encode()
+
+
+@pytest.mark.parametrize("leave", [Client.reset, Client.finish_sending])
+def test_a_client_that_leaves_is_taken_out_of_the_queue(start: Start, leave) -> None:
+    front, clients = _fill(start, "abc")
+    (reactor,) = front.reactors
+    leave(clients["b"])
+    front.settle()
+    assert front.server.dispatcher.waiting == 2
+    reactor.reply(1)
+    number, payload = reactor.request()
+    assert payload.startswith(b"GET /a")
+    reactor.reply(number)
+    number, payload = reactor.request()
+    assert payload.startswith(b"GET /c")
+
+
+def test_fin_of_a_waiting_client_counts_behind_what_it_pipelined(start: Start) -> None:
+    front, clients = _fill(start, "a")
+    (reactor,) = front.reactors
+    clients["a"].send(get("/next"))
+    clients["a"].finish_sending()
+    front.settle()
+    reactor.reply(1)
+    number, payload = reactor.request()
+    assert payload.startswith(b"GET /a")
+    reactor.reply(number)
+    assert clients["a"].response().status == 200
+    assert reactor.request()[1].startswith(b"GET /next")
+
+
+def test_a_full_queue_refuses_at_once_and_keeps_the_connection(start: Start) -> None:
+    front, _ = _fill(start, "ab", queue_size=2)
+    (reactor,) = front.reactors
+    third = front.connect()
+    third.send(get("/c"))
+    response = third.response()
+    assert response.status == 503
+    assert response.field("retry-after") == b"1"
+    assert response.field("connection") is None
+    third.send(get("/d"))
+    assert third.response().status == 503
+    reactor.reply(1)
+    reactor.request()
+    third.send(get("/e"))
+    assert front.silent(third)
+
+
+def test_pipelined_requests_are_refused_one_after_another(start: Start) -> None:
+    front, _ = _fill(start, "", queue_size=0)
+    client = front.connect()
+    client.send(get() * 20)
+    assert [client.response().status for _ in range(20)] == [503] * 20
+
+
+def test_who_waits_too_long_is_refused(start: Start) -> None:
+    front, clients = _fill(start, "ab", queue_timeout=10.0)
+    (reactor,) = front.reactors
+    front.pass_time(8)
+    assert front.silent(clients["a"])
+    front.pass_time(4)
+    response = clients["a"].response()
+    assert response.status == 503
+    assert response.field("retry-after") == b"1"
+    assert clients["b"].response().status == 503
+    assert front.server.dispatcher.waiting == 0
+    clients["a"].send(get("/again"))
+    front.settle()
+    reactor.reply(1)
+    assert reactor.request()[1].startswith(b"GET /again")
+
+
+def test_without_a_queue_timeout_a_client_waits(start: Start) -> None:
+    front, clients = _fill(start, "a", queue_timeout=0.0)
+    front.pass_time(1000)
+    assert front.silent(clients["a"])
+    front.reactors[0].reply(1)
+    assert front.reactors[0].request()
+
+
+def test_a_body_goes_on_to_come_while_its_exchange_waits(start: Start) -> None:
+    front, _ = _fill(start, "")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(post(b"x" * 10)[:-5])
+    front.settle()
+    client.send(b"x" * 5)
+    front.settle()
+    reactor.reply(1)
+    assert reactor.request()[1] == post(b"x" * 10)
+
+
+def test_a_waiting_client_is_read_no_further_than_it_need_be(start: Start) -> None:
+    front, _ = _fill(start, "")
+    (reactor,) = front.reactors
+    body = b"x" * (8 << 20)
+    client = front.connect()
+    with client.sending([post(body)]):
+        front.settle()
+        for _ in range(100):
+            front.settle()
+        (inside,) = (c for c in front.server._clients if c.exchange and c.exchange.state == 0)
+        assert inside.exchange is not None
+        assert len(inside.exchange.request) <= (256 + 64) << 10
+        reactor.reply(1)
+        lane = reactor.lane()
+        lane.head()
+        assert lane.exactly(len(body)) == body
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_the_next_request_of_a_connection_may_go_elsewhere(start: Start, lanes: str) -> None:
+    front = start(capacities=(1, 1), lanes=lanes)
+    first, second = front.reactors
+    client = front.connect()
+    for reactor in first, first:
+        client.send(get())
+        if lanes == "express":
+            reactor.reply(reactor.request()[0])
+        else:
+            lane = reactor.lanes[0] if reactor.lanes else reactor.lane()
+            lane.head()
+            lane.send(OK)
+            reactor.done(lane)
+        assert client.response().status == 200
+        front.settle()
+    front.connect().send(get("/other"))
+    front.settle()
+    client.send(get("/elsewhere"))
+    if lanes == "express":
+        assert second.request()[1].startswith(b"GET /elsewhere")
+    else:
+        assert second.lane().head().startswith(b"GET /elsewhere")
