@@ -182,6 +182,8 @@ class Reactor:
         if lane is not None:
             lane.exchange = None
             lane.close()
+            if not lane.opened_here:
+                self.lane_is_lost(lane)
         if exchange.number:
             self._out.append(pack_message(exchange.number, GONE))
         self._end_if_over(exchange)
