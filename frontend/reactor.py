@@ -192,9 +192,12 @@ class Reactor:
         """The answer has come whole."""
         exchange.state = ANSWERED
         lane = exchange.lane
-        if lane is not None and not lane.opened_here:
-            exchange.lane = None
-            lane.release()
+        if lane is not None:
+            if not lane.opened_here:
+                exchange.lane = None
+                lane.release()
+            elif not exchange.whole:
+                lane.condemn()
         self._end_if_over(exchange)
 
     def _app_done(self, exchange: Exchange) -> None:
