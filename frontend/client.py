@@ -409,7 +409,12 @@ class Client:
         """All of an answer at once."""
         server = self.server
         if not self._keep or exchange.head.minor_version == 0 or server.draining:
-            answer = self._with_connection(exchange, answer)
+            try:
+                answer = self._with_connection(exchange, answer)
+            except ValueError:
+                log.error("an answer without a status line cannot be relayed")
+                self.answer_failed(exchange)
+                return
         elif self._outbox is None and not self.held and self._events == _IN:
             # By far the most frequent: the client takes all of it, and has asked for nothing more.
             try:
