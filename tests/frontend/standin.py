@@ -306,7 +306,7 @@ class Front:
             **settings,
         )
         self._listeners = open_listeners(self.settings, {})
-        self.tcp = "http://127.0.0.1:%d" % self._listeners[0].socket.getsockname()[1]
+        self.tcp = f"http://127.0.0.1:{self._listeners[0].socket.getsockname()[1]}"
         self.unix = "unix:\0" + self._listeners[1].socket.getsockname()[1:].decode()
         self.server = Server(self.settings, self._listeners, 1000)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -397,7 +397,7 @@ class Front:
 
         def hold() -> None:
             holding.set()
-            go.wait(DEADLINE)
+            assert go.wait(DEADLINE), "the loop was held for too long"
 
         self._post(hold)
         assert holding.wait(DEADLINE)
