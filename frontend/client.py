@@ -328,7 +328,10 @@ class Client:
                 for part in parts:
                     self._spool.write(part)
         except Refused as refused:
-            self._refuse(refused.rule)
+            if self.exchange is not None:
+                self._refuse(refused.rule)
+            else:
+                self._end_unread()
             return
         except OSError as error:
             log.error("a request body could not be buffered: %s", error)
@@ -362,6 +365,14 @@ class Client:
             if exchange.lane.out_size > OUT_MAX:
                 self._listen(self._events & ~_IN)
         self._reckon()
+
+    def _end_unread(self) -> None:
+        """Give up the rest of a body that was answered already: there can be no second answer."""
+        self._body = None
+        self._keep = False
+        self._unsure = True
+        if self.state == DRAINING:
+            self._linger()
 
     def _check_size(self, body: BodyReader) -> None:
         """A chunked body tells its size only by and by."""
