@@ -241,7 +241,7 @@ class Client:
         self._seen = 0
         self._parsing = True
         self.state = BUSY
-        self.deadline = inf
+        self.deadline = self._expires = inf
         self._keep = head.keep_alive and not server.draining
         end = len(data)
         whole = True
