@@ -170,22 +170,29 @@ class StandIn:
             assert socket.send_fds(self.control, [line], [sock.fileno()]) == len(line)
 
     def hear(self, kind: str) -> dict[str, Any]:
-        """The next control message, which must be of this kind; "fd" is a descriptor."""
+        """The next control message, which must be of this kind; its "fd" is the caller's."""
         while not self._heard:
-            data, descriptors, _, _ = socket.recv_fds(self.control, 65536, 16)
-            assert data, "the control channel has ended"
-            self._heard += self._decoder.feed(data, descriptors)
+            self._listen()
         message = self._heard.popleft()
         assert kind in message, message
         return message
+
+    def _listen(self) -> None:
+        data, descriptors, _, _ = socket.recv_fds(self.control, 65536, 16)
+        assert data, "the control channel has ended"
+        for message in self._decoder.feed(data, descriptors):
+            if "express" in message:
+                self._express = socket.socket(fileno=message["fd"])
+                self._express.settimeout(DEADLINE)
+            else:
+                self._heard.append(message)
 
     # The express lane
 
     @property
     def express(self) -> socket.socket:
-        if self._express is None:
-            self._express = socket.socket(fileno=self.hear("express")["fd"])
-            self._express.settimeout(DEADLINE)
+        while self._express is None:
+            self._listen()
         return self._express
 
     def message(self) -> tuple[int, int, bytes]:
@@ -235,10 +242,11 @@ class StandIn:
     @property
     def silent(self) -> bool:
         """Nothing has come over the control channel or the express lane."""
+        while not self._heard and not _silent(self.control):
+            self._listen()
         return (
             not self._heard
             and not self._requests
-            and _silent(self.control)
             and (self._express is None or _silent(self._express))
         )
 
@@ -254,15 +262,18 @@ class StandIn:
 
     def kill(self) -> None:
         """End the process, and nothing else: a child of it may still hold the sockets."""
-        process = self.inside.process
-        os.kill(process.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        pid = self.inside.pid
+        os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            # The front end was quicker.
+            pass
 
     def die(self) -> None:
         """End the process, with all that it had open."""
         self.hang_up()
         self.kill()
-        self._front.settle()
 
     def close(self) -> None:
         # What the front end sent and no test took: descriptors in it must not stay open.
@@ -415,11 +426,11 @@ class Front:
     def signal(self, number: int) -> None:
         """Send the front end a signal."""
         self.call(lambda: self._on_signal(number))
-        if self._thread.is_alive():
-            self._thread.join(0.001)
 
-    def exit(self) -> None:
-        """Wait for the front end's end. Raises what its `run` raised."""
+    def exit(self, seconds: float = 0.0) -> None:
+        """Let so many seconds pass, and wait for the front end's end. Raises what it raised."""
+        self._ahead += seconds
+        self._post(lambda: None)
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive(), "the front end does not end"
         if self._failure is not None:
@@ -463,6 +474,8 @@ class Front:
             for inside in list(self.server._supervisor.reactors):
                 os.kill(inside.pid, signal.SIGKILL)
         self.exit()
+        for client in self._clients:
+            client.close()
         for reactor in self.reactors:
             reactor.close()
         for listener in self._listeners:
