@@ -379,9 +379,9 @@ class Client:
         exchange.request = reframe(head, spool.size)
         if spool.in_memory:
             exchange.request += spool.content()
-            self._spool = None
         else:
             exchange.spool = spool
+        self._spool = None
         self.state = BUSY
         self._reckon()
         self.server.dispatcher.submit(exchange)
@@ -675,7 +675,9 @@ class Client:
     def _abandon(self) -> None:
         """Give up the exchange under way."""
         exchange, self.exchange = self.exchange, None
-        self._spool = None
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
         self._paused = None
         if exchange is None:
             return
@@ -684,7 +686,7 @@ class Client:
             self.server.dispatcher.withdraw(exchange)
         elif exchange.state == RUNNING and exchange.reactor is not None:
             exchange.reactor.abandon(exchange)
-        exchange.spool = None
+        exchange.drop_spool()
 
     def _cut(self) -> None:
         """End an answer that will not be completed, so that the client can see it."""

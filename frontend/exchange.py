@@ -63,4 +63,10 @@ class Exchange:
         self.lane: Lane | None = None
         """What the request went out on, or what the answer comes in on."""
         self.spool: Spool | None = None
-        """Where a buffered request body is that does not stand in `request`."""
+        """Where a buffered request body is that does not stand in `request`, until it is sent."""
+
+    def drop_spool(self) -> None:
+        """The buffered body is sent, or nobody wants it any more."""
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None

@@ -101,8 +101,11 @@ class Lane:
 
     def release(self) -> None:
         """The exchange no longer needs this lane: keep it for the next one, or close it."""
-        self.exchange = None
-        if self._clean and not self.closed and not self.busy_sending:
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None and exchange.spool is not None:
+            exchange.drop_spool()
+            self._clean = False
+        if self._clean and not self.closed and not self._out:
             self._read_on()
             self.reactor.lane_is_free(self)
         else:
@@ -147,12 +150,7 @@ class Lane:
             return
 
     def _spooling(self) -> bool:
-        exchange = self.exchange
-        return (
-            exchange is not None
-            and exchange.spool is not None
-            and self._spool_offset < exchange.spool.size
-        )
+        return self.exchange is not None and self.exchange.spool is not None
 
     def _send(self) -> None:
         out = self._out
@@ -170,10 +168,11 @@ class Lane:
                         break
                     sent -= len(first)
                     out.popleft()
-            while self._spooling():
-                assert self.exchange is not None
-                assert self.exchange.spool is not None
-                self._spool_offset += self.exchange.spool.send(self.sock, self._spool_offset)
+            while self.exchange is not None and self.exchange.spool is not None:
+                spool = self.exchange.spool
+                self._spool_offset += spool.send(self.sock, self._spool_offset)
+                if self._spool_offset == spool.size:
+                    self.exchange.drop_spool()
         except BlockingIOError:
             self._listen(self._events | _OUT)
             return
@@ -183,7 +182,7 @@ class Lane:
             out.clear()
             self.out_size = 0
             if self.exchange is not None:
-                self.exchange.spool = None
+                self.exchange.drop_spool()
         self._listen(self._events & ~_OUT)
         if self._fin:
             self._shut()
@@ -337,8 +336,3 @@ class Lane:
             self._out.clear()
             self.out_size = 0
             self.loop.bury(self.sock)
-
-    @property
-    def busy_sending(self) -> bool:
-        """Some of the request has not gone out."""
-        return bool(self._out) or self._spooling()
