@@ -640,7 +640,8 @@ class Client:
         if not size:
             self._outbox = None
             self._listen(self._events & ~_OUT)
-        if self._paused is not None and size <= _ANSWER_LOW:
+        # A file gives its space back only as a whole.
+        if self._paused is not None and size <= _ANSWER_LOW and not outbox.in_file:
             lane, self._paused = self._paused, None
             lane.resume()
         if not size and self.state == FLUSHING:
