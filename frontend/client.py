@@ -551,6 +551,7 @@ class Client:
         if self.state == CLOSED:
             return
         self.exchange = None
+        self._paused = None
         self._answering = False
         self._expires = inf
         if self._outbox is None:
