@@ -197,8 +197,8 @@ class Client:
             self._events = events
 
     def read_on(self) -> None:
-        """There is room for more of the request."""
-        if not self._fin and not self._events & _IN:
+        """There is room for more of the request, if some of it is still to come."""
+        if self._body is not None and not self._fin and not self._events & _IN:
             self._listen(self._events | _IN)
             self._reckon()
 
