@@ -1,0 +1,362 @@
+"""Who waits for slow clients: bodies collected and answers taken off for WSGI, bounds for ASGI."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+
+import pytest
+
+from reactor_run.protocol.express import ANSWER, DONE
+from tests.frontend.conftest import Start
+from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post
+from tests.integration.client import Client
+
+CHUNKED_POST = get("/", "Transfer-Encoding: chunked", method="POST")
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+def begin(start: Start, interface: str = "wsgi", **options: object) -> tuple[Front, StandIn]:
+    front = start(interface=interface, **options)
+    return front, front.reactors[0]
+
+
+def begin_answer(
+    start: Start, interface: str, **options: object
+) -> tuple[Front, Client, StandIn, LaneEnd]:
+    """A client that reads only when told to, whose request came over a lane."""
+    front, reactor = begin(start, interface, lanes="plain", **options)
+    client = front.connect(front.unix)
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    return front, client, reactor, lane
+
+
+def pour(front: Front, lane: LaneEnd, data: bytes) -> int:
+    """Write to a lane until the front end takes no more of it; how much that was."""
+    total = 0
+    while sent := lane.fill(data[total:]):
+        total += sent
+        front.settle()
+    return total
+
+
+# Request bodies -----------------------------------------------------------------------------------
+
+
+def test_nothing_reaches_a_wsgi_reactor_before_the_body_is_whole(start: Start) -> None:
+    front, reactor = begin(start)
+    client = front.connect()
+    client.send(post(b"x" * 100)[:-100])
+    for _ in range(99):
+        client.send(b"x")
+        front.settle()
+        assert reactor.silent
+    client.send(b"x" + get("/next"))
+    number, payload = reactor.request()
+    head, _, body = payload.partition(b"\r\n\r\n")
+    assert body == b"x" * 100
+    assert head.lower().count(b"content-length") == 1
+    reactor.reply(number)
+    assert client.response().status == 200
+    assert reactor.request()[1] == get("/next")
+
+
+def test_a_body_that_came_with_its_head_is_not_touched(start: Start) -> None:
+    front, reactor = begin(start)
+    front.connect().send(post(b"body", "X-Case: Kept") + get("/next"))
+    assert reactor.request()[1] == post(b"body", "X-Case: Kept")
+
+
+def test_a_chunked_body_becomes_one_with_a_length(start: Start) -> None:
+    front, reactor = begin(start)
+    client = front.connect()
+    client.send(CHUNKED_POST + b"3;ext=1\r\nabc\r\n")
+    front.settle()
+    client.send(b"2\r\nde\r\n0\r\ntrailer: 1\r\n\r\n")
+    _, payload = reactor.request()
+    head, _, body = payload.partition(b"\r\n\r\n")
+    assert body == b"abcde"
+    assert b"transfer-encoding" not in head.lower()
+    assert head.lower().endswith(b"content-length: 5")
+
+
+@pytest.mark.parametrize("size", [64 * KIB, 64 * KIB + 1, 3 * MIB])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_body_goes_over_a_lane_in_one_piece(start: Start, size: int, chunked: bool) -> None:
+    front, reactor = begin(start)
+    client = front.connect()
+    body = os.urandom(size)
+    raw = CHUNKED_POST + b"%x\r\n%b\r\n0\r\n\r\n" % (size, body) if chunked else post(body)
+    for turn in range(2):
+        with client.sending([raw[:-1]]):
+            pass
+        front.settle()
+        assert reactor.silent
+        client.send(raw[-1:])
+        lane = reactor.lanes[0] if turn else reactor.lane()
+        assert lane.head().lower().endswith(b"content-length: %d\r\n\r\n" % size)
+        assert lane.exactly(size) == body
+        lane.send(OK)
+        reactor.done(lane)
+        assert client.response().status == 200
+
+
+def test_what_a_body_took_is_given_back_when_it_is_sent(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = []
+    create = tempfile.TemporaryFile
+
+    def note(*args, **options):
+        files.append(create(*args, **options))
+        return files[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", note)
+    front, reactor = begin(start)
+    client = front.connect()
+    with client.sending([post(b"x" * MIB)]):
+        lane = reactor.lane()
+        lane.head()
+        assert len(files) == 1
+        lane.exactly(MIB)
+    front.settle()
+    assert files[0].closed
+    lane.send(OK)
+    reactor.done(lane)
+    assert client.response().status == 200
+    # Neither does one stay open whose client leaves, nor one whose reactor does not want it.
+    client.send(post(b"x" * MIB)[:-1])
+    front.settle()
+    client.reset()
+    front.settle()
+    assert files[1].closed
+    client = front.connect()
+    client.send(post(b"x" * MIB))
+    lane.head()
+    lane.close()
+    assert client.response().status == 502
+    front.settle()
+    assert files[2].closed
+
+
+def test_what_is_pipelined_behind_a_large_body_is_read_up_to_a_bound(start: Start) -> None:
+    front, reactor = begin(start)
+    client = front.connect()
+    with client.sending([post(b"x" * (8 * MIB)), get("/next") * 100_000], may_be_cut=True):
+        lane = reactor.lane()
+        lane.head()
+        for _ in range(64):
+            lane.exactly(128 * KIB)
+            front.settle()
+            assert len(front.inside.held) <= 128 * KIB
+        lane.send(OK)
+        reactor.done(lane)
+        assert client.response().status == 200
+
+
+def test_100_continue_comes_from_the_front_end(start: Start) -> None:
+    front, reactor = begin(start)
+    client = front.connect()
+    client.send(post(b"body", "Expect: 100-continue")[:-4])
+    assert client.informational("POST") == 100
+    assert reactor.silent
+    client.send(b"body")
+    number, payload = reactor.request()
+    assert b"expect" not in payload.lower()
+    reactor.reply(number)
+    assert client.response().interim == []
+
+
+def test_no_100_continue_for_a_body_that_has_begun(start: Start) -> None:
+    front, reactor = begin(start)
+    client = front.connect()
+    client.send(post(b"body", "Expect: 100-continue")[:-3])
+    assert front.silent(client)
+    client.send(b"ody")
+    reactor.reply(reactor.request()[0])
+    assert client.response().interim == []
+
+
+def test_fin_within_a_body_that_is_collected_gets_400(start: Start) -> None:
+    front, reactor = begin(start)
+    client = front.connect()
+    client.send(post(b"body")[:-1])
+    client.finish_sending()
+    assert client.response().status == 400
+    assert client.at_end()
+    assert reactor.silent
+
+
+def test_a_body_that_cannot_be_kept_gets_507(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    front, reactor = begin(start)
+
+    def fail(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    client = front.connect()
+    with client.sending([post(b"x" * MIB)], may_be_cut=True):
+        response = client.response()
+        assert response.status == 507
+        assert response.field("connection") == b"close"
+    monkeypatch.undo()
+    assert reactor.silent
+
+
+def test_collected_bodies_wait_in_the_queue_like_others(start: Start) -> None:
+    front, reactor = begin(start, capacities=(1,))
+    first, second = front.connect(), front.connect()
+    first.send(get())
+    number, _ = reactor.request()
+    second.send(post(b"body")[:-1])
+    front.settle()
+    assert front.server.dispatcher.waiting == 0
+    second.send(b"y")
+    front.settle()
+    assert front.server.dispatcher.waiting == 1
+    reactor.reply(number)
+    assert reactor.request()[1].endswith(b"body")
+
+
+# Answers ------------------------------------------------------------------------------------------
+
+
+def test_asgi_answers_wait_for_a_client_that_reads_nothing(start: Start) -> None:
+    front, client, reactor, lane = begin_answer(start, "asgi")
+    raw = answer(os.urandom(4 * MIB))
+    taken = pour(front, lane, raw)
+    # What is in the two kernel buffers, and in between.
+    assert taken < 1.2 * MIB
+    assert front.inside._outbox is not None
+    assert front.inside._outbox.size <= 512 * KIB
+    with client.sending([]):
+        lane_rest = raw[taken:]
+        got = bytearray()
+        while len(got) < len(raw):
+            lane_rest = lane_rest[lane.fill(lane_rest) :]
+            got += client._sock.recv(MIB)
+    assert got == raw
+    reactor.done(lane)
+    client.send(get("/next"))
+    assert lane.head() == get("/next")
+
+
+def test_a_client_that_left_room_gets_more(start: Start) -> None:
+    front, client, _, lane = begin_answer(start, "asgi")
+    raw = answer(b"x" * (16 * MIB))
+    taken = pour(front, lane, raw)
+    read = 0
+    for _ in range(8):
+        read += len(client._sock.recv(MIB))
+        front.settle()
+        taken += pour(front, lane, raw[taken:])
+        assert taken - read < 1.2 * MIB
+    assert taken > 1.2 * MIB
+
+
+def test_wsgi_answers_are_taken_off_at_once(start: Start) -> None:
+    front, client, reactor, lane = begin_answer(start, "wsgi")
+    body = os.urandom(8 * MIB)
+    assert pour(front, lane, answer(body)) > 8 * MIB
+    reactor.done(lane)
+    front.settle()
+    assert front.call(lambda: reactor.inside.in_flight) == 0
+    # Its lane is free too, while the client has read nothing.
+    other = front.connect()
+    other.send(get("/other"))
+    assert lane.head() == get("/other")
+    lane.send(OK)
+    assert other.response().status == 200
+    assert client.response().body == body
+
+
+def test_wsgi_answers_are_taken_off_within_bounds(start: Start) -> None:
+    front, client, _, lane = begin_answer(start, "wsgi", answer_spool_size=MIB)
+    raw = answer(os.urandom(16 * MIB))
+    taken = pour(front, lane, raw)
+    assert MIB < taken < 2.5 * MIB
+    got = bytearray()
+    most = 0
+    while len(got) < len(raw):
+        got += client._sock.recv(300 * KIB)
+        front.settle()
+        outbox = front.inside._outbox
+        most = max(most, outbox.in_file if outbox is not None else 0)
+        taken += pour(front, lane, raw[taken:])
+    assert got == raw
+    assert most <= 1.5 * MIB
+
+
+def test_an_answer_that_cannot_be_kept_costs_its_connection_alone(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, client, reactor, lane = begin_answer(start, "wsgi")
+
+    def fail(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", fail)
+        with pytest.raises(BrokenPipeError):
+            pour(front, lane, answer(b"x" * (4 * MIB)))
+    assert lane.closed
+    reactor.drop(lane)
+    while client._sock.recv(MIB):
+        pass
+    other = front.connect()
+    other.send(get())
+    lane = reactor.lane()
+    lane.head()
+    lane.send(OK)
+    assert other.response().status == 200
+
+
+def test_a_paused_lane_whose_answer_is_over_is_left_to_its_next_client(start: Start) -> None:
+    """The pause belongs to the exchange: a client that catches up later resumes nothing else's."""
+    front, reactor = begin(start, "asgi")
+    slow, other = front.connect(front.unix), front.connect(front.unix)
+    slow.send(get("/slow"))
+    number, _ = reactor.request()
+    lane = reactor.open_lane(number, 1)
+    # All of it has come, and the client has not taken it: more than is kept in memory.
+    raw = answer(b"x" * 520_000)
+    for piece in raw[:180_000], raw[180_000:360_000], raw[360_000:]:
+        with front.held():
+            assert lane.fill(piece) == len(piece)
+        front.settle()
+    assert reactor.hear("free") == {"free": 1}
+    reactor.reply(number, b"", DONE)
+    other.send(get("/other"))
+    number, _ = reactor.request()
+    reactor.say(answer=number, lane=1)
+    pour(front, lane, answer(b"y" * (8 * MIB)))
+    (waiting,) = (c for c in front.server._clients if c.exchange is not None)
+    assert waiting._outbox is not None
+    before = waiting._outbox.size
+    left = len(raw)
+    while left:
+        left -= len(slow._sock.recv(50_000))
+        pour(front, lane, b"y" * MIB)
+    assert waiting._outbox.size == before
+
+
+def test_an_express_answer_may_be_slow_too(start: Start) -> None:
+    front, reactor = begin(start, "asgi")
+    client = front.connect(front.unix)
+    body = b"x" * 60_000
+    client.send(get() * 20)
+    for _ in range(20):
+        number, _ = reactor.request()
+        reactor.reply(number, answer(body), ANSWER)
+        reactor.reply(number, b"", DONE)
+        front.settle()
+        if front.inside._outbox is not None:
+            break
+    # Nobody works ahead for a client that takes nothing.
+    assert reactor.silent
+    assert client.response().body == body
