@@ -227,22 +227,17 @@ class Client:
     def _parse(self, data: bytes) -> None:
         """Read a head, and begin its exchange."""
         server = self.server
-        try:
-            head = parse_request_head(data, server.limits, self._seen)
-        except Refused as refused:
-            self._refuse(refused.rule)
-            return
+        head = server.known_heads.get(data)
         if head is None:
-            if self._fin:
-                self.close()
+            try:
+                head = parse_request_head(data, server.limits, self._seen)
+            except Refused as refused:
+                self._refuse(refused.rule)
                 return
-            self.held = data
-            self._seen = len(data)
-            self._listen(self._events | _IN)
-            if self.state == IDLE:
-                self.state = HEAD
-                self._reckon()
-            return
+            if head is None:
+                self._await_head(data)
+                return
+            server.known_heads.add(data, head)
         self._seen = 0
         self._parsing = True
         self.state = BUSY
@@ -280,6 +275,18 @@ class Client:
             self._reckon()
         server.dispatcher.submit(exchange)
         self._parsing = False
+
+    def _await_head(self, data: bytes) -> None:
+        """`data` is the beginning of a head."""
+        if self._fin:
+            self.close()
+            return
+        self.held = data
+        self._seen = len(data)
+        self._listen(self._events | _IN)
+        if self.state == IDLE:
+            self.state = HEAD
+            self._reckon()
 
     def _go_on(self) -> None:
         """Serve what was held back, one request after another."""

@@ -31,7 +31,7 @@ class Dispatcher:
         return len(self._queue)
 
     def submit(self, exchange: Exchange) -> None:
-        """Start an exchange, queue it, or refuse it."""
+        """Start an exchange, queue it, or refuse it; its client is told which."""
         if not self._queue:
             reactor = self._choose() if len(self.reactors) != 1 else self.reactors[0]
             if reactor is not None and reactor.in_flight < reactor.capacity:

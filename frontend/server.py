@@ -25,6 +25,7 @@ from reactor_run.frontend.settings import Settings
 from reactor_run.frontend.supervisor import Supervisor
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
+from reactor_run.protocol.request import KnownHeads
 from reactor_run.protocol.response import simple_response
 
 __all__ = ["Server", "serve"]
@@ -73,6 +74,7 @@ class Server:
             head_size=settings.limit_head_size,
             body_size=settings.max_body_size,
         )
+        self.known_heads = KnownHeads()
         self.head_timeout = settings.head_timeout
         self.body_timeout = settings.body_timeout
         self.keep_alive = settings.keep_alive

@@ -29,7 +29,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from reactor_run.protocol.request import RequestHead
+from reactor_run.protocol.request import KnownHeads, RequestHead
 from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache, decode_method
 from reactor_run.protocol.target import (
     decode_path,
@@ -95,7 +95,7 @@ class EnvironBuilder:
     Raises ValueError for a `script_name` that does not begin with a slash.
     """
 
-    __slots__ = ("_default_port", "_keys", "_template")
+    __slots__ = ("_default_port", "_keys", "_known", "_template")
 
     def __init__(
         self,
@@ -108,6 +108,8 @@ class EnvironBuilder:
     ) -> None:
         self._default_port = _DEFAULT_PORTS[scheme]
         self._keys = FieldNameCache(_key if underscores == "keep" else _key_without_underscores)
+        self._known: dict[RequestHead, dict[str, Any]] = {}
+        """The environs of known heads, but for the addresses."""
         self._template: dict[str, Any] = {
             # PEP 3333, "Unicode Issues": the bytes of it, seen as latin-1.
             "SCRIPT_NAME": mount_prefix(script_name).encode().decode("latin-1"),
@@ -133,6 +135,26 @@ class EnvironBuilder:
         HTTP_HOST; what it lacks is "localhost" and the scheme's port (neither may be empty). The
         targets that are no path, `*` and those of CONNECT, have an empty PATH_INFO.
         """
+        known = self._known.get(head)
+        if known is not None:
+            environ = known.copy()
+        else:
+            environ = self._build(head)
+            if head.known:
+                if len(self._known) >= KnownHeads.MAX:
+                    self._known.clear()
+                self._known[head] = environ.copy()
+        if client is not None:
+            environ["REMOTE_ADDR"] = client[0]
+            environ["REMOTE_PORT"] = str(client[1])
+        if server is not None and server[1] is not None:
+            environ["SERVER_NAME"], environ["SERVER_PORT"] = _name_server(*server)
+        else:
+            self._name_server_by_host(environ)
+        return environ
+
+    def _build(self, head: RequestHead) -> dict[str, Any]:
+        """What the head says, and what is always the same."""
         path, query, uri, host = _read_target(head.target)
         environ = self._template.copy()
         environ["REQUEST_METHOD"] = decode_method(head.method)
@@ -141,10 +163,6 @@ class EnvironBuilder:
         environ["REQUEST_URI"] = uri
         environ["RAW_URI"] = uri
         environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor_version]
-        if client is not None:
-            environ["REMOTE_ADDR"] = client[0]
-            environ["REMOTE_PORT"] = str(client[1])
-
         keys = self._keys
         for name, value in head.fields:
             key = keys[name]
@@ -161,11 +179,6 @@ class EnvironBuilder:
 
         if host:
             environ["HTTP_HOST"] = host
-
-        if server is not None and server[1] is not None:
-            environ["SERVER_NAME"], environ["SERVER_PORT"] = _name_server(*server)
-        else:
-            self._name_server_by_host(environ)
         return environ
 
     def _name_server_by_host(self, environ: dict[str, Any]) -> None:

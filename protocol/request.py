@@ -39,7 +39,7 @@ from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.policy import Limits, Refused
 
-__all__ = ["RequestHead", "parse_request_head", "read_relayed_head", "reframe"]
+__all__ = ["KnownHeads", "RequestHead", "parse_request_head", "read_relayed_head", "reframe"]
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -61,6 +61,7 @@ class RequestHead:
         "expect_continue",
         "fields",
         "keep_alive",
+        "known",
         "method",
         "minor_version",
         "size",
@@ -89,6 +90,8 @@ class RequestHead:
         self.keep_alive = keep_alive
         self.expect_continue = expect_continue
         self.upgrade = upgrade
+        self.known = False
+        """It is remembered, and stands for more requests than one."""
 
 
 # Which field names mean anything to a server. Everything else is PLAIN: it is the app's.
@@ -124,6 +127,35 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 # RFC 3986 §2: what may stand in a target besides percent-escapes. Quotes, braces, pipes, carets,
 # back-slashes and angle brackets may not, but browsers send them in queries: these pass there.
 _ILLEGAL_IN_PATH = re.compile(rb"""[^A-Za-z0-9\-._~:/@!$&'()*+,;=%\[\]|^`{}"<>\\]""")
+
+
+class KnownHeads:
+    """Heads that were read lately, so that a request that is repeated is not read again.
+
+    Clients on kept connections, probes and other services send the same head again and again. Only
+    heads without a body are remembered: short ones, and few.
+    """
+
+    __slots__ = ("_heads",)
+
+    MAX: Final = 512
+    SIZE: Final = 1024
+    """Bytes of the longest head that is remembered."""
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, RequestHead] = {}
+
+    def get(self, data: bytes) -> RequestHead | None:
+        """The head that `data` is, if it was remembered. Not to be changed: others share it."""
+        return self._heads.get(data)
+
+    def add(self, data: bytes, head: RequestHead) -> None:
+        """Remember what `data` was read as, if it is all of a request and worth it."""
+        if head.body == 0 and head.size == len(data) <= self.SIZE:
+            if len(self._heads) >= self.MAX:
+                self._heads.clear()
+            self._heads[data] = head
+            head.known = True
 
 
 def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> RequestHead | None:

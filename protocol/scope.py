@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from reactor_run.protocol.request import RequestHead
+from reactor_run.protocol.request import KnownHeads, RequestHead
 from reactor_run.protocol.target import (
     decode_path,
     host_of_absolute,
@@ -44,6 +44,7 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Request fields of the connection, not of the request (RFC 9110 section 7.6.1), in lower case."""
 
+_ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
 _VERSIONS: Final = ("1.0", "1.1")
 
 _Translation = TypeVar("_Translation")
@@ -107,7 +108,7 @@ class ScopeBuilder:
     Raises ValueError for a `root_path` that does not begin with a slash.
     """
 
-    __slots__ = ("_extensions", "_names", "_raw_root", "_root", "_scheme", "_state")
+    __slots__ = ("_extensions", "_names", "_raw_root", "_root", "_scheme", "_state", "_templates")
 
     def __init__(
         self,
@@ -122,6 +123,8 @@ class ScopeBuilder:
         self._state = state
         self._extensions = dict(extensions or {})
         self._names = FieldNameCache(_app_name)
+        self._templates: dict[RequestHead, dict[str, Any]] = {}
+        """The scopes of known heads, but for what is not the head's."""
 
     def build(
         self,
@@ -136,6 +139,31 @@ class ScopeBuilder:
         `raw_path` always has what was sent. Only paths that begin with a slash are below the
         root path: `*` stays `*`.
         """
+        template = self._templates.get(head)
+        if template is not None:
+            scope = template.copy()
+            scope["asgi"] = _ASGI.copy()
+            scope["headers"] = template["headers"].copy()
+            scope["client"] = client
+            scope["server"] = server
+        else:
+            scope = self._build(head, client, server)
+            if head.known:
+                if len(self._templates) >= KnownHeads.MAX:
+                    self._templates.clear()
+                self._templates[head] = {**scope, "headers": scope["headers"].copy()}
+        if self._state is not None:
+            scope["state"] = self._state.copy()
+        if self._extensions:
+            scope["extensions"] = self._extensions.copy()
+        return scope
+
+    def _build(
+        self,
+        head: RequestHead,
+        client: tuple[str, int] | None,
+        server: tuple[str, int | None] | None,
+    ) -> dict[str, Any]:
         path, raw_path, query, host = _read_target(head.target)
         if self._root and raw_path[:1] == b"/":
             path = self._root + path
@@ -152,9 +180,9 @@ class ScopeBuilder:
             others = [field for field in headers if field[0] != b"host"]
             headers = [(b"host", host), *others]
 
-        scope: dict[str, Any] = {
+        return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": _ASGI.copy(),
             "http_version": _VERSIONS[head.minor_version],
             "method": decode_method(head.method),
             "scheme": self._scheme,
@@ -166,8 +194,3 @@ class ScopeBuilder:
             "client": client,
             "server": server,
         }
-        if self._state is not None:
-            scope["state"] = self._state.copy()
-        if self._extensions:
-            scope["extensions"] = self._extensions.copy()
-        return scope

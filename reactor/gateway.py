@@ -15,7 +15,7 @@ from reactor_run.channel import ControlChannel
 from reactor_run.protocol.express import ANSWER_DONE, DONE, FrameError
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.proxy import Endpoint, decode_v1, decode_v2
-from reactor_run.protocol.request import RequestHead, read_relayed_head
+from reactor_run.protocol.request import KnownHeads, RequestHead, read_relayed_head
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.express import ExpressPort
 from reactor_run.reactor.lane import Lane
@@ -66,6 +66,7 @@ class Gateway:
         self._admit = admit
         self._express: ExpressPort | None = None
         self._on_express_lane: dict[int, Exchange] = {}
+        self._known_heads = KnownHeads()
         self._peers: dict[bytes, Peers] = {}
         """What PROXY headers say, of those seen lately."""
         self._lanes: dict[int, Lane] = {}
@@ -97,9 +98,12 @@ class Gateway:
         peers = self._peers.get(prefix)
         if peers is None:
             peers = self._read_peers(prefix)
-        head = read_relayed_head(payload)
+        head = self._known_heads.get(payload)
         if head is None:
-            raise FrameError("a request on the express lane is not whole")
+            head = read_relayed_head(payload)
+            if head is None:
+                raise FrameError("a request on the express lane is not whole")
+            self._known_heads.add(payload, head)
         exchange = self._make_exchange(self, head, peers, number, None, payload[head.size :])
         self._on_express_lane[number] = exchange
         self._admit(exchange)

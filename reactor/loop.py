@@ -274,6 +274,9 @@ class Reactor:
             if not ready:
                 self.flush()
                 await anyio.wait_readable(epoll)
+                # The front end may be in the midst of handing over more, on this very processor:
+                # let it finish, and take all of it at once. Where nobody waits it costs nothing.
+                os.sched_yield()
                 self._collect()
             flushed = began = monotonic()
             for begin in self._before_batch:
