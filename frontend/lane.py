@@ -306,6 +306,9 @@ class Lane:
         """The reactor ended or closed this lane."""
         exchange = self.exchange
         self._clean = False
+        if hung_up:
+            # Is it only this lane that ended? The control channel tells, before anybody asks again.
+            self.reactor.read_control()
         if exchange is None or exchange.state != RUNNING:
             self._spoil()
             return

@@ -60,6 +60,7 @@ class Owner(Protocol):
 
     def reactor_ready(self, reactor: Reactor) -> None: ...
     def reactor_has_room(self, reactor: Reactor) -> None: ...
+    def reactor_ended(self, reactor: Reactor) -> None: ...
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None: ...
     def reactor_died(self, reactor: Reactor, status: int) -> None: ...
 
@@ -251,7 +252,7 @@ class Reactor:
             unsent, self._unsent = self._unsent, b""
             self._send(unsent)
         if events & (select.EPOLLIN | ERRORS) and not self._read_express():
-            # Its end of the lane is gone; the pidfd tells when the process is.
+            self._ended()
             self.loop.unwatch(self._express.fileno())
 
     def _read_express(self) -> bool:
@@ -329,6 +330,7 @@ class Reactor:
         try:
             messages = self._control.receive()
             if messages is None:
+                self._ended()
                 return None
             for message in messages:
                 self._hear(message)
@@ -337,6 +339,12 @@ class Reactor:
             log.error("%s sent a control message that is none: %r", self.name, error)
             self.kill()
             return None
+
+    def _ended(self) -> None:
+        """It is dead, or as good as dead; its pidfd will tell. Nothing more is to be sent to it."""
+        if self.state in (STARTING, READY):
+            self.state = LEAVING
+            self.owner.reactor_ended(self)
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "done" in message or "drop" in message:

@@ -121,6 +121,10 @@ class Supervisor:
         if self._server.dispatcher.waiting:
             self._server.dispatcher.pump()
 
+    def reactor_ended(self, reactor: Reactor) -> None:
+        """It takes nothing more."""
+        self._server.dispatcher.remove(reactor)
+
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
         """It could not load or start the app; it exits by itself."""
         self._failure = (message, details)
