@@ -33,7 +33,8 @@ class Dispatcher:
     def submit(self, exchange: Exchange) -> None:
         """Start an exchange, queue it, or refuse it; its client is told which."""
         if not self._queue:
-            reactor = self._choose() if len(self.reactors) != 1 else self.reactors[0]
+            reactors = self.reactors
+            reactor = reactors[0] if len(reactors) == 1 else self._choose()
             if reactor is not None and reactor.in_flight < reactor.capacity:
                 self._start(reactor, exchange)
                 return
