@@ -151,7 +151,12 @@ class Gateway:
                     peers = (header.source, header.destination)
                     if self._decode is decode_v2:
                         self._remember(data[:start], peers)
-            head = read_relayed_head(data[start:] if start else data, max(0, seen - start))
+            request = data[start:] if start else data
+            head = self._known_heads.get(request)
+            if head is None:
+                head = read_relayed_head(request, max(0, seen - start))
+                if head is not None:
+                    self._known_heads.add(request, head)
         except Refused as refused:
             log.error("a request on lane %d is none: %s", lane.number, refused)
             lane.close()
@@ -160,7 +165,7 @@ class Gateway:
             self._await_rest(lane, data)
             return
         lane.partial = b""
-        payload = data[start + head.size :]
+        payload = request[head.size :]
         if 0 <= head.body < len(payload):
             log.error("bytes beyond a request on lane %d", lane.number)
             lane.close()
