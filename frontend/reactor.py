@@ -444,17 +444,20 @@ class Reactor:
     def _on_exit(self, _: int) -> None:
         """The process has ended. What it sent before is read first."""
         loop = self.loop
+        self._ended()
         self.state = DEAD
         if self._express is not None:
             while self._more(self._express) and self._read_express():
                 pass
-        self.read_control()
+        while self._more(self._control.sock) and self._hear_more() is not None:
+            pass
         lanes = [*self._lanes.values(), *self._answer_lanes.values()]
         for lane in lanes:
             while not lane.closed and lane.exchange is not None and self._more(lane.sock):
                 lane.read(hung_up=True)
-        running = [*self._exchanges.values(), *self._occupied.values()]
-        for exchange in running:
+        # Some are only on their lane: their app is done, and their answer was not.
+        on_lanes = [lane.exchange for lane in lanes if lane.exchange is not None]
+        for exchange in [*self._exchanges.values(), *self._occupied.values(), *on_lanes]:
             if exchange.state == RUNNING:
                 exchange.client.answer_failed(exchange)
             exchange.app_done = True

@@ -142,7 +142,6 @@ class Supervisor:
 
     def reactor_died(self, reactor: Reactor, status: int) -> None:
         """Its process has ended."""
-        self._server.dispatcher.remove(reactor)
         self.reactors.remove(reactor)
         if self._stopping:
             log.debug("%s has left", reactor.name)
