@@ -51,6 +51,8 @@ _POOL_MAX: Final = 256
 """Lanes kept for later, of each sort. A lane is free a little later than its answer, so that more
 are in use than there are exchanges; closing and opening the difference would cost more."""
 _SEND_BUFFER: Final = 1 << 20
+_EXIT_MAX: Final = 2.0
+"""Seconds for a process to exit, once it has hung up."""
 
 _space = memoryview(bytearray(_READ))
 
@@ -226,7 +228,8 @@ class Reactor:
         if self._out and not self._unsent:
             out = b"".join(self._out)
             self._out.clear()
-            self._send(out)
+            if self._express is not None:
+                self._send(out)
         if self._control.waiting != self._control_full:
             self._control_full = self._control.waiting
             events = select.EPOLLIN | (select.EPOLLOUT if self._control_full else 0)
@@ -253,7 +256,15 @@ class Reactor:
             self._send(unsent)
         if events & (select.EPOLLIN | ERRORS) and not self._read_express():
             self._ended()
+            self._end_express()
+
+    def _end_express(self) -> None:
+        """Nothing comes over it any more, and nothing is to be sent."""
+        if self._express is not None:
             self.loop.unwatch(self._express.fileno())
+            self.loop.bury(self._express)
+            self._express = None
+            self._unsent = b""
 
     def _read_express(self) -> bool:
         """Take what is there, once; False at the end of the lane."""
@@ -317,8 +328,14 @@ class Reactor:
     def _on_control(self, _: int) -> None:
         self._control.flush()
         if self._hear_more() is None:
-            self._control_full = self._control.waiting
-            self.loop.unwatch(self._control.fileno())
+            self._ended()
+            self._end_control()
+
+    def _end_control(self) -> None:
+        """Nothing is heard any more, and nothing is to be told."""
+        self.loop.unwatch(self._control.fileno())
+        self._control.give_up()
+        self._control_full = False
 
     def read_control(self) -> None:
         """Take all control messages that are there."""
@@ -344,6 +361,8 @@ class Reactor:
         """It is dead, or as good as dead; its pidfd will tell. Nothing more is to be sent to it."""
         if self.state in (STARTING, READY):
             self.state = LEAVING
+            self.on_overdue = self.kill
+            self.loop.set_deadline(self, _EXIT_MAX)
             self.owner.reactor_ended(self)
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -474,11 +493,9 @@ class Reactor:
         loop.forget(self)
         loop.unwatch(self._pidfd)
         os.close(self._pidfd)
-        loop.unwatch(self._control.fileno())
+        self._end_control()
         loop.bury(self._control.sock)
-        if self._express is not None:
-            loop.unwatch(self._express.fileno())
-            loop.bury(self._express)
+        self._end_express()
         loop.not_after_batch(self.flush)
         self.owner.reactor_died(self, self.process.wait())
 

@@ -34,6 +34,7 @@ class ControlChannel:
         self._decoder = ControlDecoder()
         self._out: deque[tuple[bytes, int | None]] = deque()
         self._lock = threading.Lock()
+        self._given_up = False
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -67,6 +68,8 @@ class ControlChannel:
         The descriptor is duplicated, so the caller may close its own at once.
         """
         with self._lock:
+            if self._given_up:
+                return
             kept = None if descriptor is None else os.dup(descriptor)
             self._out.append((encode_control(message), kept))
             self._flush()
@@ -81,6 +84,12 @@ class ControlChannel:
         with self._lock:
             self._flush()
             return not self._out
+
+    def give_up(self) -> None:
+        """Send nothing any more, nor what waits."""
+        with self._lock:
+            self._given_up = True
+            self._drop()
 
     def drain(self, seconds: float) -> None:
         """Block until everything went, at most so long."""
@@ -103,12 +112,15 @@ class ControlChannel:
                 return
             except OSError:
                 # The peer is gone; `receive` tells so.
-                for _, kept in self._out:
-                    if kept is not None:
-                        os.close(kept)
-                self._out.clear()
+                self._drop()
                 return
             if sent < len(line):
                 self._out[0] = (line[sent:], None)
             else:
                 self._out.popleft()
+
+    def _drop(self) -> None:
+        for _, kept in self._out:
+            if kept is not None:
+                os.close(kept)
+        self._out.clear()
