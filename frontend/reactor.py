@@ -352,7 +352,7 @@ class Reactor:
             for message in messages:
                 self._hear(message)
             return len(messages)
-        except (ControlError, KeyError, TypeError) as error:
+        except (ControlError, KeyError, TypeError, ValueError) as error:
             log.error("%s sent a control message that is none: %r", self.name, error)
             self.kill()
             return None
@@ -374,14 +374,15 @@ class Reactor:
         elif "answer" in message:
             self._answer_moves(message["answer"], message["lane"], message)
         elif "capacity" in message:
-            self.capacity = message["capacity"]
+            self.capacity = int(message["capacity"])
             log.debug("%s takes %d exchanges at once", self.name, self.capacity)
             self.owner.reactor_has_room(self)
         elif "ready" in message:
-            self.capacity = message["ready"]["capacity"]
-            self.interface = message["ready"]["interface"]
-            self.state = READY
-            self.owner.reactor_ready(self)
+            if self.state == STARTING:
+                self.capacity = int(message["ready"]["capacity"])
+                self.interface = message["ready"]["interface"]
+                self.state = READY
+                self.owner.reactor_ready(self)
         elif "failed" in message:
             self.owner.reactor_failed(self, message["failed"], message.get("details"))
 
@@ -402,10 +403,7 @@ class Reactor:
         exchange = self._exchanges.get(number)
         lane = None if lane_number is None else self._answer_lanes.get(lane_number)
         if message.get("fd") is not None and lane_number is not None:
-            lane = Lane(
-                self.loop, self, socket.socket(fileno=message["fd"]), lane_number, opened_here=False
-            )
-            self._answer_lanes[lane_number] = lane
+            lane = self._adopt_lane(message["fd"], lane_number)
         if exchange is None or exchange.state != RUNNING:
             if lane is not None:
                 lane.close()
@@ -415,6 +413,23 @@ class Reactor:
             exchange.client.answer_failed(exchange)
         else:
             lane.carry(exchange)
+
+    def _adopt_lane(self, descriptor: int, number: int) -> Lane | None:
+        """A lane that the reactor opened; None if it cannot be one."""
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError as error:
+            log.error("%s sent a lane that is no socket: %s", self.name, error.strerror)
+            os.close(descriptor)
+            return None
+        try:
+            lane = Lane(self.loop, self, sock, number, opened_here=False)
+        except OSError as error:
+            log.error("a lane of %s cannot be read: %s", self.name, error.strerror)
+            sock.close()
+            return None
+        self._answer_lanes[number] = lane
+        return lane
 
     def lane_is_free(self, lane: Lane) -> None:
         """A lane is ready for another exchange."""

@@ -49,7 +49,7 @@ class ControlDecoder:
     def _read(self, line: bytes) -> Message:
         try:
             message = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ControlError(f"not JSON: {line[:80]!r}") from error
         if not isinstance(message, dict):
             raise ControlError(f"not a JSON object: {line[:80]!r}")
