@@ -53,9 +53,9 @@ class Loop:
     # Descriptors -------------------------------------------------------------------------------
 
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
-        """Call `handler` with the epoll events of `fd` as they come."""
-        self._handlers[fd] = handler
+        """Call `handler` with the epoll events of `fd` as they come. Raises OSError."""
         self._epoll.register(fd, events)
+        self._handlers[fd] = handler
 
     def modify(self, fd: int, events: int) -> None:
         """Change what is listened to. Hang-ups and errors are always reported."""

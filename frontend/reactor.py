@@ -18,6 +18,7 @@ import select
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -79,7 +80,10 @@ class Reactor:
         *,
         express: bool,
     ) -> None:
-        """Start it. `command` makes its command line, given the control channel's descriptor."""
+        """Start it. `command` makes its command line, given the control channel's descriptor.
+
+        Raises OSError if the kernel refuses any of what it takes; then nothing is left of it.
+        """
         self.loop = loop
         self.owner = owner
         self.name = name
@@ -91,18 +95,6 @@ class Reactor:
         self.started = monotonic()
         self.deadline = self.check_at = float("inf")
         self.on_overdue: Callable[[], None] = lambda: None
-
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
-        self.pid = self.process.pid
-        self._control = ControlChannel(ours)
-        self._control_full = False
-        self._pidfd = os.pidfd_open(self.pid)
-        loop.watch(ours.fileno(), select.EPOLLIN, self._on_control)
-        loop.watch(self._pidfd, select.EPOLLIN, self._on_exit)
 
         self._numbers = itertools.count(1)
         self._exchanges: dict[int, Exchange] = {}
@@ -120,16 +112,42 @@ class Reactor:
         self._out: list[bytes] = []
         self._unsent = b""
         self._partial = b""
-        if express:
-            ours, theirs = socket.socketpair()
+        with ExitStack() as undo:
+            self._start(command, undo)
+            if express:
+                self._open_express(undo)
+            undo.pop_all()
+        loop.after_batch(self.flush)
+
+    def _start(self, command: Callable[[int], list[str]], undo: ExitStack) -> None:
+        ours, theirs = socket.socketpair()
+        self._control = ControlChannel(ours)
+        self._control_full = False
+        undo.callback(ours.close)
+        undo.callback(self._control.give_up)
+        with theirs:
+            self.process = subprocess.Popen(
+                command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        undo.callback(self.process.wait)
+        undo.callback(self.process.kill)
+        self.pid = self.process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        undo.callback(os.close, self._pidfd)
+        for fd, handler in ((ours.fileno(), self._on_control), (self._pidfd, self._on_exit)):
+            self.loop.watch(fd, select.EPOLLIN, handler)
+            undo.callback(self.loop.unwatch, fd)
+
+    def _open_express(self, undo: ExitStack) -> None:
+        ours, theirs = socket.socketpair()
+        undo.callback(ours.close)
+        with theirs:
             ours.setblocking(False)
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-            self._express = ours
-            with theirs:
-                self._control.send({"express": True, "fd": True}, theirs.fileno())
-            loop.watch(ours.fileno(), select.EPOLLIN, self._on_express)
-        loop.after_batch(self.flush)
+            self._control.send({"express": True, "fd": True}, theirs.fileno())
+        self.loop.watch(ours.fileno(), select.EPOLLIN, self._on_express)
+        self._express = ours
 
     # Exchanges out -------------------------------------------------------------------------------
 
@@ -165,10 +183,13 @@ class Reactor:
     def _open_lane(self) -> Lane:
         ours, theirs = socket.socketpair()
         number = next(self._lane_numbers)
-        lane = Lane(self.loop, self, ours, number, opened_here=True)
-        self._lanes[number] = lane
-        with theirs:
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
+            lane = Lane(self.loop, self, ours, number, opened_here=True)
+            undo.callback(lane.close)
             self._control.send({"lane": number, "fd": True}, theirs.fileno())
+            undo.pop_all()
+        self._lanes[number] = lane
         return lane
 
     def client_sent_fin(self, exchange: Exchange) -> None:

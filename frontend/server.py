@@ -173,7 +173,11 @@ class Server:
                 if destination is None:
                     name = client.getsockname()
                     destination = (name[0], name[1])
-                self._clients.add(Client(self, client, source, destination))
+                try:
+                    self._clients.add(Client(self, client, source, destination))
+                except OSError as error:
+                    log.error("a connection cannot be served: %s", error.strerror)
+                    client.close()
 
         return accept
 
@@ -204,8 +208,8 @@ class Server:
         with _Signals(self.loop, self._on_signal):
             for listener in self._listeners:
                 log.info("reactor-run %s listening on %s", __version__, listener.name)
-            self._supervisor.start()
             try:
+                self._supervisor.start()
                 self.loop.run()
             finally:
                 self._supervisor.kill()

@@ -23,6 +23,8 @@ __all__ = ["Supervisor"]
 _YOUNG: Final = 10.0
 """Seconds; a reactor that dies before is replaced with a pause."""
 _PAUSE_MAX: Final = 30.0
+_TRY_AGAIN: Final = 1.0
+"""Seconds until a reactor is started that could not be."""
 _KILL_AFTER: Final = 2.0
 """Seconds that a reactor has to exit, beyond what its app was given to shut down."""
 
@@ -53,15 +55,23 @@ class Supervisor:
         self._stopping = False
 
     def start(self) -> None:
-        """Start all of them."""
+        """Start all of them. Raises OperatorError."""
         for _ in range(self._settings.reactors):
-            self._spawn()
+            try:
+                self._spawn()
+            except OSError as error:
+                raise OperatorError(f"cannot start a reactor: {error.strerror}") from error
 
     def replace(self) -> None:
         """Start what is missing."""
         wanted = 0 if self._stopping else self._settings.reactors
         while len(self.reactors) < wanted:
-            self._spawn()
+            try:
+                self._spawn()
+            except OSError as error:
+                log.error("cannot start a reactor: %s; trying again", error.strerror)
+                self._server.loop.set_deadline(_Pause(self), _TRY_AGAIN)
+                return
 
     def _spawn(self) -> None:
         self._started += 1
