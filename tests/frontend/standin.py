@@ -39,8 +39,9 @@ from reactor_run.protocol.control import ControlDecoder, encode_control
 from reactor_run.protocol.express import ANSWER_DONE, REQUEST, pack_message, read_requests
 from reactor_run.protocol.proxy import decode_v2
 from tests.integration.client import Client
+from tests.integration.waiting import eventually
 
-__all__ = ["OK", "Front", "LaneEnd", "StandIn", "answer", "get", "post"]
+__all__ = ["OK", "Front", "LaneEnd", "StandIn", "answer", "get", "post", "pour"]
 
 DEADLINE = 10.0
 """Real seconds that anything may take."""
@@ -254,6 +255,15 @@ class StandIn:
 
     def hang_up(self) -> None:
         """Close everything, as the end of a process does."""
+        eventually(self._is_asleep)
+        self._close()
+
+    def _is_asleep(self) -> bool:
+        """The process has closed what it inherited, and does nothing more."""
+        with open(f"/proc/{self.inside.pid}/comm") as file:
+            return file.read() == "sleep\n"
+
+    def _close(self) -> None:
         self.control.close()
         if self._express is not None:
             self._express.close()
@@ -270,6 +280,13 @@ class StandIn:
             # The front end was quicker.
             pass
 
+    def wait_for_end(self) -> None:
+        """Wait until the front end has ended the process, and knows."""
+        end = time.monotonic() + DEADLINE
+        while any(r.name == self.name for r in self._front.server._supervisor.reactors):
+            assert time.monotonic() < end, f"{self.name} lives on"
+            self._front.settle()
+
     def die(self) -> None:
         """End the process, with all that it had open."""
         self.hang_up()
@@ -281,7 +298,7 @@ class StandIn:
             if isinstance(message.get("fd"), int):
                 os.close(message["fd"])
         self._heard.clear()
-        self.hang_up()
+        self._close()
 
 
 class Front:
@@ -322,7 +339,11 @@ class Front:
         self.server = Server(self.settings, self._listeners, 1000)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        self.settle()
+        try:
+            self.settle()
+        except AssertionError:
+            self.close()
+            raise
         for reactor, capacity in zip(self.reactors, capacities, strict=False):
             reactor.ready(capacity, interface)
             self.settle()
@@ -433,8 +454,9 @@ class Front:
         self._post(lambda: None)
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive(), "the front end does not end"
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     # Clients
 
@@ -473,19 +495,31 @@ class Front:
                 self.signal(signal.SIGTERM)
             for inside in list(self.server._supervisor.reactors):
                 os.kill(inside.pid, signal.SIGKILL)
-        self.exit()
-        for client in self._clients:
-            client.close()
-        for reactor in self.reactors:
-            reactor.close()
-        for listener in self._listeners:
-            listener.close()
+        try:
+            self.exit()
+        finally:
+            for client in self._clients:
+                client.close()
+            for reactor in self.reactors:
+                reactor.close()
+            for listener in self._listeners:
+                listener.close()
+            self.server.loop._epoll.close()
+            self._wake.close()
+            self._woken.close()
         assert not self.server.dispatcher.waiting
         assert not self.server.loop._handlers
-        self.server.loop._epoll.close()
-        self._wake.close()
-        self._woken.close()
-        assert _open_files() == self._open_files, "descriptors are left open"
+        left_open = _open_files() - self._open_files
+        assert not left_open, f"left open: {left_open}"
+
+
+def pour(front: Front, lane: LaneEnd, data: bytes) -> int:
+    """Write to a lane until the front end takes no more of it; how much that was."""
+    total = 0
+    while sent := lane.fill(data[total:]):
+        total += sent
+        front.settle()
+    return total
 
 
 class _Lines(logging.Handler):
@@ -509,5 +543,12 @@ def _silent(sock: socket.socket) -> bool:
     return not _events(sock)
 
 
-def _open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def _open_files() -> set[tuple[str, str]]:
+    files = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            files.add((name, os.readlink(f"/proc/self/fd/{name}")))
+        except FileNotFoundError:
+            # The descriptor that lists them.
+            continue
+    return files

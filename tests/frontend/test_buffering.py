@@ -10,7 +10,7 @@ import pytest
 
 from reactor_run.protocol.express import ANSWER, DONE
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post
+from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
 from tests.integration.client import Client
 
 CHUNKED_POST = get("/", "Transfer-Encoding: chunked", method="POST")
@@ -34,15 +34,6 @@ def begin_answer(
     lane = reactor.lane()
     lane.head()
     return front, client, reactor, lane
-
-
-def pour(front: Front, lane: LaneEnd, data: bytes) -> int:
-    """Write to a lane until the front end takes no more of it; how much that was."""
-    total = 0
-    while sent := lane.fill(data[total:]):
-        total += sent
-        front.settle()
-    return total
 
 
 # Request bodies -----------------------------------------------------------------------------------

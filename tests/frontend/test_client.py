@@ -8,7 +8,7 @@ import pytest
 
 from reactor_run.protocol.express import ANSWER, DONE, FIN, GONE
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post
+from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
 from tests.integration.client import Client
 
 CHUNKED_POST = get("/", "Transfer-Encoding: chunked", method="POST")
@@ -642,11 +642,12 @@ def test_a_client_that_takes_nothing_is_closed(start: Start) -> None:
     lane.head()
     lane.send(answer(b"x" * (8 * LARGE))[:1000])
     for _ in range(3):
-        lane.fill(b"x" * LARGE)
+        pour(front, lane, b"x" * LARGE)
         front.pass_time(8)
         client._sock.recv(LARGE)
         front.settle()
         assert not lane.closed
+    pour(front, lane, b"x" * LARGE)
     front.pass_time(12)
     assert lane.closed
     assert not front.server._clients
