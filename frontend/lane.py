@@ -29,6 +29,7 @@ OUT_MAX: Final = 262144
 """Bytes of a request that may wait for a lane, before its client is read no further."""
 
 _READ: Final = 262144
+_READ_FIRST: Final = 65536
 _IOV_MAX: Final = 64
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
@@ -102,6 +103,7 @@ class Lane:
     def release(self) -> None:
         """The exchange no longer needs this lane: keep it for the next one, or close it."""
         exchange, self.exchange = self.exchange, None
+        self._answer = None
         if exchange is not None and exchange.spool is not None:
             exchange.drop_spool()
             self._clean = False
@@ -227,8 +229,15 @@ class Lane:
 
     def read(self, *, hung_up: bool = False) -> None:
         """Take what is there, once."""
+        answer = self._answer
+        first = b""
         try:
-            size = self.sock.recv_into(_space)
+            if answer is None:
+                # The beginning of an answer, which is mostly all of it.
+                first = self.sock.recv(_READ_FIRST)
+                size = len(first)
+            else:
+                size = self.sock.recv_into(_space)
         except BlockingIOError:
             return
         except ConnectionResetError:
@@ -240,67 +249,65 @@ class Lane:
         if size == 0:
             self._on_end(hung_up)
             return
-        exchange = self.exchange
-        if exchange is None and not self.opened_here:
+        if self.exchange is None and not self.opened_here:
             # The announcement of this answer was sent before it, over another socket.
-            answer = _space[:size].tobytes()
             self.reactor.read_control()
-            exchange = self.exchange
-            _space[:size] = answer
+        exchange = self.exchange
         if exchange is None or exchange.state != RUNNING:
             log.warning("%s sent bytes beyond an answer on lane %d", self.reactor.name, self.number)
             self._spoil()
             return
         try:
-            self._take(exchange, _space[:size])
+            if answer is None:
+                self._begin(exchange, self._partial + first)
+            else:
+                data = _space[:size]
+                end = answer.feed(data)
+                exchange.client.answer_goes_on(exchange, data[:end], self)
+                self._end(exchange, answer, beyond=end < size)
         except (BadResponse, Refused) as error:
             log.error("%s sent an answer that cannot be relayed: %s", self.reactor.name, error)
             self._clean = False
             exchange.client.answer_failed(exchange)
 
-    def _take(self, exchange: Exchange, data: memoryview) -> None:
-        """Bytes of an answer."""
+    def _begin(self, exchange: Exchange, data: bytes) -> None:
+        """The first bytes of an answer: interim ones, the head, and what came of its body."""
         client = exchange.client
-        answer = self._answer
         start = 0
-        if answer is None:
-            whole = self._partial + data.tobytes()
-            while True:
-                head = parse_response_head(whole, exchange.head.method, start)
-                if head is None:
-                    self._partial = whole[start:]
-                    return
-                if not head.interim:
-                    break
-                client.answer_interim(exchange, whole[start : start + head.size])
-                start += head.size
-                if exchange.state != RUNNING:
-                    return
-            self._partial = b""
-            size = len(whole)
-            if exchange.whole and start == 0 and head.body >= 0 and head.size + head.body == size:
-                # By far the most frequent: all of the answer, and nothing else.
-                client.answer_whole(exchange, whole)
-                if exchange.state == RUNNING:
-                    self.reactor.answered(exchange)
+        while True:
+            head = parse_response_head(data, exchange.head.method, start)
+            if head is None:
+                self._partial = data[start:]
                 return
-            if head.body == UNTIL_CLOSE:
-                self._clean = False
-            self._answer = answer = body_reader(head.body)
-            end = answer.feed(whole, start + head.size)
-            client.answer_begins(
-                exchange, whole[start:end] if start or end < size else whole, head, self
-            )
-        else:
-            size = len(data)
-            end = answer.feed(data)
-            client.answer_goes_on(exchange, data[:end] if end < size else data, self)
+            if not head.interim:
+                break
+            client.answer_interim(exchange, data[start : start + head.size])
+            start += head.size
+            if exchange.state != RUNNING:
+                return
+        self._partial = b""
+        size = len(data)
+        if exchange.whole and start == 0 and head.body >= 0 and head.size + head.body == size:
+            # By far the most frequent: all of the answer, and nothing else.
+            client.answer_whole(exchange, data)
+            if exchange.state == RUNNING:
+                self.reactor.answered(exchange)
+            return
+        if head.body == UNTIL_CLOSE:
+            self._clean = False
+        self._answer = answer = body_reader(head.body)
+        end = answer.feed(data, start + head.size)
+        client.answer_begins(exchange, data[start:end], head, self)
+        self._end(exchange, answer, beyond=end < size)
+
+    def _end(self, exchange: Exchange, answer: BodyReader, *, beyond: bool) -> None:
+        """See whether the answer is complete."""
         if answer.complete:
-            if end < size:
+            if beyond:
                 log.warning("%s answered beyond an answer's end", self.reactor.name)
                 self._clean = False
             if exchange.state == RUNNING:
-                client.answer_ends(exchange)
+                exchange.client.answer_ends(exchange)
 
     def _on_end(self, hung_up: bool) -> None:
         """The reactor ended or closed this lane."""

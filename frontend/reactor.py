@@ -392,6 +392,7 @@ class Reactor:
                 self._lane_done(number, keep=True)
             for number in message.get("drop", ()):
                 self._lane_done(number, keep=False)
+            self.owner.reactor_has_room(self)
         elif "answer" in message:
             self._answer_moves(message["answer"], message["lane"], message)
         elif "capacity" in message:
@@ -416,8 +417,10 @@ class Reactor:
                 lane.condemn()
             if lane.closed:
                 del self._lanes[number]
-        if exchange is not None:
-            self._app_done(exchange)
+        if exchange is not None and not exchange.app_done:
+            exchange.app_done = True
+            self.in_flight -= 1
+            self._end_if_over(exchange)
 
     def _answer_moves(self, number: int, lane_number: int | None, message: dict[str, Any]) -> None:
         """The answer of an express exchange comes over a lane that the reactor opened."""
