@@ -52,6 +52,7 @@ class Lane:
         "_spool_offset",
         "_watched",
         "closed",
+        "ended",
         "exchange",
         "loop",
         "number",
@@ -72,6 +73,8 @@ class Lane:
         self.opened_here = opened_here
         self.exchange: Exchange | None = None
         self.closed = False
+        self.ended = False
+        """The reactor closed it before an answer; its word on the exchange is still to come."""
         self.out_size = 0
         """Bytes of the request that the kernel has not taken."""
         self._out: deque[memoryview] = deque()
@@ -325,6 +328,11 @@ class Lane:
             # close is how a reactor cuts it, or how it looks when the reactor died.
             self._listen(0)
             exchange.client.answer_ends(exchange)
+        elif answer is None and hung_up and self.reactor.has_word_on(exchange):
+            # It refuses the request, or it dies: a client that is told now could ask again, and
+            # be served by the same reactor, which has not hung up yet.
+            self._listen(0)
+            self.ended = True
         else:
             self._listen(0)
             exchange.client.answer_failed(exchange)

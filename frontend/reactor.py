@@ -320,6 +320,7 @@ class Reactor:
                     self.read_control()
                     if exchange.state == RUNNING and exchange.lane is None:
                         exchange.client.answer_failed(exchange)
+                self._fail_if_ended(exchange)
                 self._app_done(exchange)
             elif kind == ANSWER:
                 if exchange.state == RUNNING:
@@ -420,7 +421,17 @@ class Reactor:
         if exchange is not None and not exchange.app_done:
             exchange.app_done = True
             self.in_flight -= 1
+            self._fail_if_ended(exchange)
             self._end_if_over(exchange)
+
+    def has_word_on(self, exchange: Exchange) -> bool:
+        """It lives, as far as is known, and will tell when the exchange's app is done."""
+        return self.state == READY and not exchange.app_done
+
+    def _fail_if_ended(self, exchange: Exchange) -> None:
+        """The app is done; if the answer's lane has ended before it began, there will be none."""
+        if exchange.state == RUNNING and exchange.lane is not None and exchange.lane.ended:
+            exchange.client.answer_failed(exchange)
 
     def _answer_moves(self, number: int, lane_number: int | None, message: dict[str, Any]) -> None:
         """The answer of an express exchange comes over a lane that the reactor opened."""
