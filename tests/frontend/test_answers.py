@@ -297,8 +297,8 @@ def test_a_lane_that_is_closed_before_an_answer_gives_502(start: Start, request_
     front, client, reactor, lane = begin_lane(start, request_, capacities=(1,))
     lane.send(b"HTTP/1.1 200 O")
     lane.close()
-    assert client.response("HEAD" if b"HEAD" in request_ else "GET").status == 502
     reactor.drop(lane)
+    assert client.response("HEAD" if b"HEAD" in request_ else "GET").status == 502
     front.connect().send(get())
     assert reactor.lane().head()
 

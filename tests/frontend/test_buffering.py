@@ -130,6 +130,7 @@ def test_what_a_body_took_is_given_back_when_it_is_sent(
     client.send(post(b"x" * MIB))
     lane.head()
     lane.close()
+    reactor.drop(lane)
     assert client.response().status == 502
     front.settle()
     assert files[2].closed

@@ -175,6 +175,44 @@ def test_a_pipelined_request_behind_a_death_is_served(start: Start, lanes: str) 
     assert client.response().status == 200
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_lane_that_ends_before_its_reactor_does(start: Start, moved: bool) -> None:
+    """A process closes one thing after another; a client told too early would ask the dying."""
+    front, client, reactor = begin(start, lanes="express" if moved else "plain")
+    client.send(get())
+    if moved:
+        number, _ = reactor.request()
+        lane = reactor.open_lane(number, 1)
+    else:
+        lane = reactor.lane()
+        lane.head()
+    front.settle()
+    lane.close()
+    assert front.silent(client)
+    reactor.die()
+    assert client.response().status == 502
+    client.send(get())
+    second = replacement(front)
+    if moved:
+        second.reply(second.request()[0])
+    else:
+        lane = second.lane()
+        lane.head()
+        lane.send(OK)
+    assert client.response().status == 200
+
+
+def test_a_moved_answer_that_never_came(start: Start) -> None:
+    front, client, reactor = begin(start)
+    client.send(get())
+    number, _ = reactor.request()
+    lane = reactor.open_lane(number, 1)
+    lane.close()
+    assert front.silent(client)
+    reactor.reply(number, b"", DONE)
+    assert client.response().status == 502
+
+
 def test_room_that_a_death_leaves_is_not_used(start: Start) -> None:
     """Last words free capacity; what waits must not be given to the dead for that."""
     front, client, reactor = begin(start, capacities=(1,))
