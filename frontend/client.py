@@ -725,6 +725,10 @@ class Client:
         self._abandon()
         self.close()
 
+    def on_fault(self) -> None:
+        """Nobody knows what the client has got."""
+        self._lost()
+
     def on_deadline(self) -> None:
         """The client, or its exchange, took too long."""
         state = self.state

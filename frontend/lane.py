@@ -339,6 +339,15 @@ class Lane:
 
     # The end -------------------------------------------------------------------------------------
 
+    def on_fault(self) -> None:
+        """Nobody knows what was read of the answer."""
+        self._clean = False
+        exchange = self.exchange
+        if exchange is not None and exchange.state == RUNNING:
+            exchange.client.answer_failed(exchange)
+        else:
+            self._spoil()
+
     def _spoil(self) -> None:
         """This lane is worth nothing any more, whether or not the app of its exchange is done."""
         self._clean = False

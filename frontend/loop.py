@@ -12,7 +12,9 @@ import socket
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
+
+from reactor_run.frontend.log import log
 
 __all__ = ["ERRORS", "Deadlined", "Loop"]
 
@@ -33,6 +35,13 @@ class Deadlined(Protocol):
 
     def on_deadline(self) -> None:
         """The deadline has passed."""
+
+
+class Mortal(Protocol):
+    """Whose handlers may fail, by an error of ours."""
+
+    def on_fault(self) -> None:
+        """One has failed: nothing is certain any more, so end what it was about."""
 
 
 class Loop:
@@ -99,7 +108,10 @@ class Loop:
                 item.check_at = inf
                 if item.deadline <= self.now:
                     item.deadline = inf
-                    item.on_deadline()
+                    try:
+                        item.on_deadline()
+                    except Exception:
+                        self._fault(item)
                 elif item.deadline != inf:
                     self._look_at(item, item.deadline)
             self._swept += 1
@@ -113,6 +125,17 @@ class Loop:
     def not_after_batch(self, work: Callable[[], None]) -> None:
         """Take back what `after_batch` was given."""
         self._after_batch.remove(work)
+
+    def _fault(self, owner: object) -> bool:
+        """An error of ours: end what it was about, and nothing else; whether that went well."""
+        log.exception("an internal error, which should be reported")
+        if isinstance(owner, Mortal):
+            try:
+                owner.on_fault()
+            except Exception:
+                log.exception("an internal error in giving up")
+                return False
+        return True
 
     def stop(self) -> None:
         """Let `run` return when the batch is over."""
@@ -130,7 +153,11 @@ class Loop:
             for fd, mask in events:
                 handler = handlers.get(fd)
                 if handler is not None:
-                    handler(mask)
+                    try:
+                        handler(mask)
+                    except Exception:
+                        if not self._fault(getattr(handler, "__self__", None)):
+                            self.unwatch(fd)
             if now >= self._swept + 1:
                 self._sweep()
             for work in self._after_batch:

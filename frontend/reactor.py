@@ -505,6 +505,10 @@ class Reactor:
         self.leave()
         self._control.send({"stop": seconds})
 
+    def on_fault(self) -> None:
+        """Nobody knows what was heard of it."""
+        self.kill()
+
     def kill(self) -> None:
         """End it at once."""
         if self.process.poll() is None:
