@@ -37,6 +37,7 @@ class Deadlined(Protocol):
         """The deadline has passed."""
 
 
+@runtime_checkable
 class Mortal(Protocol):
     """Whose handlers may fail, by an error of ours."""
 
