@@ -103,9 +103,9 @@ class Loop:
 
     def _sweep(self) -> None:
         """Look at the deadlines of the seconds that are over."""
-        second = int(self.now)
-        while self._swept < second:
-            for item in self._due.pop(self._swept, ()):
+        now = int(self.now)
+        for second in sorted(second for second in self._due if second < now):
+            for item in self._due.pop(second):
                 item.check_at = inf
                 if item.deadline <= self.now:
                     item.deadline = inf
@@ -115,7 +115,7 @@ class Loop:
                         self._fault(item)
                 elif item.deadline != inf:
                     self._look_at(item, item.deadline)
-            self._swept += 1
+        self._swept = now
 
     # Running -----------------------------------------------------------------------------------
 
