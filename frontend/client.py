@@ -396,12 +396,14 @@ class Client:
     # The dispatcher's word -----------------------------------------------------------------------
 
     def queued(self, exchange: Exchange) -> None:
-        """The exchange waits for a reactor."""
+        """The exchange waits for a reactor.
+
+        A client that sent FIN together with its request has only said that it asks for no more, and
+        waits like any other. One that sends it while it waits has given up: `_on_fin`.
+        """
         if self.server.queue_timeout:
             self._expires = self.server.loop.now + self.server.queue_timeout
         self._reckon()
-        if self._fin and not self.held:
-            self._lost()
 
     def started(self, exchange: Exchange) -> None:
         """A reactor has the exchange."""
