@@ -1,0 +1,126 @@
+"""Errors of our own: whoever brings one about is given up, and the service goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from reactor_run.frontend import client as client_module
+from reactor_run.frontend import lane as lane_module
+from reactor_run.frontend import reactor as reactor_module
+from reactor_run.frontend.client import Client as FrontClient
+from tests.frontend.conftest import Start
+from tests.frontend.standin import OK, get
+
+
+class Bug(Exception):
+    """What nobody has thought of."""
+
+
+def fail(*_: object, **__: object) -> None:
+    raise Bug("nobody thought of this")
+
+
+def test_a_fault_in_a_client_costs_its_connection(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = start()
+    (reactor,) = front.reactors
+    client, other = front.connect(), front.connect()
+    with monkeypatch.context() as patch:
+        patch.setattr(client_module, "parse_request_head", fail)
+        client.send(get("/a"))
+        front.settle()
+        with pytest.raises((ConnectionResetError, AssertionError)):
+            assert not client.at_end()
+    other.send(get("/b"))
+    reactor.reply(reactor.request()[0])
+    assert other.response().status == 200
+    assert any("an internal error" in line for line in front.log)
+
+
+def test_a_fault_in_what_a_reactor_says_costs_the_reactor(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    with monkeypatch.context() as patch:
+        patch.setattr(reactor_module, "read_answers", fail)
+        reactor.reply(number)
+        reactor.wait_for_end()
+    assert client.response().status == 502
+    second = front.reactors[-1]
+    second.ready()
+    client.send(get())
+    second.reply(second.request()[0])
+    assert client.response().status == 200
+
+
+def test_a_fault_in_an_answer_costs_its_exchange(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = start(lanes="plain")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    with monkeypatch.context() as patch:
+        patch.setattr(lane_module, "parse_response_head", fail)
+        lane.send(OK)
+        assert client.response().status == 502
+    assert lane.closed
+    reactor.drop(lane)
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    lane.send(OK)
+    assert client.response().status == 200
+
+
+def test_a_fault_at_a_deadline_costs_no_other_deadline(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = start()
+    clients = [front.connect() for _ in range(3)]
+    for client in clients:
+        client.send(b"GET")
+    front.settle()
+    refuse = FrontClient._refuse
+    faults: list[FrontClient] = []
+
+    def fail_once(self: FrontClient, rule: object) -> None:
+        if not faults:
+            faults.append(self)
+            raise Bug("nobody thought of this")
+        refuse(self, rule)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FrontClient, "_refuse", fail_once)
+    front.pass_time(40)
+    answered = 0
+    for client in clients:
+        data = client._sock.recv(65536)
+        answered += data.startswith(b"HTTP/1.1 408")
+    assert answered == 2
+
+
+def test_a_fault_that_nothing_can_mend_is_left_alone(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = start()
+    (reactor,) = front.reactors
+    client, other = front.connect(), front.connect()
+    front.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(client_module, "parse_request_head", fail)
+        patch.setattr(FrontClient, "_abandon", fail)
+        client.send(get("/a"))
+        # It comes to rest: nobody listens to this client any more.
+        front.settle()
+    other.send(get("/b"))
+    reactor.reply(reactor.request()[0])
+    assert other.response().status == 200
+    for left in list(front.server._clients):
+        front.call(left.close)
