@@ -140,3 +140,13 @@ def test_work_waits_for_the_end_of_the_batch() -> None:
     for pair in pairs:
         for sock in pair:
             sock.close()
+
+
+def test_a_long_rest_is_not_counted_by_the_second(loop: Loop) -> None:
+    loop.now += 1e10
+    item = Item()
+    loop.set_deadline(item, 5)
+    pass_time(loop, 1.1)
+    assert item.calls == 0
+    pass_time(loop, 5)
+    assert item.calls == 1
