@@ -71,6 +71,7 @@ def test_a_fault_in_an_answer_costs_its_exchange(
         patch.setattr(lane_module, "parse_response_head", fail)
         lane.send(OK)
         assert client.response().status == 502
+    front.settle()
     assert lane.closed
     reactor.drop(lane)
     client.send(get())
