@@ -1,0 +1,212 @@
+"""Request heads: what is read of them, and which rule refuses what."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reactor_run.protocol import policy
+from reactor_run.protocol.body import CHUNKED
+from reactor_run.protocol.policy import Limits, Refused, Rule
+from reactor_run.protocol.request import (
+    KnownHeads,
+    parse_request_head,
+    read_relayed_head,
+    reframe,
+)
+
+LIMITS = Limits()
+PLAIN = b"GET /a?b=%zz HTTP/1.1\r\nHost: a.example:80\r\nX-One:  two \r\n\r\n"
+
+
+def head(
+    fields: bytes = b"", line: bytes = b"GET / HTTP/1.1", host: bytes = b"Host: a\r\n"
+) -> bytes:
+    return line + b"\r\n" + host + fields + b"\r\n"
+
+
+def test_the_pieces_of_a_head() -> None:
+    read = parse_request_head(PLAIN + b"more", LIMITS)
+    assert read is not None
+    assert (read.method, read.target, read.minor_version) == (b"GET", b"/a?b=%zz", 1)
+    assert read.fields == ((b"Host", b"a.example:80"), (b"X-One", b"two"))
+    assert read.size == len(PLAIN)
+    assert (read.body, read.keep_alive, read.expect_continue, read.upgrade) == (
+        0,
+        True,
+        False,
+        False,
+    )
+
+
+def test_every_beginning_of_a_head_is_incomplete() -> None:
+    for end in range(len(PLAIN)):
+        assert parse_request_head(PLAIN[:end], LIMITS) is None
+        assert parse_request_head(PLAIN[:end], LIMITS, max(0, end - 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (head(b"Content-Length: 5\r\n"), (5, True, False, False)),
+        (head(b"Content-Length: 0\r\n"), (0, True, False, False)),
+        (head(b"transfer-encoding: Chunked\r\n"), (CHUNKED, True, False, False)),
+        (head(b"Connection: close\r\n"), (0, False, False, False)),
+        (head(b"Connection: keep-alive, Close\r\n"), (0, False, False, False)),
+        (head(line=b"GET / HTTP/1.0"), (0, False, False, False)),
+        (head(b"Connection: Keep-Alive\r\n", b"GET / HTTP/1.0"), (0, True, False, False)),
+        (head(line=b"GET / HTTP/1.0", host=b""), (0, False, False, False)),
+        (head(b"Content-Length: 1\r\nExpect: 100-Continue\r\n"), (1, True, True, False)),
+        (head(b"Expect: 100-continue\r\n"), (0, True, False, False)),
+        (head(b"Upgrade: x\r\nConnection: upgrade\r\n"), (0, True, False, True)),
+        (head(b"Upgrade: x\r\n"), (0, True, False, False)),
+        (head(line=b"CONNECT a:443 HTTP/1.1"), (0, True, False, True)),
+        (head(line=b"OPTIONS * HTTP/1.1"), (0, True, False, False)),
+        (head(line=b"GET http://a/x?y HTTP/1.1"), (0, True, False, False)),
+        (b"\r\n" + head(), (0, True, False, False)),
+    ],
+)
+def test_what_the_fields_mean(data: bytes, expected: tuple[int, bool, bool, bool]) -> None:
+    read = parse_request_head(data, LIMITS)
+    assert read is not None
+    assert (read.body, read.keep_alive, read.expect_continue, read.upgrade) == expected
+    assert read.size == len(data)
+
+
+REFUSED: list[tuple[bytes, Rule]] = [
+    (b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", policy.METHOD),
+    (head(line=b"get / HTTP/1.1"), policy.METHOD),
+    (head(line=b"GET  / HTTP/1.1"), policy.REQUEST_LINE),
+    (head(line=b"GET / HTTP/1.2"), policy.VERSION),
+    (head(line=b"GET / HTTP/2.0"), policy.VERSION),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", policy.REQUEST_MALFORMED),
+    (head(line=b"GET /\xff HTTP/1.1"), policy.TARGET_CHARACTER),
+    (head(line=b"GET /#x HTTP/1.1"), policy.TARGET_CHARACTER),
+    (head(line=b"GET /%zz HTTP/1.1"), policy.TARGET_ESCAPE),
+    (head(line=b"GET /%00 HTTP/1.1"), policy.TARGET_ESCAPE),
+    (head(line=b"GET * HTTP/1.1"), policy.TARGET),
+    (head(line=b"GET a:80 HTTP/1.1"), policy.TARGET),
+    (head(line=b"CONNECT / HTTP/1.1"), policy.TARGET),
+    (head(line=b"GET http://u@a/ HTTP/1.1"), policy.TARGET),
+    (b"GET / HTTP/1.1\nHost: a\r\n\r\n", policy.LINE_END),
+    (b"GET / HTTP/1.1\r\nHost: a\n\r\n", policy.LINE_END),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n\n", policy.LINE_END),
+    (b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", policy.LINE_END),
+    (head(b"X: a\r\n b\r\n"), policy.OBS_FOLD),
+    (head(b"X : a\r\n"), policy.FIELD_NAME),
+    (head(b" X: a\r\n"), policy.OBS_FOLD),
+    (head(b"Transfer_Encoding: chunked\r\n"), policy.FIELD_NAME),
+    (head(b"X: a\x00b\r\n"), policy.FIELD_VALUE),
+    (head(b"X: a\rb\r\n"), policy.FIELD_VALUE),
+    (head(host=b""), policy.HOST_MISSING),
+    (head(b"host: b\r\n"), policy.HOST_REPEATED),
+    (head(host=b"Host: a b\r\n"), policy.HOST_MALFORMED),
+    (head(b"Content-Length: +1\r\n"), policy.CONTENT_LENGTH),
+    (head(b"Content-Length: 1, 1\r\n"), policy.CONTENT_LENGTH),
+    (head(b"Content-Length: 99999999999999999999999\r\n"), policy.CONTENT_LENGTH),
+    (head(b"Content-Length: 1\r\nContent-Length: 1\r\n"), policy.CONTENT_LENGTH_REPEATED),
+    (head(b"Transfer-Encoding: gzip, chunked\r\n"), policy.TRANSFER_ENCODING),
+    (head(b"Transfer-Encoding: identity\r\n"), policy.TRANSFER_ENCODING),
+    (head(b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n"), policy.FRAMING_CONFLICT),
+    (
+        head(b"Transfer-Encoding: chunked\r\n", b"POST / HTTP/1.0"),
+        policy.TRANSFER_ENCODING_VERSION,
+    ),
+    (head(b"Expect: tea\r\n"), policy.EXPECTATION),
+    (b"GET /" + b"a" * 9000, policy.REQUEST_LINE_TOO_LONG),
+    (head(line=b"GET /" + b"a" * 9000 + b" HTTP/1.1"), policy.REQUEST_LINE_TOO_LONG),
+    (head(b"A: b\r\n" * 101), policy.FIELDS_TOO_MANY),
+    (head(b"A: " + b"b" * 9000 + b"\r\n"), policy.FIELD_TOO_LARGE),
+    (head(b"A: " + b"b" * 70000), policy.HEAD_TOO_LARGE),
+    (head(b"Content-Length: 2000000000\r\n"), policy.BODY_TOO_LARGE),
+]
+
+
+@pytest.mark.parametrize(("data", "rule"), REFUSED, ids=lambda value: getattr(value, "name", None))
+def test_what_is_refused(data: bytes, rule: Rule) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_request_head(data, LIMITS)
+    # A second reading must not be kinder: nothing bad may have been remembered.
+    with pytest.raises(Refused):
+        parse_request_head(data, LIMITS)
+    assert refused.value.rule is rule
+
+
+def test_limits_may_be_wider_than_the_parsers_own() -> None:
+    wide = Limits(request_line=20000, field_count=300, field_size=20000)
+    fields = b"A: b\r\n" * 200 + b"C: " + b"c" * 15000 + b"\r\n"
+    read = parse_request_head(head(fields, b"GET /" + b"a" * 15000 + b" HTTP/1.1"), wide)
+    assert read is not None
+    assert len(read.fields) == 202
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_do_anything_but_be_read_or_refused(data: bytes) -> None:
+    for start in (b"", b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST "):
+        try:
+            parse_request_head(start + data, LIMITS)
+        except Refused:
+            pass
+
+
+def test_a_reactor_reads_what_the_front_end_accepted_alike() -> None:
+    for data in (PLAIN, head(b"Content-Length: 7\r\n"), head(b"Transfer-Encoding: chunked\r\n")):
+        ours, theirs = parse_request_head(data, LIMITS), read_relayed_head(data)
+        assert ours is not None
+        assert theirs is not None
+        for name in ("method", "target", "minor_version", "fields", "size", "body"):
+            assert getattr(ours, name) == getattr(theirs, name)
+
+
+def test_a_buffered_request_gets_a_length() -> None:
+    data = head(
+        b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nX: y\r\n", b"POST /p HTTP/1.1"
+    )
+    read = parse_request_head(data, LIMITS)
+    assert read is not None
+    again = parse_request_head(reframe(read, 42), LIMITS)
+    assert again is not None
+    assert (again.method, again.target, again.body) == (b"POST", b"/p", 42)
+    assert not again.expect_continue
+    assert (b"X", b"y") in again.fields
+
+
+class TestKnownHeads:
+    def test_a_head_is_known_from_its_second_coming_on(self) -> None:
+        known = KnownHeads()
+        read = parse_request_head(PLAIN, LIMITS)
+        assert read is not None
+        known.add(PLAIN, read)
+        assert known.get(PLAIN) is None
+        known.add(PLAIN, read)
+        assert known.get(PLAIN) is read
+        assert read.known
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            head(b"Content-Length: 1\r\n") + b"x",
+            head() + b"GET",
+            head(b"X: " + b"y" * KnownHeads.SIZE + b"\r\n"),
+        ],
+        ids=["body", "more behind it", "long"],
+    )
+    def test_what_is_not_worth_it_is_not_remembered(self, data: bytes) -> None:
+        known = KnownHeads()
+        read = parse_request_head(data, LIMITS)
+        assert read is not None
+        for _ in range(3):
+            known.add(data, read)
+        assert known.get(data) is None
+
+    def test_it_stays_small(self) -> None:
+        known = KnownHeads()
+        for number in range(3 * KnownHeads.MAX):
+            data = head(b"X: %d\r\n" % number)
+            read = parse_request_head(data, LIMITS)
+            assert read is not None
+            known.add(data, read)
+            known.add(data, read)
+        assert len(known._heads) <= KnownHeads.MAX
+        assert len(known._once) <= KnownHeads.MAX
