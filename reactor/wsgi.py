@@ -118,7 +118,7 @@ class ErrorStream(io.TextIOBase):
         sys.stderr.flush()
 
     def close(self) -> None:
-        self.flush()
+        """Nothing: also the interpreter calls this, as it ends, when `sys` may be gone."""
 
 
 ERRORS: Final = ErrorStream()
