@@ -662,7 +662,7 @@ class Client:
     # Ends ----------------------------------------------------------------------------------------
 
     def _on_fin(self) -> None:
-        """The client sends nothing more. It counts behind all that it has sent (DESIGN: FIN)."""
+        """The client sends nothing more. That counts behind all that it has sent."""
         self._fin = True
         self._listen(self._events & ~_IN)
         state = self.state

@@ -151,10 +151,6 @@ class Reactor:
 
     # Exchanges out -------------------------------------------------------------------------------
 
-    @property
-    def has_room(self) -> bool:
-        return self.in_flight < self.capacity
-
     def start(self, exchange: Exchange) -> None:
         """Give it an exchange. Raises OSError if there is no descriptor for the lane it needs."""
         exchange.reactor = self
@@ -342,10 +338,6 @@ class Reactor:
         return True
 
     # The control channel -------------------------------------------------------------------------
-
-    def tell(self, message: dict[str, Any]) -> None:
-        """Send it a control message."""
-        self._control.send(message)
 
     def _on_control(self, _: int) -> None:
         self._control.flush()

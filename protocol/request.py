@@ -38,6 +38,7 @@ from gunicorn_h1c._parser_fast import IncompleteError
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.policy import Limits, Refused
+from reactor_run.protocol.target import SCHEME_AND_AUTHORITY
 
 __all__ = ["KnownHeads", "RequestHead", "parse_request_head", "read_relayed_head", "reframe"]
 
@@ -121,7 +122,6 @@ _HOST = re.compile(
     rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
 )
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_SCHEME_AND_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://([^/?#]*)")
 _AUTHORITY_WITH_PORT = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+):[0-9]+")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 # RFC 3986 §2: what may stand in a target besides percent-escapes. Quotes, braces, pipes, carets,
@@ -427,7 +427,7 @@ def _check_target(method: bytes, target: bytes) -> None:
         return
     path = target
     if not target.startswith(b"/"):
-        absolute = _SCHEME_AND_AUTHORITY.match(target)
+        absolute = SCHEME_AND_AUTHORITY.match(target)
         if absolute is None or absolute[1] == b"" or b"@" in absolute[1]:
             raise Refused(policy.TARGET)
         _check_host(absolute[1])

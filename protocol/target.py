@@ -18,6 +18,7 @@ from enum import Enum
 from urllib.parse import quote, unquote_to_bytes
 
 __all__ = [
+    "SCHEME_AND_AUTHORITY",
     "TargetForm",
     "authority_of_absolute",
     "decode_path",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 # RFC 3986 section 3.2: the authority ends where the path, the query or a fragment begins.
-_SCHEME_AND_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)")
+SCHEME_AND_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)")
 
 # RFC 3986 section 3.3: what a path may hold unescaped besides letters and digits.
 _SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
@@ -57,7 +58,7 @@ def form_of(method: bytes, target: bytes) -> TargetForm:
         return TargetForm.ORIGIN
     if target == b"*":
         return TargetForm.ASTERISK
-    if _SCHEME_AND_AUTHORITY.match(target) is not None:
+    if SCHEME_AND_AUTHORITY.match(target) is not None:
         return TargetForm.ABSOLUTE
     return TargetForm.AUTHORITY
 
@@ -73,7 +74,7 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
         return path, query
     if target == b"*":
         return target, b""
-    absolute = _SCHEME_AND_AUTHORITY.match(target)
+    absolute = SCHEME_AND_AUTHORITY.match(target)
     if absolute is None:
         return b"", b""
     path, _, query = target[absolute.end() :].partition(b"?")
@@ -85,7 +86,7 @@ def authority_of_absolute(target: bytes) -> bytes:
 
     Empty if the target has another form.
     """
-    absolute = _SCHEME_AND_AUTHORITY.match(target)
+    absolute = SCHEME_AND_AUTHORITY.match(target)
     return b"" if absolute is None else absolute[1]
 
 

@@ -209,11 +209,6 @@ class Reactor:
         for worker in self._workers:
             worker.scope.cancel()
 
-    @property
-    def hosting(self) -> int:
-        """How many exchanges are running."""
-        return sum(worker.exchange is not None for worker in self._workers)
-
     def _spawn(self) -> None:
         assert self._group is not None
         self._group.start_soon(self._work)
