@@ -15,10 +15,13 @@ from time import monotonic
 from typing import Final, Protocol, runtime_checkable
 
 from reactor_run.frontend.log import log
+from reactor_run.turns import Turns
 
 __all__ = ["ERRORS", "Deadlined", "Loop"]
 
 _EVENTS_MAX: Final = 512
+_BATCH_MIN: Final = 32
+"""Events that are worth handling without looking for more."""
 
 ERRORS: Final = select.EPOLLHUP | select.EPOLLERR
 
@@ -147,9 +150,12 @@ class Loop:
         self._running = True
         poll = self._epoll.poll
         handlers = self._handlers
+        turns = Turns()
         while self._running:
             # A second is as exact as deadlines are here; with none, sleep until something happens.
             events = poll(1.0 if self._due else None, _EVENTS_MAX)
+            if 0 < len(events) < _BATCH_MIN and turns.give():
+                events = poll(0, _EVENTS_MAX)
             self.now = now = monotonic()
             for fd, mask in events:
                 handler = handlers.get(fd)

@@ -37,6 +37,7 @@ import anyio.abc
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.log import log
 from reactor_run.reactor.runtime import Hygiene, hygiene_for
+from reactor_run.turns import Turns
 
 if TYPE_CHECKING:
     from reactor_run.reactor.express import ExpressPort
@@ -97,6 +98,7 @@ class Reactor:
         """Exchanges whose app has not begun."""
         self.express: ExpressPort | None = None
         self._dirty: list[Exchange] = []
+        self._turns = Turns()
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[socket.socket] = []
@@ -271,7 +273,7 @@ class Reactor:
                 await anyio.wait_readable(epoll)
                 # The front end may be in the midst of handing over more, on this very processor:
                 # let it finish, and take all of it at once. Where nobody waits it costs nothing.
-                os.sched_yield()
+                self._turns.give()
                 self._collect()
             flushed = began = monotonic()
             for begin in self._before_batch:

@@ -1,0 +1,59 @@
+"""Giving turns: only as long as those who take them give the processor back soon."""
+
+from __future__ import annotations
+
+import pytest
+
+from reactor_run import turns
+from reactor_run.turns import Turns
+
+
+class Processor:
+    """A clock, and somebody who takes `seconds` of each turn that is given."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.seconds = 0.0
+        self.given = 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sched_yield(self) -> None:
+        self.given += 1
+        self.now += self.seconds
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
+    processor = Processor()
+    monkeypatch.setattr(turns, "monotonic", processor.monotonic)
+    monkeypatch.setattr("os.sched_yield", processor.sched_yield)
+    return processor
+
+
+@pytest.mark.parametrize(("seconds", "somebody"), [(0.000001, False), (0.0005, True)])
+def test_it_tells_whether_somebody_ran(
+    processor: Processor, seconds: float, somebody: bool
+) -> None:
+    processor.seconds = seconds
+    assert Turns().give() is somebody
+
+
+def test_a_stranger_who_computes_gets_one_turn_and_then_none_for_a_while(
+    processor: Processor,
+) -> None:
+    given = Turns()
+    processor.seconds = 0.004
+    assert given.give()
+    assert not any(given.give() for _ in range(10))
+    assert processor.given == 1
+    processor.now += 1.0
+    assert given.give()
+    assert processor.given == 2
+
+
+def test_short_turns_are_given_again_and_again(processor: Processor) -> None:
+    processor.seconds = 0.0005
+    given = Turns()
+    assert all(given.give() for _ in range(10))
