@@ -86,6 +86,7 @@ class Client:
         "_spool",
         "_unsure",
         "_until_close",
+        "accepted",
         "check_at",
         "deadline",
         "exchange",
@@ -140,6 +141,7 @@ class Client:
         self._parsing = False
         self._expires = inf
         """When the exchange has lasted long enough."""
+        self.accepted = server.loop.now
         self.deadline = self.check_at = inf
         self._events = _IN
         server.loop.watch(sock.fileno(), _IN, self._on_events)
@@ -754,6 +756,28 @@ class Client:
     def busy(self) -> bool:
         """Its exchange is not over, or not all of its answer is sent."""
         return self.state in (BUFFERING, BUSY, FLUSHING)
+
+    @property
+    def idle_since(self) -> float:
+        """When it fell idle, by the loop's clock; inf if it is not idle."""
+        if self.state != IDLE:
+            return inf
+        # Before its first request it has the deadline of a head, and so perhaps none.
+        if self.deadline in (inf, self.accepted + self.server.head_timeout):
+            return self.accepted
+        return self.deadline - self.server.keep_alive
+
+    def shed(self) -> bool:
+        """Close an idle connection, unless something has come that was not read; whether it was."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            self.close()
+            return True
+        except OSError:
+            # It was reset, as its next event tells.
+            return False
+        return False
 
     def shut(self) -> None:
         """The service ends: close now if nothing is under way, else after it."""

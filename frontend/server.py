@@ -1,8 +1,7 @@
-"""The front-end process: what its parts share, accepting, signals, start and stop."""
+"""The front-end process: what its parts share, signals, start and stop."""
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -14,6 +13,7 @@ from typing import Final
 
 from reactor_run import __version__
 from reactor_run.clock import date_field
+from reactor_run.frontend.acceptor import Acceptor
 from reactor_run.frontend.client import Client
 from reactor_run.frontend.dispatcher import Dispatcher
 from reactor_run.frontend.errors import OperatorError
@@ -30,10 +30,6 @@ from reactor_run.protocol.response import simple_response
 
 __all__ = ["Server", "serve"]
 
-_ACCEPTS_MAX: Final = 64
-"""Connections taken from one listener in a row."""
-_ACCEPT_PAUSE: Final = 1.0
-"""Seconds without accepting, when there was no descriptor left."""
 _SHUTDOWN_MIN: Final = 1.0
 """Seconds that apps have to shut down, however long their last exchanges took."""
 
@@ -89,12 +85,12 @@ class Server:
         """Every answer is the last of its connection."""
         self._settings = settings
         self._listeners = listeners
-        self._connections_max = connections_max
-        self._clients: set[Client] = set()
-        self._accepting = False
+        self._acceptor = Acceptor(
+            self, listeners, connections_max, settings.max_connections_per_address
+        )
+        self._clients = self._acceptor.clients
         self._supervisor = Supervisor(self, settings)
         self._failure: tuple[OperatorError, str | None] | None = None
-        self._accept_later = _Timer(self._accept_again)
         self._grace = _Timer(self._grace_is_over)
         self._stopped = False
 
@@ -126,80 +122,15 @@ class Server:
             return encode_v1(source, destination)
         return b""
 
-    # Accepting -----------------------------------------------------------------------------------
-
     def serves(self, interface: str) -> None:
         """A reactor is ready, so there is somebody to serve the clients."""
         self.buffers = interface == "wsgi"
-        if not self._accepting and not self.draining:
-            self._accepting = True
-            self._listen()
+        if not self.draining and self._acceptor.begin():
             log.info("ready")
-
-    def _listen(self) -> None:
-        for listener in self._listeners:
-            accept = self._acceptor(listener)
-            self.loop.watch(listener.socket.fileno(), select.EPOLLIN, accept)
-
-    def _acceptor(self, listener: Listener) -> Callable[[int], None]:
-        sock = listener.socket
-        address = sock.getsockname()
-        unix = listener.family == socket.AF_UNIX
-        local: Endpoint | None = None
-        if unix:
-            local = (address if isinstance(address, str) else os.fsdecode(address), None)
-        elif address[0] not in ("0.0.0.0", "::"):
-            local = (address[0], address[1])
-
-        def accept(_: int) -> None:
-            for _ in range(_ACCEPTS_MAX):
-                if len(self._clients) >= self._connections_max:
-                    self._accept_pause()
-                    return
-                try:
-                    client, peer = sock.accept()
-                except BlockingIOError:
-                    return
-                except OSError as error:
-                    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                        log.error("no connection can be accepted for now: %s", error.strerror)
-                        self._accept_pause()
-                        return
-                    # The client left before it was accepted; others wait behind it.
-                    continue
-                client.setblocking(False)
-                source: Endpoint = ("", None) if unix else (peer[0], peer[1])
-                destination = local
-                if destination is None:
-                    name = client.getsockname()
-                    destination = (name[0], name[1])
-                try:
-                    self._clients.add(Client(self, client, source, destination))
-                except OSError as error:
-                    log.error("a connection cannot be served: %s", error.strerror)
-                    client.close()
-
-        return accept
-
-    def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            self.loop.unwatch(listener.socket.fileno())
-
-    def _accept_pause(self) -> None:
-        """Leave new connections in the backlog for a while."""
-        self._stop_listening()
-        self.loop.set_deadline(self._accept_later, _ACCEPT_PAUSE)
-
-    def _accept_again(self) -> None:
-        if self._accepting and not self.draining:
-            if len(self._clients) >= self._connections_max:
-                self.loop.set_deadline(self._accept_later, _ACCEPT_PAUSE)
-            else:
-                self._listen()
 
     def client_closed(self, client: Client) -> None:
         """A connection has ended."""
-        self._clients.discard(client)
+        self._acceptor.left(client)
 
     # From start to stop --------------------------------------------------------------------------
 
@@ -239,9 +170,7 @@ class Server:
     def _drain(self) -> None:
         """Take nothing new, and finish what has begun."""
         self.draining = True
-        self._stop_listening()
-        for listener in self._listeners:
-            listener.close()
+        self._acceptor.end()
         for client in list(self._clients):
             client.shut()
         self.loop.set_deadline(self._grace, self._settings.graceful_timeout)

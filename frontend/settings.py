@@ -347,6 +347,13 @@ class Settings:
         10000,
         "Client connections at once. 0: as many as open files allow, which bound it in any case.",
     )
+    max_connections_per_address: int = _option(
+        "limits",
+        _count(0),
+        0,
+        "Client connections at once of one IPv4 address or one IPv6 /64 network; any more are "
+        "closed. 0: no such limit.",
+    )
     queue_size: int = _option(
         "limits",
         _count(0),

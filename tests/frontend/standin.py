@@ -460,9 +460,9 @@ class Front:
 
     # Clients
 
-    def connect(self, address: str | None = None, receive_buffer: int | None = None) -> Client:
+    def connect(self, address: str | None = None, **options: Any) -> Client:
         """A client; over TCP unless told otherwise."""
-        client = Client(address or self.tcp, timeout=DEADLINE, receive_buffer=receive_buffer)
+        client = Client(address or self.tcp, timeout=DEADLINE, **options)
         self._clients.append(client)
         return client
 

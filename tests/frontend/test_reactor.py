@@ -535,47 +535,6 @@ def test_reactors_that_cannot_be_started_at_all_are_an_error(
         start(capacities=())
 
 
-def test_a_front_end_without_descriptors_rests_and_goes_on(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    front, client, reactor = begin(start)
-    client.send(get())
-    reactor.reply(reactor.request()[0])
-    assert client.response().status == 200
-
-    def fail(_):
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(socket.socket, "accept", fail)
-        other = front.connect()
-        other.send(get())
-        front.settle()
-    assert front.silent(other)
-    front.pass_time(3)
-    reactor.reply(reactor.request()[0])
-    assert other.response().status == 200
-
-
-def test_connections_beyond_the_bound_wait(start: Start) -> None:
-    front, client, reactor = begin(start)
-    front.server._connections_max = 2
-    second, third = front.connect(), front.connect()
-    for each in client, second, third:
-        each.send(get())
-    for _ in range(2):
-        reactor.reply(reactor.request()[0])
-    assert client.response().status == 200
-    assert second.response().status == 200
-    assert front.silent(third)
-    front.pass_time(3)
-    assert front.silent(third)
-    second.reset()
-    front.pass_time(3)
-    reactor.reply(reactor.request()[0])
-    assert third.response().status == 200
-
-
 # Starting and replacing ---------------------------------------------------------------------------
 
 

@@ -54,9 +54,17 @@ class Client:
     """A connection to a listener named as the server's log names it."""
 
     def __init__(
-        self, address: str, *, timeout: float = 20.0, receive_buffer: int | None = None
+        self,
+        address: str,
+        *,
+        timeout: float = 20.0,
+        receive_buffer: int | None = None,
+        source: tuple[str, int] | None = None,
     ) -> None:
+        """`source` is this end's address; the kernel chooses one by itself."""
         self._sock = _socket(address)
+        if source is not None:
+            self._sock.bind(source)
         if receive_buffer is not None:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._sock.settimeout(timeout)

@@ -1,0 +1,228 @@
+"""Accepting: from a listener's backlog to a `Client`, as many as there may be.
+
+What there is too much of, and what happens then:
+
+    connections, or open files         idle connections make room, the longest idle first; where
+                                       none is, listeners rest until a client leaves, or PAUSE
+    connections of one address         the new one is closed at once. It gets no answer: that would
+                                       have to wait for its request, or a reset would destroy it
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import select
+import socket
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.frontend.client import Client
+from reactor_run.frontend.listeners import Listener
+from reactor_run.frontend.log import log
+from reactor_run.protocol.proxy import Endpoint
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.server import Server
+
+__all__ = ["Acceptor", "network"]
+
+_ACCEPTS_MAX: Final = 64
+"""Connections taken from one listener in a row."""
+_PAUSE: Final = 1.0
+"""Seconds without accepting, unless a client leaves."""
+_IDLE_MIN: Final = 1.0
+"""Seconds that a connection idles before it has to make room."""
+_SHED_PART: Final = 32
+"""One connection in so many makes room at once: looking for them takes a while."""
+_QUIET: Final = 60.0
+"""Seconds between two lines in the log about the same shortage."""
+_ABORTED: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
+"""What accept(2) says of the one connection that it would have returned."""
+
+
+class Acceptor:
+    """Takes connections from the listeners, and counts them."""
+
+    def __init__(
+        self, server: Server, listeners: list[Listener], connections_max: int, per_address: int
+    ) -> None:
+        """`per_address`: the most connections of one address; 0 is no bound."""
+        self.clients: set[Client] = set()
+        self.connections_max = connections_max
+        self.deadline = self.check_at = inf
+        self._server = server
+        self._listeners = listeners
+        self._per_address = per_address
+        self._counts: dict[bytes, int] = {}
+        """Connections of each address, if there is a bound for them."""
+        self._networks: dict[Client, bytes] = {}
+        self._begun = False
+        self._resting = False
+        self._quiet_until: dict[str, float] = {}
+
+    def begin(self) -> bool:
+        """Accept from now on; False if it had begun before."""
+        if self._begun:
+            return False
+        self._begun = True
+        self._listen()
+        return True
+
+    def end(self) -> None:
+        """Close the listeners."""
+        if self._begun and not self._resting:
+            self._unlisten()
+        self._begun = False
+        self._server.loop.forget(self)
+        for listener in self._listeners:
+            listener.close()
+
+    def left(self, client: Client) -> None:
+        """A connection has ended."""
+        self.clients.discard(client)
+        key = self._networks.pop(client, None)
+        if key is not None:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
+        if self._resting and len(self.clients) < self.connections_max:
+            # Its descriptor is free when the batch is over, and so not before the next event.
+            self._resume()
+
+    # Listening and resting -----------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        for listener in self._listeners:
+            accept = self._acceptor(listener)
+            self._server.loop.watch(listener.socket.fileno(), select.EPOLLIN, accept)
+
+    def _unlisten(self) -> None:
+        for listener in self._listeners:
+            self._server.loop.unwatch(listener.socket.fileno())
+
+    def _rest(self) -> None:
+        """Leave new connections in the backlog for a while."""
+        self._resting = True
+        self._unlisten()
+        self._server.loop.set_deadline(self, _PAUSE)
+
+    def _resume(self) -> None:
+        self._resting = False
+        self._server.loop.forget(self)
+        if self._begun:
+            self._listen()
+
+    def on_deadline(self) -> None:
+        """The rest is over; whether there is room shows."""
+        self._resume()
+
+    # Accepting -----------------------------------------------------------------------------------
+
+    def _acceptor(self, listener: Listener) -> Callable[[int], None]:
+        sock = listener.socket
+        address = sock.getsockname()
+        unix = listener.family == socket.AF_UNIX
+        local: Endpoint | None = None
+        if unix:
+            local = (address if isinstance(address, str) else os.fsdecode(address), None)
+        elif address[0] not in ("0.0.0.0", "::"):
+            local = (address[0], address[1])
+
+        def accept(_: int) -> None:
+            # Somebody waits, else there would be no event.
+            if len(self.clients) >= self.connections_max:
+                self._make_room(f"all {self.connections_max} connections are taken")
+            for _ in range(_ACCEPTS_MAX):
+                if len(self.clients) >= self.connections_max:
+                    return
+                try:
+                    client, peer = sock.accept()
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    if error.errno in _ABORTED:
+                        continue
+                    # What idle connections give back is there when the batch is over.
+                    self._make_room(f"no connection can be accepted ({error.strerror})")
+                    return
+                self._welcome(client, peer, local)
+
+        return accept
+
+    def _welcome(self, sock: socket.socket, peer: tuple[str, int], local: Endpoint | None) -> None:
+        """Make a client of a connection. `local`: the listener's end, where it is always one."""
+        key = None
+        if self._per_address and sock.family != socket.AF_UNIX:
+            key = network(peer[0])
+            if self._counts.get(key, 0) >= self._per_address:
+                self._complain(
+                    "address",
+                    f"{peer[0]} has {self._per_address} connections already: more are closed",
+                )
+                sock.close()
+                return
+        try:
+            sock.setblocking(False)
+            if local is None:
+                name = sock.getsockname()
+                local = (name[0], name[1])
+            source: Endpoint = ("", None) if sock.family == socket.AF_UNIX else (peer[0], peer[1])
+            client = Client(self._server, sock, source, local)
+        except OSError as error:
+            log.error("a connection cannot be served: %s", error.strerror)
+            sock.close()
+            return
+        self.clients.add(client)
+        if key is not None:
+            self._networks[client] = key
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    # Too many ------------------------------------------------------------------------------------
+
+    def _make_room(self, why: str) -> None:
+        """Close some idle connections; without any, rest."""
+        since = self._server.loop.now - _IDLE_MIN
+        idle = [client for client in self.clients if client.idle_since <= since]
+        count = max(1, self.connections_max // _SHED_PART)
+        longest = heapq.nsmallest(count, idle, key=lambda client: client.idle_since)
+        made = sum(client.shed() for client in longest)
+        if made:
+            self._complain("idle", f"{why}: idle ones make room")
+        else:
+            self._complain("rest", f"{why}: new ones wait")
+            self._rest()
+
+    def _complain(self, subject: str, line: str) -> None:
+        """Log a shortage, unless it was logged lately."""
+        now = self._server.loop.now
+        if now >= self._quiet_until.get(subject, 0.0):
+            self._quiet_until[subject] = now + _QUIET
+            log.warning("%s", line)
+
+
+def network(host: str) -> bytes:
+    """What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, as any single
+    customer of a provider has one (RFC 6177)."""
+    if ":" not in host:
+        return socket.inet_pton(socket.AF_INET, host)
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    if packed.startswith(b"\0" * 10 + b"\xff\xff"):
+        # A listener of somebody else's may take IPv4 clients too (RFC 4291 §2.5.5.2).
+        return packed[12:]
+    return packed[:8]
