@@ -28,6 +28,10 @@ UNIX_PATH_MAX = 107
 SYSTEMD_FIRST_FD = 3
 """Number of the first descriptor that systemd passes (sd_listen_fds(3))."""
 
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
+"""A client that has vanished without a word is missed after two minutes: seconds of silence, then
+seconds between probes, and their number (tcp(7))."""
+
 _BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME or fd:N"
 
 
@@ -110,9 +114,10 @@ def _is_number(text: str) -> bool:
 
 
 class Listener:
-    """A listening stream socket: non-blocking, close-on-exec, TCP with TCP_NODELAY.
+    """A listening stream socket: non-blocking, close-on-exec, TCP with TCP_NODELAY and keep-alive
+    probes.
 
-    Linux hands TCP_NODELAY on to every accepted socket, so the loop need not set it.
+    Linux hands these options on to every accepted socket, so the loop need not set them.
 
     socket: the socket itself.
     family: AF_INET, AF_INET6 or AF_UNIX.
@@ -133,6 +138,9 @@ class Listener:
         self.origin = origin
         if self.kind == "tcp":
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEPALIVE:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
         self.name = _name_of(sock)
         self._path: str | None = None
         self._made: tuple[int, int] | None = None

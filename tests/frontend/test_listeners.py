@@ -164,12 +164,18 @@ def test_a_tcp_listener(opened: Open) -> None:
     exchange(listener)
 
 
-def test_accepted_tcp_sockets_inherit_nodelay(opened: Open) -> None:
+def test_accepted_tcp_sockets_inherit_nodelay_and_keepalive(opened: Open) -> None:
     (listener,) = opened("127.0.0.1:0")
     with socket.create_connection(listener.socket.getsockname(), timeout=5):
         accepted, _ = listener.socket.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+            idle, interval, count = (
+                accepted.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle + interval * count == 120
 
 
 def test_the_port_can_be_taken_again_at_once(opened: Open) -> None:
