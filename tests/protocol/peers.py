@@ -1,0 +1,219 @@
+"""What three HTTP/1.1 parsers make of one stream of requests: ours, h11, and llhttp (httptools)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import h11
+import httptools
+
+from reactor_run.protocol.body import body_reader
+from reactor_run.protocol.policy import Limits, Refused, Rule
+from reactor_run.protocol.request import parse_request_head
+
+__all__ = ["End", "Message", "Reading", "difference", "read_by_h11", "read_by_llhttp", "read_by_us"]
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+LIMITS = Limits()
+
+
+class End(Enum):
+    """Why a parser read no further message."""
+
+    WAITING = "more bytes could complete a message"
+    REFUSED = "the bytes are no request"
+    CLOSED = "the last message was the last of its connection"
+    UPGRADED = "what follows the last message is not HTTP"
+
+
+@dataclass
+class Message:
+    """One request, as a parser sees it."""
+
+    method: bytes
+    target: bytes
+    minor_version: int
+    fields: Fields
+    """Names in lower case, values without surrounding white space, as `_normal` has them."""
+    body: bytes = b""
+    end: int | None = None
+    """The index in the stream at which it ends; None if its body is not whole."""
+    raw: bytes = b""
+    """Ours alone: all of it as it came."""
+
+
+@dataclass
+class Reading:
+    """All that a parser sees in a stream."""
+
+    messages: list[Message] = field(default_factory=list)
+    """Those whose heads were whole and accepted; only the last one's body may lack something."""
+    end: End = End.WAITING
+    rule: Rule | None = None
+    """Ours alone: why it was refused."""
+
+    @property
+    def whole(self) -> list[Message]:
+        return [message for message in self.messages if message.end is not None]
+
+
+def difference(ours: Reading, theirs: Reading) -> str | None:
+    """How they read what we accept, if it is differently.
+
+    A peer that refuses is no different reading, only a stricter one; nor is what it goes on to read
+    where we have refused, or have closed the connection.
+    """
+    for ours_one, theirs_one in zip(ours.messages, theirs.messages, strict=False):
+        for name in ("method", "target", "minor_version", "fields"):
+            if getattr(ours_one, name) != getattr(theirs_one, name):
+                return name
+        if (ours_one.end, ours_one.body) == (theirs_one.end, theirs_one.body):
+            continue
+        if ours_one.end is None and ours.end is End.REFUSED:
+            return None
+        if theirs_one.end is None and theirs.end is End.REFUSED:
+            return None
+        return "body"
+    if len(theirs.messages) < len(ours.messages):
+        return None if theirs.end is End.REFUSED else f"only we go on: {theirs.end.name}"
+    if len(theirs.messages) > len(ours.messages) and ours.end is End.WAITING:
+        return "only they go on"
+    return None
+
+
+def read_by_us(stream: bytes, limits: Limits = LIMITS) -> Reading:
+    """As the front end does: head, body by its framing, and no further than the last message of a
+    connection."""
+    reading = Reading()
+    at = 0
+    try:
+        while at < len(stream):
+            start = at
+            head = parse_request_head(stream[at:], limits)
+            if head is None:
+                break
+            fields = _normal(head.fields)
+            message = Message(head.method, head.target, head.minor_version, fields)
+            reading.messages.append(message)
+            body = body_reader(head.body)
+            parts: list[bytes] = []
+            try:
+                at = body.feed(stream, at + head.size, parts)
+            finally:
+                message.body = b"".join(parts)
+            if not body.complete:
+                break
+            message.end = at
+            message.raw = stream[start:at]
+            if not head.keep_alive:
+                reading.end = End.CLOSED
+                break
+    except Refused as refused:
+        reading.end = End.REFUSED
+        reading.rule = refused.rule
+    return reading
+
+
+def read_by_h11(stream: bytes) -> Reading:
+    """Each message by a connection of its own: h11 wants to see an answer before the next one."""
+    reading = Reading()
+    at = 0
+    while at < len(stream):
+        # As much as we allow, so that it does not refuse for size alone.
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+        parser.receive_data(stream[at:])
+        message = None
+        try:
+            while True:
+                event = parser.next_event()
+                if isinstance(event, h11.Request):
+                    minor = int(event.http_version[-1:])
+                    fields = _normal(tuple(event.headers.raw_items()))
+                    message = Message(event.method, event.target, minor, fields)
+                    reading.messages.append(message)
+                elif isinstance(event, h11.Data):
+                    assert message is not None
+                    message.body += event.data
+                elif event is h11.NEED_DATA:
+                    return reading
+                else:
+                    break
+        except h11.RemoteProtocolError:
+            reading.end = End.REFUSED
+            return reading
+        assert isinstance(event, h11.EndOfMessage)
+        assert message is not None
+        at = message.end = len(stream) - len(parser.trailing_data[0])
+        if parser.their_state is h11.MUST_CLOSE:
+            reading.end = End.CLOSED
+            break
+        if parser.their_state is not h11.DONE:
+            # It might switch protocols.
+            reading.end = End.UPGRADED
+            break
+    return reading
+
+
+def read_by_llhttp(stream: bytes) -> Reading:
+    """Byte by byte, because llhttp does not say where in a piece a message ended."""
+    events = _Events()
+    reading = events.reading
+    for at in range(len(stream)):
+        if not events.keeps:
+            reading.end = End.CLOSED
+            break
+        events.fed = at + 1
+        try:
+            events.parser.feed_data(stream[at : at + 1])
+        except httptools.HttpParserUpgrade:
+            reading.end = End.UPGRADED
+            break
+        except httptools.HttpParserError:
+            reading.end = End.REFUSED
+            break
+    return reading
+
+
+class _Events:
+    """What httptools calls."""
+
+    def __init__(self) -> None:
+        self.reading = Reading()
+        self.parser = httptools.HttpRequestParser(self)
+        self.fed = 0
+        self.keeps = True
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._fields = []
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        fields = _normal(tuple(self._fields))
+        self.reading.messages.append(Message(method, self._target, int(version[-1:]), fields))
+
+    def on_body(self, body: bytes) -> None:
+        self.reading.messages[-1].body += body
+
+    def on_message_complete(self) -> None:
+        self.reading.messages[-1].end = self.fed
+        self.keeps = self.parser.should_keep_alive()
+
+
+def _normal(fields: Fields) -> Fields:
+    """What is no matter of reading made alike: h11 writes names and codings in lower case, llhttp
+    leaves white space behind values."""
+    stripped = [(name.lower(), value.strip(b" \t")) for name, value in fields]
+    return tuple(
+        (name, value.lower() if name == b"transfer-encoding" else value) for name, value in stripped
+    )
