@@ -22,21 +22,21 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from reactor_run.frontend.answer import Answer
 from reactor_run.frontend.exchange import OVER, RUNNING, WAITING, Exchange
-from reactor_run.frontend.lane import OUT_MAX, Lane
+from reactor_run.frontend.lane import Lane
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import ERRORS
-from reactor_run.frontend.spool import Outbox, Spool
+from reactor_run.frontend.request_body import RequestBody
 from reactor_run.protocol import policy
-from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE, BodyReader, body_reader
-from reactor_run.protocol.express import EXPRESS_MAX, request_prefix
+from reactor_run.protocol.body import UNTIL_CLOSE
+from reactor_run.protocol.express import request_prefix
 from reactor_run.protocol.policy import Refused, Rule
 from reactor_run.protocol.proxy import Endpoint
-from reactor_run.protocol.request import RequestHead, parse_request_head, reframe
+from reactor_run.protocol.request import RequestHead, parse_request_head
 from reactor_run.protocol.response import ResponseHead, insert_connection
 
 if TYPE_CHECKING:
@@ -51,41 +51,27 @@ _OUT: Final = select.EPOLLOUT
 _READ: Final = 65536
 _HELD_MAX: Final = 65536
 """Bytes of later requests that are read while an exchange is under way."""
-_ANSWER_MAX: Final = 262144
-"""Bytes of an answer that are held in memory for a client."""
-_DRAIN_MAX: Final = 262144
-"""Bytes of an unwanted body that are read so that the connection can go on."""
-_ANSWER_LOW: Final = 65536
-"""Bytes of it below which more is read from the lane."""
-_SENDS_MAX: Final = 8
-"""Sends to one client in a row."""
 _LINGER: Final = 5.0
 """Seconds for a client to read a last answer before it is reset."""
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Client:
     """A connection, from accept to close."""
 
     __slots__ = (
-        "_answering",
+        "_answer",
         "_body",
         "_broken",
-        "_drain_until",
         "_events",
         "_expires",
         "_fin",
         "_keep",
         "_lane_prefix",
-        "_outbox",
         "_parsing",
-        "_paused",
         "_recv",
         "_seen",
         "_send",
-        "_spool",
         "_unsure",
-        "_until_close",
         "accepted",
         "check_at",
         "deadline",
@@ -118,26 +104,17 @@ class Client:
         """Bytes that were read and belong to requests to come."""
         self._seen = 0
         """Bytes of `held` that are known not to be a whole head."""
-        self._body: BodyReader | None = None
-        """Reads what is still to come of the request's body."""
-        self._spool: Spool | None = None
-        self._outbox: Outbox | None = None
-        """What the client has not taken; None if it has taken all."""
-        self._paused: Lane | None = None
-        """The lane that waits for the client to take more."""
+        self._body: RequestBody | None = None
+        """What is still to come of the request's body."""
+        self._answer: Answer | None = None
+        """What the client is being sent, if it does not go out whole and at once."""
         self._keep = True
         """The connection goes on after this exchange."""
         self._fin = False
-        self._answering = False
-        """Bytes of a final answer have been sent: there can be no other."""
-        self._until_close = False
-        """The answer ends with the connection."""
         self._broken = False
         """The answer was cut."""
         self._unsure = False
         """Nobody knows where the next request begins."""
-        self._drain_until = 0
-        """Bytes of a body at which the connection is not worth reading it to its end."""
         self._parsing = False
         self._expires = inf
         """When the exchange has lasted long enough."""
@@ -213,7 +190,7 @@ class Client:
             seconds = server.keep_alive
         elif state == HEAD:
             seconds = server.head_timeout
-        elif self._outbox is not None:
+        elif self._answer is not None and self._answer.waiting:
             seconds = server.response_timeout
         elif state == LINGERING:
             seconds = _LINGER
@@ -245,37 +222,17 @@ class Client:
         self.state = BUSY
         self.deadline = self._expires = inf
         self._keep = head.keep_alive and not server.draining
-        end = len(data)
-        whole = True
-        if head.body == 0:
-            if end != head.size:
-                end = head.size
-        elif not server.buffers:
-            self._body = body_reader(head.body)
-            try:
-                end = self._body.feed(data, head.size)
-                self._check_size(self._body)
-            except Refused as refused:
-                self._refuse(refused.rule)
-                self._parsing = False
-                return
-            if self._body.complete:
-                self._body = None
+        end = head.size + head.body
+        if head.body < 0 or end > len(data):
+            self._begin_body(head, data)
+        else:
+            if end == len(data):
+                self.held = b""
             else:
-                whole = False
-        else:
-            self._buffer(head, data)
-            self._parsing = False
-            return
-        if end == len(data):
-            self.held = b""
-        else:
-            self.held = data[end:]
-            data = data[:end]
-        self.exchange = exchange = Exchange(self, head, data, whole)
-        if not whole:
-            self._reckon()
-        server.dispatcher.submit(exchange)
+                self.held = data[end:]
+                data = data[:end]
+            self.exchange = exchange = Exchange(self, head, data, True)
+            server.dispatcher.submit(exchange)
         self._parsing = False
 
     def _await_head(self, data: bytes) -> None:
@@ -296,39 +253,43 @@ class Client:
             data, self.held = self.held, b""
             self._parse(data)
 
-    def _buffer(self, head: RequestHead, data: bytes) -> None:
-        """Begin to collect a body before its app is called."""
-        size = head.size
-        if 0 < head.body <= EXPRESS_MAX - size and len(data) >= size + head.body:
-            # It is all here, and small: nothing to collect.
-            end = size + head.body
-            self.held = data[end:]
-            self.exchange = exchange = Exchange(self, head, data[:end], True)
-            self.server.dispatcher.submit(exchange)
-            return
-        self.state = BUFFERING
-        self.exchange = Exchange(self, head, b"", False)
-        self._body = body_reader(head.body)
-        self._spool = Spool()
+    # Request bodies ------------------------------------------------------------------------------
+
+    def _begin_body(self, head: RequestHead, data: bytes) -> None:
+        """Begin a request with a body that is chunked, or still to come."""
+        server = self.server
         self.held = b""
-        if len(data) > size:
-            self._on_body(data[size:])
-        elif head.expect_continue:
-            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self.state == BUFFERING:
+        self._body = body = RequestBody(head, server.limits.body_size, collect=server.buffers)
+        if body.collected:
+            self.state = BUFFERING
+            self.exchange = Exchange(self, head, b"", False)
+            if len(data) > head.size:
+                self._on_body(data[head.size :])
+            elif head.expect_continue:
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if self.state == BUFFERING:
+                self._reckon()
+            return
+        try:
+            end = body.feed(data, head.size)
+        except Refused as refused:
+            self._refuse(refused.rule)
+            return
+        if body.complete:
+            self._body = None
+            self.held = data[end:]
+            data = data[:end]
+        self.exchange = exchange = Exchange(self, head, data, body.complete)
+        if not body.complete:
             self._reckon()
+        server.dispatcher.submit(exchange)
 
     def _on_body(self, data: bytes) -> None:
         """More of a request body; what lies beyond it is held."""
         body = self._body
         assert body is not None
-        parts: list[bytes] | None = None if self._spool is None else []
         try:
-            end = body.feed(data, 0, parts)
-            self._check_size(body)
-            if self._spool is not None and parts:
-                for part in parts:
-                    self._spool.write(part)
+            end = body.feed(data)
         except Refused as refused:
             if self.exchange is not None:
                 self._refuse(refused.rule)
@@ -339,34 +300,28 @@ class Client:
             log.error("a request body could not be buffered: %s", error)
             self._answer_self(507, b"Insufficient Storage\n")
             return
-        complete = body.complete
-        if complete:
+        if body.complete:
             self._body = None
             self.held = data[end:]
+            data = data[:end]
         exchange = self.exchange
-        if self.state == DRAINING:
-            if complete:
-                self._next()
-            elif body.received > self._drain_until:
-                self._linger()
-            return
         if exchange is None:
-            return
-        if self._spool is not None:
-            if complete:
-                self._buffered(exchange, self._spool)
-                return
-        elif exchange.state == WAITING:
-            exchange.request += data[:end]
-            exchange.whole = complete
-            if len(exchange.request) > OUT_MAX:
+            if self.state == DRAINING:
+                if body.complete:
+                    self._next()
+                elif body.too_long_to_drain:
+                    self._linger()
+        elif not body.collected:
+            if not body.pass_on(exchange, data):
                 self._listen(self._events & ~_IN)
-        elif exchange.lane is not None:
-            exchange.whole = complete
-            exchange.lane.write(data[:end] if end < len(data) else data)
-            if exchange.lane.out_size > OUT_MAX:
-                self._listen(self._events & ~_IN)
-        self._reckon()
+            self._reckon()
+        elif body.complete:
+            body.hand_over(exchange)
+            self.state = BUSY
+            self._reckon()
+            self.server.dispatcher.submit(exchange)
+        else:
+            self._reckon()
 
     def _end_unread(self) -> None:
         """Give up the rest of a body that was answered already: there can be no second answer."""
@@ -375,25 +330,6 @@ class Client:
         self._unsure = True
         if self.state == DRAINING:
             self._linger()
-
-    def _check_size(self, body: BodyReader) -> None:
-        """A chunked body tells its size only by and by."""
-        if 0 < self.server.limits.body_size < body.received:
-            raise Refused(policy.BODY_TOO_LARGE)
-
-    def _buffered(self, exchange: Exchange, spool: Spool) -> None:
-        """The body is whole: now the app may have it."""
-        head = exchange.head
-        exchange.whole = True
-        exchange.request = reframe(head, spool.size)
-        if spool.in_memory:
-            exchange.request += spool.content()
-        else:
-            exchange.spool = spool
-        self._spool = None
-        self.state = BUSY
-        self._reckon()
-        self.server.dispatcher.submit(exchange)
 
     # The dispatcher's word -----------------------------------------------------------------------
 
@@ -437,7 +373,7 @@ class Client:
                 log.error("an answer without a status line cannot be relayed")
                 self.answer_failed(exchange)
                 return
-        elif self._outbox is None and not self.held and self._events == _IN:
+        elif self._answer is None and not self.held and self._events == _IN:
             # By far the most frequent: the client takes all of it, and has asked for nothing more.
             try:
                 sent = self._send(answer)
@@ -460,14 +396,14 @@ class Client:
         self, exchange: Exchange, data: bytes, head: ResponseHead, lane: Lane
     ) -> None:
         """The head of a final answer, and what came with it."""
-        if head.body == UNTIL_CLOSE:
-            self._keep = False
-            self._until_close = True
-        if not exchange.whole and not self._may_go_on(exchange, head.status):
+        until_close = head.body == UNTIL_CLOSE
+        if until_close or (self._body is not None and not self._body.may_be_drained(head.status)):
             self._keep = False
         if not self._keep or exchange.head.minor_version == 0 or self.server.draining:
             data = self._with_connection(exchange, data)
-        self._answering = True
+        if self._answer is None:
+            self._answer = Answer(self.sock, self.server.answer_file_max)
+        self._answer.begin(until_close=until_close)
         self._write(data)
         self._restrain(lane)
 
@@ -489,10 +425,7 @@ class Client:
 
     def answer_failed(self, exchange: Exchange) -> None:
         """The reactor will not complete the answer."""
-        if self._answering:
-            self._cut()
-        else:
-            self._answer_self(502, b"Bad Gateway\n")
+        self._answer_self(502, b"Bad Gateway\n")
 
     def _with_connection(self, exchange: Exchange, answer: bytes) -> bytes:
         """RFC 9112 §9.3: say whether the connection goes on, where it is not understood."""
@@ -500,35 +433,17 @@ class Client:
             self._keep = False
         return insert_connection(answer, b"keep-alive" if self._keep else b"close")
 
-    def _may_go_on(self, exchange: Exchange, status: int) -> bool:
-        """Whether the connection may outlive an answer that comes before its request is whole."""
-        body = self._body
-        head = exchange.head
-        if body is None:
-            return True
-        if head.expect_continue and body.received == 0:
-            # Nobody knows whether the client will send the body now (RFC 9110 §10.1.1).
-            return False
-        if status < 300:
-            # A good answer may come while the body does, and end after it.
-            return True
-        return head.body != CHUNKED and head.body - body.received <= _DRAIN_MAX
-
     def _restrain(self, lane: Lane) -> None:
         """Leave the lane alone while the client has too much to take already."""
-        outbox = self._outbox
-        if outbox is not None and outbox.size > _ANSWER_MAX and self.exchange is not None:
-            if self.server.buffers and outbox.in_file < self.server.answer_spool_size:
-                return
-            lane.pause()
-            self._paused = lane
+        if self._answer is not None and self.exchange is not None:
+            self._answer.restrain(lane)
 
     def _answer_self(
         self, status: int, text: bytes, fields: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
-        """Answer in the place of the app, and give up the exchange."""
-        if self._answering:
-            self._cut()
+        """Answer in the place of the app, or end its answer, and give up the exchange."""
+        if self._answer is not None and self._answer.begun:
+            self._cut(self._answer)
             return
         exchange = self.exchange
         head_only = old = False
@@ -552,7 +467,9 @@ class Client:
         """The request breaks a rule."""
         log.debug("refused a request: %s (%s)", rule.name, rule.section)
         self.held = b""
-        self._body = None
+        if self._body is not None:
+            self._body.drop()
+            self._body = None
         if self.exchange is not None:
             self.exchange.whole = False
         self._answer_self(rule.status, rule.reason.encode() + b"\n")
@@ -562,17 +479,18 @@ class Client:
         if self.state == CLOSED:
             return
         self.exchange = None
-        self._paused = None
-        self._answering = False
         self._expires = inf
-        if self._outbox is None:
-            self._next()
-        else:
+        answer = self._answer
+        if answer is not None and answer.waiting:
+            answer.release()
             self.state = FLUSHING
             self._reckon()
+        else:
+            self._next()
 
     def _next(self) -> None:
         """The client has taken the answer: go on, or end the connection."""
+        self._answer = None
         if not self._keep:
             if self._broken or self._fin:
                 self.close()
@@ -583,7 +501,7 @@ class Client:
             return
         if self._body is not None:
             self.state = DRAINING
-            self._drain_until = self._body.received + _DRAIN_MAX
+            self._body.drain()
             self.read_on()
             self._reckon()
             return
@@ -597,69 +515,41 @@ class Client:
             return
         if not self._events & _IN:
             self._listen(self._events | _IN)
-        server = self.server
-        when = server.loop.now + server.keep_alive
-        if when < self.check_at:
-            server.loop.set_deadline(self, server.keep_alive)
-        else:
-            self.deadline = when
+        self._reckon()
 
     # Bytes out -----------------------------------------------------------------------------------
 
     def _write(self, data: bytes | memoryview) -> None:
-        """Send what the kernel takes, keep the rest."""
-        outbox = self._outbox
-        if outbox is None:
-            try:
-                sent = self._send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._lost()
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-            self._outbox = outbox = Outbox()
-            self._listen(self._events | _OUT)
-            self._reckon()
-        elif self.state == CLOSED:
-            return
-        if isinstance(data, memoryview):
-            data = data.tobytes()
+        """Send what the kernel takes, keep the rest; `data` is only lent."""
+        answer = self._answer
+        if answer is None:
+            answer = self._answer = Answer(self.sock, self.server.answer_file_max)
+        waited = answer.waiting
         try:
-            outbox.add(data, _ANSWER_MAX if self.server.buffers else None)
-        except OSError as error:
-            log.error("an answer could not be spooled: %s", error)
-            self._lost()
-
-    def _flush(self) -> None:
-        """The client takes bytes again."""
-        outbox = self._outbox
-        if outbox is None:
-            return
-        try:
-            for _ in range(_SENDS_MAX):
-                outbox.send(self.sock)
-                if not outbox.size:
-                    break
-        except BlockingIOError:
-            pass
+            answer.write(data)
         except OSError:
             self._lost()
             return
-        size = outbox.size
-        if not size:
-            self._outbox = None
-            self._listen(self._events & ~_OUT)
-        # A file gives its space back only as a whole.
-        if self._paused is not None and size <= _ANSWER_LOW and not outbox.in_file:
-            lane, self._paused = self._paused, None
-            lane.resume()
-        if not size and self.state == FLUSHING:
-            self._next()
-        else:
+        if answer.waiting and not waited:
+            self._listen(self._events | _OUT)
             self._reckon()
+
+    def _flush(self) -> None:
+        """The client takes bytes again."""
+        answer = self._answer
+        if answer is None or not answer.waiting:
+            return
+        try:
+            answer.flush()
+        except OSError:
+            self._lost()
+            return
+        if not answer.waiting:
+            self._listen(self._events & ~_OUT)
+            if self.state == FLUSHING:
+                self._next()
+                return
+        self._reckon()
 
     # Ends ----------------------------------------------------------------------------------------
 
@@ -688,10 +578,10 @@ class Client:
     def _abandon(self) -> None:
         """Give up the exchange under way."""
         exchange, self.exchange = self.exchange, None
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
-        self._paused = None
+        if self._body is not None:
+            self._body.drop()
+        if self._answer is not None:
+            self._answer.release()
         if exchange is None:
             return
         if exchange.state == WAITING:
@@ -701,14 +591,12 @@ class Client:
             exchange.reactor.abandon(exchange)
         exchange.drop_spool()
 
-    def _cut(self) -> None:
+    def _cut(self, answer: Answer) -> None:
         """End an answer that will not be completed, so that the client can see it."""
         self._abandon()
         self._keep = False
         self._broken = True
-        if self._until_close:
-            # Its end would look like the end of the answer: only a reset tells.
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        answer.cut()
         self._answered()
 
     def _linger(self) -> None:
@@ -744,7 +632,7 @@ class Client:
                 self._answer_self(504, b"Gateway Timeout\n")
         elif state == HEAD:
             self._refuse(policy.HEAD_TIMEOUT)
-        elif self._outbox is not None:
+        elif self._answer is not None and self._answer.waiting:
             log.info("a client took nothing of its answer for too long")
             self._lost()
         elif self._body is not None and state in (BUFFERING, BUSY):
@@ -793,6 +681,6 @@ class Client:
         loop.unwatch(self.sock.fileno())
         loop.forget(self)
         loop.bury(self.sock)
-        if self._outbox is not None:
-            self._outbox.close()
+        if self._answer is not None:
+            self._answer.close()
         self.server.client_closed(self)

@@ -77,10 +77,11 @@ class Server:
         self.response_timeout = settings.response_timeout
         self.queue_timeout = settings.queue_timeout
         self.request_timeout = settings.request_timeout
-        self.answer_spool_size = settings.answer_spool_size
         self.buffers = False
         """Request bodies are collected before the app is called, answers are taken off its hands:
         its interface is WSGI."""
+        self.answer_file_max = 0
+        """Bytes of an answer that may wait in a temporary file for a slow client; 0: none."""
         self.draining = False
         """Every answer is the last of its connection."""
         self._settings = settings
@@ -125,6 +126,7 @@ class Server:
     def serves(self, interface: str) -> None:
         """A reactor is ready, so there is somebody to serve the clients."""
         self.buffers = interface == "wsgi"
+        self.answer_file_max = self._settings.answer_spool_size if self.buffers else 0
         if not self.draining and self._acceptor.begin():
             log.info("ready")
 

@@ -224,8 +224,8 @@ def test_asgi_answers_wait_for_a_client_that_reads_nothing(start: Start) -> None
     taken = pour(front, lane, raw)
     # What is in the two kernel buffers, and in between.
     assert taken < 1.2 * MIB
-    assert front.inside._outbox is not None
-    assert front.inside._outbox.size <= 512 * KIB
+    assert front.inside._answer is not None
+    assert front.inside._answer.waiting <= 512 * KIB
     with client.sending([]):
         lane_rest = raw[taken:]
         got = bytearray()
@@ -277,8 +277,8 @@ def test_wsgi_answers_are_taken_off_within_bounds(start: Start) -> None:
     while len(got) < len(raw):
         got += client._sock.recv(300 * KIB)
         front.settle()
-        outbox = front.inside._outbox
-        most = max(most, outbox.in_file if outbox is not None else 0)
+        inside = front.inside._answer
+        most = max(most, inside.in_file if inside is not None else 0)
         taken += pour(front, lane, raw[taken:])
     assert got == raw
     assert most <= 1.5 * MIB
@@ -328,13 +328,13 @@ def test_a_paused_lane_whose_answer_is_over_is_left_to_its_next_client(start: St
     reactor.say(answer=number, lane=1)
     pour(front, lane, answer(b"y" * (8 * MIB)))
     (waiting,) = (c for c in front.server._clients if c.exchange is not None)
-    assert waiting._outbox is not None
-    before = waiting._outbox.size
+    assert waiting._answer is not None
+    before = waiting._answer.waiting
     left = len(raw)
     while left:
         left -= len(slow._sock.recv(50_000))
         pour(front, lane, b"y" * MIB)
-    assert waiting._outbox.size == before
+    assert waiting._answer.waiting == before
 
 
 def test_an_express_answer_may_be_slow_too(start: Start) -> None:
@@ -347,7 +347,7 @@ def test_an_express_answer_may_be_slow_too(start: Start) -> None:
         reactor.reply(number, answer(body), ANSWER)
         reactor.reply(number, b"", DONE)
         front.settle()
-        if front.inside._outbox is not None:
+        if front.inside._answer is not None:
             break
     # Nobody works ahead for a client that takes nothing.
     assert reactor.silent

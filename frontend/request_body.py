@@ -1,0 +1,123 @@
+"""A request body that is still to come when its head is read: where it goes while it comes.
+
+    collected   kept here until all of it has come, for an app that shall not wait for it (WSGI)
+    passed on   to the exchange's lane; while the exchange waits in the queue, to its request
+    drained     read and dropped, because the answer is complete: the connection goes on behind it
+
+It knows the body's framing and bounds, not the client's connection: that reads the bytes, and
+decides what becomes of it when they are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reactor_run.frontend.exchange import WAITING, Exchange
+from reactor_run.frontend.lane import OUT_MAX
+from reactor_run.frontend.spool import Spool
+from reactor_run.protocol import policy
+from reactor_run.protocol.body import CHUNKED, body_reader
+from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.request import RequestHead, reframe
+
+__all__ = ["RequestBody"]
+
+_DRAIN_MAX: Final = 262144
+"""Bytes of an unwanted body that are read so that the connection can go on."""
+
+
+class RequestBody:
+    """One body, from the first byte behind its head to its end."""
+
+    __slots__ = ("_drain_until", "_head", "_reader", "_size_max", "_spool")
+
+    def __init__(self, head: RequestHead, size_max: int, *, collect: bool) -> None:
+        """`size_max`: bytes of the largest body that is taken; 0 is no bound."""
+        self._head = head
+        self._size_max = size_max
+        self._reader = body_reader(head.body)
+        self._spool = Spool() if collect else None
+        self._drain_until = 0
+        """Bytes at which the connection is not worth reading the body to its end."""
+
+    @property
+    def complete(self) -> bool:
+        """It has come to its end."""
+        return self._reader.complete
+
+    def feed(self, data: bytes, start: int = 0) -> int:
+        """Read `data` from `start` on; return where the body, or `data`, ends.
+
+        Raises Refused, and OSError if the temporary file of a collected body cannot be written.
+        """
+        reader = self._reader
+        parts: list[bytes] | None = None if self._spool is None else []
+        end = reader.feed(data, start, parts)
+        # A chunked body tells its size only by and by.
+        if 0 < self._size_max < reader.received:
+            raise Refused(policy.BODY_TOO_LARGE)
+        if self._spool is not None and parts:
+            for part in parts:
+                self._spool.write(part)
+        return end
+
+    # Collected -----------------------------------------------------------------------------------
+
+    @property
+    def collected(self) -> bool:
+        """It is kept here until all of it has come."""
+        return self._spool is not None
+
+    def hand_over(self, exchange: Exchange) -> None:
+        """Give the exchange all that was collected, as one request."""
+        spool, self._spool = self._spool, None
+        assert spool is not None
+        exchange.whole = True
+        exchange.request = reframe(self._head, spool.size)
+        if spool.in_memory:
+            exchange.request += spool.content()
+        else:
+            exchange.spool = spool
+
+    def drop(self) -> None:
+        """Nobody wants what was collected."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    # Passed on -----------------------------------------------------------------------------------
+
+    def pass_on(self, exchange: Exchange, data: bytes) -> bool:
+        """Send `data`, as it came, after the exchange's request; whether there is room for more."""
+        exchange.whole = self._reader.complete
+        if exchange.state == WAITING:
+            exchange.request += data
+            return len(exchange.request) <= OUT_MAX
+        lane = exchange.lane
+        if lane is None:
+            return True
+        lane.write(data)
+        return lane.out_size <= OUT_MAX
+
+    # Drained -------------------------------------------------------------------------------------
+
+    def may_be_drained(self, status: int) -> bool:
+        """Whether the connection may outlive an answer that comes before the body is whole."""
+        head = self._head
+        received = self._reader.received
+        if head.expect_continue and received == 0:
+            # Nobody knows whether the client will send the body now (RFC 9110 §10.1.1).
+            return False
+        if status < 300:
+            # A good answer may come while the body does, and end after it.
+            return True
+        return head.body != CHUNKED and head.body - received <= _DRAIN_MAX
+
+    def drain(self) -> None:
+        """What comes from now on is dropped."""
+        self._drain_until = self._reader.received + _DRAIN_MAX
+
+    @property
+    def too_long_to_drain(self) -> bool:
+        """More of it came since than the connection is worth."""
+        return self._reader.received > self._drain_until
