@@ -8,10 +8,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 APP ?= examples.hello:app
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
+FUZZ_TARGETS ?= heads bodies proxy responses frames
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-slow test-all check format bench-hello build clean
+.PHONY: help serve test test-slow test-all check format fuzz bench-hello build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +47,11 @@ check: $(VENV)/test.stamp $(VENV)/dev.stamp ## formatting, lint and types
 format: $(VENV)/dev.stamp ## put the code in form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: $(VENV)/fuzz.stamp ## fuzz each parser for FUZZ_SECONDS=60 (FUZZ_TARGETS=..., FUZZ_ARGS=-runs=1000000)
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "== $$target"; $(BIN)/python -m tests.fuzz $$target $(FUZZ_ARGS) || exit 1; \
+	done
 
 bench-hello: $(VENV)/bench.stamp ## measure hello side by side with peers (needs wrk)
 	$(BIN)/python -m bench.hello
@@ -83,6 +91,9 @@ $(VENV)/test.stamp: pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	$(call install,.[dev])
+
+$(VENV)/fuzz.stamp: pyproject.toml | $(BIN)/python
+	$(call install,.[fuzz])
 
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	$(call install,.[bench])

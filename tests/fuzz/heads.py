@@ -1,0 +1,143 @@
+"""Request heads: `parse_request_head` and `read_relayed_head`.
+
+However the bytes arrive, and whatever stands behind them, the same head comes out or none does; it
+keeps the limits; the reactor reads it as the front end did; reframed it says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from reactor_run.protocol.policy import Limits, Refused, Rule
+from reactor_run.protocol.request import (
+    RequestHead,
+    parse_request_head,
+    read_relayed_head,
+    reframe,
+)
+from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
+from tests.protocol.streams import Choices, request_stream
+
+DEFAULT: Final = Limits()
+NARROW: Final = Limits(request_line=40, field_count=4, field_size=50, head_size=150, body_size=9)
+WIDE: Final = Limits(1 << 16, 250, 1 << 16, 1 << 20, 0)
+FRAMING: Final = (b"content-length", b"transfer-encoding", b"expect")
+GENERATED: Final = 0x80
+"""A bit of the control: the content is decisions for `request_stream`."""
+
+
+def check(data: bytes) -> None:
+    control, content = split_input(data)
+    if control[0] & GENERATED:
+        content = request_stream(Choices(content))
+    accepted = None
+    for limits in (NARROW, DEFAULT, WIDE):
+        outcome = read(content, limits)
+        # The second time it has been seen before, its names and values at least.
+        assert same(read(content, limits), outcome)
+        check_pieces(control, content, limits, outcome)
+        if isinstance(outcome, RequestHead):
+            check_limits(outcome, content, limits)
+        if accepted is not None:
+            assert same(outcome, accepted), "wider limits, and not the same head"
+        if isinstance(outcome, RequestHead):
+            accepted = outcome
+    if accepted is not None:
+        check_relayed(accepted, content)
+        check_reframed(accepted)
+
+
+def read(data: bytes, limits: Limits, seen: int = 0) -> RequestHead | Rule | None:
+    try:
+        return parse_request_head(data, limits, seen)
+    except Refused as refused:
+        return refused.rule
+
+
+def same(one: object, other: object) -> bool:
+    if isinstance(one, RequestHead) and isinstance(other, RequestHead):
+        return all(
+            getattr(one, name) == getattr(other, name)
+            for name in RequestHead.__slots__
+            if name != "known"
+        )
+    return one is other
+
+
+def check_pieces(
+    control: bytes, content: bytes, limits: Limits, whole: RequestHead | Rule | None
+) -> None:
+    seen = 0
+    for end in ends(control, len(content)):
+        outcome = read(content[:end], limits, seen)
+        if outcome is not None:
+            break
+        assert end <= limits.head_size, "an endless head is kept"
+        seen = end
+    if isinstance(outcome, RequestHead) or isinstance(whole, RequestHead):
+        assert same(outcome, whole), "the cuts decide what is read"
+    elif outcome is None and whole is not None:
+        # Pieces are not looked at before the head has an end; then what is wrong is found.
+        assert isinstance(read(content + b"\r\n\r\n", limits, seen), Rule)
+    elif whole is None and outcome is not None:
+        # Pieces are looked at for their line ends first: a CR without its LF is found sooner.
+        assert isinstance(read(content + b"\r\n\r\n", limits), Rule)
+
+
+def check_limits(head: RequestHead, content: bytes, limits: Limits) -> None:
+    assert head.size <= len(content)
+    # An empty line before the request is no part of it.
+    assert head.size - 2 * content.startswith(b"\r\n") <= limits.head_size
+    assert len(head.method) + len(head.target) + len(b"  HTTP/1.1") <= limits.request_line
+    assert len(head.fields) <= limits.field_count
+    assert all(len(name) + len(value) <= limits.field_size for name, value in head.fields)
+    assert not limits.body_size or head.body <= limits.body_size
+    assert content[: head.size].count(b"\n") == content[: head.size].count(b"\r\n")
+
+
+def check_relayed(head: RequestHead, content: bytes) -> None:
+    for relayed in (
+        read_relayed_head(content),
+        read_relayed_head(content[: head.size]),
+        read_relayed_head(content, head.size // 2),
+    ):
+        assert relayed is not None
+        for name in ("method", "target", "minor_version", "fields", "size", "body"):
+            assert getattr(relayed, name) == getattr(head, name), name
+
+
+def check_reframed(head: RequestHead) -> None:
+    data = reframe(head, 7)
+    again = parse_request_head(data, WIDE)
+    assert again is not None
+    assert again.size == len(data)
+    assert again.body == 7
+    assert not again.expect_continue
+    for name in ("method", "target", "minor_version", "keep_alive"):
+        assert getattr(again, name) == getattr(head, name), name
+    others = [field for field in head.fields if field[0].lower() not in FRAMING]
+    assert [*again.fields[:-1]] == others
+    check_relayed(again, data)
+
+
+def seeds() -> Iterator[bytes]:
+    host = b"Host: a\r\n"
+    fields = (
+        b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n",
+        b"Expect: 100-continue\r\nContent-Length: 1\r\n", b"Upgrade: x\r\nConnection: upgrade\r\n",
+        b"X: y\r\n z\r\n", b"X : y\r\n", b"X_Y: z\r\n", b"Host: b\r\n",
+        b"X: " + b"y" * 50 + b"\r\n",
+    )  # fmt: skip
+    lines = (
+        b"GET / HTTP/1.1", b"POST /a%20b?c=%zz HTTP/1.0", b"OPTIONS * HTTP/1.1", b"GET  / HTTP/1.1",
+        b"CONNECT a:443 HTTP/1.1", b"GET http://a.example:80/?b HTTP/1.1", b"PUT /%00 HTTP/1.1",
+    )  # fmt: skip
+    for control in (WHOLE, BYTEWISE, b"\0\x40\x80\xff"):
+        for line in lines:
+            yield control + line + b"\r\n" + host + b"\r\n"
+        for field in fields:
+            yield control + lines[0] + b"\r\n" + host + field + b"\r\nmore"
+        yield control + b"\r\n" + lines[0] + b"\r\n" + host + b"\r\n"
+        yield control + lines[0] + b"\n" + host + b"\n"
+        yield bytes([control[0] | GENERATED]) + control[1:] + bytes(range(0, 240, 3))
