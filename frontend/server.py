@@ -21,6 +21,8 @@ from reactor_run.frontend.limits import connections_for, raise_nofile_limit
 from reactor_run.frontend.listeners import Listener, open_listeners
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop import Loop
+from reactor_run.frontend.notify import Notifier
+from reactor_run.frontend.reactor import READY
 from reactor_run.frontend.settings import Settings
 from reactor_run.frontend.supervisor import Supervisor
 from reactor_run.protocol.policy import Limits
@@ -32,6 +34,8 @@ __all__ = ["Server", "serve"]
 
 _SHUTDOWN_MIN: Final = 1.0
 """Seconds that apps have to shut down, however long their last exchanges took."""
+_EXIT_MAX: Final = 10.0
+"""Seconds that the end may take beyond the graceful timeout: an app's shutdown, killing, us."""
 
 
 def serve(settings: Settings) -> int:
@@ -40,11 +44,16 @@ def serve(settings: Settings) -> int:
     nofile = raise_nofile_limit()
     connections, line = connections_for(nofile, settings.max_connections, settings.reactors)
     log.info("%s", line)
-    listeners = open_listeners(settings, os.environ)
+    notifier = Notifier(os.environ)
+    listeners: list[Listener] = []
     try:
-        server = Server(settings, listeners, connections)
-        return server.run()
+        listeners = open_listeners(settings, os.environ)
+        return Server(settings, listeners, connections, notifier).run()
+    except OperatorError as error:
+        notifier.status(str(error))
+        raise
     finally:
+        notifier.close()
         for listener in listeners:
             listener.close()
 
@@ -60,7 +69,13 @@ class _Timer:
 class Server:
     """What the connections, the dispatcher and the reactors of one front end share."""
 
-    def __init__(self, settings: Settings, listeners: list[Listener], connections_max: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: list[Listener],
+        connections_max: int,
+        notifier: Notifier,
+    ) -> None:
         self.loop = Loop()
         self.dispatcher = Dispatcher(settings.queue_size)
         self.limits = Limits(
@@ -85,6 +100,7 @@ class Server:
         self.draining = False
         """Every answer is the last of its connection."""
         self._settings = settings
+        self._notifier = notifier
         self._listeners = listeners
         self._acceptor = Acceptor(
             self, listeners, connections_max, settings.max_connections_per_address
@@ -129,6 +145,7 @@ class Server:
         self.answer_file_max = self._settings.answer_spool_size if self.buffers else 0
         if not self.draining and self._acceptor.begin():
             log.info("ready")
+            self._notifier.ready()
 
     def client_closed(self, client: Client) -> None:
         """A connection has ended."""
@@ -140,9 +157,11 @@ class Server:
         """Serve until a signal ends it; the exit status. Raises OperatorError."""
         with _Signals(self.loop, self._on_signal):
             for listener in self._listeners:
-                log.info("reactor-run %s listening on %s", __version__, listener.name)
+                origin = f" ({listener.origin})" if listener.origin else ""
+                log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
             try:
                 self._supervisor.start()
+                self._notifier.attach(self.loop, self._figures)
                 self.loop.run()
             finally:
                 self._supervisor.kill()
@@ -152,6 +171,15 @@ class Server:
                 print(details.rstrip(), file=sys.stderr)
             raise error
         return 0
+
+    def _figures(self) -> str:
+        """What goes on, in one line."""
+        reactors = self._supervisor.reactors
+        return (
+            f"{sum(reactor.state == READY for reactor in reactors)} of {self._settings.reactors} "
+            f"reactors ready, {self._supervisor.in_flight} requests in flight, "
+            f"{self.dispatcher.waiting} waiting, {len(self._clients)} connections"
+        )
 
     def fail(self, error: OperatorError, details: str | None) -> None:
         """The service cannot begin."""
@@ -176,6 +204,7 @@ class Server:
         for client in list(self._clients):
             client.shut()
         self.loop.set_deadline(self._grace, self._settings.graceful_timeout)
+        self._notifier.stopping(self._settings.graceful_timeout + _EXIT_MAX)
         self.loop.after_batch(self._stop_when_done)
 
     def _stop_when_done(self) -> None:

@@ -31,6 +31,7 @@ from reactor_run.frontend.client import Client as FrontClient
 from reactor_run.frontend.listeners import open_listeners, parse_bind
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import Loop
+from reactor_run.frontend.notify import Notifier
 from reactor_run.frontend.reactor import Reactor
 from reactor_run.frontend.server import Server
 from reactor_run.frontend.settings import Settings
@@ -334,9 +335,10 @@ class Front:
             **settings,
         )
         self._listeners = open_listeners(self.settings, {})
+        self.notifier = Notifier({})
         self.tcp = f"http://127.0.0.1:{self._listeners[0].socket.getsockname()[1]}"
         self.unix = "unix:\0" + self._listeners[1].socket.getsockname()[1:].decode()
-        self.server = Server(self.settings, self._listeners, 1000)
+        self.server = Server(self.settings, self._listeners, 1000, self.notifier)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         try:

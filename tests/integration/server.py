@@ -48,10 +48,12 @@ class Server:
         app_dir: Path = ROOT,
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
+        wrapper: Sequence[str] = (),
     ) -> None:
+        """`wrapper`: the words of a command that becomes `reactor-run`, by exec."""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
         binds = [word for each in bind for word in ("--bind", each)]
-        self.command = command(app, "--app-dir", str(app_dir), *binds, *options)
+        self.command = [*wrapper, *command(app, "--app-dir", str(app_dir), *binds, *options)]
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
@@ -175,7 +177,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("REACTOR_RUN_", "LISTEN_"))
+        if not name.startswith(("REACTOR_RUN_", "LISTEN_", "NOTIFY_", "WATCHDOG_"))
     }
     return {**kept, "PYTHONUNBUFFERED": "1", **(extra or {})}
 

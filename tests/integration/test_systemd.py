@@ -1,0 +1,191 @@
+"""As a service of systemd: what it is told, the sockets it passes, and what is left to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.integration.client import Client, request
+from tests.integration.conftest import Gate, Notes, Start
+from tests.integration.server import (
+    ROOT,
+    START_DEADLINE,
+    STOP_DEADLINE,
+    clean_environment,
+    command,
+)
+from tests.integration.waiting import eventually, need
+
+APP = "tests.integration.apps.asgi:app"
+Connect = Callable[..., Client]
+
+
+class Manager:
+    """The notification socket of a service manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sock.bind(str(path))
+
+    def next(self, deadline: float = 15.0) -> list[str]:
+        """The lines of the next message; TimeoutError without one within so many seconds."""
+        self._sock.settimeout(deadline)
+        return self._sock.recv(4096).decode().splitlines()
+
+    def wait_for(self, line: str) -> list[str]:
+        """The next message that has this line, or one that begins so."""
+        end = monotonic() + 15
+        while True:
+            lines = self.next(max(0.001, end - monotonic()))
+            if any(each.startswith(line) for each in lines):
+                return lines
+
+    def forget(self) -> None:
+        """Drop what has come."""
+        self._sock.setblocking(False)
+        try:
+            while True:
+                self._sock.recv(4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(tmp_path / "notify")
+    yield manager
+    manager.close()
+
+
+def test_a_start_and_a_stop_are_told(
+    start: Start, connect: Connect, manager: Manager, gate: Gate, notes: Notes
+) -> None:
+    # With a watchdog in a hurry the figures are looked at more often.
+    env = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "3000000"}
+    server = start(APP, "--reactors", "2", env=env)
+    ready = manager.wait_for("READY=1")
+    assert any(" of 2 reactors ready" in line for line in ready), ready
+    client = connect(server)
+    client.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
+    notes.first()
+    manager.wait_for("STATUS=2 of 2 reactors ready, 1 requests in flight, 0 waiting, 1 connections")
+    server.signal(signal.SIGTERM)
+    stopping = manager.wait_for("STOPPING=1")
+    # What the graceful timeout allows must not be cut short.
+    assert int(stopping[1].removeprefix("EXTEND_TIMEOUT_USEC=")) > 30_000_000
+    gate.open()
+    assert client.response().status == 200
+    assert server.wait() == 0
+
+
+def test_why_it_did_not_start_is_told(manager: Manager, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("app = 1 / 0\n")
+    done = subprocess.run(
+        command("--app-dir", str(tmp_path), "--bind", "127.0.0.1:0", "broken:app"),
+        env=clean_environment({"NOTIFY_SOCKET": str(manager.path)}),
+        capture_output=True,
+        timeout=START_DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 2
+    manager.wait_for("STATUS=importing broken failed: ZeroDivisionError")
+
+
+def test_reactors_do_not_inherit_the_managers_variables(start: Start, manager: Manager) -> None:
+    env = {
+        "NOTIFY_SOCKET": str(manager.path),
+        "WATCHDOG_USEC": "30000000",
+        "WATCHDOG_PID": "1",
+        "LISTEN_FDS": "1",
+        "LISTEN_PID": "1",
+        "LISTEN_FDNAMES": "web",
+        "KEPT": "yes",
+    }
+    server = start(APP, env=env)
+    (reactor,) = server.reactor_pids()
+    lines = Path(f"/proc/{reactor}/environ").read_text().split("\0")
+    assert "KEPT=yes" in lines
+    assert not {line.partition("=")[0] for line in lines} & set(env) - {"KEPT"}
+
+
+def test_the_watchdog_is_fed_while_the_front_end_turns(start: Start, manager: Manager) -> None:
+    env = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "3000000"}
+    server = start(APP, env=env)
+    (reactor,) = server.reactor_pids()
+    os.kill(reactor, signal.SIGSTOP)
+    manager.forget()
+    for _ in range(2):
+        manager.wait_for("WATCHDOG=1")
+    server.signal(signal.SIGSTOP)
+    manager.forget()
+    with pytest.raises(TimeoutError):
+        manager.next(3.0)
+    server.signal(signal.SIGCONT)
+    manager.wait_for("WATCHDOG=1")
+    os.kill(reactor, signal.SIGCONT)
+
+
+def test_activated_by_the_first_connection(tmp_path: Path, connect: Connect) -> None:
+    activate = need("systemd-socket-activate")
+    path = tmp_path / "web.sock"
+    passed = [f"--setenv={name}" for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ]
+    words = [activate, f"--listen={path}", "--fdname=web", *passed]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(
+            [*words, *command("--app-dir", str(ROOT), APP)], stderr=log, env=clean_environment()
+        )
+    try:
+        client = eventually(lambda: connect(f"unix:{path}"))
+        assert client.get("/hello").status == 200
+        assert f"listening on unix:{path} (systemd:web)" in (tmp_path / "log").read_text()
+        process.terminate()
+        assert process.wait(STOP_DEADLINE) == 0
+        # The socket is systemd's, and so is its file.
+        assert path.is_socket()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_a_stop_leaves_the_backlog_to_the_next_start(
+    start: Start, connect: Connect, gate: Gate, notes: Notes, tmp_path: Path, family: str
+) -> None:
+    """Whoever connects while the service restarts waits, and is answered: nobody is refused."""
+    path = tmp_path / "web.sock"
+    with socket.socket(socket.AF_UNIX if family == "unix" else socket.AF_INET) as listener:
+        listener.bind(str(path) if family == "unix" else ("127.0.0.1", 0))
+        listener.listen()
+
+        def activated() -> list[str]:
+            # What systemd does: the socket as descriptor 3, and the process that it is for.
+            script = 'exec 3<&"$0"-; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+            return ["bash", "-c", script, str(listener.fileno())]
+
+        first = start(APP, bind=(), wrapper=activated(), pass_fds=[listener.fileno()])
+        client = connect(first)
+        client.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
+        notes.first()
+        first.signal(signal.SIGTERM)
+        eventually(lambda: "stopping" in first.log())
+        late = connect(first)
+        late.send(request("GET", "/hello?say=late"))
+        gate.open()
+        assert client.response().status == 200
+        assert first.wait() == 0
+        assert family == "tcp" or path.is_socket()
+        later = connect(first)
+        later.send(request("GET", "/hello?say=later"))
+        start(APP, bind=(), wrapper=activated(), pass_fds=[listener.fileno()])
+        assert [late.response().text, later.response().text] == ["late", "later"]
