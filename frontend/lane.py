@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import select
 import socket
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.exchange import RUNNING, Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import ERRORS, Loop
+from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.body import UNTIL_CLOSE, BodyReader, body_reader
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.response import BadResponse, parse_response_head
@@ -30,7 +30,6 @@ OUT_MAX: Final = 262144
 
 _READ: Final = 262144
 _READ_FIRST: Final = 65536
-_IOV_MAX: Final = 64
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 
@@ -46,7 +45,6 @@ class Lane:
         "_clean",
         "_events",
         "_fin",
-        "_out",
         "_partial",
         "_paused",
         "_spool_offset",
@@ -57,7 +55,7 @@ class Lane:
         "loop",
         "number",
         "opened_here",
-        "out_size",
+        "out",
         "reactor",
         "sock",
     )
@@ -75,12 +73,11 @@ class Lane:
         self.closed = False
         self.ended = False
         """The reactor closed it before an answer; its word on the exchange is still to come."""
-        self.out_size = 0
-        """Bytes of the request that the kernel has not taken."""
-        self._out: deque[memoryview] = deque()
+        self.out = Outgoing()
+        """What the kernel has not taken of the request."""
         self._spool_offset = 0
         self._fin = False
-        """A half-close waits behind what is in `_out`."""
+        """A half-close waits behind what is in `out`."""
         self._clean = True
         """The lane may carry another exchange after this one."""
         self._partial = b""
@@ -110,7 +107,7 @@ class Lane:
         if exchange is not None and exchange.spool is not None:
             exchange.drop_spool()
             self._clean = False
-        if self._clean and not self.closed and not self._out:
+        if self._clean and not self.closed and not self.out.size:
             self._read_on()
             self.reactor.lane_is_free(self)
         else:
@@ -125,7 +122,7 @@ class Lane:
 
     def write(self, data: bytes) -> None:
         """Send what the kernel takes of `data`, keep the rest."""
-        if not self._out:
+        if not self.out.size:
             try:
                 sent = self.sock.send(data)
             except OSError:
@@ -134,9 +131,7 @@ class Lane:
             if sent == len(data) and not self._spooling():
                 return
             data = data[sent:]
-        if data:
-            self._out.append(memoryview(data))
-            self.out_size += len(data)
+        self.out.add(data)
         if not self._events & _OUT:
             self._send()
 
@@ -144,7 +139,7 @@ class Lane:
         """Pass on the client's FIN, behind all that it sent. The lane carries no other exchange."""
         self._clean = False
         self._fin = True
-        if not self._out and not self._spooling():
+        if not self.out.size and not self._spooling():
             self._shut()
 
     def _shut(self) -> None:
@@ -158,21 +153,10 @@ class Lane:
         return self.exchange is not None and self.exchange.spool is not None
 
     def _send(self) -> None:
-        out = self._out
+        out = self.out
         try:
-            while out:
-                if len(out) == 1:
-                    sent = self.sock.send(out[0])
-                else:
-                    sent = self.sock.sendmsg([out[i] for i in range(min(len(out), _IOV_MAX))])
-                self.out_size -= sent
-                while sent:
-                    first = out[0]
-                    if sent < len(first):
-                        out[0] = first[sent:]
-                        break
-                    sent -= len(first)
-                    out.popleft()
+            while out.size:
+                out.send(self.sock)
             while self.exchange is not None and self.exchange.spool is not None:
                 spool = self.exchange.spool
                 self._spool_offset += spool.send(self.sock, self._spool_offset)
@@ -185,7 +169,6 @@ class Lane:
             # The reactor wants no more of it. It may have answered before: that is read first.
             self._clean = False
             out.clear()
-            self.out_size = 0
             if self.exchange is not None:
                 self.exchange.drop_spool()
         self._listen(self._events & ~_OUT)
@@ -225,7 +208,7 @@ class Lane:
         if events & _OUT:
             self._send()
             exchange = self.exchange
-            if exchange is not None and exchange.state == RUNNING and self.out_size < OUT_MAX:
+            if exchange is not None and exchange.state == RUNNING and self.out.size < OUT_MAX:
                 exchange.client.read_on()
         if events & (_IN | ERRORS) and not self.closed and not self._paused:
             self.read(hung_up=bool(events & ERRORS))
@@ -360,6 +343,5 @@ class Lane:
         if not self.closed:
             self._listen(0)
             self.closed = True
-            self._out.clear()
-            self.out_size = 0
+            self.out.clear()
             self.loop.bury(self.sock)

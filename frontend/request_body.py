@@ -97,7 +97,7 @@ class RequestBody:
         if lane is None:
             return True
         lane.write(data)
-        return lane.out_size <= OUT_MAX
+        return lane.out.size <= OUT_MAX
 
     # Drained -------------------------------------------------------------------------------------
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections import deque
 from typing import BinaryIO, Final
+
+from reactor_run.outgoing import Outgoing
 
 __all__ = ["MEMORY_MAX", "Outbox", "Spool"]
 
 MEMORY_MAX: Final = 65536
 """Bytes of one request body that are held in memory."""
 
-_IOV_MAX: Final = 64
 _SENDFILE_MAX: Final = 1 << 20
 
 
@@ -74,70 +74,57 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
 class Outbox:
     """What a client has not taken yet, in order: memory, then, if allowed, a temporary file."""
 
-    __slots__ = ("_file", "_memory", "_read", "_written", "size")
+    __slots__ = ("_file", "_memory", "_read", "_written")
 
     def __init__(self) -> None:
-        self.size = 0
-        self._memory: deque[memoryview] = deque()
+        self._memory = Outgoing()
         self._file: BinaryIO | None = None
         self._read = 0
         self._written = 0
 
     @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._memory.size + self._written - self._read
+
+    @property
     def in_file(self) -> int:
         """Bytes that the temporary file has on disk, sent ones included."""
-        return self._written if self._file is not None else 0
+        return self._written
 
     def add(self, data: bytes | memoryview, memory_max: int | None = None) -> None:
         """Keep `data`; beyond `memory_max` bytes in memory it goes to the file.
 
         Raises OSError if the file cannot be written.
         """
-        size = len(data)
+        memory = self._memory
         if self._file is None:
-            if memory_max is None or self.size + size <= memory_max:
-                self._memory.append(memoryview(data))
-                self.size += size
+            if memory_max is None or memory.size + len(data) <= memory_max:
+                memory.add(data)
                 return
             self._file = tempfile.TemporaryFile(prefix="reactor-run-", buffering=0)  # noqa: SIM115
-            self._read = self._written = 0
         view = memoryview(data)
         while view:
             written = os.pwrite(self._file.fileno(), view, self._written)
             self._written += written
-            self.size += written
             view = view[written:]
 
     def send(self, sock: socket.socket) -> int:
         """Send what the kernel takes; how much. Raises BlockingIOError and other OSErrors."""
-        memory = self._memory
-        if not memory:
-            assert self._file is not None
-            count = min(self._written - self._read, _SENDFILE_MAX)
-            sent = os.sendfile(sock.fileno(), self._file.fileno(), self._read, count)
-            self._read += sent
-            self.size -= sent
-            if self._read == self._written:
-                self.close()
-            return sent
-        if len(memory) == 1:
-            sent = total = sock.send(memory[0])
-        else:
-            sent = total = sock.sendmsg([memory[i] for i in range(min(len(memory), _IOV_MAX))])
-        self.size -= total
-        while sent:
-            first = memory[0]
-            if sent < len(first):
-                memory[0] = first[sent:]
-                break
-            sent -= len(first)
-            memory.popleft()
-        return total
+        if self._memory.size:
+            return self._memory.send(sock)
+        assert self._file is not None
+        count = min(self._written - self._read, _SENDFILE_MAX)
+        sent = os.sendfile(sock.fileno(), self._file.fileno(), self._read, count)
+        self._read += sent
+        if self._read == self._written:
+            self.close()
+        return sent
 
     def close(self) -> None:
         """Drop what is there, and give the space back."""
         self._memory.clear()
-        self.size = 0
+        self._read = self._written = 0
         if self._file is not None:
             self._file.close()
             self._file = None

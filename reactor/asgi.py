@@ -253,7 +253,7 @@ class AsgiExchange(Hosted):
             self.write_out()
         lane = self.lane
         if lane is not None:
-            while lane.out_size > HIGH_WATER and not self.gone:
+            while lane.out.size > HIGH_WATER and not self.gone:
                 self._quota = QUOTA_BYTES
                 self._since = 0.0
                 if self._sending is None or self._sending.is_set():
@@ -367,7 +367,7 @@ class AsgiExchange(Hosted):
             self._receiving.set()
 
     def on_write_ready(self) -> None:
-        if self._sending is not None and (self.lane is None or self.lane.out_size <= HIGH_WATER):
+        if self._sending is not None and (self.lane is None or self.lane.out.size <= HIGH_WATER):
             self._sending.set()
 
     def on_fin(self) -> None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from reactor_run.outgoing import Outgoing
 from reactor_run.reactor.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -41,14 +41,13 @@ class Lane:
         "_half_closing",
         "_on_close",
         "_on_request",
-        "_out",
         "_watching",
         "closed",
         "exchange",
         "fd",
         "number",
         "opened_here",
-        "out_size",
+        "out",
         "partial",
         "reactor",
         "readable",
@@ -81,9 +80,8 @@ class Lane:
         self._ending = False
         """The front end has sent FIN, behind whatever else is to be read."""
         self.closed = False
-        self.out_size = 0
-        """Bytes that the kernel has not taken yet."""
-        self._out: deque[memoryview] = deque()
+        self.out = Outgoing()
+        """What the kernel has not taken yet."""
         self._watching = False
         self._half_closing = False
         reactor.watch(self.fd, READ_EVENTS, self.on_events)
@@ -132,7 +130,7 @@ class Lane:
 
     def write(self, pieces: list[bytes]) -> None:
         """Send what the kernel takes of `pieces`, keep the rest. Raises OSError if nobody reads."""
-        if not self._out and sum(map(len, pieces)) <= _JOIN_MAX:
+        if not self.out.size and sum(map(len, pieces)) <= _JOIN_MAX:
             # Small, and nothing waits before it: by far the most frequent.
             whole = b"".join(pieces)
             try:
@@ -143,8 +141,7 @@ class Lane:
                 return
             pieces = [whole[sent:]]
         for piece in pieces:
-            self._out.append(memoryview(piece))
-            self.out_size += len(piece)
+            self.out.add(piece)
         if not self._watching:
             self._send()
 
@@ -159,28 +156,14 @@ class Lane:
                 self.close()
 
     def _send(self) -> None:
-        out = self._out
-        while out:
-            try:
-                if len(out) == 1:
-                    sent = self.sock.send(out[0])
-                else:
-                    sent = self.sock.sendmsg([out[i] for i in range(min(len(out), _IOV_MAX))])
-            except BlockingIOError:
-                if not self._watching:
-                    self._watching = True
-                    self.reactor.modify(self.fd, READ_EVENTS | select.EPOLLOUT)
-                return
-            self.out_size -= sent
-            while sent:
-                first = out[0]
-                if sent < len(first):
-                    out[0] = first[sent:]
-                    break
-                sent -= len(first)
-                out.popleft()
-            while out and not out[0]:
-                out.popleft()
+        try:
+            while self.out.size:
+                self.out.send(self.sock)
+        except BlockingIOError:
+            if not self._watching:
+                self._watching = True
+                self.reactor.modify(self.fd, READ_EVENTS | select.EPOLLOUT)
+            return
         if self._watching:
             self._watching = False
             self.reactor.modify(self.fd, READ_EVENTS)
@@ -243,14 +226,14 @@ class Lane:
         This end stays open: closed too, it would look like an answer that was cut.
         """
         self._half_closing = True
-        if not self._out:
+        if not self.out.size:
             self._send()
 
     def close(self) -> None:
         """Close this end. An answer that was not complete is thereby seen to be cut."""
         if not self.closed:
             self.closed = True
-            self._out.clear()
+            self.out.clear()
             self.reactor.unwatch(self.fd)
             self.reactor.bury(self.sock)
             self._on_close(self)
