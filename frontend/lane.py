@@ -23,7 +23,7 @@ from reactor_run.protocol.response import BadResponse, parse_response_head
 if TYPE_CHECKING:
     from reactor_run.frontend.reactor import Reactor
 
-__all__ = ["OUT_MAX", "Lane"]
+__all__ = ["OUT_MAX", "Lane", "has_bytes"]
 
 OUT_MAX: Final = 262144
 """Bytes of a request that may wait for a lane, before its client is read no further."""
@@ -109,10 +109,10 @@ class Lane:
             self._clean = False
         if self._clean and not self.closed and not self.out.size:
             self._read_on()
-            self.reactor.lane_is_free(self)
+            self.reactor.lanes.put_back(self)
         else:
             self.close()
-            self.reactor.lane_is_lost(self)
+            self.reactor.lanes.lost(self)
 
     def condemn(self) -> None:
         """Let no other exchange follow this one: the reactor would not have it."""
@@ -335,7 +335,7 @@ class Lane:
         """This lane is worth nothing any more, whether or not the app of its exchange is done."""
         self._clean = False
         if self.exchange is None:
-            self.reactor.lane_is_lost(self)
+            self.reactor.lanes.lost(self)
         self.close()
 
     def close(self) -> None:
@@ -345,3 +345,11 @@ class Lane:
             self.closed = True
             self.out.clear()
             self.loop.bury(self.sock)
+
+
+def has_bytes(sock: socket.socket) -> bool:
+    """Whether something that is not the end can be read at once."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False

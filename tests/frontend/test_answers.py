@@ -518,7 +518,7 @@ def test_a_lane_announced_for_a_client_that_is_gone_is_closed(start: Start) -> N
     reactor.reply(number, b"", DONE)
     front.settle()
     assert front.call(lambda: reactor.inside.in_flight) == 0
-    assert not reactor.inside._answer_lanes
+    assert not reactor.inside.lanes._theirs
 
 
 def test_moved_answers_that_are_given_up_leave_nothing_behind(start: Start) -> None:
@@ -537,5 +537,6 @@ def test_moved_answers_that_are_given_up_leave_nothing_behind(start: Start) -> N
         reactor.message()
         reactor.reply(number, b"", DONE)
     front.settle()
-    assert not reactor.inside._answer_lanes
-    assert not reactor.inside._exchanges
+    assert not reactor.inside.lanes._theirs
+    assert reactor.inside.express is not None
+    assert not reactor.inside.express.exchanges

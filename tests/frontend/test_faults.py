@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reactor_run.frontend import client as client_module
+from reactor_run.frontend import express as express_module
 from reactor_run.frontend import lane as lane_module
-from reactor_run.frontend import reactor as reactor_module
 from reactor_run.frontend.client import Client as FrontClient
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, get
@@ -47,7 +47,7 @@ def test_a_fault_in_what_a_reactor_says_costs_the_reactor(
     client.send(get())
     number, _ = reactor.request()
     with monkeypatch.context() as patch:
-        patch.setattr(reactor_module, "read_answers", fail)
+        patch.setattr(express_module, "read_answers", fail)
         reactor.reply(number)
         reactor.wait_for_end()
     assert client.response().status == 502
