@@ -7,12 +7,17 @@ comes in on is paused, until the client has taken enough.
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
+from math import inf
 from typing import Final
 
 from reactor_run.frontend.lane import Lane
 from reactor_run.frontend.log import log
+from reactor_run.frontend.patience import Patience
 from reactor_run.frontend.spool import Outbox
 
 __all__ = ["Answer"]
@@ -29,13 +34,25 @@ _RESET: Final = struct.pack("ii", 1, 0)
 class Answer:
     """Interim answers, the final one, and what of them the client has not taken."""
 
-    __slots__ = ("_file_max", "_outbox", "_paused", "_sock", "_until_close", "begun")
+    __slots__ = (
+        "_file_max",
+        "_outbox",
+        "_patience",
+        "_paused",
+        "_sock",
+        "_unread",
+        "_until_close",
+        "begun",
+    )
 
-    def __init__(self, sock: socket.socket, file_max: int) -> None:
+    def __init__(self, sock: socket.socket, file_max: int, patience: Patience) -> None:
         """`file_max`: bytes that may wait in a temporary file; 0: none."""
         self._sock = sock
         self._file_max = file_max
         self._outbox = Outbox()
+        self._patience = patience
+        self._unread = 0
+        """Bytes that the kernel still held for the client when it was looked at last."""
         self._paused: Lane | None = None
         """The lane that waits for the client to take more."""
         self._until_close = False
@@ -76,9 +93,10 @@ class Answer:
             log.error("an answer could not be spooled: %s", error)
             raise
 
-    def flush(self) -> None:
+    def flush(self, now: float) -> None:
         """The client takes bytes again. Raises OSError: it is gone."""
         outbox = self._outbox
+        before = outbox.size
         try:
             for _ in range(_SENDS_MAX):
                 outbox.send(self._sock)
@@ -86,6 +104,7 @@ class Answer:
                     break
         except BlockingIOError:
             pass
+        self._look(before - outbox.size, now)
         # A file gives its space back only as a whole.
         if self._paused is not None and outbox.size <= _ANSWER_LOW and not outbox.in_file:
             lane, self._paused = self._paused, None
@@ -102,11 +121,50 @@ class Answer:
         """Nothing more comes: the lane may be another exchange's from now on."""
         self._paused = None
 
+    # Slow clients --------------------------------------------------------------------------------
+
+    def begin_to_wait(self, now: float) -> None:
+        """The client is to take what has not gone."""
+        self._unread = self._ask_kernel()
+        self._patience.begin(now)
+
+    @property
+    def due(self) -> float:
+        """When the client has to have taken more, by the loop's clock."""
+        return self._patience.due if self._outbox.size else inf
+
+    def is_overdue(self, now: float) -> bool:
+        """The client has taken too little, in too long a time."""
+        if self.due <= now:
+            self._look(0, now)
+        return self.due <= now
+
+    def _look(self, sent: int, now: float) -> None:
+        """See what the client has taken since; `sent` more bytes were given to the kernel.
+
+        The kernel asks for more only when a third of its buffer is free, or more. That may be
+        megabytes, and minutes: a client is slow only if it takes nothing of those either.
+        """
+        if self._outbox.size:
+            unread = self._ask_kernel()
+            self._patience.moved(max(self._unread + sent - unread, 0), now)
+            self._unread = unread
+
+    def _ask_kernel(self) -> int:
+        """SIOCOUTQ of tcp(7), unix(7): what the other end has not acknowledged, or not read."""
+        return int.from_bytes(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+    # The end -------------------------------------------------------------------------------------
+
     def cut(self) -> None:
         """It will not be completed: have the end of the connection show that."""
         if self._until_close:
             # The end would look like the end of the answer: only a reset tells.
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.reset()
+
+    def reset(self) -> None:
+        """Have the kernel forget what the client has not taken, once the connection is closed."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def close(self) -> None:
         """Drop what the client has not taken."""

@@ -30,6 +30,7 @@ from reactor_run.frontend.exchange import OVER, RUNNING, WAITING, Exchange
 from reactor_run.frontend.lane import Lane
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import ERRORS
+from reactor_run.frontend.patience import Patience
 from reactor_run.frontend.request_body import RequestBody
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import UNTIL_CLOSE
@@ -179,27 +180,27 @@ class Client:
         """There is room for more of the request, if some of it is still to come."""
         if self._body is not None and not self._fin and not self._events & _IN:
             self._listen(self._events | _IN)
+            self._body.patience.begin(self.server.loop.now)
             self._reckon()
 
     def _reckon(self) -> None:
         """Set the deadline that the state asks for."""
         server = self.server
-        state = self.state
-        seconds = 0.0
-        if state == IDLE:
-            seconds = server.keep_alive
-        elif state == HEAD:
-            seconds = server.head_timeout
-        elif self._answer is not None and self._answer.waiting:
-            seconds = server.response_timeout
-        elif state == LINGERING:
-            seconds = _LINGER
-        elif self._body is not None and self._events & _IN:
-            seconds = server.body_timeout
         loop = server.loop
-        loop.set_deadline(self, seconds)
-        if self._expires < self.deadline:
-            loop.set_deadline(self, max(self._expires - loop.now, 0.001))
+        state = self.state
+        if state == IDLE:
+            loop.set_deadline(self, server.keep_alive)
+        elif state == HEAD:
+            loop.set_deadline(self, server.head_timeout)
+        elif state == LINGERING:
+            loop.set_deadline(self, _LINGER)
+        else:
+            when = self._expires
+            if self._answer is not None:
+                when = min(when, self._answer.due)
+            if self._body is not None:
+                when = min(when, self._body.patience.due)
+            loop.set_deadline(self, max(when - loop.now, 0.001) if when != inf else 0)
 
     # Requests ------------------------------------------------------------------------------------
 
@@ -259,7 +260,10 @@ class Client:
         """Begin a request with a body that is chunked, or still to come."""
         server = self.server
         self.held = b""
-        self._body = body = RequestBody(head, server.limits.body_size, collect=server.buffers)
+        patience = Patience(server.body_timeout, server.min_body_rate)
+        self._body = body = RequestBody(
+            head, server.limits.body_size, patience, collect=server.buffers
+        )
         if body.collected:
             self.state = BUFFERING
             self.exchange = Exchange(self, head, b"", False)
@@ -268,6 +272,9 @@ class Client:
             elif head.expect_continue:
                 self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if self.state == BUFFERING:
+                # It may have come behind others that were too much to be read on.
+                self._listen(self._events | _IN)
+                patience.begin(server.loop.now)
                 self._reckon()
             return
         try:
@@ -280,7 +287,8 @@ class Client:
             self.held = data[end:]
             data = data[:end]
         self.exchange = exchange = Exchange(self, head, data, body.complete)
-        if not body.complete:
+        if not body.complete and self._events & _IN and not body.awaits_permission:
+            patience.begin(server.loop.now)
             self._reckon()
         server.dispatcher.submit(exchange)
 
@@ -304,6 +312,8 @@ class Client:
             self._body = None
             self.held = data[end:]
             data = data[:end]
+        else:
+            body.patience.moved(len(data), self.server.loop.now)
         exchange = self.exchange
         if exchange is None:
             if self.state == DRAINING:
@@ -311,9 +321,12 @@ class Client:
                     self._next()
                 elif body.too_long_to_drain:
                     self._linger()
+                else:
+                    self._reckon()
         elif not body.collected:
             if not body.pass_on(exchange, data):
                 self._listen(self._events & ~_IN)
+                body.patience.rest()
             self._reckon()
         elif body.complete:
             body.hand_over(exchange)
@@ -401,9 +414,7 @@ class Client:
             self._keep = False
         if not self._keep or exchange.head.minor_version == 0 or self.server.draining:
             data = self._with_connection(exchange, data)
-        if self._answer is None:
-            self._answer = Answer(self.sock, self.server.answer_file_max)
-        self._answer.begin(until_close=until_close)
+        self._open_answer().begin(until_close=until_close)
         self._write(data)
         self._restrain(lane)
 
@@ -412,10 +423,16 @@ class Client:
         self._write(data)
         self._restrain(lane)
 
-    def answer_interim(self, exchange: Exchange, data: bytes) -> None:
+    def answer_interim(self, exchange: Exchange, data: bytes, lane: Lane) -> None:
         """A 1xx answer; HTTP/1.0 has none."""
         if exchange.head.minor_version == 1:
             self._write(data)
+            self._restrain(lane)
+        body = self._body
+        if body is not None and body.awaits_permission and self._events & _IN:
+            # This is it, as far as anybody knows.
+            body.patience.begin(self.server.loop.now)
+            self._reckon()
 
     def answer_ends(self, exchange: Exchange) -> None:
         """The answer is complete."""
@@ -519,11 +536,17 @@ class Client:
 
     # Bytes out -----------------------------------------------------------------------------------
 
+    def _open_answer(self) -> Answer:
+        """What is sent to the client by and by."""
+        if self._answer is None:
+            server = self.server
+            patience = Patience(server.response_timeout, server.min_response_rate)
+            self._answer = Answer(self.sock, server.answer_file_max, patience)
+        return self._answer
+
     def _write(self, data: bytes | memoryview) -> None:
         """Send what the kernel takes, keep the rest; `data` is only lent."""
-        answer = self._answer
-        if answer is None:
-            answer = self._answer = Answer(self.sock, self.server.answer_file_max)
+        answer = self._open_answer()
         waited = answer.waiting
         try:
             answer.write(data)
@@ -532,6 +555,7 @@ class Client:
             return
         if answer.waiting and not waited:
             self._listen(self._events | _OUT)
+            answer.begin_to_wait(self.server.loop.now)
             self._reckon()
 
     def _flush(self) -> None:
@@ -540,7 +564,7 @@ class Client:
         if answer is None or not answer.waiting:
             return
         try:
-            answer.flush()
+            answer.flush(self.server.loop.now)
         except OSError:
             self._lost()
             return
@@ -613,7 +637,9 @@ class Client:
         self._reckon()
 
     def _lost(self) -> None:
-        """The client is gone."""
+        """The client is gone, or as good as gone."""
+        if self._answer is not None:
+            self._answer.cut()
         self._abandon()
         self.close()
 
@@ -623,27 +649,42 @@ class Client:
 
     def on_deadline(self) -> None:
         """The client, or its exchange, took too long."""
+        now = self.server.loop.now
         state = self.state
-        exchange = self.exchange
-        if exchange is not None and self._expires <= self.server.loop.now:
+        exchange, answer, body = self.exchange, self._answer, self._body
+        if exchange is not None and self._expires <= now:
             if exchange.state == WAITING:
                 self.refuse_overload(exchange)
             else:
                 self._answer_self(504, b"Gateway Timeout\n")
         elif state == HEAD:
             self._refuse(policy.HEAD_TIMEOUT)
-        elif self._answer is not None and self._answer.waiting:
-            log.info("a client took nothing of its answer for too long")
-            self._lost()
-        elif self._body is not None and state in (BUFFERING, BUSY):
-            self._refuse(policy.BODY_TIMEOUT)
-        elif state != BUSY:
+        elif state in (IDLE, LINGERING):
             self.close()
+        elif answer is not None and answer.is_overdue(now):
+            log.info("a client took too little of its answer for too long")
+            answer.reset()
+            self._lost()
+        elif body is not None and body.patience.due <= now:
+            if exchange is not None:
+                self._refuse(policy.BODY_TIMEOUT)
+            elif state == DRAINING:
+                self.close()
+            else:
+                self._end_unread()
+        else:
+            # It has taken some of its answer after all.
+            self._reckon()
 
     @property
     def busy(self) -> bool:
         """Its exchange is not over, or not all of its answer is sent."""
         return self.state in (BUFFERING, BUSY, FLUSHING)
+
+    @property
+    def lingers(self) -> bool:
+        """It has the time to read its last answer."""
+        return self.state == LINGERING
 
     @property
     def idle_since(self) -> float:
@@ -669,8 +710,10 @@ class Client:
 
     def shut(self) -> None:
         """The service ends: close now if nothing is under way, else after it."""
-        if self.state in (IDLE, HEAD, DRAINING, LINGERING):
+        if self.state in (IDLE, HEAD):
             self.close()
+        elif self.state == DRAINING:
+            self._linger()
 
     def close(self) -> None:
         """End the connection."""

@@ -267,7 +267,7 @@ class Lane:
                 return
             if not head.interim:
                 break
-            client.answer_interim(exchange, data[start : start + head.size])
+            client.answer_interim(exchange, data[start : start + head.size], self)
             start += head.size
             if exchange.state != RUNNING:
                 return

@@ -14,6 +14,7 @@ from typing import Final
 
 from reactor_run.frontend.exchange import WAITING, Exchange
 from reactor_run.frontend.lane import OUT_MAX
+from reactor_run.frontend.patience import Patience
 from reactor_run.frontend.spool import Spool
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED, body_reader
@@ -29,10 +30,13 @@ _DRAIN_MAX: Final = 262144
 class RequestBody:
     """One body, from the first byte behind its head to its end."""
 
-    __slots__ = ("_drain_until", "_head", "_reader", "_size_max", "_spool")
+    __slots__ = ("_drain_until", "_head", "_reader", "_size_max", "_spool", "patience")
 
-    def __init__(self, head: RequestHead, size_max: int, *, collect: bool) -> None:
+    def __init__(
+        self, head: RequestHead, size_max: int, patience: Patience, *, collect: bool
+    ) -> None:
         """`size_max`: bytes of the largest body that is taken; 0 is no bound."""
+        self.patience = patience
         self._head = head
         self._size_max = size_max
         self._reader = body_reader(head.body)
@@ -44,6 +48,11 @@ class RequestBody:
     def complete(self) -> bool:
         """It has come to its end."""
         return self._reader.complete
+
+    @property
+    def awaits_permission(self) -> bool:
+        """The client may wait for 100 Continue before it sends any of it (RFC 9110 §10.1.1)."""
+        return self._head.expect_continue and self._reader.received == 0
 
     def feed(self, data: bytes, start: int = 0) -> int:
         """Read `data` from `start` on; return where the body, or `data`, ends.
@@ -104,14 +113,13 @@ class RequestBody:
     def may_be_drained(self, status: int) -> bool:
         """Whether the connection may outlive an answer that comes before the body is whole."""
         head = self._head
-        received = self._reader.received
-        if head.expect_continue and received == 0:
-            # Nobody knows whether the client will send the body now (RFC 9110 §10.1.1).
+        if self.awaits_permission:
+            # Nobody knows whether the client will send the body now.
             return False
         if status < 300:
             # A good answer may come while the body does, and end after it.
             return True
-        return head.body != CHUNKED and head.body - received <= _DRAIN_MAX
+        return head.body != CHUNKED and head.body - self._reader.received <= _DRAIN_MAX
 
     def drain(self) -> None:
         """What comes from now on is dropped."""

@@ -88,8 +88,10 @@ class Server:
         self.known_heads = KnownHeads()
         self.head_timeout = settings.head_timeout
         self.body_timeout = settings.body_timeout
+        self.min_body_rate = settings.min_body_rate
         self.keep_alive = settings.keep_alive
         self.response_timeout = settings.response_timeout
+        self.min_response_rate = settings.min_response_rate
         self.queue_timeout = settings.queue_timeout
         self.request_timeout = settings.request_timeout
         self.buffers = False
@@ -150,6 +152,8 @@ class Server:
     def client_closed(self, client: Client) -> None:
         """A connection has ended."""
         self._acceptor.left(client)
+        if self._stopped:
+            self._end_when_over()
 
     # From start to stop --------------------------------------------------------------------------
 
@@ -229,11 +233,15 @@ class Server:
         if left == inf:
             left = _SHUTDOWN_MIN
         self._supervisor.stop(left)
-        self.reactor_left()
+        self._end_when_over()
 
     def reactor_left(self) -> None:
-        """One reactor fewer; without any, the service is over."""
-        if not self._supervisor.reactors:
+        """One reactor fewer."""
+        self._end_when_over()
+
+    def _end_when_over(self) -> None:
+        """Without reactors the service is over, once its last answers could be read."""
+        if not self._supervisor.reactors and not any(client.lingers for client in self._clients):
             self.loop.stop()
 
 

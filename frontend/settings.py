@@ -371,7 +371,14 @@ class Settings:
         "timeouts",
         _seconds(zero=True),
         30.0,
-        "Seconds that a request body may bring nothing; then 408. 0: off.",
+        "Seconds that a request body may bring nothing, or too little; then 408. 0: off.",
+    )
+    min_body_rate: int = _option(
+        "timeouts",
+        _size(0),
+        240,
+        "Bytes of a request body that buy its client a second, never beyond --body-timeout from "
+        "now. 0: any byte buys all of it.",
     )
     keep_alive: float = _option(
         "timeouts",
@@ -383,7 +390,15 @@ class Settings:
         "timeouts",
         _seconds(zero=True),
         60.0,
-        "Seconds that a client may take nothing of its answer; then it is cut off. 0: off.",
+        "Seconds that a client may take nothing, or too little, of an answer that waits for it; "
+        "then it is cut off. 0: off.",
+    )
+    min_response_rate: int = _option(
+        "timeouts",
+        _size(0),
+        240,
+        "Bytes taken of an answer that buy its client a second, never beyond --response-timeout "
+        "from now. 0: any byte buys all of it.",
     )
     queue_timeout: float = _option(
         "timeouts",

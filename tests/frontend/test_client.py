@@ -537,7 +537,7 @@ def test_the_head_of_a_later_request_has_its_own_time(start: Start) -> None:
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
 def test_a_body_must_go_on_to_come(start: Start, interface: str) -> None:
-    front, client, reactor = begin(start, interface=interface, body_timeout=10.0)
+    front, client, reactor = begin(start, interface=interface, body_timeout=10.0, min_body_rate=0)
     client.send(post(b"x" * 100)[:-100])
     for _ in range(3):
         front.pass_time(8)
