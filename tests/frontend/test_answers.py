@@ -129,6 +129,7 @@ def test_every_framing_is_relayed_as_it_came(
         lane.send(raw)
     assert client.response().body == body
     reactor.done(lane)
+    front.settle()
     client.send(get("/again"))
     assert lane.head().startswith(b"GET /again")
 
@@ -150,10 +151,11 @@ def test_interim_answers_are_relayed_to_http_1_1_only(start: Start) -> None:
 
 
 def test_head_has_no_body_whatever_its_fields_say(start: Start) -> None:
-    _, client, reactor, lane = begin_lane(start, get(method="HEAD"))
+    front, client, reactor, lane = begin_lane(start, get(method="HEAD"))
     lane.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
     assert client.response("HEAD").field("content-length") == b"1000"
     reactor.done(lane)
+    front.settle()
     client.send(get(method="HEAD"))
     lane.head()
     lane.send(CHUNKED)

@@ -234,6 +234,7 @@ def test_asgi_answers_wait_for_a_client_that_reads_nothing(start: Start) -> None
             got += client._sock.recv(MIB)
     assert got == raw
     reactor.done(lane)
+    front.settle()
     client.send(get("/next"))
     assert lane.head() == get("/next")
 
