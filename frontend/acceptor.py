@@ -1,5 +1,8 @@
 """Accepting: from a listener's backlog to a `Client`, as many as there may be.
 
+With `--proxy-protocol` it is an `InboundProxy` first, if its peer is allowed to speak for others;
+any other peer is turned away.
+
 What there is too much of, and what happens then:
 
     connections, or open files         idle connections make room, the longest idle first; where
@@ -20,12 +23,14 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.client import Client
+from reactor_run.frontend.inbound_proxy import InboundProxy
 from reactor_run.frontend.listeners import Listener
 from reactor_run.frontend.log import log
 from reactor_run.protocol.proxy import Endpoint
 
 if TYPE_CHECKING:
     from reactor_run.frontend.server import Server
+    from reactor_run.frontend.settings import Settings
 
 __all__ = ["Acceptor", "network"]
 
@@ -38,7 +43,7 @@ _IDLE_MIN: Final = 1.0
 _SHED_PART: Final = 32
 """One connection in so many makes room at once: looking for them takes a while."""
 _QUIET: Final = 60.0
-"""Seconds between two lines in the log about the same shortage."""
+"""Seconds between two lines in the log about the same subject."""
 _ABORTED: Final = frozenset(
     {
         errno.ECONNABORTED,
@@ -60,18 +65,21 @@ class Acceptor:
     """Takes connections from the listeners, and counts them."""
 
     def __init__(
-        self, server: Server, listeners: list[Listener], connections_max: int, per_address: int
+        self, server: Server, listeners: list[Listener], connections_max: int, settings: Settings
     ) -> None:
-        """`per_address`: the most connections of one address; 0 is no bound."""
         self.clients: set[Client] = set()
+        self._inbound: set[InboundProxy] = set()
+        """Connections that have not told whose they are."""
         self.connections_max = connections_max
         self.deadline = self.check_at = inf
         self._server = server
         self._listeners = listeners
-        self._per_address = per_address
+        self._per_address = settings.max_connections_per_address
+        self._proxies = settings.proxy_allow_from if settings.proxy_protocol else None
+        """Who has to begin with a PROXY header; nobody else is served then."""
         self._counts: dict[bytes, int] = {}
         """Connections of each address, if there is a bound for them."""
-        self._networks: dict[Client, bytes] = {}
+        self._networks: dict[Client | InboundProxy, bytes] = {}
         self._begun = False
         self._resting = False
         self._quiet_until: dict[str, float] = {}
@@ -85,23 +93,32 @@ class Acceptor:
         return True
 
     def end(self) -> None:
-        """Close the listeners."""
+        """Close the listeners, and connections that have not told whose they are."""
         if self._begun and not self._resting:
             self._unlisten()
         self._begun = False
         self._server.loop.forget(self)
         for listener in self._listeners:
             listener.close()
+        for inbound in list(self._inbound):
+            inbound.close()
 
-    def left(self, client: Client) -> None:
+    @property
+    def _full(self) -> bool:
+        return len(self.clients) + len(self._inbound) >= self.connections_max
+
+    def left(self, client: Client | InboundProxy) -> None:
         """A connection has ended."""
-        self.clients.discard(client)
+        if isinstance(client, Client):
+            self.clients.discard(client)
+        else:
+            self._inbound.discard(client)
         key = self._networks.pop(client, None)
         if key is not None:
             self._counts[key] -= 1
             if not self._counts[key]:
                 del self._counts[key]
-        if self._resting and len(self.clients) < self.connections_max:
+        if self._resting and not self._full:
             # Its descriptor is free when the batch is over, and so not before the next event.
             self._resume()
 
@@ -146,10 +163,10 @@ class Acceptor:
 
         def accept(_: int) -> None:
             # Somebody waits, else there would be no event.
-            if len(self.clients) >= self.connections_max:
+            if self._full:
                 self._make_room(f"all {self.connections_max} connections are taken")
             for _ in range(_ACCEPTS_MAX):
-                if len(self.clients) >= self.connections_max:
+                if self._full:
                     return
                 try:
                     client, peer = sock.accept()
@@ -167,11 +184,19 @@ class Acceptor:
 
     def _welcome(self, sock: socket.socket, peer: tuple[str, int], local: Endpoint | None) -> None:
         """Make a client of a connection. `local`: the listener's end, where it is always one."""
+        source: Endpoint = ("", None) if sock.family == socket.AF_UNIX else (peer[0], peer[1])
+        if self._proxies is not None and not self._proxies.cover(source):
+            who = source[0] or "unix"
+            self.complain(
+                "stranger", f"{who} is not in --proxy-allow-from: its connections are closed"
+            )
+            sock.close()
+            return
         key = None
         if self._per_address and sock.family != socket.AF_UNIX:
             key = network(peer[0])
             if self._counts.get(key, 0) >= self._per_address:
-                self._complain(
+                self.complain(
                     "address",
                     f"{peer[0]} has {self._per_address} connections already: more are closed",
                 )
@@ -182,16 +207,43 @@ class Acceptor:
             if local is None:
                 name = sock.getsockname()
                 local = (name[0], name[1])
-            source: Endpoint = ("", None) if sock.family == socket.AF_UNIX else (peer[0], peer[1])
-            client = Client(self._server, sock, source, local)
+            client: Client | InboundProxy
+            if self._proxies is None:
+                client = Client(self._server, sock, source, local)
+                self.clients.add(client)
+            else:
+                client = InboundProxy(self._server, self, sock, source, local)
+                self._inbound.add(client)
         except OSError as error:
             log.error("a connection cannot be served: %s", error.strerror)
             sock.close()
             return
-        self.clients.add(client)
         if key is not None:
             self._networks[client] = key
             self._counts[key] = self._counts.get(key, 0) + 1
+
+    def introduced(
+        self,
+        inbound: InboundProxy,
+        sock: socket.socket,
+        source: Endpoint,
+        destination: Endpoint,
+        *,
+        https: bool,
+    ) -> Client | None:
+        """Make a client of a connection that has told whose it is; None if the kernel refuses."""
+        try:
+            client = Client(self._server, sock, source, destination, https=https)
+        except OSError as error:
+            log.error("a connection cannot be served: %s", error.strerror)
+            inbound.close()
+            return None
+        self._inbound.discard(inbound)
+        self.clients.add(client)
+        key = self._networks.pop(inbound, None)
+        if key is not None:
+            self._networks[client] = key
+        return client
 
     # Too many ------------------------------------------------------------------------------------
 
@@ -203,13 +255,13 @@ class Acceptor:
         longest = heapq.nsmallest(count, idle, key=lambda client: client.idle_since)
         made = sum(client.shed() for client in longest)
         if made:
-            self._complain("idle", f"{why}: idle ones make room")
+            self.complain("idle", f"{why}: idle ones make room")
         else:
-            self._complain("rest", f"{why}: new ones wait")
+            self.complain("rest", f"{why}: new ones wait")
             self._rest()
 
-    def _complain(self, subject: str, line: str) -> None:
-        """Log a shortage, unless it was logged lately."""
+    def complain(self, subject: str, line: str) -> None:
+        """Log what the operator may want to mend, unless it was logged lately."""
         now = self._server.loop.now
         if now >= self._quiet_until.get(subject, 0.0):
             self._quiet_until[subject] = now + _QUIET

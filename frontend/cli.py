@@ -84,6 +84,11 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             f"{sources['concurrency']} is for ASGI apps and {sources['interface']} says wsgi; "
             "leave it out (--threads is how many WSGI requests a reactor runs at once)"
         )
+    if "proxy_allow_from" in sources and not settings.proxy_protocol:
+        raise OperatorError(
+            f"{sources['proxy_allow_from']} is for --proxy-protocol, which is off; add it or leave "
+            "this out"
+        )
     if settings.runtime == "uvloop" and importlib.util.find_spec("uvloop") is None:
         raise OperatorError(
             f"{sources['runtime']}: uvloop is not installed; pip install 'reactor-run[uvloop]'"

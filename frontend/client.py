@@ -35,6 +35,7 @@ from reactor_run.frontend.request_body import RequestBody
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import UNTIL_CLOSE
 from reactor_run.protocol.express import request_prefix
+from reactor_run.protocol.origin import origin_tlvs
 from reactor_run.protocol.policy import Refused, Rule
 from reactor_run.protocol.proxy import Endpoint
 from reactor_run.protocol.request import RequestHead, parse_request_head
@@ -83,6 +84,7 @@ class Client:
         "server",
         "sock",
         "state",
+        "tlvs",
     )
 
     def __init__(
@@ -91,13 +93,17 @@ class Client:
         sock: socket.socket,
         source: Endpoint | None,
         destination: Endpoint | None,
+        *,
+        https: bool = False,
     ) -> None:
+        """Serve a connection from `source` to `destination`; `https`: it came through TLS."""
         self.server = server
         self.sock = sock
         self._recv = sock.recv
         self._send = sock.send
         self.peers = (source, destination)
-        self.express_prefix = request_prefix(source, destination)
+        self.tlvs = origin_tlvs(https=https)
+        self.express_prefix = request_prefix(source, destination, self.tlvs)
         self._lane_prefix: bytes | None = None
         self.state = IDLE
         self.exchange: Exchange | None = None
@@ -129,7 +135,7 @@ class Client:
     def lane_prefix(self) -> bytes:
         """The PROXY header before each exchange of this connection on a lane."""
         if self._lane_prefix is None:
-            self._lane_prefix = self.server.encode_proxy(*self.peers)
+            self._lane_prefix = self.server.encode_proxy(*self.peers, self.tlvs)
         return self._lane_prefix
 
     # What happens on the socket ------------------------------------------------------------------
@@ -204,6 +210,11 @@ class Client:
 
     # Requests ------------------------------------------------------------------------------------
 
+    def take(self, data: bytes) -> None:
+        """Serve what was read of a new connection by somebody else."""
+        self._parse(data)
+        self._go_on()
+
     def _parse(self, data: bytes) -> None:
         """Read a head, and begin its exchange."""
         server = self.server
@@ -212,7 +223,7 @@ class Client:
             try:
                 head = parse_request_head(data, server.limits, self._seen)
             except Refused as refused:
-                self._refuse(refused.rule)
+                self.refuse(refused.rule)
                 return
             if head is None:
                 self._await_head(data)
@@ -280,7 +291,7 @@ class Client:
         try:
             end = body.feed(data, head.size)
         except Refused as refused:
-            self._refuse(refused.rule)
+            self.refuse(refused.rule)
             return
         if body.complete:
             self._body = None
@@ -300,7 +311,7 @@ class Client:
             end = body.feed(data)
         except Refused as refused:
             if self.exchange is not None:
-                self._refuse(refused.rule)
+                self.refuse(refused.rule)
             else:
                 self._end_unread()
             return
@@ -480,8 +491,8 @@ class Client:
         self._write(answer)
         self._answered()
 
-    def _refuse(self, rule: Rule) -> None:
-        """The request breaks a rule."""
+    def refuse(self, rule: Rule) -> None:
+        """What the client sent breaks a rule."""
         log.debug("refused a request: %s (%s)", rule.name, rule.section)
         self.held = b""
         if self._body is not None:
@@ -589,7 +600,7 @@ class Client:
             # The rest of a body that the app did not want will never come.
             self._keep = self._keep and self._body is None
         elif self._body is not None and exchange.state == WAITING:
-            self._refuse(policy.BODY_INCOMPLETE)
+            self.refuse(policy.BODY_INCOMPLETE)
         elif self._body is not None or not self.held:
             if exchange.state == WAITING:
                 self._lost()
@@ -658,7 +669,7 @@ class Client:
             else:
                 self._answer_self(504, b"Gateway Timeout\n")
         elif state == HEAD:
-            self._refuse(policy.HEAD_TIMEOUT)
+            self.refuse(policy.HEAD_TIMEOUT)
         elif state in (IDLE, LINGERING):
             self.close()
         elif answer is not None and answer.is_overdue(now):
@@ -667,7 +678,7 @@ class Client:
             self._lost()
         elif body is not None and body.patience.due <= now:
             if exchange is not None:
-                self._refuse(policy.BODY_TIMEOUT)
+                self.refuse(policy.BODY_TIMEOUT)
             elif state == DRAINING:
                 self.close()
             else:

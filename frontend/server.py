@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final
 
@@ -104,9 +104,7 @@ class Server:
         self._settings = settings
         self._notifier = notifier
         self._listeners = listeners
-        self._acceptor = Acceptor(
-            self, listeners, connections_max, settings.max_connections_per_address
-        )
+        self._acceptor = Acceptor(self, listeners, connections_max, settings)
         self._clients = self._acceptor.clients
         self._supervisor = Supervisor(self, settings)
         self._failure: tuple[OperatorError, str | None] | None = None
@@ -133,10 +131,15 @@ class Server:
             head_only=head_only,
         )
 
-    def encode_proxy(self, source: Endpoint | None, destination: Endpoint | None) -> bytes:
+    def encode_proxy(
+        self,
+        source: Endpoint | None,
+        destination: Endpoint | None,
+        tlvs: Iterable[tuple[int, bytes]],
+    ) -> bytes:
         """The header before each exchange on a lane."""
         if self._settings.lane_proxy == "v2":
-            return encode_v2(source, destination)
+            return encode_v2(source, destination, tlvs)
         if self._settings.lane_proxy == "v1":
             return encode_v1(source, destination)
         return b""

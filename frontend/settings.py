@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.limits import available_cpus
 from reactor_run.frontend.listeners import Bind, parse_bind
+from reactor_run.frontend.networks import LOCAL, Networks, parse_networks
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ LaneProxy = Literal["v2", "v1", "off"]
 GROUPS = {
     "app": "The app",
     "server": "Server",
+    "proxies": "Proxies in front",
     "lanes": "Lanes between front end and reactors",
     "limits": "Limits",
     "timeouts": "Timeouts",
@@ -202,6 +204,9 @@ def _parse_root_path(text: str) -> str:
     return text
 
 
+NETWORKS = Kind("NETWORKS", parse_networks, lambda networks: networks.text)
+
+
 def _option(
     group: str, kind: Kind[T], default: T, meaning: str, *, shown_default: str | None = None
 ) -> T:
@@ -301,6 +306,21 @@ class Settings:
     )
     log_level: LogLevel = _option(
         "server", _choice(LogLevel), "info", "Least urgent message logged."
+    )
+
+    proxy_protocol: bool = _option(
+        "proxies",
+        SWITCH,
+        False,
+        "Every connection begins with a PROXY protocol header, version 1 or 2, which tells whose "
+        "it is.",
+    )
+    proxy_allow_from: Networks = _option(
+        "proxies",
+        NETWORKS,
+        LOCAL,
+        "Who may connect with --proxy-protocol: addresses, networks as in 10.0.0.0/8, unix for "
+        "clients of unix sockets, with commas between them.",
     )
 
     lanes: Lanes = _option(

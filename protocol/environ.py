@@ -21,7 +21,7 @@ What becomes of a field:
                                     RFC 9113 section 8.2.3)
     anything else                   HTTP_ and the name in upper case, "-" as "_"
 
-An absolute-form target replaces HTTP_HOST (RFC 9112 section 3.2.2). The scheme is the listener's.
+An absolute-form target replaces HTTP_HOST (RFC 9112 section 3.2.2). The scheme is the connection's.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final, Literal
 
+from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import KnownHeads, RequestHead
 from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache, decode_method
 from reactor_run.protocol.target import (
@@ -95,18 +96,16 @@ class EnvironBuilder:
     Raises ValueError for a `script_name` that does not begin with a slash.
     """
 
-    __slots__ = ("_default_port", "_keys", "_known", "_template")
+    __slots__ = ("_keys", "_known", "_template")
 
     def __init__(
         self,
-        scheme: Literal["http", "https"] = "http",
         script_name: str = "",
         *,
         multithread: bool,
         multiprocess: bool,
         underscores: Literal["drop", "keep"] = "drop",
     ) -> None:
-        self._default_port = _DEFAULT_PORTS[scheme]
         self._keys = FieldNameCache(_key if underscores == "keep" else _key_without_underscores)
         self._known: dict[RequestHead, dict[str, Any]] = {}
         """The environs of known heads, but for the addresses."""
@@ -115,22 +114,17 @@ class EnvironBuilder:
             "SCRIPT_NAME": mount_prefix(script_name).encode().decode("latin-1"),
             "REMOTE_ADDR": "",
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": scheme,
+            "wsgi.url_scheme": "http",
             "wsgi.multithread": multithread,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
         }
 
-    def build(
-        self,
-        head: RequestHead,
-        client: tuple[str, int] | None,
-        server: tuple[str, int | None] | None,
-    ) -> dict[str, Any]:
+    def build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
         """The environ of one request, all but wsgi.input, wsgi.errors and wsgi.file_wrapper.
 
-        `client` and `server` are host and port. Without a client REMOTE_ADDR is empty. Without a
+        Without a client REMOTE_ADDR is empty. Without a
         server port, which is what a unix socket has, SERVER_NAME and SERVER_PORT are those of
         HTTP_HOST; what it lacks is "localhost" and the scheme's port (neither may be empty). The
         targets that are no path, `*` and those of CONNECT, have an empty PATH_INFO.
@@ -144,13 +138,15 @@ class EnvironBuilder:
                 if len(self._known) >= KnownHeads.MAX:
                     self._known.clear()
                 self._known[head] = environ.copy()
+        client, server, scheme = origin
+        environ["wsgi.url_scheme"] = scheme
         if client is not None:
             environ["REMOTE_ADDR"] = client[0]
             environ["REMOTE_PORT"] = str(client[1])
         if server is not None and server[1] is not None:
             environ["SERVER_NAME"], environ["SERVER_PORT"] = _name_server(*server)
         else:
-            self._name_server_by_host(environ)
+            _name_server_by_host(environ, scheme)
         return environ
 
     def _build(self, head: RequestHead) -> dict[str, Any]:
@@ -181,12 +177,13 @@ class EnvironBuilder:
             environ["HTTP_HOST"] = host
         return environ
 
-    def _name_server_by_host(self, environ: dict[str, Any]) -> None:
-        """Set SERVER_NAME and SERVER_PORT from HTTP_HOST (RFC 9110 section 7.2)."""
-        host: str = environ.get("HTTP_HOST", "")
-        # A colon within brackets is part of an address, not before a port.
-        name, colon, port = host.rpartition(":")
-        if not colon or port.endswith("]"):
-            name, port = host, ""
-        environ["SERVER_NAME"] = name or "localhost"
-        environ["SERVER_PORT"] = port or self._default_port
+
+def _name_server_by_host(environ: dict[str, Any], scheme: str) -> None:
+    """Set SERVER_NAME and SERVER_PORT from HTTP_HOST (RFC 9110 section 7.2)."""
+    host: str = environ.get("HTTP_HOST", "")
+    # A colon within brackets is part of an address, not before a port.
+    name, colon, port = host.rpartition(":")
+    if not colon or port.endswith("]"):
+        name, port = host, ""
+    environ["SERVER_NAME"] = name or "localhost"
+    environ["SERVER_PORT"] = port or _DEFAULT_PORTS[scheme]

@@ -10,11 +10,13 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     E1  empty: the client sent FIN  E1  an answer, whole; the app still runs
     E2  empty: the client is gone   E2  empty: the app is done; its answer came before, or on a lane
 
-Requests carry the client's and the listener's address in the header; everything else is LOCAL.
+Requests carry the client's and the listener's address in the header, and the TLVs of origin.py
+before these two; everything else is LOCAL.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from struct import Struct
 from typing import Final
 
@@ -59,9 +61,13 @@ class FrameError(Exception):
     """The peer on the express lane broke its framing: nothing on it can be believed any more."""
 
 
-def request_prefix(source: Endpoint | None, destination: Endpoint | None) -> bytes:
+def request_prefix(
+    source: Endpoint | None,
+    destination: Endpoint | None,
+    tlvs: Iterable[tuple[int, bytes]] = (),
+) -> bytes:
     """What every request of one client connection begins with, made once per connection."""
-    header = bytearray(encode_v2(source, destination))
+    header = bytearray(encode_v2(source, destination, tlvs))
     length = int.from_bytes(header[14:16], "big") + _TLVS.size
     header[14:16] = length.to_bytes(2, "big")
     return bytes(header)

@@ -49,6 +49,7 @@ __all__ = [
     "PP2_TYPE_SSL",
     "PP2_TYPE_UNIQUE_ID",
     "SIGNATURE",
+    "SSL_SIZE",
     "UNIQUE_ID_SIZE",
     "Address",
     "Buffer",
@@ -77,6 +78,10 @@ PP2_SUBTYPE_SSL_KEY_ALG = 0x25
 PP2_TYPE_NETNS = 0x30
 PP2_TYPE_MIN_CUSTOM = 0xE0
 PP2_TYPE_MAX_CUSTOM = 0xEF
+
+SSL_SIZE = 5
+"""Fewest bytes that a PP2_TYPE_SSL holds: what the client used, and the result of its
+certificate's verification (§2.2.6)."""
 
 UNIQUE_ID_SIZE = 128
 """Most bytes that a PP2_TYPE_UNIQUE_ID holds (§2.2.5)."""
@@ -362,7 +367,10 @@ def _judge_tlvs(bounds: list[tuple[int, int, int]]) -> int | None:
             if checksum is not None or value_end - value != _CRC32C.size:
                 raise Refused(policy.PROXY_CRC)
             checksum = value
-        elif kind == PP2_TYPE_UNIQUE_ID and value_end - value > UNIQUE_ID_SIZE:
+        elif kind == PP2_TYPE_UNIQUE_ID:
+            if value_end - value > UNIQUE_ID_SIZE:
+                raise Refused(policy.PROXY_MALFORMED)
+        elif kind == PP2_TYPE_SSL and value_end - value < SSL_SIZE:
             raise Refused(policy.PROXY_MALFORMED)
     return checksum
 

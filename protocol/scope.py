@@ -11,7 +11,7 @@ What the app sees of the fields:
                 X-Forwarded-For deleted by naming it
     Host        of an absolute-form target, if that is what was sent (RFC 9112 section 3.2.2)
 
-The scheme is the listener's, also when an absolute-form target claims another: a client must not
+The scheme is the connection's, also when an absolute-form target claims another: a client must not
 be able to say that it came through TLS.
 """
 
@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
+from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import KnownHeads, RequestHead
 from reactor_run.protocol.target import (
     decode_path,
@@ -108,16 +109,14 @@ class ScopeBuilder:
     Raises ValueError for a `root_path` that does not begin with a slash.
     """
 
-    __slots__ = ("_extensions", "_names", "_raw_root", "_root", "_scheme", "_state", "_templates")
+    __slots__ = ("_extensions", "_names", "_raw_root", "_root", "_state", "_templates")
 
     def __init__(
         self,
-        scheme: str = "http",
         root_path: str = "",
         state: dict[str, Any] | None = None,
         extensions: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
-        self._scheme = scheme
         self._root = mount_prefix(root_path)
         self._raw_root = quote_path(self._root)
         self._state = state
@@ -126,15 +125,9 @@ class ScopeBuilder:
         self._templates: dict[RequestHead, dict[str, Any]] = {}
         """The scopes of known heads, but for what is not the head's."""
 
-    def build(
-        self,
-        head: RequestHead,
-        client: tuple[str, int] | None,
-        server: tuple[str, int | None] | None,
-    ) -> dict[str, Any]:
+    def build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
         """The scope of one request. What an app sets in it, no other request sees.
 
-        `client` and `server` are host and port; `server` is path and None for a unix socket.
         `path` is decoded as UTF-8, each byte that is none becomes U+FFFD, as with uvicorn;
         `raw_path` always has what was sent. Only paths that begin with a slash are below the
         root path: `*` stays `*`.
@@ -144,10 +137,9 @@ class ScopeBuilder:
             scope = template.copy()
             scope["asgi"] = _ASGI.copy()
             scope["headers"] = template["headers"].copy()
-            scope["client"] = client
-            scope["server"] = server
+            scope["client"], scope["server"], scope["scheme"] = origin
         else:
-            scope = self._build(head, client, server)
+            scope = self._build(head, origin)
             if head.known:
                 if len(self._templates) >= KnownHeads.MAX:
                     self._templates.clear()
@@ -158,12 +150,7 @@ class ScopeBuilder:
             scope["extensions"] = self._extensions.copy()
         return scope
 
-    def _build(
-        self,
-        head: RequestHead,
-        client: tuple[str, int] | None,
-        server: tuple[str, int | None] | None,
-    ) -> dict[str, Any]:
+    def _build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
         path, raw_path, query, host = _read_target(head.target)
         if self._root and raw_path[:1] == b"/":
             path = self._root + path
@@ -185,12 +172,12 @@ class ScopeBuilder:
             "asgi": _ASGI.copy(),
             "http_version": _VERSIONS[head.minor_version],
             "method": decode_method(head.method),
-            "scheme": self._scheme,
+            "scheme": origin.scheme,
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
             "root_path": self._root,
             "headers": headers,
-            "client": client,
-            "server": server,
+            "client": origin.client,
+            "server": origin.server,
         }

@@ -38,11 +38,12 @@ from reactor_run.protocol.body import (
     chunk_head,
 )
 from reactor_run.protocol.express import ANSWER, ANSWER_DONE, EXPRESS_MAX
+from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
-from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers, client_address
+from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import cut_traceback, log, runtime_hint
 from reactor_run.reactor.loop import FINISHED, Hosted
@@ -478,13 +479,12 @@ def asgi_exchanges(scopes: ScopeBuilder) -> MakeExchange:
     def make(
         gateway: Gateway,
         head: RequestHead,
-        peers: Peers,
+        origin: Origin,
         express: int,
         lane: Lane | None,
         payload: bytes,
     ) -> Hosted:
-        scope = scopes.build(head, client_address(peers), peers[1])
-        return AsgiExchange(gateway, head, scope, express, lane, payload)
+        return AsgiExchange(gateway, head, scopes.build(head, origin), express, lane, payload)
 
     return make
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from reactor_run.channel import ControlChannel
 from reactor_run.protocol.express import ANSWER_DONE, DONE, FrameError
+from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.policy import Refused
-from reactor_run.protocol.proxy import Endpoint, decode_v1, decode_v2
+from reactor_run.protocol.proxy import decode_v1, decode_v2
 from reactor_run.protocol.request import KnownHeads, RequestHead, read_relayed_head
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.express import ExpressPort
@@ -22,25 +23,15 @@ from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop import Hosted, Reactor
 
-__all__ = ["SERVER_FIELD", "Gateway", "MakeExchange", "Peers", "client_address"]
+__all__ = ["SERVER_FIELD", "Gateway", "MakeExchange"]
 
 
 SERVER_FIELD: Final = b"server: reactor-run\r\n"
 
-Peers = tuple[Endpoint | None, Endpoint | None]
-NO_PEERS: Final[Peers] = (None, None)
-MakeExchange = Callable[["Gateway", RequestHead, Peers, int, Lane | None, bytes], Hosted]
+MakeExchange = Callable[["Gateway", RequestHead, Origin, int, Lane | None, bytes], Hosted]
 Admit = Callable[[Hosted], None]
 
-_PEERS_MAX = 4096
-
-
-def client_address(peers: Peers) -> tuple[str, int] | None:
-    """The client's host and port; None for one of a unix socket, which has neither."""
-    source = peers[0]
-    if source is None or source[1] is None:
-        return None
-    return source[0], source[1]
+_ORIGINS_MAX: Final = 4096
 
 
 class Gateway:
@@ -67,7 +58,7 @@ class Gateway:
         self._express: ExpressPort | None = None
         self._on_express_lane: dict[int, Exchange] = {}
         self._known_heads = KnownHeads()
-        self._peers: dict[bytes, Peers] = {}
+        self._origins: dict[bytes, Origin] = {}
         """What PROXY headers say, of those seen lately."""
         self._lanes: dict[int, Lane] = {}
         self._free: list[Lane] = []
@@ -95,33 +86,33 @@ class Gateway:
         )
 
     def _on_express(self, number: int, prefix: bytes, payload: bytes) -> None:
-        peers = self._peers.get(prefix)
-        if peers is None:
-            peers = self._read_peers(prefix)
+        origin = self._origins.get(prefix)
+        if origin is None:
+            origin = self._read_origin(prefix)
         head = self._known_heads.get(payload)
         if head is None:
             head = read_relayed_head(payload)
             if head is None:
                 raise FrameError("a request on the express lane is not whole")
             self._known_heads.add(payload, head)
-        exchange = self._make_exchange(self, head, peers, number, None, payload[head.size :])
+        exchange = self._make_exchange(self, head, origin, number, None, payload[head.size :])
         self._on_express_lane[number] = exchange
         self._admit(exchange)
 
-    def _read_peers(self, prefix: bytes) -> Peers:
-        """The addresses in a frame's prefix; the same for all requests of a connection."""
+    def _read_origin(self, prefix: bytes) -> Origin:
+        """What a frame's prefix says; mostly the same for all requests of a connection."""
         header = bytearray(prefix)
         header[14:16] = (len(prefix) - 16).to_bytes(2, "big")
         decoded = decode_v2(bytes(header))
         assert decoded is not None
-        peers = (decoded.source, decoded.destination)
-        self._remember(prefix, peers)
-        return peers
+        origin = read_origin(decoded)
+        self._remember(prefix, origin)
+        return origin
 
-    def _remember(self, header: bytes, peers: Peers) -> None:
-        if len(self._peers) >= _PEERS_MAX:
-            self._peers.clear()
-        self._peers[header] = peers
+    def _remember(self, header: bytes, origin: Origin) -> None:
+        if len(self._origins) >= _ORIGINS_MAX:
+            self._origins.clear()
+        self._origins[header] = origin
 
     def _on_lane(self, lane: Lane) -> None:
         """Bytes on a lane without an exchange: its next request, or a part of it."""
@@ -133,24 +124,24 @@ class Gateway:
             return
         seen = len(lane.partial)
         data = lane.partial + data
-        peers = NO_PEERS
+        origin = NOWHERE
         start = 0
         try:
             if self._decode is not None:
                 # The header of a client's connection is the same for each of its exchanges.
                 start = 16 + int.from_bytes(data[14:16], "big")
-                known = self._peers.get(data[:start])
+                known = self._origins.get(data[:start])
                 if known is not None:
-                    peers = known
+                    origin = known
                 else:
                     header = self._decode(data)
                     if header is None:
                         self._await_rest(lane, data)
                         return
                     start = header.size
-                    peers = (header.source, header.destination)
+                    origin = read_origin(header)
                     if self._decode is decode_v2:
-                        self._remember(data[:start], peers)
+                        self._remember(data[:start], origin)
             request = data[start:] if start else data
             head = self._known_heads.get(request)
             if head is None:
@@ -170,7 +161,7 @@ class Gateway:
             log.error("bytes beyond a request on lane %d", lane.number)
             lane.close()
             return
-        exchange = self._make_exchange(self, head, peers, 0, lane, payload)
+        exchange = self._make_exchange(self, head, origin, 0, lane, payload)
         lane.exchange = exchange
         self._admit(exchange)
 

@@ -22,9 +22,10 @@ from reactor_run.protocol.body import (
 )
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.express import ANSWER_DONE, EXPRESS_MAX
+from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
-from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange, Peers, client_address
+from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop import FINISHED, Hosted
@@ -227,12 +228,12 @@ def wsgi_exchanges(environs: EnvironBuilder, prefetch: Prefetch | None) -> MakeE
     def make(
         gateway: Gateway,
         head: RequestHead,
-        peers: Peers,
+        origin: Origin,
         express: int,
         lane: Lane | None,
         payload: bytes,
     ) -> Hosted:
-        environ = environs.build(head, client_address(peers), peers[1])
+        environ = environs.build(head, origin)
         return WsgiExchange(gateway, head, environ, express, lane, payload, prefetch)
 
     return make

@@ -26,10 +26,11 @@ SOURCES = [
     *(ROOT / "src" / "reactor_run").glob("*.py"),
 ]
 
-# Flags that the pages name and that belong to apt-get, Docker, mypy and pip.
+# Flags that the pages name and that belong to apt-get, curl, Docker, mypy and pip.
 FOREIGN_FLAGS = {
     "--find-links",
     "--from",
+    "--haproxy-protocol",
     "--no-index",
     "--no-install-recommends",
     "--strict",

@@ -38,6 +38,7 @@ from reactor_run.frontend.settings import Settings
 from reactor_run.frontend.supervisor import Supervisor
 from reactor_run.protocol.control import ControlDecoder, encode_control
 from reactor_run.protocol.express import ANSWER_DONE, REQUEST, pack_message, read_requests
+from reactor_run.protocol.origin import NOWHERE, read_origin
 from reactor_run.protocol.proxy import decode_v2
 from tests.integration.client import Client
 from tests.integration.waiting import eventually
@@ -151,7 +152,9 @@ class StandIn:
         self._decoder = ControlDecoder()
         self._heard: deque[dict[str, Any]] = deque()
         self._unread = b""
-        self._requests: deque[tuple[int, int, bytes]] = deque()
+        self._requests: deque[tuple[int, int, bytes, bytes]] = deque()
+        self.origin = NOWHERE
+        """What the last request on the express lane came with."""
 
     @property
     def inside(self) -> Reactor:
@@ -204,8 +207,15 @@ class StandIn:
             assert data, "the express lane has ended"
             messages, consumed = read_requests(self._unread + data)
             self._unread = (self._unread + data)[consumed:]
-            self._requests += [(number, kind, payload) for number, kind, _, payload in messages]
-        return self._requests.popleft()
+            self._requests += messages
+        number, kind, prefix, payload = self._requests.popleft()
+        if kind == REQUEST:
+            header = bytearray(prefix)
+            header[14:16] = (len(prefix) - 16).to_bytes(2, "big")
+            decoded = decode_v2(header)
+            assert decoded is not None
+            self.origin = read_origin(decoded)
+        return number, kind, payload
 
     def request(self) -> tuple[int, bytes]:
         """The next message, which must be a request: exchange and payload."""

@@ -82,13 +82,21 @@ def test_a_repeatable_flag_adds_up_and_the_last_of_any_other_holds() -> None:
     assert settings.threads == 3
 
 
+# What some settings mean nothing without.
+NEEDED = {"proxy_allow_from": ["--proxy-protocol"]}
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
-    text = {"app": "shop:app", "bind": ":9", "factory": "on", "root_path": "/shop"}.get(
-        option.name, option.shown_default
-    )
+    text = {
+        "app": "shop:app",
+        "bind": ":9",
+        "factory": "on",
+        "proxy_protocol": "on",
+        "root_path": "/shop",
+    }.get(option.name, option.shown_default)
     flag = [text] if option.positional else [option.flag] if option.switch else [option.flag, text]
-    base = [] if option.positional else ["shop:app"]
+    base = [] if option.positional else ["shop:app", *NEEDED.get(option.name, ())]
     by_flag = cli.read_settings([*base, *flag], {})
     by_variable = cli.read_settings(base, {option.variable: text})
     assert by_flag == by_variable

@@ -89,7 +89,7 @@ def test_a_fault_at_a_deadline_costs_no_other_deadline(
     for client in clients:
         client.send(b"GET")
     front.settle()
-    refuse = FrontClient._refuse
+    refuse = FrontClient.refuse
     faults: list[FrontClient] = []
 
     def fail_once(self: FrontClient, rule: object) -> None:
@@ -98,7 +98,7 @@ def test_a_fault_at_a_deadline_costs_no_other_deadline(
             raise Bug("nobody thought of this")
         refuse(self, rule)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(FrontClient, "_refuse", fail_once)
+    monkeypatch.setattr(FrontClient, "refuse", fail_once)
     front.pass_time(40)
     answered = 0
     for client in clients:

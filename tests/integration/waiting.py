@@ -38,6 +38,11 @@ def need(program: str) -> str:
     return _present(program, shutil.which(program))
 
 
+def need_file(path: str) -> str:
+    """The same as `need` for a file that a package brings along."""
+    return _present(path, path if os.path.exists(path) else None)
+
+
 def need_module(name: str) -> None:
     """The same as `need` for a Python module that an app imports."""
     found = importlib.util.find_spec(name)

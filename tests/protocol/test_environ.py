@@ -15,6 +15,7 @@ from werkzeug.wrappers import Request
 
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.environ import EnvironBuilder
+from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.request import RequestHead, parse_request_head
 from reactor_run.protocol.scope import HOP_BY_HOP
@@ -54,9 +55,10 @@ def environ_of(
     *,
     client: tuple[str, int] | None = CLIENT,
     server: tuple[str, int | None] | None = SERVER,
+    scheme: str = "http",
     **settings: Any,
 ) -> dict[str, Any]:
-    return validated(builder_of(**settings).build(head, client, server))
+    return validated(builder_of(**settings).build(head, Origin(client, server, scheme)))
 
 
 def validated(environ: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +208,7 @@ def test_fields_that_are_never_shown(name: bytes, spell: Any, underscores: str) 
     for sent in (name, name.replace(b"-", b"_")):
         for _ in range(2):  # the second time the name comes from the cache
             head = head_of(b"/", (b"X-A", b"1"), (spell(sent), b"x"))
-            assert http_keys(builder.build(head, CLIENT, SERVER)) == {"HTTP_X_A"}
+            assert http_keys(builder.build(head, Origin(CLIENT, SERVER))) == {"HTTP_X_A"}
 
 
 def test_a_field_named_by_connection_is_shown() -> None:
@@ -346,11 +348,11 @@ def test_apps_reconstruct_the_url(server: Any, fields: list[tuple[bytes, bytes]]
 
 def test_what_an_app_changes_in_an_environ_reaches_no_other() -> None:
     builder = builder_of()
-    first = builder.build(head_of(), CLIENT, SERVER)
+    first = builder.build(head_of(), Origin(CLIENT, SERVER))
     untouched = first.copy()
     first["mine"] = 1
     del first["SCRIPT_NAME"]
-    assert builder.build(head_of(), CLIENT, SERVER) == untouched
+    assert builder.build(head_of(), Origin(CLIENT, SERVER)) == untouched
 
 
 TOKENS = st.text("AZaz09-_.!", min_size=1).map(str.encode)

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reactor_run.protocol.body import CHUNKED
+from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.request import RequestHead, parse_request_head
 from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache, ScopeBuilder
 
 CLIENT = ("192.0.2.7", 4711)
 SERVER = ("127.0.0.1", 8000)
+ORIGIN = Origin(CLIENT, SERVER)
 HOST = (b"Host", b"example.org")
 
 
@@ -39,8 +41,8 @@ def head_of(
     )
 
 
-def scope_of(head: RequestHead, **settings: Any) -> dict[str, Any]:
-    return ScopeBuilder(**settings).build(head, CLIENT, SERVER)
+def scope_of(head: RequestHead, scheme: str = "http", **settings: Any) -> dict[str, Any]:
+    return ScopeBuilder(**settings).build(head, Origin(CLIENT, SERVER, scheme))
 
 
 def test_a_parsed_request_gives_a_whole_scope() -> None:
@@ -150,7 +152,7 @@ def test_order_repetition_and_values_of_fields_are_kept() -> None:
 def test_hop_by_hop_fields_are_not_shown(name: bytes, spell: Any) -> None:
     builder = ScopeBuilder()
     for _ in range(2):  # the second time the name comes from the cache
-        scope = builder.build(head_of(b"/", HOST, (spell(name), b"x")), CLIENT, SERVER)
+        scope = builder.build(head_of(b"/", HOST, (spell(name), b"x")), ORIGIN)
         assert scope["headers"] == [(b"host", b"example.org")]
 
 
@@ -188,7 +190,7 @@ def test_an_absolute_target_gives_a_host_to_a_request_without() -> None:
 @pytest.mark.parametrize("server", [("::1", 8000), ("/run/app.sock", None), None])
 @pytest.mark.parametrize("client", [CLIENT, ("::1", 5), None])
 def test_addresses_are_passed_on(client: Any, server: Any) -> None:
-    scope = ScopeBuilder().build(head_of(), client, server)
+    scope = ScopeBuilder().build(head_of(), Origin(client, server))
     assert (scope["client"], scope["server"]) == (client, server)
 
 
@@ -196,11 +198,11 @@ def test_state_is_a_shallow_copy_of_what_lifespan_gave() -> None:
     shared: list[int] = []
     state: dict[str, Any] = {"pool": shared}
     builder = ScopeBuilder(state=state)
-    first = builder.build(head_of(), CLIENT, SERVER)
+    first = builder.build(head_of(), ORIGIN)
     assert first["state"] == state
     assert first["state"]["pool"] is shared
     first["state"]["mine"] = 1
-    assert builder.build(head_of(), CLIENT, SERVER)["state"] == {"pool": shared}
+    assert builder.build(head_of(), ORIGIN)["state"] == {"pool": shared}
     assert state == {"pool": shared}
 
 
@@ -213,12 +215,12 @@ def test_state_and_extensions_are_only_there_when_given() -> None:
 
 def test_what_an_app_changes_in_a_scope_reaches_no_other() -> None:
     builder = ScopeBuilder(state={}, extensions={"x": {}})
-    first = builder.build(head_of(), CLIENT, SERVER)
+    first = builder.build(head_of(), ORIGIN)
     untouched = deepcopy(first)
     for part in (first["asgi"], first["state"], first["extensions"], first):
         part["mine"] = 1
     first["headers"].append((b"x", b"y"))
-    assert builder.build(head_of(), CLIENT, SERVER) == untouched
+    assert builder.build(head_of(), ORIGIN) == untouched
 
 
 @given(

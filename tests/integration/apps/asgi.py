@@ -115,6 +115,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+async def peer(http: Exchange) -> None:
+    """Notes the client's host."""
+    http.note(http.scope["client"][0])
+    await http.reply(b"noted")
+
+
 async def cookies(http: Exchange) -> None:
     await http.reply(b"", fields=[(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2; Path=/")])
 
@@ -224,6 +230,7 @@ app = app_of(
         endless,
         timer,
         scope,
+        peer,
         cookies,
         status,
         hop_by_hop,

@@ -1,0 +1,84 @@
+"""Networks that an operator trusts: which addresses, and whether clients of unix sockets."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, inet_pton
+
+from reactor_run.frontend.errors import OperatorError
+from reactor_run.protocol.proxy import Endpoint
+
+__all__ = ["LOCAL", "NOBODY", "Networks", "pack_address", "parse_networks"]
+
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """A list of networks.
+
+    text: as the operator wrote it. unix: unix sockets are in it.
+    blocks: (bytes of an address, its network's value, the network mask) of each IP network.
+    """
+
+    text: str
+    unix: bool
+    blocks: tuple[tuple[int, int, int], ...]
+
+    def cover(self, endpoint: Endpoint) -> bool:
+        """Whether one end of a connection is in it."""
+        host, port = endpoint
+        if port is None:
+            return self.unix
+        return self.cover_address(pack_address(host))
+
+    def cover_address(self, packed: bytes) -> bool:
+        """Whether an address of 4 or 16 bytes is in it."""
+        size = len(packed)
+        value = int.from_bytes(packed, "big")
+        return any(size == bits and value & mask == block for bits, block, mask in self.blocks)
+
+
+def pack_address(host: str) -> bytes:
+    """The bytes of an IP address: 4 also for an IPv4 address in IPv6 form (RFC 4291 §2.5.5.2).
+
+    A zone, which is not part of the address, may follow. Raises OSError for anything else.
+    """
+    if ":" not in host:
+        return inet_pton(AF_INET, host)
+    packed = inet_pton(AF_INET6, host.partition("%")[0])
+    return packed[12:] if packed.startswith(_V4_MAPPED) else packed
+
+
+def parse_networks(text: str) -> Networks:
+    """Read addresses, networks and the word unix, with commas between them; or the word none.
+
+    Raises OperatorError, naming what is none of these.
+    """
+    unix = False
+    blocks: list[tuple[int, int, int]] = []
+    if text == "none":
+        return Networks(text, unix, ())
+    for item in filter(None, map(str.strip, text.split(","))):
+        if item == "unix":
+            unix = True
+            continue
+        try:
+            network = ipaddress.ip_network(item)
+        except ValueError as error:
+            why = "has bits beyond its mask" if "host bits" in str(error) else "is none"
+            raise OperatorError(
+                f"expected addresses, networks as in 10.0.0.0/8, or unix, with commas between "
+                f"them; {item!r} {why}"
+            ) from None
+        size = network.max_prefixlen // 8
+        blocks.append((size, int(network.network_address), int(network.netmask)))
+    if not unix and not blocks:
+        raise OperatorError("it names nobody; write none if that is meant")
+    return Networks(text, unix, tuple(blocks))
+
+
+NOBODY = parse_networks("none")
+LOCAL = parse_networks("127.0.0.0/8,::1,unix")
+"""Whoever reaches the loopback addresses or a unix socket of this machine."""
