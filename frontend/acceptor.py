@@ -92,6 +92,16 @@ class Acceptor:
         self._listen()
         return True
 
+    def take_backlog(self) -> None:
+        """Accept all who wait already: whoever closes a listener resets them."""
+        if self._begun and not self._resting:
+            for listener in self._listeners:
+                accept = self._acceptor(listener)
+                before = -1
+                while len(self.clients) != before:
+                    before = len(self.clients)
+                    accept(0)
+
     def end(self) -> None:
         """Close the listeners, and connections that have not told whose they are."""
         if self._begun and not self._resting:

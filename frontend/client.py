@@ -544,6 +544,8 @@ class Client:
         if not self._events & _IN:
             self._listen(self._events | _IN)
         self._reckon()
+        if self.server.draining:
+            self.shut(self.server.close_grace)
 
     # Bytes out -----------------------------------------------------------------------------------
 
@@ -719,10 +721,17 @@ class Client:
             return False
         return False
 
-    def shut(self) -> None:
-        """The service ends: close now if nothing is under way, else after it."""
+    def shut(self, grace: float) -> None:
+        """The service ends: close when what is under way is over.
+
+        One that is idle, or in the midst of a head, has `grace` seconds: a last request may be on
+        its way.
+        """
         if self.state in (IDLE, HEAD):
-            self.close()
+            if not grace:
+                self.close()
+            elif self.server.loop.now + grace < self.deadline:
+                self.server.loop.set_deadline(self, grace)
         elif self.state == DRAINING:
             self._linger()
 

@@ -139,6 +139,11 @@ class Lanes:
         lane.close()
         self.lost(lane)
 
+    @property
+    def in_use(self) -> bool:
+        """An answer is still to be read from one of them."""
+        return any(lane.exchange for lane in (*self._ours.values(), *self._theirs.values()))
+
     def lost(self, lane: Lane) -> None:
         """A lane without an exchange has ended."""
         if lane.opened_here:

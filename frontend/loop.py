@@ -17,7 +17,7 @@ from typing import Final, Protocol, runtime_checkable
 from reactor_run.frontend.log import log
 from reactor_run.turns import Turns
 
-__all__ = ["ERRORS", "Deadlined", "Loop"]
+__all__ = ["ERRORS", "Deadlined", "Loop", "Timer"]
 
 _EVENTS_MAX: Final = 512
 _BATCH_MIN: Final = 32
@@ -38,6 +38,14 @@ class Deadlined(Protocol):
 
     def on_deadline(self) -> None:
         """The deadline has passed."""
+
+
+class Timer:
+    """One thing to do when its time comes."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.deadline = self.check_at = inf
+        self.on_deadline = action
 
 
 @runtime_checkable

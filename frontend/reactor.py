@@ -47,6 +47,7 @@ class Owner(Protocol):
 
     def reactor_ready(self, reactor: Reactor) -> None: ...
     def reactor_has_room(self, reactor: Reactor) -> None: ...
+    def reactor_spent(self, reactor: Reactor, why: str) -> None: ...
     def reactor_ended(self, reactor: Reactor) -> None: ...
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None: ...
     def reactor_died(self, reactor: Reactor, status: int) -> None: ...
@@ -62,6 +63,7 @@ class Reactor:
         name: str,
         command: Callable[[int], list[str]],
         *,
+        generation: int = 1,
         express: bool,
     ) -> None:
         """Start it. `command` makes its command line, given the control channel's descriptor.
@@ -71,10 +73,13 @@ class Reactor:
         self.loop = loop
         self.owner = owner
         self.name = name
+        self.generation = generation
         self.state = STARTING
         self.capacity = 0
         self.in_flight = 0
         """Exchanges that occupy it."""
+        self.served = 0
+        """Exchanges that it was given."""
         self.interface = ""
         self.started = monotonic()
         self.deadline = self.check_at = float("inf")
@@ -142,6 +147,12 @@ class Reactor:
         exchange.request = b""
         exchange.state = RUNNING
         self.in_flight += 1
+        self.served += 1
+
+    @property
+    def idle(self) -> bool:
+        """No app runs in it, and nothing of an answer is still to be read from it."""
+        return not self.in_flight and not self.lanes.in_use
 
     def client_sent_fin(self, exchange: Exchange) -> None:
         """The client asks for nothing more."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
-import socket
 import sys
-from collections.abc import Callable, Iterable
-from math import inf
+from collections.abc import Iterable
 from typing import Final
 
 from reactor_run import __version__
@@ -17,13 +14,16 @@ from reactor_run.frontend.acceptor import Acceptor
 from reactor_run.frontend.client import Client
 from reactor_run.frontend.dispatcher import Dispatcher
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.limits import connections_for, raise_nofile_limit
+from reactor_run.frontend.limits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.frontend.listeners import Listener, open_listeners
 from reactor_run.frontend.log import configure, log
-from reactor_run.frontend.loop import Loop
+from reactor_run.frontend.loop import Loop, Timer
 from reactor_run.frontend.notify import Notifier
 from reactor_run.frontend.reactor import READY
+from reactor_run.frontend.recycling import Recycling
 from reactor_run.frontend.settings import Settings
+from reactor_run.frontend.shutdown import Shutdown
+from reactor_run.frontend.signals import Signals, has_terminal
 from reactor_run.frontend.supervisor import Supervisor
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
@@ -32,17 +32,16 @@ from reactor_run.protocol.response import simple_response
 
 __all__ = ["Server", "serve"]
 
-_SHUTDOWN_MIN: Final = 1.0
-"""Seconds that apps have to shut down, however long their last exchanges took."""
-_EXIT_MAX: Final = 10.0
-"""Seconds that the end may take beyond the graceful timeout: an app's shutdown, killing, us."""
+_LOOK_AT_CPUS: Final = 10.0
+"""Seconds between two looks at how many CPUs there are for us."""
 
 
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it; the exit status. Raises OperatorError."""
     configure(settings.log_level)
     nofile = raise_nofile_limit()
-    connections, line = connections_for(nofile, settings.max_connections, settings.reactors)
+    reactors = settings.reactors or available_cpus()
+    connections, line = connections_for(nofile, settings.max_connections, reactors)
     log.info("%s", line)
     notifier = Notifier(os.environ)
     listeners: list[Listener] = []
@@ -56,14 +55,6 @@ def serve(settings: Settings) -> int:
         notifier.close()
         for listener in listeners:
             listener.close()
-
-
-class _Timer:
-    """One thing to do later."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self.deadline = self.check_at = inf
-        self.on_deadline = action
 
 
 class Server:
@@ -90,6 +81,7 @@ class Server:
         self.body_timeout = settings.body_timeout
         self.min_body_rate = settings.min_body_rate
         self.keep_alive = settings.keep_alive
+        self.close_grace = settings.close_grace
         self.response_timeout = settings.response_timeout
         self.min_response_rate = settings.min_response_rate
         self.queue_timeout = settings.queue_timeout
@@ -102,14 +94,17 @@ class Server:
         self.draining = False
         """Every answer is the last of its connection."""
         self._settings = settings
-        self._notifier = notifier
+        self.notifier = notifier
         self._listeners = listeners
         self._acceptor = Acceptor(self, listeners, connections_max, settings)
         self._clients = self._acceptor.clients
         self._supervisor = Supervisor(self, settings)
         self._failure: tuple[OperatorError, str | None] | None = None
-        self._grace = _Timer(self._grace_is_over)
-        self._stopped = False
+        self.shutdown = Shutdown(self, settings, self._acceptor, self._supervisor)
+        self._recycling = Recycling(self.loop, self._supervisor, settings)
+        self._follows_cpus = settings.reactors == 0
+        self._cpus = Timer(self._follow_cpus)
+        self._had_terminal = has_terminal()
 
     # What the others ask -------------------------------------------------------------------------
 
@@ -150,25 +145,27 @@ class Server:
         self.answer_file_max = self._settings.answer_spool_size if self.buffers else 0
         if not self.draining and self._acceptor.begin():
             log.info("ready")
-            self._notifier.ready()
+            self.notifier.ready()
 
     def client_closed(self, client: Client) -> None:
         """A connection has ended."""
         self._acceptor.left(client)
-        if self._stopped:
-            self._end_when_over()
+        if self.draining:
+            self.shutdown.end_when_over()
 
     # From start to stop --------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve until a signal ends it; the exit status. Raises OperatorError."""
-        with _Signals(self.loop, self._on_signal):
+        with Signals(self.loop, self._on_signal):
             for listener in self._listeners:
                 origin = f" ({listener.origin})" if listener.origin else ""
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
             try:
                 self._supervisor.start()
-                self._notifier.attach(self.loop, self._figures)
+                self.notifier.attach(self.loop, self._figures)
+                self._recycling.begin()
+                self._follow_cpus()
                 self.loop.run()
             finally:
                 self._supervisor.kill()
@@ -183,7 +180,7 @@ class Server:
         """What goes on, in one line."""
         reactors = self._supervisor.reactors
         return (
-            f"{sum(reactor.state == READY for reactor in reactors)} of {self._settings.reactors} "
+            f"{sum(reactor.state == READY for reactor in reactors)} of {self._supervisor.wanted} "
             f"reactors ready, {self._supervisor.in_flight} requests in flight, "
             f"{self.dispatcher.waiting} waiting, {len(self._clients)} connections"
         )
@@ -196,85 +193,32 @@ class Server:
         self.loop.stop()
 
     def _on_signal(self, number: int) -> None:
-        if self._stopped or (self.draining and number == signal.SIGINT):
-            log.warning("%s again: stopping at once", signal.Signals(number).name)
-            self._supervisor.kill()
-            self.loop.stop()
-        elif not self.draining:
-            log.info("%s: stopping", signal.Signals(number).name)
-            self._drain()
+        if number == signal.SIGHUP:
+            if self._had_terminal and not has_terminal():
+                # It was closed: this is how the shell says that it ends, not a wish to reload.
+                self.shutdown.begin(number)
+            else:
+                self.reload()
+        elif number in (signal.SIGTTIN, signal.SIGTTOU):
+            self._follows_cpus = False
+            more = 1 if number == signal.SIGTTIN else -1
+            self._supervisor.scale(self._supervisor.wanted + more)
+        else:
+            self.shutdown.begin(number)
 
-    def _drain(self) -> None:
-        """Take nothing new, and finish what has begun."""
-        self.draining = True
-        self._acceptor.end()
-        for client in list(self._clients):
-            client.shut()
-        self.loop.set_deadline(self._grace, self._settings.graceful_timeout)
-        self._notifier.stopping(self._settings.graceful_timeout + _EXIT_MAX)
-        self.loop.after_batch(self._stop_when_done)
+    def reload(self) -> None:
+        """Start the app anew, beside the one that serves."""
+        if self.shutdown.begun:
+            log.warning("no reload: the service is stopping")
+        else:
+            self._supervisor.reload()
 
-    def _stop_when_done(self) -> None:
-        if not self._stopped and not (
-            self._supervisor.in_flight
-            or self.dispatcher.waiting
-            or any(client.busy for client in self._clients)
-        ):
-            self._stop_reactors()
-
-    def _grace_is_over(self) -> None:
-        if not self._stopped:
-            log.warning(
-                "%d exchanges were not finished within the graceful timeout",
-                self._supervisor.in_flight + self.dispatcher.waiting,
-            )
-            self._stop_reactors()
-
-    def _stop_reactors(self) -> None:
-        self._stopped = True
-        left = max(self._grace.deadline - self.loop.now, _SHUTDOWN_MIN)
-        if left == inf:
-            left = _SHUTDOWN_MIN
-        self._supervisor.stop(left)
-        self._end_when_over()
+    def _follow_cpus(self) -> None:
+        """As many reactors as there are CPUs for us: their number may have changed."""
+        if self._follows_cpus:
+            self.loop.set_deadline(self._cpus, _LOOK_AT_CPUS)
+            self._supervisor.scale(available_cpus())
 
     def reactor_left(self) -> None:
         """One reactor fewer."""
-        self._end_when_over()
-
-    def _end_when_over(self) -> None:
-        """Without reactors the service is over, once its last answers could be read."""
-        if not self._supervisor.reactors and not any(client.lingers for client in self._clients):
-            self.loop.stop()
-
-
-class _Signals:
-    """SIGTERM and SIGINT as events of the loop, while it lasts."""
-
-    _NUMBERS = (signal.SIGTERM, signal.SIGINT)
-
-    def __init__(self, loop: Loop, on_signal: Callable[[int], None]) -> None:
-        self._loop = loop
-        self._on_signal = on_signal
-
-    def __enter__(self) -> None:
-        self._ours, self._theirs = socket.socketpair()
-        self._ours.setblocking(False)
-        self._theirs.setblocking(False)
-        self._before = {
-            number: signal.signal(number, lambda number, frame: None) for number in self._NUMBERS
-        }
-        signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
-        self._loop.watch(self._ours.fileno(), select.EPOLLIN, self._on_events)
-
-    def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(-1)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._loop.unwatch(self._ours.fileno())
-        self._ours.close()
-        self._theirs.close()
-
-    def _on_events(self, _: int) -> None:
-        for number in self._ours.recv(64):
-            self._on_signal(number)
+        self.shutdown.end_when_over()

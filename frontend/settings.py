@@ -15,7 +15,6 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.limits import available_cpus
 from reactor_run.frontend.listeners import Bind, parse_bind
 from reactor_run.frontend.networks import LOCAL, Networks, parse_networks
 
@@ -187,7 +186,11 @@ def _parse_mode(text: str) -> int:
 
 
 def _parse_reactors(text: str) -> int:
-    return available_cpus() if text == "auto" else _count(1).parse(text)
+    return 0 if text == "auto" else _count(1).parse(text)
+
+
+def _show_reactors(number: int) -> str:
+    return str(number) if number else "auto"
 
 
 def _parse_directory(text: str) -> str:
@@ -288,12 +291,37 @@ class Settings:
     )
     reactors: int = _option(
         "server",
-        Kind("N|auto", _parse_reactors),
+        Kind("N|auto", _parse_reactors, _show_reactors),
         1,
-        "Reactor processes; auto: one for each CPU that affinity and cgroup leave us.",
+        "Reactor processes; auto: one for each CPU that affinity and cgroup leave us, also when "
+        "their number changes.",
     )
     runtime: Runtime = _option(
         "server", _choice(Runtime), "trio", "Event loop in which the reactors run the app."
+    )
+    max_requests: int = _option(
+        "server",
+        _count(0),
+        0,
+        "Requests after which a reactor is replaced by a new one. 0: never.",
+    )
+    max_requests_jitter: int = _option(
+        "server",
+        _count(0),
+        0,
+        "Most requests, by chance, that are added to --max-requests for each reactor.",
+    )
+    max_rss: int = _option(
+        "server",
+        _size(0),
+        0,
+        "Resident memory of a reactor, in bytes, beyond which it is replaced. 0: any.",
+    )
+    max_lifetime: float = _option(
+        "server",
+        _seconds(zero=True),
+        0.0,
+        "Seconds of service after which a reactor is replaced. 0: for ever.",
     )
     threads: int = _option(
         "server",
@@ -437,6 +465,18 @@ class Settings:
         _seconds(zero=False),
         30.0,
         "Seconds for running requests to end when a reactor is stopped or replaced.",
+    )
+    shutdown_delay: float = _option(
+        "timeouts",
+        _seconds(zero=True),
+        0.0,
+        "Seconds of further service after the word to stop, for balancers to look elsewhere.",
+    )
+    close_grace: float = _option(
+        "timeouts",
+        _seconds(zero=True),
+        1.0,
+        "Seconds that connections without a request have, when the service stops, for a last one.",
     )
     start_timeout: float = _option(
         "timeouts",

@@ -321,9 +321,14 @@ class Front:
         *,
         capacities: tuple[int, ...] = (1000,),
         interface: str = "asgi",
+        count: int = 1,
+        auto: bool = False,
         **settings: Any,
     ) -> None:
-        """`capacities`: those of the reactors; without any there is one, which says nothing."""
+        """`capacities`: those of the reactors; without any there are `count`, which say nothing.
+
+        `auto`: as many as there are CPUs, which should be as many as there are capacities.
+        """
         self.log: list[str] = []
         self.reactors: list[StandIn] = []
         self._ahead = 0.0
@@ -336,11 +341,12 @@ class Front:
         self._patch(monkeypatch)
 
         settings.setdefault("lanes", "express")
+        settings.setdefault("close_grace", 0.0)
         binds = ("127.0.0.1:0", f"unix:@reactor-run-{os.getpid()}-{next(_names)}")
         self.settings = Settings(
             app="stand:in",
             bind=tuple(map(parse_bind, binds)),
-            reactors=max(1, len(capacities)),
+            reactors=0 if auto else len(capacities) or count,
             interface=interface,  # type: ignore[arg-type]
             **settings,
         )
@@ -363,7 +369,7 @@ class Front:
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in "loop", "reactor":
             monkeypatch.setattr(f"reactor_run.frontend.{module}.monotonic", self._clock)
-        monkeypatch.setattr(server_module, "_Signals", self._signals)
+        monkeypatch.setattr(server_module, "Signals", self._signals)
         monkeypatch.setattr(Supervisor, "_command", self._command)
         monkeypatch.setattr(log, "handlers", [_Lines(self.log)])
         monkeypatch.setattr(log, "level", logging.DEBUG)
@@ -382,7 +388,7 @@ class Front:
 
     @contextmanager
     def _signals(self, loop: Loop, on_signal: Callable[[int], None]) -> Iterator[None]:
-        # In the place of `_Signals`, which is for the main thread alone.
+        # In the place of `Signals`, which is for the main thread alone.
         def on_wake(_: int) -> None:
             self._woken.recv(1)
             self._calls.popleft()()

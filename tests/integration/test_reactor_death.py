@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 
 from tests.integration.client import Client, request
 from tests.integration.conftest import LANES, Config, Gate, Notes, Start
+from tests.integration.load import Load
 from tests.integration.server import Server, is_alive
 from tests.integration.waiting import eventually
 
@@ -81,43 +81,6 @@ def test_of_two_reactors_one_is_killed_under_load(pair: Server) -> None:
     statuses = sum((each.statuses for each in load), Counter[int]())
     assert set(statuses) <= {200, 502}
     assert statuses[502] <= len(load)
-
-
-class Load:
-    """A client on one keep-alive connection that asks again and again until it is stopped."""
-
-    def __init__(self, address: str) -> None:
-        self.failure: Exception | None = None
-        self.statuses: Counter[int] = Counter()
-        self._pids: Counter[int] = Counter()
-        self._address = address
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            with Client(self._address) as client:
-                while not self._stopping.is_set():
-                    answer = client.request("GET", "/pid")
-                    self.statuses[answer.status] += 1
-                    if answer.status == 200:
-                        self._pids[answer.json()] += 1
-        except Exception as failure:
-            self.failure = failure
-
-    def answered(self, pid: int) -> int:
-        """How many answers came from this reactor."""
-        return self._pids[pid]
-
-    def pids(self) -> set[int]:
-        """The reactors that have answered so far."""
-        return set(self._pids)
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(20)
-        assert not self._thread.is_alive()
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
@@ -277,7 +240,7 @@ def test_requests_that_never_end_are_cut_off_after_the_graceful_timeout(
     reactor = int(notes.first())
     began = time.monotonic()
     server.signal(signal.SIGTERM)
-    server.wait(deadline=8)
+    server.wait()
     assert time.monotonic() - began > 0.25
     assert not is_alive(reactor)
 

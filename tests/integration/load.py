@@ -1,0 +1,52 @@
+"""Clients that ask without pause, and remember whatever went wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from tests.integration.client import Client
+
+__all__ = ["Load"]
+
+
+class Load:
+    """A client on one keep-alive connection that asks again and again until it is stopped."""
+
+    def __init__(self, address: str) -> None:
+        self.failure: Exception | None = None
+        self.statuses: Counter[int] = Counter()
+        self.was_closed = False
+        """The server has told it that an answer was the last of its connection, and ended it."""
+        self._pids: Counter[int] = Counter()
+        self._address = address
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with Client(self._address) as client:
+                while not self._stopping.is_set():
+                    answer = client.request("GET", "/pid")
+                    self.statuses[answer.status] += 1
+                    if answer.status == 200:
+                        self._pids[answer.json()] += 1
+                    if answer.field("connection") == b"close":
+                        self.was_closed = client.at_end()
+                        return
+        except Exception as failure:
+            self.failure = failure
+
+    def answered(self, pid: int) -> int:
+        """How many answers came from this reactor."""
+        return self._pids[pid]
+
+    def pids(self) -> set[int]:
+        """The reactors that have answered so far."""
+        return set(self._pids)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
