@@ -38,7 +38,7 @@ from reactor_run.protocol.express import request_prefix
 from reactor_run.protocol.origin import origin_tlvs
 from reactor_run.protocol.policy import Refused, Rule
 from reactor_run.protocol.proxy import Endpoint
-from reactor_run.protocol.request import RequestHead, parse_request_head
+from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
 from reactor_run.protocol.response import ResponseHead, insert_connection
 
 if TYPE_CHECKING:
@@ -223,7 +223,11 @@ class Client:
             try:
                 head = parse_request_head(data, server.limits, self._seen)
             except Refused as refused:
-                self.refuse(refused.rule)
+                self.refuse(refused.rule, head_only=data.startswith(b"HEAD "))
+                return
+            except Rewritten as rewritten:
+                self._seen = 0
+                self._parse(rewritten.data)
                 return
             if head is None:
                 self._await_head(data)
@@ -467,14 +471,19 @@ class Client:
             self._answer.restrain(lane)
 
     def _answer_self(
-        self, status: int, text: bytes, fields: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        status: int,
+        text: bytes,
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        head_only: bool = False,
     ) -> None:
         """Answer in the place of the app, or end its answer, and give up the exchange."""
         if self._answer is not None and self._answer.begun:
             self._cut(self._answer)
             return
         exchange = self.exchange
-        head_only = old = False
+        old = False
         if exchange is None or not exchange.whole:
             # What comes next may be the rest of this request, or may not.
             self._keep = False
@@ -491,8 +500,8 @@ class Client:
         self._write(answer)
         self._answered()
 
-    def refuse(self, rule: Rule) -> None:
-        """What the client sent breaks a rule."""
+    def refuse(self, rule: Rule, *, head_only: bool = False) -> None:
+        """What the client sent breaks a rule. `head_only`: its head, which was not let in, says HEAD."""
         log.debug("refused a request: %s (%s)", rule.name, rule.section)
         self.held = b""
         if self._body is not None:
@@ -500,7 +509,7 @@ class Client:
             self._body = None
         if self.exchange is not None:
             self.exchange.whole = False
-        self._answer_self(rule.status, rule.reason.encode() + b"\n")
+        self._answer_self(rule.status, rule.reason.encode() + b"\n", head_only=head_only)
 
     def _answered(self) -> None:
         """The answer has been handed over, if not yet to the client."""

@@ -75,6 +75,7 @@ class Server:
             field_size=settings.limit_field_size,
             head_size=settings.limit_head_size,
             body_size=settings.max_body_size,
+            path_policy=settings.path_policy,
         )
         self.known_heads = KnownHeads()
         self.head_timeout = settings.head_timeout

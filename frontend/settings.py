@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.listeners import Bind, parse_bind
 from reactor_run.frontend.networks import LOCAL, Networks, parse_networks
+from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
 
 T = TypeVar("T")
 
@@ -99,11 +100,14 @@ class Option:
 # --- sorts of values ---
 
 
-def _count(least: int) -> Kind[int]:
+def _count(least: int, most: int | None = None) -> Kind[int]:
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+
     def parse(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
-            raise OperatorError(f"expected a whole number of at least {least}, not {text!r}")
-        return int(text)
+        number = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
+        if number < least or (most is not None and number > most):
+            raise OperatorError(f"expected a whole number {bounds}, not {text!r}")
+        return number
 
     return Kind("N", parse)
 
@@ -369,7 +373,10 @@ class Settings:
         "limits", _size(1), 8190, "Longest request line, in bytes; longer: 414."
     )
     limit_field_count: int = _option(
-        "limits", _count(1), 100, "Most header fields of a request; more: 431."
+        "limits",
+        _count(1, FIELD_COUNT_MAX),
+        100,
+        f"Most header fields of a request, at most {FIELD_COUNT_MAX}; more: 431.",
     )
     limit_field_size: int = _option(
         "limits", _size(1), 8190, "Longest header field line, in bytes; longer: 431."
@@ -382,6 +389,13 @@ class Settings:
     )
     max_body_size: int = _option(
         "limits", _size(0), 1 << 30, "Largest request body, in bytes; larger: 413. 0: no limit."
+    )
+    path_policy: PathPolicy = _option(
+        "limits",
+        _choice(PathPolicy),
+        "reject",
+        "Paths with a segment . or .. (also as %2e): reject answers 400, normalize takes it out of "
+        "the request, pass leaves it to the app.",
     )
     answer_spool_size: int = _option(
         "limits",

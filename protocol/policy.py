@@ -1,16 +1,20 @@
 """What is refused, with which status, by which section: the one table that both processes follow.
 
 Every refusal of a client's bytes is one of the rules below, raised as `Refused`. The code that
-finds the violation stands with the grammar it belongs to (request.py, body.py, proxy.py); this
-file owns the verdicts. Wherever the framing of what follows is in doubt the connection closes.
+finds the violation stands with the grammar it belongs to (target.py, host.py, meaning.py, body.py,
+proxy.py; diagnosis.py where the parser found it); this file owns the verdicts.
+
+Every rule closes the connection, and nothing that was sent behind the violation is answered. After
+most of them nobody knows where the next request begins; after the others (417, say) a client that
+is wrong about one request is not worth a second way of going on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
-__all__ = ["RULES", "Limits", "Refused", "Rule"]
+__all__ = ["FIELD_COUNT_MAX", "RULES", "Limits", "PathPolicy", "Refused", "Rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +26,7 @@ class Rule:
     section: str
     """Where it is written: an RFC section or the PROXY protocol specification."""
     status: int
-    """The status that the client is answered with."""
-    close: bool
-    """Whether the connection ends with that answer."""
+    """The status that the client is answered with. The connection ends with that answer."""
     reason: str
     """One line for the body of the answer and for the log."""
 
@@ -37,22 +39,43 @@ class Refused(Exception):
         self.rule = rule
 
 
+PathPolicy = Literal["reject", "normalize", "pass"]
+"""What becomes of a path with dot segments; target.py tells what counts as one.
+
+reject      the request is refused. Browsers and most HTTP libraries take dot segments out before
+            they send, so what still comes with them is mostly somebody who tries to get out of a
+            directory, or past an access rule of a proxy that does not reduce paths
+normalize   they are taken out of the request itself: whoever reads it from here on, the app or
+            the other process, sees the one path that is left
+pass        they reach the app as they were sent
+"""
+
+FIELD_COUNT_MAX: Final = 256
+"""Field lines that the parser can hold: no limit may be wider."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what a client may send, in bytes unless said otherwise."""
+    """What a client may send: bounds, in bytes unless said otherwise, and which paths.
+
+    Raises ValueError for a `field_count` above FIELD_COUNT_MAX.
+    """
 
     request_line: int = 8190
     field_count: int = 100
     """Number of field lines in a head."""
     field_size: int = 8190
-    """One field line: its name and its value."""
+    """One field line: name, colon, one space, value and line end."""
     head_size: int = 65536
     body_size: int = 1 << 30
     """Payload of one request body; 0 is no bound."""
+    path_policy: PathPolicy = "reject"
     wider_than_parser: bool = field(init=False)
     """The parser must be told these limits: by itself it enforces narrower ones."""
 
     def __post_init__(self) -> None:
+        if self.field_count > FIELD_COUNT_MAX:
+            raise ValueError(f"the parser holds at most {FIELD_COUNT_MAX} fields")
         wider = (
             self.request_line > _PARSER_LINE
             or self.field_count > _PARSER_COUNT
@@ -70,8 +93,8 @@ _PARSER_FIELD: Final = 8190
 RULES: dict[str, Rule] = {}
 
 
-def _rule(name: str, section: str, status: int, reason: str, *, close: bool = True) -> Rule:
-    rule = RULES[name] = Rule(name, section, status, close, reason)
+def _rule(name: str, section: str, status: int, reason: str) -> Rule:
+    rule = RULES[name] = Rule(name, section, status, reason)
     return rule
 
 
@@ -86,21 +109,36 @@ REQUEST_LINE = _rule(
 REQUEST_LINE_TOO_LONG = _rule(
     "request-line-too-long", "RFC 9110 §15.5.15", 414, "the request line is too long"
 )
-METHOD = _rule("method", "RFC 9110 §9.1", 400, "the method is not one of upper-case letters")
+EMPTY_LINES = _rule(
+    "empty-lines", "RFC 9112 §2.2", 400, "more than one empty line stands before the request line"
+)
+METHOD = _rule(
+    "method", "RFC 9110 §9.1", 400, "the method is not a token of 3 to 20 characters in upper case"
+)
 VERSION = _rule("version", "RFC 9110 §15.6.6", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-TARGET = _rule("target", "RFC 9112 §3.2", 400, "the request target has none of the four forms")
+TARGET = _rule(
+    "target", "RFC 9112 §3.2", 400, "the request target has no form that its method allows"
+)
 TARGET_CHARACTER = _rule(
     "target-character", "RFC 3986 §2", 400, "the request target holds an illegal character"
 )
 TARGET_ESCAPE = _rule(
     "target-escape", "RFC 3986 §2.1", 400, "a percent-escape in the path is malformed or hides NUL"
 )
+DOT_SEGMENT = _rule("dot-segment", "RFC 3986 §3.3", 400, "a segment of the path is . or ..")
 
 # The fields -------------------------------------------------------------------------------------
 
-LINE_END = _rule("line-end", "RFC 9112 §2.2", 400, "every line of a head ends with CR LF")
-OBS_FOLD = _rule("obs-fold", "RFC 9112 §5.2", 400, "a field value must not be folded")
-FIELD_NAME = _rule("field-name", "RFC 9110 §5.1", 400, "a field name is not a token")
+LINE_END = _rule(
+    "line-end", "RFC 9112 §2.2", 400, "a line of a head ends with CR LF, and holds neither"
+)
+OBS_FOLD = _rule("obs-fold", "RFC 9112 §5.2", 400, "a field line begins with white space")
+FIELD_NAME = _rule(
+    "field-name", "RFC 9112 §5.1", 400, "a field line does not begin with a token and a colon"
+)
+FIELD_DISGUISED = _rule(
+    "field-disguised", "RFC 9112 §11.2", 400, "a field name could pass for one that frames the body"
+)
 FIELD_VALUE = _rule("field-value", "RFC 9110 §5.5", 400, "a field value holds a control character")
 FIELDS_TOO_MANY = _rule("fields-too-many", "RFC 6585 §5", 431, "too many fields")
 FIELD_TOO_LARGE = _rule("field-too-large", "RFC 6585 §5", 431, "a field is too large")
@@ -108,6 +146,12 @@ HEAD_TOO_LARGE = _rule("head-too-large", "RFC 6585 §5", 431, "the head is too l
 HOST_MISSING = _rule("host-missing", "RFC 9112 §3.2", 400, "HTTP/1.1 requires a Host field")
 HOST_REPEATED = _rule("host-repeated", "RFC 9112 §3.2", 400, "there is more than one Host field")
 HOST_MALFORMED = _rule("host-malformed", "RFC 9110 §7.2", 400, "the Host field is malformed")
+HOST_MISMATCH = _rule(
+    "host-mismatch", "RFC 9112 §3.2", 400, "the Host field and the request target disagree"
+)
+CONTENT_TYPE_REPEATED = _rule(
+    "content-type-repeated", "RFC 9110 §5.3", 400, "there is more than one Content-Type field"
+)
 EXPECTATION = _rule(
     "expectation", "RFC 9110 §10.1.1", 417, "only the expectation 100-continue can be met"
 )

@@ -1,39 +1,64 @@
-"""Request targets: which of the four forms one has, and its parts (RFC 9112 section 3.2).
+"""Request targets: their four forms, their parts, and which are let in (RFC 9112 §3.2).
 
-Nothing here judges. request.py has refused what is malformed long before an app sees it; given
-such bytes anyway, every function still returns something and none raises.
-
-    form        looks like                        path of it       query of it
-    origin      /where?q=now                      /where           q=now
-    absolute    http://example.org/where?q=now    /where           q=now
+    form        looks like                        path of it       query of it   method
+    origin      /where?q=now                      /where           q=now         any but CONNECT
+    absolute    http://example.org/where?q=now    /where           q=now         any but CONNECT
     absolute    http://example.org?q=now          /                q=now
-    authority   example.org:80                    (empty)          (empty)
-    asterisk    *                                 *                (empty)
+    authority   example.org:80                    (empty)          (empty)       CONNECT
+    asterisk    *                                 *                (empty)       OPTIONS
+
+`accept_target` judges, for the front end. The others judge nothing: given bytes that nobody would
+have let in, each still returns something and none raises.
+
+What is legal in a path is what clients send: printable ASCII. RFC 3986 has fewer characters, but
+browsers send `|`, brackets and carets as they are. A `%` must begin an escape, and may not hide
+NUL; in a query, which no server looks into, it may stand for itself.
+
+Dot segments are `.` and `..` between two slashes, or at the end, where `%2e` is a dot too. An
+encoded slash, `%2F`, stays what it is, and by itself does no harm; but an app sees the path
+decoded, where `..%2f` is as much a dot segment as `../`. To take that out would be to take the
+encoded slash for a real one, so the path policy `normalize` refuses what still has such a segment.
 """
 
 from __future__ import annotations
 
 import re
 from enum import Enum
+from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
+from reactor_run.protocol import policy
+from reactor_run.protocol.host import same_host, split_host
+from reactor_run.protocol.policy import PathPolicy, Refused
+from reactor_run.protocol.seen import Seen
+
 __all__ = [
+    "PATHS_SEEN",
     "SCHEME_AND_AUTHORITY",
     "TargetForm",
+    "accept_target",
     "authority_of_absolute",
     "decode_path",
     "form_of",
     "host_of_absolute",
     "mount_prefix",
     "quote_path",
+    "remove_dot_segments",
     "split_target",
 ]
+
+PATHS_SEEN: Final = Seen()
+"""Targets in origin-form that were accepted lately, and are right under any path policy."""
 
 # RFC 3986 section 3.2: the authority ends where the path, the query or a fragment begins.
 SCHEME_AND_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)")
 
 # RFC 3986 section 3.3: what a path may hold unescaped besides letters and digits.
 _SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
+
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
+_DOT_SEGMENT = re.compile(rb"(?:/|%2[Ff])(?:\.|%2[Ee]){1,2}(?:/|%2[Ff]|\Z)")
+_SCHEMES = (b"http", b"https")
 
 
 class TargetForm(Enum):
@@ -61,6 +86,83 @@ def form_of(method: bytes, target: bytes) -> TargetForm:
     if SCHEME_AND_AUTHORITY.match(target) is not None:
         return TargetForm.ABSOLUTE
     return TargetForm.AUTHORITY
+
+
+def accept_target(
+    method: bytes,
+    target: bytes,
+    fields: tuple[tuple[bytes, bytes], ...],
+    path_policy: PathPolicy,
+) -> bytes:
+    """Judge a target; the one to go on with, which is another only if its path was normalized.
+
+    `fields` are those of the request: Host must agree with an absolute-form. Raises `Refused`.
+    """
+    if not target.isascii() or b"#" in target:
+        raise Refused(policy.TARGET_CHARACTER)
+    form = form_of(method, target)
+    begin = 0
+    if form is TargetForm.ABSOLUTE:
+        begin = _accept_absolute(target, fields)
+    elif form is TargetForm.ASTERISK:
+        if method != b"OPTIONS":
+            raise Refused(policy.TARGET)
+        return target
+    elif form is TargetForm.AUTHORITY:
+        parts = split_host(target)
+        if method != b"CONNECT" or parts is None or parts[0] == b"" or parts[1] is None:
+            raise Refused(policy.TARGET)
+        return target
+    path, mark, query = target[begin:].partition(b"?")
+    if b"%" in path and _BAD_ESCAPE.search(path) is not None:
+        raise Refused(policy.TARGET_ESCAPE)
+    if (b"/." in path or b"%" in path) and _DOT_SEGMENT.search(path) is not None:
+        if path_policy == "normalize":
+            path = remove_dot_segments(path)
+        if path_policy == "reject" or (
+            path_policy == "normalize" and _DOT_SEGMENT.search(path) is not None
+        ):
+            raise Refused(policy.DOT_SEGMENT)
+        return target[:begin] + path + mark + query
+    if begin == 0:
+        PATHS_SEEN.remember(target)
+    return target
+
+
+def _accept_absolute(target: bytes, fields: tuple[tuple[bytes, bytes], ...]) -> int:
+    """Judge scheme and authority of an absolute-form; where its path begins."""
+    parts = SCHEME_AND_AUTHORITY.match(target)
+    assert parts is not None
+    authority = parts[1]
+    scheme = target.partition(b":")[0].lower()
+    # RFC 9110 §4.2.1: an http URI without a host is invalid; §4.2.4: so is userinfo, here.
+    if scheme not in _SCHEMES or split_host(authority) is None:
+        raise Refused(policy.TARGET)
+    if authority.startswith(b":") or not authority:
+        raise Refused(policy.TARGET)
+    for name, value in fields:
+        if name.lower() == b"host" and not same_host(authority, value, scheme):
+            raise Refused(policy.HOST_MISMATCH)
+    return parts.end()
+
+
+def remove_dot_segments(path: bytes) -> bytes:
+    """A path, which begins with a slash, without dot segments (RFC 3986 §5.2.4).
+
+    An encoded dot is a dot (§6.2.2.3); everything else stays as it was sent.
+    """
+    kept: list[bytes] = []
+    dots = b""
+    for segment in path[1:].split(b"/"):
+        dots = segment.lower().replace(b"%2e", b".")
+        if dots == b"..":
+            if kept:
+                kept.pop()
+        elif dots != b".":
+            kept.append(segment)
+    if dots in (b".", b".."):
+        kept.append(b"")
+    return b"/" + b"/".join(kept)
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:

@@ -1,0 +1,171 @@
+"""Which rule a head breaks that the parser, or a quick look, found to be wrong.
+
+The parser says that a head is bad, not reliably what is bad about it, and says it sooner or later,
+as the bytes come in larger or smaller pieces. So a bad head is read again here, strictly and from
+its start, and the first violation in the order of the bytes counts. Each is decided by what stands
+before it and by itself: what follows, or has not come yet, changes nothing. This is slow, and
+happens at most once a connection.
+
+    request line        method SP target SP HTTP-version CRLF
+    each field line     token ":" text CRLF, its size, and how many there were
+    with the head whole what the fields mean, and what the target is
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from reactor_run.protocol import policy
+from reactor_run.protocol.fields import FIELD_TEXT, TOKEN
+from reactor_run.protocol.meaning import Fields, read_fields
+from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Refused, Rule
+from reactor_run.protocol.target import accept_target
+
+__all__ = ["diagnose", "field_line_size"]
+
+_METHOD_MIN: Final = 3
+_METHOD_MAX: Final = 20
+_TOKEN: Final = re.compile(TOKEN)
+_TARGET: Final = re.compile(rb"[!-~\x80-\xff]*+")
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_VERSIONS: Final = (b"HTTP/1.0", b"HTTP/1.1")
+_VERSION_SO_FAR: Final = re.compile(rb"H(?:T(?:T(?:P(?:/(?:[0-9]\.?)?)?)?)?)?")
+_TEXT: Final = re.compile(FIELD_TEXT)
+_TOO_LONG: Final = policy.REQUEST_LINE_TOO_LONG
+
+_Fault = tuple[int, Rule]
+"""Where in its line a violation stands, and what it is."""
+
+
+def diagnose(data: bytes, limits: Limits) -> Rule:
+    """The first rule that the head at the start of `data` breaks; the head need not be whole."""
+    try:
+        _read_head(data, limits)
+    except Refused as refused:
+        return refused.rule
+    return policy.REQUEST_MALFORMED
+
+
+def field_line_size(line: bytes) -> int:
+    """What a field line, without its line end, counts: one space after the colon in any case."""
+    colon = line.find(b":")
+    return len(line) + 2 + (line[colon + 1 : colon + 2] not in (b" ", b"\t"))
+
+
+def _read_head(data: bytes, limits: Limits) -> None:
+    start = 2 if data.startswith(b"\r\n") else 0
+    if data.startswith(b"\r", start):
+        raise Refused(policy.EMPTY_LINES if start else policy.LINE_END)
+    if data.startswith(b"\n", start):
+        raise Refused(policy.LINE_END)
+    request_line, *lines = data[start:].split(b"\n")
+    whole = bool(lines)
+    size = len(request_line.removesuffix(b"\r"))
+    _judge(_request_line_fault(request_line, whole), size, limits.request_line, _TOO_LONG)
+    fields = _read_field_lines(lines, limits) if whole else None
+    if fields is None:
+        if len(data) > limits.head_size:
+            raise Refused(policy.HEAD_TOO_LARGE)
+        return
+    method, target, version = request_line[:-1].split(b" ")
+    read_fields(fields, int(version[-1:]))
+    accept_target(method, target, fields, limits.path_policy)
+    if sum(name.lower() == b"content-type" for name, _ in fields) > 1:
+        raise Refused(policy.CONTENT_TYPE_REPEATED)
+
+
+def _read_field_lines(lines: list[bytes], limits: Limits) -> Fields | None:
+    """The fields, once their last line has come; of `lines` all but the last are whole."""
+    fields: list[tuple[bytes, bytes]] = []
+    last = len(lines) - 1
+    for number, line in enumerate(lines):
+        if line in (b"\r", b""):
+            if number == last:
+                return None
+            if not line:
+                raise Refused(policy.LINE_END)
+            return tuple(fields)
+        if number >= min(limits.field_count, FIELD_COUNT_MAX):
+            raise Refused(policy.FIELDS_TOO_MANY)
+        fault = _field_line_fault(line, number < last)
+        line = line.removesuffix(b"\r")
+        _judge(fault, field_line_size(line), limits.field_size, policy.FIELD_TOO_LARGE)
+        name, _, value = line.partition(b":")
+        fields.append((name, value.strip(b" \t")))
+    return None
+
+
+def _judge(fault: _Fault | None, size: int, limit: int, too_large: Rule) -> None:
+    """A violation that stands beyond the limit comes after that of the limit."""
+    if size > limit and (fault is None or fault[0] >= limit):
+        raise Refused(too_large)
+    if fault is not None:
+        raise Refused(fault[1])
+
+
+def _request_line_fault(line: bytes, whole: bool) -> _Fault | None:
+    """RFC 9112 §3; `line` is without its LF, if it is whole."""
+    token = _TOKEN.match(line)
+    position = token.end() if token is not None else 0
+    after = line[position : position + 1]
+    if after != b" ":
+        if not after and not whole:
+            return None
+        if after in (b"", b"\t", b"\r"):
+            return position, policy.REQUEST_LINE
+        return position, policy.METHOD if b" " < after < b"\x7f" else policy.REQUEST_MALFORMED
+    if position == 0:
+        return position, policy.REQUEST_LINE
+    method = line[:position]
+    if not _METHOD_MIN <= position <= _METHOD_MAX or b"#" in method or method.upper() != method:
+        return position, policy.METHOD
+    begin = position + 1
+    target = _TARGET.match(line, begin)
+    assert target is not None
+    position = target.end()
+    after = line[position : position + 1]
+    if after != b" ":
+        if not after and not whole:
+            return None
+        if after in (b"", b"\r"):
+            return position, policy.REQUEST_LINE
+        return position, policy.TARGET_CHARACTER
+    if position == begin:
+        return position, policy.REQUEST_LINE
+    version = _VERSION.match(line, position + 1)
+    if version is None:
+        if not whole and _VERSION_SO_FAR.fullmatch(line, position + 1):
+            return None
+        return position + 1, policy.REQUEST_LINE
+    position = version.end()
+    after = line[position : position + 1]
+    if (after == b"\r" or (whole and not after)) and version[0] not in _VERSIONS:
+        return position, policy.VERSION
+    return _line_end_fault(line, position, whole, policy.REQUEST_LINE)
+
+
+def _field_line_fault(line: bytes, whole: bool) -> _Fault | None:
+    """RFC 9112 §5; `line` is without its LF, if it is whole."""
+    if line[:1] in (b" ", b"\t"):
+        return 0, policy.OBS_FOLD
+    token = _TOKEN.match(line)
+    position = token.end() if token is not None else 0
+    after = line[position : position + 1]
+    if after != b":" or position == 0:
+        if not after and not whole:
+            return None
+        return position, policy.FIELD_NAME
+    text = _TEXT.match(line, position + 1)
+    assert text is not None
+    return _line_end_fault(line, text.end(), whole, policy.FIELD_VALUE)
+
+
+def _line_end_fault(line: bytes, position: int, whole: bool, otherwise: Rule) -> _Fault | None:
+    """What is wrong with the end of a line that should be at `position`."""
+    rest = line[position:]
+    if rest == b"\r" or (not rest and not whole):
+        return None
+    if not rest or rest.startswith(b"\r"):
+        return position, policy.LINE_END
+    return position, otherwise

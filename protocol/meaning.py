@@ -1,0 +1,139 @@
+"""What the fields of a request mean to a server: framing, keep-alive, expectation, upgrade.
+
+Field names are looked up in a table that says which of them mean anything. A name is checked by
+grammar once, and then remembered together with its meaning. Framing fields are read strictly here,
+whatever the parser made of them, and in no disguise.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from reactor_run.protocol import policy
+from reactor_run.protocol.body import CHUNKED
+from reactor_run.protocol.fields import TOKEN
+from reactor_run.protocol.host import HOSTS_SEEN, accept_host
+from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.seen import SEEN_MAX, SEEN_SIZE
+
+__all__ = [
+    "CODING",
+    "CONNECTION",
+    "EXPECT",
+    "HOST",
+    "LENGTH",
+    "NAMES_SEEN",
+    "PLAIN",
+    "UPGRADE",
+    "Fields",
+    "meaning_of",
+    "read_fields",
+]
+
+Fields = tuple[tuple[bytes, bytes], ...]
+"""Names as sent, and values without the white space around them."""
+
+# Which field names mean anything to a server. Everything else is PLAIN: it is the app's.
+PLAIN, HOST, LENGTH, CODING, CONNECTION, EXPECT, UPGRADE = range(7)
+_MEANINGS: Final = {
+    b"host": HOST,
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    b"expect": EXPECT,
+    b"upgrade": UPGRADE,
+}
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
+
+NAMES_SEEN: Final[dict[bytes, int]] = {}
+"""Names that were accepted lately, in the sender's case, and their meanings; bounded."""
+
+_NAME: Final = re.compile(TOKEN)
+_NOT_ALPHANUMERIC: Final = re.compile(rb"[^0-9a-z]")
+
+LENGTH_DIGITS_MAX: Final = 18
+"""Digits of a Content-Length: as many cannot overflow anybody's 64 bits."""
+
+
+def meaning_of(name: bytes) -> int:
+    """What a field name means to a server. Raises `Refused` for one that is none, or in disguise.
+
+    `Transfer_Encoding` is Transfer-Encoding to whoever writes CGI variables, and some programs take
+    any other punctuation for a hyphen: such a name must not pass for an ordinary one.
+    """
+    meaning = NAMES_SEEN.get(name)
+    if meaning is not None:
+        return meaning
+    if not name:
+        # What the parser makes of a line that begins with white space.
+        raise Refused(policy.OBS_FOLD)
+    if _NAME.fullmatch(name) is None:
+        raise Refused(policy.FIELD_NAME)
+    lower = name.lower()
+    meaning = _MEANINGS.get(lower, PLAIN)
+    if meaning == PLAIN and _NOT_ALPHANUMERIC.sub(b"-", lower) in _FRAMING:
+        raise Refused(policy.FIELD_DISGUISED)
+    if len(name) <= SEEN_SIZE:
+        if len(NAMES_SEEN) >= SEEN_MAX:
+            NAMES_SEEN.clear()
+        NAMES_SEEN[name] = meaning
+    return meaning
+
+
+def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bool]:
+    """Body framing, keep-alive, 100-continue and upgrade wish, as the fields tell.
+
+    The framing is one of body.py. Raises `Refused`.
+    """
+    hosts = 0
+    length = -1
+    chunked = False
+    keep_alive = minor_version == 1
+    expect = upgrade = wants_upgrade = close = False
+    for name, value in fields:
+        meaning = NAMES_SEEN.get(name)
+        if meaning is None:
+            meaning = meaning_of(name)
+        if meaning == PLAIN:
+            continue
+        if meaning == HOST:
+            hosts += 1
+            if value not in HOSTS_SEEN:
+                accept_host(value)
+        elif meaning == CONNECTION:
+            options = [option.strip(b" \t") for option in value.lower().split(b",")]
+            close = close or b"close" in options
+            keep_alive = not close and (keep_alive or b"keep-alive" in options)
+            wants_upgrade = wants_upgrade or b"upgrade" in options
+        elif meaning == LENGTH:
+            if length >= 0:
+                raise Refused(policy.CONTENT_LENGTH_REPEATED)
+            # isdigit on bytes is ASCII only.
+            if not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
+                raise Refused(policy.CONTENT_LENGTH)
+            length = int(value)
+        elif meaning == CODING:
+            if chunked or value.lower() != b"chunked":
+                raise Refused(policy.TRANSFER_ENCODING)
+            chunked = True
+        elif meaning == EXPECT:
+            if value.lower() != b"100-continue":
+                raise Refused(policy.EXPECTATION)
+            expect = minor_version == 1
+        else:
+            upgrade = minor_version == 1
+    if hosts != 1:
+        if hosts > 1:
+            raise Refused(policy.HOST_REPEATED)
+        if minor_version == 1:
+            raise Refused(policy.HOST_MISSING)
+    if chunked:
+        if length >= 0:
+            raise Refused(policy.FRAMING_CONFLICT)
+        if minor_version == 0:
+            raise Refused(policy.TRANSFER_ENCODING_VERSION)
+        return CHUNKED, keep_alive, expect, upgrade and wants_upgrade
+    if length > 0:
+        return length, keep_alive, expect, upgrade and wants_upgrade
+    return 0, keep_alive, False, upgrade and wants_upgrade
