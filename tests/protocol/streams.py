@@ -24,14 +24,14 @@ ODD_METHODS: Final = [
 ]  # fmt: skip
 
 TARGETS: Final = [
-    b"/", b"/a", b"/a/b?c=d&e", b"/%41%2f", b"/a?q=100%", b"/a;p=1", b"//a//b", b"/a/../b",
-    b"http://a/", b"http://a.example:80/x?y", b"https://a", b"/?", b"/a:80",
+    b"/", b"/a", b"/a/b?c=d&e", b"/%41%2f", b"/a?q=100%", b"/a;p=1", b"//a//b", b"/a/.b/..c",
+    b"http://a/", b"/?", b"/a:80",
 ]  # fmt: skip
 ODD_TARGETS: Final = [
     b"*", b"a:80", b"a", b"", b"/#f", b"/%zz", b"/%00", b"/\xff", b"/a b", b"/\t", b"/\0",
     b"/{}|^`", b"/a?<\">", b"http://", b"http://u@a/", b"http://a b/", b"?a", b"[::1]:80", b"/a\\b",
     b"1://a/", b"http:/a", b"/ HTTP/1.1", b"/"+b"a" * 300, b"/\x7f", b"/a?b#c", b"HTTP://A/",
-    b"urn:a://b",
+    b"urn:a://b", b"/a/../b", b"/a/%2e%2e", b"http://a.example:80/x?y", b"https://a",
 ]  # fmt: skip
 
 VERSIONS: Final = [b"HTTP/1.1"] * 5 + [b"HTTP/1.0"]
@@ -91,7 +91,7 @@ ODD_FIELDS: Final = [
     b"X\xff: y", b"X_Y: z", b"Content-Type: a\r\nContent-Type: b", b"Proxy-Connection: close",
     b"Keep-Alive: timeout=5", b"HTTP2-Settings: AA", b"X: "+b"y" * 300, b"X: y\r\n\tz",
     b"X: y\r\n z: w", b"Host : b", b"Proxy-Connection: upgrade", b"X: y\x0c",
-    b"X: y\r\n\r\nGET /cut HTTP/1.1",
+    b"X: y\r\n\r\nGET /cut HTTP/1.1", b"Transfer_Encoding: chunked", b"Content.Length: 5",
 ]  # fmt: skip
 
 BODIES: Final = [
