@@ -501,7 +501,7 @@ class Client:
         self._answered()
 
     def refuse(self, rule: Rule, *, head_only: bool = False) -> None:
-        """What the client sent breaks a rule. `head_only`: its head, which was not let in, says HEAD."""
+        """What the client sent breaks a rule. `head_only`: it was a head, and it says HEAD."""
         log.debug("refused a request: %s (%s)", rule.name, rule.section)
         self.held = b""
         if self._body is not None:

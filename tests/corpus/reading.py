@@ -11,6 +11,7 @@ from reactor_run.frontend.cli import read_settings
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import BodyReader, body_reader
 from reactor_run.protocol.environ import EnvironBuilder
+from reactor_run.protocol.origin import NOWHERE
 from reactor_run.protocol.policy import Limits, Refused
 from reactor_run.protocol.request import (
     RequestHead,
@@ -129,8 +130,8 @@ class Connection:
         for name in ("method", "target", "minor_version", "fields", "size", "body"):
             assert getattr(relayed, name) == getattr(head, name), name
         content = b"".join(self._content)
-        scope = SCOPES.build(relayed, None, None)
-        environ = ENVIRONS.build(relayed, None, None)
+        scope = SCOPES.build(relayed, NOWHERE)
+        environ = ENVIRONS.build(relayed, NOWHERE)
         self.requests.append(
             Request(
                 seen_in_scope(scope, content), seen_in_environ(environ, content), head.keep_alive
