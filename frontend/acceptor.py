@@ -70,6 +70,8 @@ class Acceptor:
         self.clients: set[Client] = set()
         self._inbound: set[InboundProxy] = set()
         """Connections that have not told whose they are."""
+        self.accepted = 0
+        """Connections that were taken, ever."""
         self.connections_max = connections_max
         self.deadline = self.check_at = inf
         self._server = server
@@ -112,6 +114,11 @@ class Acceptor:
             listener.close()
         for inbound in list(self._inbound):
             inbound.close()
+
+    @property
+    def strangers(self) -> int:
+        """Connections that have not told whose they are."""
+        return len(self._inbound)
 
     @property
     def _full(self) -> bool:
@@ -228,6 +235,7 @@ class Acceptor:
             log.error("a connection cannot be served: %s", error.strerror)
             sock.close()
             return
+        self.accepted += 1
         if key is not None:
             self._networks[client] = key
             self._counts[key] = self._counts.get(key, 0) + 1

@@ -17,6 +17,9 @@ from reactor_run import __version__
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.settings import GROUPS, OPTIONS, Option, Settings
 
+COMMANDS = ("status", "stop")
+"""What `reactor-run` does as its first word, instead of running an app of that name."""
+
 SEE_HELP = "see reactor-run --help"
 
 _COMPONENTS = ("trio", "anyio", "uvloop", "gunicorn_h1c")
@@ -28,8 +31,13 @@ def main(argv: list[str] | None = None) -> int:
     2 means that the operator has something to mend, and standard error says what in one line.
     `argv` defaults to the arguments of the process. Raises SystemExit(0) after help and version.
     """
+    words = sys.argv[1:] if argv is None else argv
     try:
-        settings = read_settings(sys.argv[1:] if argv is None else argv, os.environ)
+        if words and words[0] in COMMANDS:
+            from reactor_run.frontend.commands import run_command
+
+            return run_command(words, os.environ)
+        settings = read_settings(words, os.environ)
         from reactor_run.frontend.server import serve
 
         return serve(settings)
@@ -61,6 +69,12 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             raise OperatorError(f"{source}: {error}") from None
     if "app" not in values:
         raise OperatorError(f"no app given; name it, as in `reactor-run shop.web:app` ({SEE_HELP})")
+    if "app" in written and values["app"] in COMMANDS:
+        raise OperatorError(
+            f"{values['app']} is a command, which comes first, as in `reactor-run "
+            f"{values['app']} --admin unix:/PATH`; an app in a module of that name is written with "
+            f"its attribute: {values['app']}:app"
+        )
     settings = Settings(**values)
     _check(settings, sources)
     return settings
@@ -95,7 +109,7 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
         )
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise OperatorError(f"{message} ({SEE_HELP})")
 
@@ -121,12 +135,13 @@ def version_line() -> str:
     return f"reactor-run {__version__} ({', '.join(parts)})"
 
 
-def _parser() -> _Parser:
+def _parser() -> Parser:
     """Derive the parser from the table. It only sorts words: all values stay text, in lists."""
-    parser = _Parser(
+    parser = Parser(
         prog="reactor-run",
-        usage="reactor-run [options] module[:attribute]",
-        description="Run a WSGI or ASGI app.",
+        usage="reactor-run [options] module[:attribute]\n"
+        "       reactor-run status|stop [--admin ADDRESS]",
+        description="Run a WSGI or ASGI app, or ask a running service for something.",
         epilog="Every option can be set in the environment too: --bind as REACTOR_RUN_BIND "
         "(several addresses with commas between them), and so on; the command line wins.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),

@@ -46,7 +46,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-IDLE, HEAD, BUFFERING, BUSY, FLUSHING, DRAINING, LINGERING, CLOSED = range(8)
+STATES: Final = (
+    "idle",
+    "head",
+    "buffering",
+    "busy",
+    "flushing",
+    "draining",
+    "lingering",
+    "closed",
+)
+IDLE, HEAD, BUFFERING, BUSY, FLUSHING, DRAINING, LINGERING, CLOSED = range(len(STATES))
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
@@ -394,6 +404,11 @@ class Client:
     def answer_whole(self, exchange: Exchange, answer: bytes) -> None:
         """All of an answer at once."""
         server = self.server
+        try:
+            server.answers[answer[9]] += 1
+        except IndexError:
+            # It is shorter than a status line, and not counted.
+            pass
         if not self._keep or exchange.head.minor_version == 0 or server.draining:
             try:
                 answer = self._with_connection(exchange, answer)
@@ -430,6 +445,7 @@ class Client:
         if not self._keep or exchange.head.minor_version == 0 or self.server.draining:
             data = self._with_connection(exchange, data)
         self._open_answer().begin(until_close=until_close)
+        self.server.counters.answered(head.status)
         self._write(data)
         self._restrain(lane)
 
@@ -503,6 +519,7 @@ class Client:
     def refuse(self, rule: Rule, *, head_only: bool = False) -> None:
         """What the client sent breaks a rule. `head_only`: it was a head, and it says HEAD."""
         log.debug("refused a request: %s (%s)", rule.name, rule.section)
+        self.server.counters.refused[rule.name] += 1
         self.held = b""
         if self._body is not None:
             self._body.drop()

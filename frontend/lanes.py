@@ -48,6 +48,11 @@ class Lanes:
         self._idle: set[Lane] = set()
         """Those of them that wait for an answer."""
 
+    @property
+    def open(self) -> int:
+        """How many there are, used and free."""
+        return sum(not lane.closed for lane in (*self._ours.values(), *self._theirs.values()))
+
     # Ours ----------------------------------------------------------------------------------------
 
     def carry(self, exchange: Exchange) -> None:

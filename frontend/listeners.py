@@ -13,6 +13,7 @@ import socket
 import stat
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 
 from reactor_run.frontend.errors import OperatorError
@@ -31,6 +32,8 @@ SYSTEMD_FIRST_FD = 3
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
 """A client that has vanished without a word is missed after two minutes: seconds of silence, then
 seconds between probes, and their number (tcp(7))."""
+
+_ADMIN_BACKLOG = 64
 
 _BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME or fd:N"
 
@@ -58,6 +61,7 @@ class FDBind:
 
 
 Bind = TCPBind | UnixBind | FDBind
+AdminBind = TCPBind | UnixBind
 
 DEFAULT_BIND = TCPBind("127.0.0.1", 8000)
 
@@ -213,6 +217,41 @@ def open_listeners(settings: "Settings", environ: MutableMapping[str, str]) -> l
         for listener in listeners:
             listener.close()
         raise
+    return listeners
+
+
+def parse_admin(text: str) -> AdminBind:
+    """Read the address of the admin socket: `unix:PATH` or `HOST:PORT`. Raises OperatorError."""
+    bind = parse_bind(text)
+    if isinstance(bind, FDBind) or (isinstance(bind, UnixBind) and bind.path.startswith("@")):
+        raise OperatorError(
+            f"{text!r} has no permissions that would guard it; write unix:/PATH or 127.0.0.1:PORT"
+        )
+    return bind
+
+
+def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
+    """Open the admin socket, on every address that its name stands for.
+
+    `mode`: permissions of a unix socket. Raises OperatorError, also where a TCP address could be
+    reached from another machine; then nothing stays open.
+    """
+    listeners: list[Listener] = []
+    try:
+        if isinstance(bind, UnixBind):
+            listeners.append(_open_unix(bind, mode, _ADMIN_BACKLOG))
+            return listeners
+        for _family, host, _scope in _addresses(bind):
+            if not ip_address(host.partition("%")[0]).is_loopback:
+                raise OperatorError(
+                    f"--admin {_written(bind)}: other machines could reach {host}; "
+                    f"use 127.0.0.1:{bind.port} or unix:/PATH"
+                )
+        _open_tcp(bind, _ADMIN_BACKLOG, listeners)
+    except OperatorError as error:
+        for listener in listeners:
+            listener.close()
+        raise OperatorError(str(error).replace("--bind", "--admin")) from error
     return listeners
 
 

@@ -6,24 +6,27 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Final
 
 from reactor_run import __version__
 from reactor_run.clock import date_field
 from reactor_run.frontend.acceptor import Acceptor
+from reactor_run.frontend.admin import Admin
 from reactor_run.frontend.client import Client
+from reactor_run.frontend.counters import Counters
 from reactor_run.frontend.dispatcher import Dispatcher
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.limits import available_cpus, connections_for, raise_nofile_limit
-from reactor_run.frontend.listeners import Listener, open_listeners
+from reactor_run.frontend.listeners import Listener, open_admin, open_listeners
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop import Loop, Timer
 from reactor_run.frontend.notify import Notifier
-from reactor_run.frontend.reactor import READY
 from reactor_run.frontend.recycling import Recycling
 from reactor_run.frontend.settings import Settings
 from reactor_run.frontend.shutdown import Shutdown
 from reactor_run.frontend.signals import Signals, has_terminal
+from reactor_run.frontend.status import Status
 from reactor_run.frontend.supervisor import Supervisor
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
@@ -44,17 +47,21 @@ def serve(settings: Settings) -> int:
     connections, line = connections_for(nofile, settings.max_connections, reactors)
     log.info("%s", line)
     notifier = Notifier(os.environ)
-    listeners: list[Listener] = []
-    try:
-        listeners = open_listeners(settings, os.environ)
-        return Server(settings, listeners, connections, notifier).run()
-    except OperatorError as error:
-        notifier.status(str(error))
-        raise
-    finally:
-        notifier.close()
-        for listener in listeners:
-            listener.close()
+    with ExitStack() as closing:
+        closing.callback(notifier.close)
+        try:
+            listeners = open_listeners(settings, os.environ)
+            for listener in listeners:
+                closing.callback(listener.close)
+            server = Server(settings, listeners, connections, notifier)
+            if settings.admin is not None:
+                admin = Admin(server, open_admin(settings.admin, settings.admin_mode))
+                closing.callback(admin.close)
+                admin.begin()
+            return server.run()
+        except OperatorError as error:
+            notifier.status(str(error))
+            raise
 
 
 class Server:
@@ -78,6 +85,8 @@ class Server:
             path_policy=settings.path_policy,
         )
         self.known_heads = KnownHeads()
+        self.counters = Counters()
+        self.answers = self.counters.answers
         self.head_timeout = settings.head_timeout
         self.body_timeout = settings.body_timeout
         self.min_body_rate = settings.min_body_rate
@@ -100,6 +109,7 @@ class Server:
         self._acceptor = Acceptor(self, listeners, connections_max, settings)
         self._clients = self._acceptor.clients
         self._supervisor = Supervisor(self, settings)
+        self.status = Status(self, settings, listeners, self._acceptor, self._supervisor)
         self._failure: tuple[OperatorError, str | None] | None = None
         self.shutdown = Shutdown(self, settings, self._acceptor, self._supervisor)
         self._recycling = Recycling(self.loop, self._supervisor, settings)
@@ -118,6 +128,7 @@ class Server:
         head_only: bool,
     ) -> bytes:
         """An answer by the front end itself."""
+        self.counters.answered_here(status)
         return simple_response(
             status,
             text,
@@ -164,7 +175,7 @@ class Server:
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
             try:
                 self._supervisor.start()
-                self.notifier.attach(self.loop, self._figures)
+                self.notifier.attach(self.loop, self.status.line)
                 self._recycling.begin()
                 self._follow_cpus()
                 self.loop.run()
@@ -177,21 +188,16 @@ class Server:
             raise error
         return 0
 
-    def _figures(self) -> str:
-        """What goes on, in one line."""
-        reactors = self._supervisor.reactors
-        return (
-            f"{sum(reactor.state == READY for reactor in reactors)} of {self._supervisor.wanted} "
-            f"reactors ready, {self._supervisor.in_flight} requests in flight, "
-            f"{self.dispatcher.waiting} waiting, {len(self._clients)} connections"
-        )
-
     def fail(self, error: OperatorError, details: str | None) -> None:
         """The service cannot begin."""
         if self._failure is None:
             self._failure = (error, details)
         self._supervisor.kill()
         self.loop.stop()
+
+    def stop(self) -> None:
+        """Do what SIGTERM does."""
+        self._on_signal(signal.SIGTERM)
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:

@@ -15,7 +15,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.listeners import Bind, parse_bind
+from reactor_run.frontend.listeners import AdminBind, Bind, parse_admin, parse_bind
 from reactor_run.frontend.networks import LOCAL, Networks, parse_networks
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
 
@@ -32,6 +32,7 @@ GROUPS = {
     "app": "The app",
     "server": "Server",
     "proxies": "Proxies in front",
+    "operation": "Operation",
     "lanes": "Lanes between front end and reactors",
     "limits": "Limits",
     "timeouts": "Timeouts",
@@ -214,6 +215,13 @@ def _parse_root_path(text: str) -> str:
 NETWORKS = Kind("NETWORKS", parse_networks, lambda networks: networks.text)
 
 
+def _parse_admin(text: str) -> AdminBind | None:
+    return None if text == "off" else parse_admin(text)
+
+
+ADMIN = Kind("ADDRESS", _parse_admin, lambda _: "off")
+
+
 def _option(
     group: str, kind: Kind[T], default: T, meaning: str, *, shown_default: str | None = None
 ) -> T:
@@ -353,6 +361,20 @@ class Settings:
         LOCAL,
         "Who may connect with --proxy-protocol: addresses, networks as in 10.0.0.0/8, unix for "
         "clients of unix sockets, with commas between them.",
+    )
+
+    admin: AdminBind | None = _option(
+        "operation",
+        ADMIN,
+        None,
+        "Admin socket: health, status and stop, over HTTP. unix:/PATH, or HOST:PORT of this "
+        "machine alone.",
+    )
+    admin_mode: int = _option(
+        "operation",
+        Kind("MODE", _parse_mode, lambda mode: f"0o{mode:03o}"),
+        0o600,
+        "Permissions of a unix admin socket, octal. Whoever may write may stop the service.",
     )
 
     lanes: Lanes = _option(

@@ -249,6 +249,7 @@ class Supervisor:
         self.reactors.remove(reactor)
         words = self._last_words.pop(reactor, None)
         was_leaving = self._leaving.pop(reactor, None) is not None
+        self._server.counters.served_by_the_dead += reactor.served
         if self._stopping:
             log.debug("%s has left", reactor.name)
             self._server.reactor_left()
@@ -260,6 +261,7 @@ class Supervisor:
             self._forget_spent(reactor)
             if self._ever_ready:
                 log.error("%s", how)
+                self._server.counters.reactor_deaths += 1
                 self._replace_dead(lived)
             elif not self._serving:
                 message, details = words or (f"the reactor {_how(status)} as it started", None)

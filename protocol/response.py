@@ -440,15 +440,16 @@ def simple_response(
     date_field: bytes,
     close: bool,
     head_only: bool = False,
+    content_type: bytes = b"text/plain; charset=utf-8",
 ) -> bytes:
-    """A whole text/plain response by the server itself, with its length told.
+    """A whole response by the server itself, with its length told.
 
     `head_only`: leave the body out, as the response to HEAD. `close`: say that the connection ends
     with this response. Raises `ResponseError`.
     """
     head, framing = encode_response_head(
         status,
-        ((b"content-type", b"text/plain; charset=utf-8"), *fields),
+        ((b"content-type", content_type), *fields),
         method=b"HEAD" if head_only else b"GET",
         minor_version=1,
         length=len(body),

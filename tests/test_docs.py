@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from reactor_run.frontend.cli import read_settings
+from reactor_run.frontend.commands import run_command
 from reactor_run.reactor.__main__ import parse_options
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,7 @@ FOREIGN_FLAGS = {
     "--no-index",
     "--no-install-recommends",
     "--strict",
+    "--unix-socket",
     "--wheel-dir",
 }
 
@@ -88,8 +90,9 @@ def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours = flags_in_help(lambda: read_settings(["--help"], {}), capsys)
     assert {"--bind", "--help", "--version"} <= ours
     reactors = flags_in_help(lambda: parse_options(["--help"]), capsys)
+    status = flags_in_help(lambda: run_command(["status", "--help"], {}), capsys)
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text()))
-    assert named - ours - reactors - FOREIGN_FLAGS == set()
+    assert named - ours - status - reactors - FOREIGN_FLAGS == set()
 
 
 def members() -> dict[str, set[str]]:

@@ -23,7 +23,9 @@ from reactor_run.frontend.listeners import (
     Listener,
     TCPBind,
     UnixBind,
+    open_admin,
     open_listeners,
+    parse_admin,
     parse_bind,
 )
 from reactor_run.frontend.settings import Settings
@@ -472,6 +474,45 @@ def test_numbers_that_are_no_listening_stream_socket(opened: Open) -> None:
             os.fstat(fd)  # still open: it is not ours to close
     os.close(read_end)
     assert refusal(opened, f"fd:{read_end}").startswith(f"fd {read_end} is not open")
+
+
+# --- the admin socket ---
+
+
+def test_the_admin_socket_has_its_own_mode(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    for mode in 0o600, 0o660:
+        (listener,) = open_admin(parse_admin(f"unix:{path}"), mode)
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        listener.close()
+        assert not path.exists()
+
+
+def test_the_admin_socket_on_this_machine() -> None:
+    for text in "127.0.0.1:0", "127.0.0.2:0", "localhost:0", *(["[::1]:0"] if has_ipv6() else []):
+        listeners = open_admin(parse_admin(text), 0o600)
+        assert listeners
+        for listener in listeners:
+            listener.close()
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:9000", "[2001:db8::1]:1"])
+def test_an_admin_socket_for_other_machines_is_refused(text: str) -> None:
+    with pytest.raises(OperatorError, match=r"^--admin .*: other machines could reach "):
+        open_admin(parse_admin(text), 0o600)
+
+
+@pytest.mark.parametrize("text", ["unix:@admin", "fd:3"])
+def test_an_admin_socket_that_nothing_guards_is_refused(text: str) -> None:
+    with pytest.raises(OperatorError, match="has no permissions"):
+        parse_admin(text)
+
+
+def test_an_admin_socket_that_cannot_be_had_names_its_own_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"{port}.*choose another --admin$"):
+            open_admin(parse_admin(f"127.0.0.1:{port}"), 0o600)
 
 
 # --- systemd ---
