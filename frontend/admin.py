@@ -3,6 +3,7 @@
     GET  /healthz  200: the loop turns
     GET  /readyz   200, or 503 and why a balancer should send nothing here
     GET  /status   200: the report, in JSON
+    POST /reload   200 once the next generation serves, or 500 and why it does not
     POST /stop     202: the service stops; the connection ends with it
 
 It is served by the front end's loop and by no reactor, and so while all reactors hang. Nobody can
@@ -50,6 +51,7 @@ _PATHS: Final = {
     b"/healthz": b"GET, HEAD",
     b"/readyz": b"GET, HEAD",
     b"/status": b"GET, HEAD",
+    b"/reload": b"POST",
     b"/stop": b"POST",
 }
 """The methods of each path."""
@@ -137,6 +139,7 @@ class _Connection:
         self._heard = False
         """The request has come; whatever else does is dropped."""
         self._head_only = False
+        self._closed = False
         self._lasts = False
         """The connection ends with the service."""
         self._loop.watch(sock.fileno(), select.EPOLLIN, self._on_events)
@@ -152,6 +155,7 @@ class _Connection:
 
     def close(self) -> None:
         """End it while the loop goes on."""
+        self._closed = True
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
         self._loop.bury(self._sock)
@@ -159,6 +163,7 @@ class _Connection:
 
     def end(self) -> None:
         """The loop has ended."""
+        self._closed = True
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
         self._sock.close()
@@ -214,10 +219,22 @@ class _Connection:
             report = json.dumps(status.report())
             self._answer(200, report, content_type=b"application/json")
         else:
-            self._lasts = True
-            self._answer(202, "stopping")
-            log.info("told to stop over the admin socket, by %s", self._peer())
-            self._admin.server.stop()
+            self._heard = True
+            verb = path[1:].decode()
+            log.info("told to %s over the admin socket, by %s", verb, self._peer())
+            self._loop.set_deadline(self, 0)
+            if path == b"/reload":
+                self._admin.server.reload(self._reloaded)
+            else:
+                self._lasts = True
+                self._answer(202, "stopping")
+                self._admin.server.stop()
+
+    def _reloaded(self, failure: str | None) -> None:
+        if not self._closed:
+            self._loop.set_deadline(self, _TIMEOUT)
+            generation = self._admin.server.status.generation
+            self._answer(500 if failure else 200, failure or f"generation {generation} serves")
 
     def _peer(self) -> str:
         """Who is at the other end of a unix socket (SO_PEERCRED of unix(7))."""
@@ -250,7 +267,6 @@ class _Connection:
         content_type: bytes = b"text/plain; charset=utf-8",
     ) -> None:
         self._heard = True
-        self._in = b""
         self._out = simple_response(
             status,
             text.encode() + b"\n",
@@ -277,7 +293,6 @@ class _Connection:
         if self._out:
             return
         if self._lasts:
-            self._loop.set_deadline(self, 0)
             return
         try:
             self._sock.shutdown(socket.SHUT_WR)

@@ -17,7 +17,7 @@ from reactor_run import __version__
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.settings import GROUPS, OPTIONS, Option, Settings
 
-COMMANDS = ("status", "stop")
+COMMANDS = ("status", "reload", "stop")
 """What `reactor-run` does as its first word, instead of running an app of that name."""
 
 SEE_HELP = "see reactor-run --help"
@@ -140,7 +140,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="reactor-run",
         usage="reactor-run [options] module[:attribute]\n"
-        "       reactor-run status|stop [--admin ADDRESS]",
+        "       reactor-run status|reload|stop [--admin ADDRESS]",
         description="Run a WSGI or ASGI app, or ask a running service for something.",
         epilog="Every option can be set in the environment too: --bind as REACTOR_RUN_BIND "
         "(several addresses with commas between them), and so on; the command line wins.",

@@ -1,4 +1,4 @@
-"""`reactor-run status` and `stop`: words to a service that runs, over its admin socket.
+"""`reactor-run status`, `reload` and `stop`: words to a service that runs, over its admin socket.
 
 Exit status 0: done. 1: the service says no, or nothing. 2: the operator has something to mend, and
 that includes a socket at which nobody is.
@@ -32,6 +32,8 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
         prog=f"reactor-run {words[0]}",
         description={
             "status": "Show how a running service is doing.",
+            "reload": "Have a running service start its app anew, as SIGHUP does, and wait until "
+            "the new generation serves.",
             "stop": "Stop a running service as SIGTERM does, and wait for its end.",
         }[words[0]],
         allow_abbrev=False,
@@ -51,6 +53,8 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
         service = _Service(options.admin)
         if words[0] == "status":
             return _status(service, raw=options.json)
+        if words[0] == "reload":
+            return _reload(service)
         return _stop(service)
     except _NoAnswer as error:
         print(f"reactor-run: {error}", file=sys.stderr)
@@ -97,20 +101,20 @@ class _Service:
             f"{self._address} did not answer within {_TIMEOUT:g} seconds: the front end hangs"
         )
 
-    def ask(self, method: str, path: str, *, wait_for_end: bool = False) -> str:
-        """The text of a good answer. Raises _NoAnswer with the words of any other.
+    def ask(self, method: str, path: str, *, patient: bool = False) -> str:
+        """The text of a good answer, once the connection has ended.
 
-        `wait_for_end`: return only when the connection has ended, however long that takes.
+        `patient`: wait for that for ever. Raises _NoAnswer with the words of any other answer.
         """
         with self._connect() as sock:
             request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
             answer = b""
             try:
                 sock.sendall(request.encode())
+                if patient:
+                    sock.settimeout(None)
                 while data := sock.recv(65536):
                     answer += data
-                    if wait_for_end:
-                        sock.settimeout(None)
             except TimeoutError:
                 raise self._silent() from None
             except OSError:
@@ -137,8 +141,15 @@ def _connect_unix(path: str) -> socket.socket:
     return sock
 
 
+def _reload(service: _Service) -> int:
+    service.ask("GET", "/healthz")  # what hangs is told at once; a reload may take minutes
+    print(service.ask("POST", "/reload", patient=True))
+    return 0
+
+
 def _stop(service: _Service) -> int:
-    service.ask("POST", "/stop", wait_for_end=True)
+    service.ask("GET", "/healthz")
+    service.ask("POST", "/stop", patient=True)
     print("stopped")
     return 0
 

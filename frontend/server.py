@@ -27,7 +27,7 @@ from reactor_run.frontend.settings import Settings
 from reactor_run.frontend.shutdown import Shutdown
 from reactor_run.frontend.signals import Signals, has_terminal
 from reactor_run.frontend.status import Status
-from reactor_run.frontend.supervisor import Supervisor
+from reactor_run.frontend.supervisor import Supervisor, Told, nobody
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 from reactor_run.protocol.request import KnownHeads
@@ -213,12 +213,13 @@ class Server:
         else:
             self.shutdown.begin(number)
 
-    def reload(self) -> None:
-        """Start the app anew, beside the one that serves."""
+    def reload(self, then: Told = nobody) -> None:
+        """Start the app anew, beside the one that serves; `then` is told how that ended."""
         if self.shutdown.begun:
             log.warning("no reload: the service is stopping")
+            then("the service is stopping")
         else:
-            self._supervisor.reload()
+            self._supervisor.reload(then)
 
     def _follow_cpus(self) -> None:
         """As many reactors as there are CPUs for us: their number may have changed."""

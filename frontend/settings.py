@@ -367,8 +367,8 @@ class Settings:
         "operation",
         ADMIN,
         None,
-        "Admin socket: health, status and stop, over HTTP. unix:/PATH, or HOST:PORT of this "
-        "machine alone.",
+        "Admin socket: health, status, reload and stop, over HTTP. unix:/PATH, or HOST:PORT of "
+        "this machine alone.",
     )
     admin_mode: int = _option(
         "operation",

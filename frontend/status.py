@@ -60,14 +60,21 @@ class Status:
             return "no reactor is ready"
         return None
 
+    @property
+    def generation(self) -> int:
+        """The number of the generation that serves."""
+        return self._supervisor.generation
+
     def line(self) -> str:
         """The figures of the moment, in one line."""
         reactors = self._supervisor.reactors
+        why = self._supervisor.reload_failure
+        failure = f"; the last reload failed: {why}" if why else ""
         return (
             f"{sum(reactor.state == READY for reactor in reactors)} of {self._supervisor.wanted} "
             f"reactors ready, {self._supervisor.in_flight} requests in flight, "
             f"{self._server.dispatcher.waiting} waiting, "
-            f"{len(self._acceptor.clients) + self._acceptor.strangers} connections"
+            f"{len(self._acceptor.clients) + self._acceptor.strangers} connections{failure}"
         )
 
     def report(self) -> dict[str, Any]:

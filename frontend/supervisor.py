@@ -29,7 +29,10 @@ from reactor_run.frontend.settings import Settings
 if TYPE_CHECKING:
     from reactor_run.frontend.server import Server
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "Told", "nobody"]
+
+Told = Callable[[str | None], None]
+"""Called with the reason why something did not happen, or None if it did."""
 
 _YOUNG: Final = 10.0
 """Seconds; a reactor that dies before is replaced with a pause."""
@@ -40,6 +43,10 @@ _KILL_AFTER: Final = 2.0
 """Seconds that a reactor has to exit, beyond what its app was given to shut down."""
 _SHUTDOWN_MIN: Final = 1.0
 """Seconds that an app has to shut down, however long its last exchanges took."""
+
+
+def nobody(_: str | None) -> None:
+    """Nobody waits for it."""
 
 
 class Supervisor:
@@ -60,6 +67,10 @@ class Supervisor:
         self._coming: list[Reactor] = []
         self._reload_again = False
         """Another reload was asked for while one was under way: the app may have changed since."""
+        self._awaited: list[Told] = []
+        """Who is told how the reload under way has ended,"""
+        self._awaited_again: list[Told] = []
+        """and who, the one after it."""
         self._spent: dict[Reactor, str] = {}
         """Those to be replaced one after another, and why."""
         self._successor: Reactor | None = None
@@ -97,15 +108,22 @@ class Supervisor:
         """The next generation is starting."""
         return bool(self._coming)
 
-    def reload(self) -> None:
-        """Start the next generation beside the one that serves."""
+    def reload(self, then: Told = nobody) -> None:
+        """Start the next generation beside the one that serves.
+
+        `then` is called once it serves, or with the reason why it does not.
+        """
         if self._stopping:
+            then("the service is stopping")
             return
         if self._coming:
             log.info("a reload is under way already; another follows it")
             self._reload_again = True
+            self._awaited_again.append(then)
             return
         self._reload_again = False
+        self._awaited = [*self._awaited_again, then]
+        self._awaited_again = []
         self.reload_failure = None
         log.info("reloading: generation %d starts", self.generation + 1)
         self._server.notifier.reloading()
@@ -305,7 +323,7 @@ class Supervisor:
             self._retire(reactor)
         self._trim()
         self.fill()
-        self._server.notifier.ready()
+        self._reload_ended(None)
         if self._reload_again:
             self.reload()
 
@@ -319,11 +337,17 @@ class Supervisor:
         )
         for reactor in coming:
             self._retire(reactor)
-        self._server.notifier.ready()
+        self._reload_ended(why)
         if self._reload_again:
             self.reload()
         else:
             self._replace_next()
+
+    def _reload_ended(self, why: str | None) -> None:
+        self._server.notifier.ready()
+        awaited, self._awaited = self._awaited, []
+        for told in awaited:
+            told(why)
 
     # Replacing the spent -------------------------------------------------------------------------
 
@@ -412,6 +436,10 @@ class Supervisor:
     def stop(self, seconds: float) -> None:
         """Have every app shut down, within so many seconds."""
         self._stopping = True
+        for told in (*self._awaited, *self._awaited_again):
+            told("the service is stopping")
+        self._awaited.clear()
+        self._awaited_again.clear()
         for reactor in self.reactors:
             if reactor.state == STARTING:
                 reactor.kill()

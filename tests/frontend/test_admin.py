@@ -342,6 +342,65 @@ def test_when_files_run_out_it_rests(desk: Open, monkeypatch: pytest.MonkeyPatch
 # The operator's word
 
 
+def reload(desk: Desk) -> Client:
+    """An operator who waits for a reload."""
+    operator = desk.connect()
+    operator.send(get("/reload", method="POST"))
+    desk.front.settle()
+    return operator
+
+
+def test_reload_answers_when_the_new_generation_serves(desk: Open) -> None:
+    here = desk(capacities=(1, 1))
+    operator = reload(here)
+    assert any(
+        "told to reload over the admin socket, by process" in line for line in here.front.log
+    )
+    assert here.report()["reloading"]
+    here.front.reactors[2].ready()
+    here.front.pass_time(20)  # longer than any other connection lasts
+    assert here.front.silent(operator)
+    here.front.reactors[3].ready()
+    response = operator.response("POST")
+    assert (response.status, response.text) == (200, "generation 2 serves\n")
+    assert here.report()["generation"] == 2
+
+
+def test_reload_answers_why_the_new_generation_does_not_serve(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    operator = reload(here)
+    here.front.reactors[1].say(failed="cannot import 'shop'", details=None)
+    here.front.reactors[1].die()
+    response = operator.response("POST")
+    assert (response.status, response.text) == (500, "cannot import 'shop'\n")
+    assert here.report()["reload_failure"] == "cannot import 'shop'"
+    assert here.front.call(here.front.server.status.line).endswith("failed: cannot import 'shop'")
+    assert here.ready() == (200, "ready")
+
+
+def test_who_asks_during_a_reload_waits_for_the_one_that_follows(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    first, second, third = reload(here), reload(here), reload(here)
+    here.front.reactors[1].ready()
+    assert first.response("POST").text == "generation 2 serves\n"
+    assert here.front.silent(second)
+    here.front.reactors[2].ready()
+    for operator in second, third:
+        assert operator.response("POST").text == "generation 3 serves\n"
+
+
+def test_a_stop_ends_the_wait_for_a_reload(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    waiting = reload(here)
+    left = reload(here)
+    left.close()
+    here.front.signal(signal.SIGTERM)
+    response = waiting.response("POST")
+    assert (response.status, response.text) == (500, "the service is stopping\n")
+    response = here.ask("/reload", method="POST")
+    assert (response.status, response.text) == (500, "the service is stopping\n")
+
+
 def test_stop_drains_and_its_connection_ends_with_the_service(desk: Open) -> None:
     here = desk(capacities=(1,))
     (reactor,) = here.front.reactors

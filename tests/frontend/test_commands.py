@@ -1,4 +1,4 @@
-"""`reactor-run status` and `stop` against sockets that behave in every way; and their words."""
+"""`reactor-run status`, `reload` and `stop` against sockets that behave in every way."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """`serve(answer, close=True)`: an address where the next request gets this answer."""
+    """`serve(*answers, close=True)`: an address where the next requests get these answers."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{tmp_path}/admin.sock")
     listener.listen()
     over = threading.Event()
     threads = []
 
-    def run(answer: bytes, close: bool) -> None:
-        sock, _ = listener.accept()
-        with sock:
-            sock.recv(65536)
-            sock.sendall(answer)
-            if not close:
-                over.wait(20)
+    def run(answers: tuple[bytes, ...], close: bool) -> None:
+        for answer in answers:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65536)
+                if close:
+                    sock.sendall(answer)
+                else:
+                    over.wait(20)
 
-    def start(answer: bytes, *, close: bool = True) -> str:
-        threads.append(threading.Thread(target=run, args=(answer, close)))
+    def start(*answers: bytes, close: bool = True) -> str:
+        threads.append(threading.Thread(target=run, args=(answers, close)))
         threads[-1].start()
         return f"unix:{tmp_path}/admin.sock"
 
@@ -48,6 +50,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 def http(status: str, text: str) -> bytes:
     return f"HTTP/1.1 {status}\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode()
+
+
+ALIVE = http("200 OK", "alive\n")
 
 
 def refusal(words: list[str], environ: dict[str, str]) -> str:
@@ -116,14 +121,18 @@ def test_a_no_is_told_with_status_1(
 ) -> None:
     assert run_command(["stop", "--admin", serve(answer)], {}) == 1
     assert says in capsys.readouterr().err
+    assert run_command(["reload", "--admin", serve(ALIVE, answer)], {}) == 1
+    assert says in capsys.readouterr().err
 
 
 def test_a_front_end_that_hangs_is_told_with_status_1(
     serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "_TIMEOUT", 0.05)
-    assert run_command(["stop", "--admin", serve(b"", close=False)], {}) == 1
-    assert "the front end hangs" in capsys.readouterr().err
+    address = serve(b"", b"", b"", close=False)
+    for word in "status", "reload", "stop":
+        assert run_command([word, "--admin", address], {}) == 1
+        assert "the front end hangs" in capsys.readouterr().err
 
 
 def test_a_command_is_the_first_word_and_no_app(tmp_path: Path) -> None:

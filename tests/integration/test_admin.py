@@ -53,6 +53,25 @@ def test_it_answers_while_every_reactor_hangs(
         os.kill(pid, signal.SIGCONT)
 
 
+def test_reload_waits_for_the_new_generation(start: Start, tmp_path: Path) -> None:
+    admin = f"unix:{tmp_path}/admin.sock"
+    app = tmp_path / "reloaded.py"
+    app.write_text("async def app(scope, receive, send):\n    raise NotImplementedError\n")
+    server = start("reloaded:app", "--admin", admin, app_dir=tmp_path)
+    before = server.reactor_pids()
+    done = reactor_run("reload", "--admin", admin)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "generation 2 serves\n", "")
+    eventually(lambda: len(server.reactor_pids()) == 1)
+    after = server.reactor_pids()
+    assert after != before
+    app.write_text("app = 1 / 0\n")
+    done = reactor_run("reload", "--admin", admin)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch("reactor-run: importing reloaded failed: .* \\(500\\)\n", done.stderr)
+    assert server.reactor_pids() == after
+    assert "the last reload failed: importing" in reactor_run("status", "--admin", admin).stdout
+
+
 def test_stop_waits_for_the_end(
     start: Start, connect: Connect, tmp_path: Path, gate: Gate, notes: Notes
 ) -> None:
