@@ -100,20 +100,37 @@ class Acceptor:
             for listener in self._listeners:
                 accept = self._acceptor(listener)
                 before = -1
-                while len(self.clients) != before:
-                    before = len(self.clients)
+                while self._count != before:
+                    before = self._count
                     accept(0)
 
-    def end(self) -> None:
-        """Close the listeners, and connections that have not told whose they are."""
+    def end(self, *, leave: bool = False) -> None:
+        """Close the listeners, or leave them to somebody else."""
         if self._begun and not self._resting:
             self._unlisten()
         self._begun = False
         self._server.loop.forget(self)
         for listener in self._listeners:
-            listener.close()
+            if leave:
+                listener.leave()
+            else:
+                listener.close()
+
+    def shut(self, grace: float) -> None:
+        """The service ends: connections without a request have `grace` seconds for a last one."""
+        for client in list(self.clients):
+            client.shut(grace)
         for inbound in list(self._inbound):
-            inbound.close()
+            inbound.shut(grace)
+
+    @property
+    def busy(self) -> bool:
+        """Somebody still waits for an answer, or may ask for one."""
+        return bool(self._inbound) or any(not client.lingers for client in self.clients)
+
+    @property
+    def _count(self) -> int:
+        return len(self.clients) + len(self._inbound)
 
     @property
     def strangers(self) -> int:
@@ -122,7 +139,7 @@ class Acceptor:
 
     @property
     def _full(self) -> bool:
-        return len(self.clients) + len(self._inbound) >= self.connections_max
+        return self._count >= self.connections_max
 
     def left(self, client: Client | InboundProxy) -> None:
         """A connection has ended."""

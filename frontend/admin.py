@@ -91,6 +91,15 @@ class Admin:
         for listener in self._listeners:
             listener.close()
 
+    def leave(self) -> None:
+        """Somebody else goes on with the same listeners."""
+        if not self._resting:
+            self._unlisten()
+        self.loop.forget(self)
+        for listener in self._listeners:
+            listener.leave()
+        self._listeners = []
+
     def _unlisten(self) -> None:
         for listener in self._listeners:
             self.loop.unwatch(listener.socket.fileno())

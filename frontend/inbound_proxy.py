@@ -91,6 +91,8 @@ class InboundProxy:
         client = self._become_client(source, destination, https=https)
         if client is not None and len(self._data) > header.size:
             client.take(bytes(self._data[header.size :]))
+        if client is not None and self._server.draining:
+            client.shut(self._server.close_grace)
 
     def _become_client(
         self, source: Endpoint, destination: Endpoint, *, https: bool
@@ -115,6 +117,13 @@ class InboundProxy:
             self._refuse(policy.HEAD_TIMEOUT)
         else:
             self.close()
+
+    def shut(self, grace: float) -> None:
+        """The service ends: the header, and a request behind it, may be on their way."""
+        if not grace:
+            self.close()
+        elif self._server.loop.now + grace < self.deadline:
+            self._server.loop.set_deadline(self, grace)
 
     def on_fault(self) -> None:
         """Nobody knows what was read."""

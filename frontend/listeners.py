@@ -154,6 +154,16 @@ class Listener:
         self._path = os.path.abspath(path)
         self._made = _identity(self._path)
 
+    @property
+    def path(self) -> str | None:
+        """The unix socket's path, if it is removed at the end."""
+        return self._path
+
+    def leave(self) -> None:
+        """Stop listening here; somebody else goes on with the same socket and its path."""
+        self._path = None
+        self.close()
+
     def close(self) -> None:
         """Stop listening. Remove the unix socket from the file system if it is still ours.
 

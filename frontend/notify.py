@@ -48,6 +48,8 @@ class Notifier:
         """Nobody was there to be told, which was logged."""
         address = environ.pop("NOTIFY_SOCKET", "")
         watchdog = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+        self.environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": watchdog[0]}
+        """What was taken, for a process that is to become the service's main one."""
         self._address = _address(address)
         self._watchdog = _watchdog(*watchdog) if address else 0.0
         """Seconds within which the manager wants a sign of life; 0: it wants none."""

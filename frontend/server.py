@@ -28,6 +28,7 @@ from reactor_run.frontend.shutdown import Shutdown
 from reactor_run.frontend.signals import Signals, has_terminal
 from reactor_run.frontend.status import Status
 from reactor_run.frontend.supervisor import Supervisor, Told, nobody
+from reactor_run.frontend.upgrade import Inheritance, Upgrade, inherit
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 from reactor_run.protocol.request import KnownHeads
@@ -50,14 +51,17 @@ def serve(settings: Settings) -> int:
     with ExitStack() as closing:
         closing.callback(notifier.close)
         try:
-            listeners = open_listeners(settings, os.environ)
+            inheritance = inherit(os.environ)
+            if inheritance is not None:
+                listeners, desks = inheritance.service, inheritance.admin
+            else:
+                listeners, desks = open_listeners(settings, os.environ), []
             for listener in listeners:
                 closing.callback(listener.close)
-            server = Server(settings, listeners, connections, notifier)
-            if settings.admin is not None:
-                admin = Admin(server, open_admin(settings.admin, settings.admin_mode))
-                closing.callback(admin.close)
-                admin.begin()
+            if inheritance is None and settings.admin is not None:
+                desks = open_admin(settings.admin, settings.admin_mode)
+            server = Server(settings, listeners, connections, notifier, desks, inheritance)
+            closing.callback(server.admin.close)
             return server.run()
         except OperatorError as error:
             notifier.status(str(error))
@@ -73,7 +77,10 @@ class Server:
         listeners: list[Listener],
         connections_max: int,
         notifier: Notifier,
+        desks: list[Listener],
+        inheritance: Inheritance | None = None,
     ) -> None:
+        """`listeners`: for clients; `desks`: for the operator."""
         self.loop = Loop()
         self.dispatcher = Dispatcher(settings.queue_size)
         self.limits = Limits(
@@ -111,7 +118,12 @@ class Server:
         self._supervisor = Supervisor(self, settings)
         self.status = Status(self, settings, listeners, self._acceptor, self._supervisor)
         self._failure: tuple[OperatorError, str | None] | None = None
+        self._inheritance = inheritance
+        self.admin = Admin(self, desks)
         self.shutdown = Shutdown(self, settings, self._acceptor, self._supervisor)
+        self.upgrade = Upgrade(
+            self.loop, listeners, desks, notifier.environment, self.shutdown.hand_over
+        )
         self._recycling = Recycling(self.loop, self._supervisor, settings)
         self._follows_cpus = settings.reactors == 0
         self._cpus = Timer(self._follow_cpus)
@@ -158,6 +170,8 @@ class Server:
         if not self.draining and self._acceptor.begin():
             log.info("ready")
             self.notifier.ready()
+            if self._inheritance is not None:
+                self._inheritance.accept_begins()
 
     def client_closed(self, client: Client) -> None:
         """A connection has ended."""
@@ -175,6 +189,7 @@ class Server:
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
             try:
                 self._supervisor.start()
+                self.admin.begin()
                 self.notifier.attach(self.loop, self.status.line)
                 self._recycling.begin()
                 self._follow_cpus()
@@ -210,6 +225,9 @@ class Server:
             self._follows_cpus = False
             more = 1 if number == signal.SIGTTIN else -1
             self._supervisor.scale(self._supervisor.wanted + more)
+        elif number == signal.SIGUSR2:
+            if not self.shutdown.begun:
+                self.upgrade.begin()
         else:
             self.shutdown.begin(number)
 

@@ -61,6 +61,7 @@ class Shutdown:
             self._at_once()
         elif self.state == SERVING:
             log.info("%s: stopping", name)
+            self._server.upgrade.cancel()
             self._server.notifier.stopping(
                 self._settings.shutdown_delay + self._settings.graceful_timeout + _EXIT_MAX
             )
@@ -77,22 +78,28 @@ class Shutdown:
         self._supervisor.kill()
         self._loop.stop()
 
-    def _drain(self) -> None:
+    def hand_over(self, pid: int) -> None:
+        """Another front end, process `pid`, accepts from the same listeners: leave them to it."""
+        if self.state == SERVING:
+            self._server.notifier.main_pid(pid)
+            self._server.notifier.close()
+            self._server.admin.leave()
+            self._drain(leave=True)
+
+    def _drain(self, *, leave: bool = False) -> None:
         """Take nothing new, and finish what has begun."""
         self.state = DRAINING
-        self._acceptor.take_backlog()
+        if not leave:
+            self._acceptor.take_backlog()
         self._server.draining = True
-        self._acceptor.end()
-        for client in list(self._acceptor.clients):
-            client.shut(self._server.close_grace)
+        self._acceptor.end(leave=leave)
+        self._acceptor.shut(self._server.close_grace)
         self._loop.set_deadline(self._grace, self._settings.graceful_timeout)
         self._loop.after_batch(self._stop_when_done)
 
     def _stop_when_done(self) -> None:
         if self.state == DRAINING and not (
-            self._supervisor.in_flight
-            or self._server.dispatcher.waiting
-            or any(not client.lingers for client in self._acceptor.clients)
+            self._supervisor.in_flight or self._server.dispatcher.waiting or self._acceptor.busy
         ):
             self._stop_reactors(self._grace.deadline - self._loop.now)
 

@@ -20,6 +20,7 @@ _NUMBERS: Final = (
     signal.SIGTERM,
     signal.SIGTTIN,
     signal.SIGTTOU,
+    signal.SIGUSR2,
 )
 
 

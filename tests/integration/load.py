@@ -11,13 +11,18 @@ __all__ = ["Load"]
 
 
 class Load:
-    """A client on one keep-alive connection that asks again and again until it is stopped."""
+    """A client on one keep-alive connection that asks again and again until it is stopped.
 
-    def __init__(self, address: str) -> None:
+    `reconnects`: told that an answer was the last of its connection, it goes on with another one.
+    """
+
+    def __init__(self, address: str, *, reconnects: bool = False) -> None:
         self.failure: Exception | None = None
         self.statuses: Counter[int] = Counter()
-        self.was_closed = False
-        """The server has told it that an answer was the last of its connection, and ended it."""
+        self.closed = 0
+        """How often the server told it that an answer was the last of its connection, and ended
+        that."""
+        self._reconnects = reconnects
         self._pids: Counter[int] = Counter()
         self._address = address
         self._stopping = threading.Event()
@@ -26,17 +31,23 @@ class Load:
 
     def _run(self) -> None:
         try:
-            with Client(self._address) as client:
-                while not self._stopping.is_set():
-                    answer = client.request("GET", "/pid")
-                    self.statuses[answer.status] += 1
-                    if answer.status == 200:
-                        self._pids[answer.json()] += 1
-                    if answer.field("connection") == b"close":
-                        self.was_closed = client.at_end()
-                        return
+            while not self._stopping.is_set():
+                with Client(self._address) as client:
+                    self._ask(client)
+                if not self._reconnects:
+                    return
         except Exception as failure:
             self.failure = failure
+
+    def _ask(self, client: Client) -> None:
+        while not self._stopping.is_set():
+            answer = client.request("GET", "/pid")
+            self.statuses[answer.status] += 1
+            if answer.status == 200:
+                self._pids[answer.json()] += 1
+            if answer.field("connection") == b"close":
+                self.closed += client.at_end()
+                return
 
     def answered(self, pid: int) -> int:
         """How many answers came from this reactor."""

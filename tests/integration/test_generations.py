@@ -143,7 +143,7 @@ def test_stopping_gives_each_connection_a_last_answer(config: Config, start: Sta
         assert eventually(lambda: all(client.statuses[200] > 3 for client in clients))
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-    assert all(client.was_closed for client in clients)
+    assert all(client.closed for client in clients)
 
 
 def test_a_stop_serves_those_who_wait_in_the_backlog(start: Start, connect: Connect) -> None:
