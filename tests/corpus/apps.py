@@ -60,6 +60,11 @@ def seen_in_environ(environ: Environ, body: bytes) -> Seen:
     }
 
 
+def status_for(method: str) -> int:
+    """No app here grants a tunnel."""
+    return 405 if method == "CONNECT" else 200
+
+
 async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer once the body is whole; a client that leaves before gets nothing."""
     body = b""
@@ -72,11 +77,14 @@ async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
         more = message.get("more_body", False)
     answer = json.dumps(seen_in_scope(scope, body)).encode()
     length = (b"content-length", str(len(answer)).encode())
-    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send(
+        {"type": "http.response.start", "status": status_for(scope["method"]), "headers": [length]}
+    )
     await send({"type": "http.response.body", "body": answer})
 
 
 def wsgi(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
     answer = json.dumps(seen_in_environ(environ, environ["wsgi.input"].read())).encode()
-    start_response("200 OK", [("Content-Length", str(len(answer)))])
+    status = f"{status_for(environ['REQUEST_METHOD'])} Whatever"
+    start_response(status, [("Content-Length", str(len(answer)))])
     return [answer]

@@ -45,6 +45,7 @@ class Accepted:
     """The app answered. What is None was not asked for."""
 
     keep: bool
+    status: int = 200
     method: str = ""
     target: str = ""
     path: str | None = None
@@ -174,8 +175,8 @@ def _outcome(case: Case, text: str) -> Outcome:
         if not last.method:
             raise ValueError("a line `saw METHOD TARGET` is missing above")
     match text.split():
-        case ["accepted", "200", ("keep" | "close") as connection]:
-            return Accepted(connection == "keep")
+        case ["accepted", ("200" | "405") as status, ("keep" | "close") as connection]:
+            return Accepted(connection == "keep", int(status))
         case ["refused", rule, status, "close"]:
             if rule not in RULES:
                 raise ValueError(f"no rule {rule!r} in protocol/policy.py")

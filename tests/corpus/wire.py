@@ -1,0 +1,225 @@
+"""The corpus over real sockets: many connections at once, whose bytes go out turn by turn."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+import h11
+
+from reactor_run.protocol.policy import RULES
+from tests.corpus.loader import Accepted, Case, Outcome, Refusal, Silence
+from tests.corpus.reading import check_seen
+
+DEADLINE = 30.0
+"""Seconds without anything happening on any connection."""
+
+FOLLOW_UP = b"GET /follow-up HTTP/1.1\r\nHost: a.example\r\n\r\n"
+FOLLOWED = Accepted(keep=True, method="GET", target="/follow-up")
+
+Cut = Callable[[Case], list[bytes]]
+
+
+class Wrong(Exception):
+    """What became of a connection is not what its case says."""
+
+
+class Connection:
+    """One case under way."""
+
+    def __init__(self, address: str, case: Case, pieces: list[bytes]) -> None:
+        self.case = case
+        self.sock = connect(address)
+        self.over = False
+        self._to_send = deque(pieces)
+        self._to_come: deque[Outcome] = deque(case.outcomes)
+        self._received = b""
+        self._parser: h11.Connection | None = None
+        self._status = 0
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._body = b""
+        if case.keep:
+            self._to_come.append(FOLLOWED)
+
+    def send(self) -> bool:
+        """Send the next piece; whether there was one to send."""
+        if self.over or not self._to_send:
+            return False
+        try:
+            sent = self.sock.send(self._to_send[0])
+        except BlockingIOError:
+            return False
+        except OSError:
+            # The server has gone; whether it might, what it sent before tells.
+            self._to_send.clear()
+            return False
+        self._to_send[0] = self._to_send[0][sent:]
+        if not self._to_send[0]:
+            self._to_send.popleft()
+            if not self._to_send and self.case.fin:
+                self.sock.shutdown(socket.SHUT_WR)
+        return True
+
+    def receive(self) -> None:
+        """Take what has come, and compare it. Raises Wrong."""
+        try:
+            data = self.sock.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if isinstance(self.case.outcomes[-1], Accepted) and not self._to_come:
+                # What it sent behind `Connection: close` came to nobody, as it could know.
+                self.over = True
+                return
+            raise Wrong(f"{error.strerror} before {self._awaited()}") from None
+        if not data:
+            self._end()
+            return
+        self._received += data
+        while self._received:
+            self._read()
+        if not self._to_come and self.case.keep:
+            self.over = True
+
+    def _awaited(self) -> str:
+        return str(self._to_come[0]) if self._to_come else "the end"
+
+    def _end(self) -> None:
+        if self._to_come and not isinstance(self._to_come[0], Silence):
+            raise Wrong(f"the connection ended before {self._awaited()}")
+        if self._parser is not None:
+            raise Wrong("the connection ended within an answer")
+        self.over = True
+
+    def _read(self) -> None:
+        """Read on in an answer, or in the next one."""
+        if self._parser is None:
+            if not self._to_come or isinstance(self._to_come[0], Silence):
+                raise Wrong(f"unasked for: {self._received[:200]!r}")
+            self._parser = h11.Connection(h11.CLIENT)
+            self._parser.send(h11.Request(method=self._method(), target="/", headers=[HOST]))
+            self._parser.send(h11.EndOfMessage())
+        data, self._received = self._received, b""
+        try:
+            self._parser.receive_data(data)
+            while True:
+                event = self._parser.next_event()
+                if isinstance(event, h11.Response):
+                    self._status = event.status_code
+                    self._fields = [(bytes(name), bytes(value)) for name, value in event.headers]
+                elif isinstance(event, h11.Data):
+                    self._body += bytes(event.data)
+                elif isinstance(event, h11.EndOfMessage):
+                    self._received = self._parser.trailing_data[0]
+                    self._parser = None
+                    self._compare(self._to_come.popleft())
+                    return
+                elif event is h11.NEED_DATA:
+                    return
+        except h11.RemoteProtocolError as error:
+            raise Wrong(f"no answer, but {data[:200]!r}: {error}") from None
+
+    def _method(self) -> str:
+        """What the next answer is an answer to."""
+        awaited = self._to_come[0]
+        if isinstance(awaited, Accepted):
+            return awaited.method
+        first = len(self._to_come) == len(self.case.outcomes)
+        return "HEAD" if first and self.case.data.startswith(b"HEAD ") else "GET"
+
+    def _compare(self, expected: Outcome) -> None:
+        """The answer is whole."""
+        body, self._body = self._body, b""
+        fields = dict(self._fields)
+        connection = fields.get(b"connection", b"").lower()
+        if b"content-length" not in fields:
+            raise Wrong("an answer without Content-Length")
+        if isinstance(expected, Refusal):
+            reason = RULES[expected.rule].reason + "\n"
+            wanted = b"" if self._head_was_refused() else reason.encode()
+            if (self._status, body) != (expected.status, wanted):
+                raise Wrong(f"{self._status} {body!r} instead of {expected}")
+            if connection != b"close":
+                raise Wrong("a refusal without `connection: close`")
+            # What is left to be sent can change nothing any more.
+            self._to_send.clear()
+            return
+        assert isinstance(expected, Accepted)
+        if self._status != expected.status:
+            raise Wrong(f"{self._status} {body!r:.200} instead of {expected}")
+        if not self.case.fin and (connection == b"close") == expected.keep:
+            raise Wrong(f"`connection: {connection.decode()}` instead of {expected}")
+        if expected.method != "HEAD":
+            try:
+                check_seen(expected, json.loads(body))
+            except AssertionError as error:
+                raise Wrong(f"the app saw another request: {error}") from None
+        if self.case.keep and len(self._to_come) == 1:
+            self._to_send.append(FOLLOW_UP)
+
+    def _head_was_refused(self) -> bool:
+        return len(self.case.outcomes) == 1 and self.case.data.startswith(b"HEAD ")
+
+
+HOST = (b"host", b"a.example")
+
+
+def connect(address: str) -> socket.socket:
+    """A connection on which every piece becomes a segment."""
+    parts = urlsplit(address)
+    assert parts.hostname is not None
+    sock = socket.create_connection((parts.hostname, parts.port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setblocking(False)
+    return sock
+
+
+def run(address: str, cases: Sequence[Case], cut: Cut) -> list[str]:
+    """Run the cases, each cut into pieces by `cut`; what went wrong, line by line.
+
+    All at once, but for those with a FIN: a client that sends it while its request waits in the
+    queue has given up.
+    """
+    failures = _run_at_once(address, [case for case in cases if not case.fin], cut)
+    for case in cases:
+        if case.fin:
+            failures += _run_at_once(address, [case], cut)
+    return failures
+
+
+def _run_at_once(address: str, cases: Sequence[Case], cut: Cut) -> list[str]:
+    connections = [Connection(address, case, cut(case)) for case in cases]
+    by_fd = {connection.sock.fileno(): connection for connection in connections}
+    failures = []
+    epoll = select.epoll()
+    for fd in by_fd:
+        epoll.register(fd, select.EPOLLIN)
+    patience = time.monotonic() + DEADLINE
+    while by_fd:
+        sent = [connection.send() for connection in by_fd.values()]
+        events = epoll.poll(0 if any(sent) else 0.1)
+        for fd, _ in events:
+            connection = by_fd[fd]
+            try:
+                connection.receive()
+            except Wrong as wrong:
+                failures.append(f"{connection.case}: {wrong}")
+                connection.over = True
+            if connection.over:
+                del by_fd[fd]
+                epoll.unregister(fd)
+                connection.sock.close()
+        if events or any(sent):
+            patience = time.monotonic() + DEADLINE
+        elif time.monotonic() > patience:
+            break
+    for connection in by_fd.values():
+        failures.append(f"{connection.case}: nothing more came, but {connection._awaited()}")
+        connection.sock.close()
+    epoll.close()
+    return failures

@@ -1,0 +1,82 @@
+"""The corpus against a live server, through both interfaces and every way of relaying."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.corpus.loader import SERVERS, Case, load
+from tests.corpus.reading import at_random
+from tests.corpus.wire import Cut, run
+from tests.integration.conftest import LANE_PROXIES, Config, Start
+
+CASES = load()
+# The express lane has PROXY headers of its own, whatever --lane-proxy says.
+WAYS = [("express", "v2"), *(("plain", lane_proxy) for lane_proxy in LANE_PROXIES)]
+CONFIGS = [
+    Config(interface, lanes, lane_proxy=lane_proxy)
+    for interface in ("asgi", "wsgi")
+    for lanes, lane_proxy in WAYS
+]
+# ASGI on the express lane, WSGI on lanes with PROXY v2.
+TWO_CONFIGS = [CONFIGS[0], CONFIGS[5]]
+OTHERS = [name for name in SERVERS if name != "default"]
+
+
+def whole(case: Case) -> list[bytes]:
+    return [case.data]
+
+
+def byte_by_byte(case: Case) -> list[bytes]:
+    if case.large:
+        return at_random(case.data, str(case))
+    return [case.data[i : i + 1] for i in range(len(case.data))]
+
+
+def in_random_pieces(case: Case) -> list[bytes]:
+    return at_random(case.data, str(case))
+
+
+CUTS: list[Cut] = [whole, byte_by_byte, in_random_pieces]
+
+
+def check(shared: Start, config: Config, name: str, cut: Cut) -> None:
+    """Run the cases that ask for this server; its log must be without a traceback then."""
+    app = f"tests.corpus.apps:{config.interface}"
+    server = shared(app, *config.options, *SERVERS[name])
+    cases = [
+        case for case in CASES if case.server == name and case.only in (None, config.interface)
+    ]
+    reactors = server.reactor_pids()
+    before = len(server.log())
+    failures = run(server.address, cases, cut)
+    assert not failures, "\n".join(failures)
+    assert "Traceback" not in server.log()[before:]
+    assert "ERROR" not in server.log()[before:]
+    assert server.reactor_pids() == reactors
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_whole(shared: Start, config: Config) -> None:
+    check(shared, config, "default", whole)
+
+
+@pytest.mark.parametrize("cut", [byte_by_byte, in_random_pieces])
+@pytest.mark.parametrize("config", TWO_CONFIGS, ids=str)
+def test_in_pieces(shared: Start, config: Config, cut: Cut) -> None:
+    check(shared, config, "default", cut)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("config", TWO_CONFIGS, ids=str)
+def test_other_servers(shared: Start, config: Config, name: str) -> None:
+    check(shared, config, name, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_every_server_and_every_cut(shared: Start, config: Config) -> None:
+    for name in SERVERS:
+        # Whoever sends single bytes to a hasty server is refused for that.
+        for cut in [whole] if name == "hasty" else CUTS:
+            check(shared, config, name, cut)
