@@ -26,6 +26,8 @@ from reactor_run.frontend.client import Client
 from reactor_run.frontend.inbound_proxy import InboundProxy
 from reactor_run.frontend.listeners import Listener
 from reactor_run.frontend.log import log
+from reactor_run.frontend.networks import pack_address
+from reactor_run.frontend.proxied_client import Forwarding, ProxiedClient
 from reactor_run.protocol.proxy import Endpoint
 
 if TYPE_CHECKING:
@@ -79,6 +81,9 @@ class Acceptor:
         self._per_address = settings.max_connections_per_address
         self._proxies = settings.proxy_allow_from if settings.proxy_protocol else None
         """Who has to begin with a PROXY header; nobody else is served then."""
+        self._forwarding = Forwarding(
+            settings.forwarded_allow_from, x_forwarded=settings.forwarded_fields == "x-forwarded"
+        )
         self._counts: dict[bytes, int] = {}
         """Connections of each address, if there is a bound for them."""
         self._networks: dict[Client | InboundProxy, bytes] = {}
@@ -243,7 +248,7 @@ class Acceptor:
                 local = (name[0], name[1])
             client: Client | InboundProxy
             if self._proxies is None:
-                client = Client(self._server, sock, source, local)
+                client = self._client(sock, source, local)
                 self.clients.add(client)
             else:
                 client = InboundProxy(self._server, self, sock, source, local)
@@ -257,6 +262,15 @@ class Acceptor:
             self._networks[client] = key
             self._counts[key] = self._counts.get(key, 0) + 1
 
+    def _client(
+        self, sock: socket.socket, source: Endpoint, destination: Endpoint, *, https: bool = False
+    ) -> Client:
+        """A client, or a proxy that says whose requests it passes on. Raises OSError."""
+        forwarding = self._forwarding
+        if forwarding.proxies.cover(source):
+            return ProxiedClient(self._server, sock, source, destination, forwarding, https=https)
+        return Client(self._server, sock, source, destination, https=https)
+
     def introduced(
         self,
         inbound: InboundProxy,
@@ -268,7 +282,7 @@ class Acceptor:
     ) -> Client | None:
         """Make a client of a connection that has told whose it is; None if the kernel refuses."""
         try:
-            client = Client(self._server, sock, source, destination, https=https)
+            client = self._client(sock, source, destination, https=https)
         except OSError as error:
             log.error("a connection cannot be served: %s", error.strerror)
             inbound.close()
@@ -306,10 +320,5 @@ class Acceptor:
 def network(host: str) -> bytes:
     """What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, as any single
     customer of a provider has one (RFC 6177)."""
-    if ":" not in host:
-        return socket.inet_pton(socket.AF_INET, host)
-    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    if packed.startswith(b"\0" * 10 + b"\xff\xff"):
-        # A listener of somebody else's may take IPv4 clients too (RFC 4291 §2.5.5.2).
-        return packed[12:]
-    return packed[:8]
+    packed = pack_address(host)
+    return packed if len(packed) == 4 else packed[:8]

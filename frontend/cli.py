@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from reactor_run import __version__
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.networks import NOBODY
 from reactor_run.frontend.settings import GROUPS, OPTIONS, Option, Settings
 
 COMMANDS = ("status", "reload", "stop")
@@ -102,6 +103,16 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
         raise OperatorError(
             f"{sources['proxy_allow_from']} is for --proxy-protocol, which is off; add it or leave "
             "this out"
+        )
+    if "forwarded_fields" in sources and settings.forwarded_allow_from == NOBODY:
+        raise OperatorError(
+            f"{sources['forwarded_fields']} means nothing without --forwarded-allow-from; name the "
+            "proxies there or leave this out"
+        )
+    if settings.forwarded_allow_from != NOBODY and settings.lane_proxy != "v2":
+        raise OperatorError(
+            f"{sources['forwarded_allow_from']} needs --lane-proxy v2, and {sources['lane_proxy']} "
+            f"says {settings.lane_proxy}, which cannot carry what proxies tell; leave that out"
         )
     if settings.runtime == "uvloop" and importlib.util.find_spec("uvloop") is None:
         raise OperatorError(

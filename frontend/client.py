@@ -90,11 +90,11 @@ class Client:
         "exchange",
         "express_prefix",
         "held",
+        "https",
         "peers",
         "server",
         "sock",
         "state",
-        "tlvs",
     )
 
     def __init__(
@@ -112,8 +112,8 @@ class Client:
         self._recv = sock.recv
         self._send = sock.send
         self.peers = (source, destination)
-        self.tlvs = origin_tlvs(https=https)
-        self.express_prefix = request_prefix(source, destination, self.tlvs)
+        self.https = https
+        self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https))
         self._lane_prefix: bytes | None = None
         self.state = IDLE
         self.exchange: Exchange | None = None
@@ -145,7 +145,8 @@ class Client:
     def lane_prefix(self) -> bytes:
         """The PROXY header before each exchange of this connection on a lane."""
         if self._lane_prefix is None:
-            self._lane_prefix = self.server.encode_proxy(*self.peers, self.tlvs)
+            tlvs = origin_tlvs(https=self.https)
+            self._lane_prefix = self.server.encode_proxy(*self.peers, tlvs)
         return self._lane_prefix
 
     # What happens on the socket ------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Networks:
         host, port = endpoint
         if port is None:
             return self.unix
-        return self.cover_address(pack_address(host))
+        return bool(self.blocks) and self.cover_address(pack_address(host))
 
     def cover_address(self, packed: bytes) -> bool:
         """Whether an address of 4 or 16 bytes is in it."""

@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.listeners import AdminBind, Bind, parse_admin, parse_bind
-from reactor_run.frontend.networks import LOCAL, Networks, parse_networks
+from reactor_run.frontend.networks import LOCAL, NOBODY, Networks, parse_networks
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ Lifespan = Literal["auto", "on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Lanes = Literal["express", "plain"]
 LaneProxy = Literal["v2", "v1", "off"]
+ForwardedFields = Literal["x-forwarded", "forwarded"]
 
 GROUPS = {
     "app": "The app",
@@ -361,6 +362,21 @@ class Settings:
         LOCAL,
         "Who may connect with --proxy-protocol: addresses, networks as in 10.0.0.0/8, unix for "
         "clients of unix sockets, with commas between them.",
+    )
+
+    forwarded_allow_from: Networks = _option(
+        "proxies",
+        NETWORKS,
+        NOBODY,
+        "Proxies whose word on their client's address and scheme counts: addresses, networks, "
+        "unix, with commas between them.",
+    )
+    forwarded_fields: ForwardedFields = _option(
+        "proxies",
+        _choice(ForwardedFields),
+        "x-forwarded",
+        "The fields in which they tell it. x-forwarded: X-Forwarded-For and X-Forwarded-Proto; "
+        "forwarded: Forwarded, of RFC 7239.",
     )
 
     admin: AdminBind | None = _option(

@@ -83,7 +83,10 @@ def test_a_repeatable_flag_adds_up_and_the_last_of_any_other_holds() -> None:
 
 
 # What some settings mean nothing without.
-NEEDED = {"proxy_allow_from": ["--proxy-protocol"]}
+NEEDED = {
+    "proxy_allow_from": ["--proxy-protocol"],
+    "forwarded_fields": ["--forwarded-allow-from", "unix"],
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -140,6 +143,22 @@ def test_threads_are_for_wsgi_and_concurrency_for_asgi() -> None:
     assert "--concurrency is for ASGI" in refusal("a:b", "--interface=wsgi", "--concurrency=1000")
     assert cli.read_settings(["a:b", "--threads", "1", "--interface", "asgi"], {}).threads == 1
     assert cli.read_settings(["a:b", "--threads", "2"], {}).interface == "auto"
+
+
+def test_settings_about_proxies_need_each_other() -> None:
+    allow = ["--forwarded-allow-from", "unix"]
+    assert "--proxy-allow-from is for --proxy-protocol" in refusal("a:b", "--proxy-allow-from=::1")
+    assert "REACTOR_RUN_FORWARDED_FIELDS means nothing" in refusal(
+        "a:b", REACTOR_RUN_FORWARDED_FIELDS="forwarded"
+    )
+    assert "means nothing" in refusal(
+        "a:b", "--forwarded-allow-from=none", "--forwarded-fields=forwarded"
+    )
+    for lane_proxy in "v1", "off":
+        assert f"--lane-proxy says {lane_proxy}" in refusal(
+            "a:b", *allow, "--lane-proxy", lane_proxy
+        )
+    assert cli.read_settings(["a:b", "--lane-proxy=v1", "--forwarded-allow-from=none"], {})
 
 
 def test_uvloop_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,6 +225,42 @@ def test_a_connection_without_a_header_does_not_delay_the_end(start: Start) -> N
     assert client.at_end()
 
 
+def test_a_last_request_may_come_while_the_service_stops(start: Start) -> None:
+    front, client, reactor = begin(start, close_grace=5.0)
+    others = [front.connect() for _ in range(3)]
+    client.send(encode_v2(*V4)[:5])
+    others[0].send(encode_v2(*V4)[:5])
+    front.settle()
+    front.signal(signal.SIGTERM)
+    client.send(encode_v2(*V4)[5:])
+    front.settle()
+    client.send(get())
+    assert serve(client, reactor, get()) == Origin(*V4)
+    assert client.at_end()
+    others[2].send(encode_v2(*V4))
+    front.settle()
+    front.pass_time(10)
+    assert others[0].response().status == 408
+    for other in others:
+        assert other.at_end()
+    front.exit(10.0)
+
+
+def test_who_waits_in_the_backlog_is_served_before_the_end(start: Start) -> None:
+    front = start(proxy_protocol=True, close_grace=5.0)
+    with front.held():
+        clients = [front.connect() for _ in range(100)]
+        for client in clients:
+            client.send(encode_v2(*V4) + get())
+        front._post(lambda: front._on_signal(signal.SIGTERM))
+    for _ in clients:
+        number, _ = front.reactors[0].request()
+        front.reactors[0].reply(number)
+    for client in clients:
+        assert client.response().status == 200
+        assert client.at_end()
+
+
 # Who may send one ---------------------------------------------------------------------------------
 
 
