@@ -243,7 +243,8 @@ def test_a_last_request_may_come_while_the_service_stops(start: Start) -> None:
     assert others[0].response().status == 408
     for other in others:
         assert other.at_end()
-    front.exit(10.0)
+    # It has waited for them.
+    assert "stop" in reactor.hear("stop")
 
 
 def test_who_waits_in_the_backlog_is_served_before_the_end(start: Start) -> None:
