@@ -1,7 +1,7 @@
 """`reactor-run status`, `reload` and `stop`: words to a service that runs, over its admin socket.
 
-Exit status 0: done. 1: the service says no, or nothing. 2: the operator has something to mend, and
-that includes a socket at which nobody is.
+Exit status 0: done. 1: the service is not ready, says no, or says nothing. 2: the operator has
+something to mend, and that includes a socket at which nobody is.
 """
 
 from __future__ import annotations
@@ -59,8 +59,6 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
     except _NoAnswer as error:
         print(f"reactor-run: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 class _NoAnswer(Exception):
@@ -156,8 +154,9 @@ def _stop(service: _Service) -> int:
 
 def _status(service: _Service, *, raw: bool) -> int:
     text = service.ask("GET", "/status")
-    print(text if raw else "\n".join(_page(json.loads(text))))
-    return 0
+    report = json.loads(text)
+    print(text if raw else "\n".join(_page(report)))
+    return 0 if report["ready"] else 1
 
 
 # The page of `status` ----------------------------------------------------------------------------

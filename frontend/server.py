@@ -22,6 +22,7 @@ from reactor_run.frontend.listeners import Listener, open_admin, open_listeners
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop import Loop, Timer
 from reactor_run.frontend.notify import Notifier
+from reactor_run.frontend.reaper import Reaper, adopts_orphans
 from reactor_run.frontend.recycling import Recycling
 from reactor_run.frontend.settings import Settings
 from reactor_run.frontend.shutdown import Shutdown
@@ -128,6 +129,9 @@ class Server:
         self._follows_cpus = settings.reactors == 0
         self._cpus = Timer(self._follow_cpus)
         self._had_terminal = has_terminal()
+        self._reaper: Reaper | None = None
+        if adopts_orphans():
+            self._reaper = Reaper(self.loop, self._children)
 
     # What the others ask -------------------------------------------------------------------------
 
@@ -214,8 +218,15 @@ class Server:
         """Do what SIGTERM does."""
         self._on_signal(signal.SIGTERM)
 
+    def _children(self) -> list[int]:
+        """The processes that we started."""
+        return [*(reactor.pid for reactor in self._supervisor.reactors), self.upgrade.pid]
+
     def _on_signal(self, number: int) -> None:
-        if number == signal.SIGHUP:
+        if number == signal.SIGCHLD:
+            if self._reaper is not None:
+                self._reaper.reap()
+        elif number == signal.SIGHUP:
             if self._had_terminal and not has_terminal():
                 # It was closed: this is how the shell says that it ends, not a wish to reload.
                 self.shutdown.begin(number)

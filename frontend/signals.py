@@ -14,6 +14,7 @@ from reactor_run.frontend.loop import Loop
 __all__ = ["Signals", "has_terminal"]
 
 _NUMBERS: Final = (
+    signal.SIGCHLD,
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,

@@ -89,6 +89,11 @@ class Upgrade:
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = -1
 
+    @property
+    def pid(self) -> int:
+        """The new one's process, until it has said something; 0 without one."""
+        return self._process.pid if self._process is not None else 0
+
     def begin(self) -> None:
         """Start the new one."""
         if self._process is not None:

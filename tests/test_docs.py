@@ -31,6 +31,7 @@ SOURCES = [
 FOREIGN_FLAGS = {
     "--find-links",
     "--from",
+    "--init",
     "--haproxy-protocol",
     "--no-index",
     "--no-install-recommends",

@@ -1,7 +1,31 @@
-"""`python -m reactor_run`: the `reactor-run` command."""
+"""`reactor-run` and `python -m reactor_run`: the command, once signals can end it.
 
+The first process of a container is not ended by SIGTERM unless it has a handler: what came before
+would be lost, and whoever stops the container would wait in vain. Anywhere else Ctrl-C would show a
+traceback. So this stands before everything that takes time to import.
+"""
+
+import os
+import signal
 import sys
+from types import FrameType
 
-from reactor_run.frontend.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command; return its exit status."""
+    if os.getpid() == 1:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from reactor_run.frontend.cli import main as command
+
+    return command()
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

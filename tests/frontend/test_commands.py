@@ -65,11 +65,16 @@ def refusal(words: list[str], environ: dict[str, str]) -> str:
 def test_the_address_comes_from_the_flag_or_the_environment(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = http("200 OK", '{"fine": true}\n')
+    good = http("200 OK", '{"ready": true}\n')
     assert run_command(["status", "--json"], {"REACTOR_RUN_ADMIN": serve(good)}) == 0
     address = serve(good)
     assert run_command(["status", "--json", "--admin", address], {"REACTOR_RUN_ADMIN": "no"}) == 0
-    assert capsys.readouterr().out == '{"fine": true}\n' * 2
+    assert capsys.readouterr().out == '{"ready": true}\n' * 2
+
+
+def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
+    report = http("200 OK", '{"ready": false}\n')
+    assert run_command(["status", "--json", "--admin", serve(report)], {}) == 1
 
 
 @pytest.mark.parametrize(

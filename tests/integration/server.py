@@ -136,7 +136,7 @@ class Server:
     def kill(self) -> None:
         """End the whole process group at once."""
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         self.process.wait()
