@@ -293,6 +293,12 @@ class Client:
         if body.collected:
             self.state = BUFFERING
             self.exchange = Exchange(self, head, b"", False)
+            if server.dispatcher.full:
+                # Before its body is read, which would be for nothing.
+                body.drop()
+                self._body = None
+                self.refuse_overload(self.exchange)
+                return
             if len(data) > head.size:
                 self._on_body(data[head.size :])
             elif head.expect_continue:

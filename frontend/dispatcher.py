@@ -30,6 +30,13 @@ class Dispatcher:
         """Exchanges in the queue."""
         return len(self._queue)
 
+    @property
+    def full(self) -> bool:
+        """An exchange that came now would be refused."""
+        return len(self._queue) >= self._queue_size and (
+            bool(self._queue) or self._choose() is None
+        )
+
     def submit(self, exchange: Exchange) -> None:
         """Start an exchange, queue it, or refuse it; its client is told which."""
         if not self._queue:
