@@ -373,11 +373,12 @@ def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseH
         else:
             interim = True
             body = 0
-    elif method == b"HEAD" or status in _BODYLESS:
-        body = 0
     elif method == b"CONNECT" and status < 300:
+        # 204 too: the empty line ends the head, and what follows it is the tunnel's.
         upgrade = True
         body = UNTIL_CLOSE
+    elif method == b"HEAD" or status in _BODYLESS:
+        body = 0
     elif length is not None:
         body = int(length)
     elif coding is not None:

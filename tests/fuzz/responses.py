@@ -105,7 +105,8 @@ def check_h11(content: bytes, head: ResponseHead, method: bytes) -> None:
             event = client.next_event()
             if isinstance(event, h11.Data):
                 body += event.data
-            elif isinstance(event, h11.EndOfMessage):
+            else:
+                assert isinstance(event, h11.EndOfMessage), event
                 rest = client.trailing_data[0]
     except h11.RemoteProtocolError:
         # It refuses, or the body lacks its end: then `rest` stays None.

@@ -516,6 +516,7 @@ def test_interim_heads(status: int) -> None:
     [
         (b"GET", 101, b"connection: upgrade\r\nupgrade: websocket\r\n"),
         (b"CONNECT", 200, b""),
+        (b"CONNECT", 204, b""),
         (b"CONNECT", 200, b"content-length: 5\r\n"),
         (b"CONNECT", 299, b"transfer-encoding: chunked\r\n"),
     ],
