@@ -55,12 +55,10 @@ def read(reader: BodyReader, content: bytes, cuts: list[int], kind: int = 0) -> 
             piece = KINDS[kind](content[begin:end])
             stop = reader.feed(piece, 0, payload)  # type: ignore[misc]
             assert 0 <= stop <= end - begin
-            assert all(payload)
-            assert reader.received == sum(map(len, payload))
             if reader.complete:
                 assert reader.end_of_stream()
                 assert reader.feed(b"more") == 0
-                return b"".join(payload), begin + stop
+                return content_of(reader, payload), begin + stop
             assert stop == end - begin
             kept = len(getattr(reader, "_pending", b""))
             assert kept <= max(SIZE_LINE_MAX + 2, TRAILER_MAX), "an endless line is kept"
@@ -68,7 +66,14 @@ def read(reader: BodyReader, content: bytes, cuts: list[int], kind: int = 0) -> 
     except Refused as refused:
         return b"".join(payload), refused.rule
     assert not reader.end_of_stream()
-    return b"".join(payload), None
+    return content_of(reader, payload), None
+
+
+def content_of(reader: BodyReader, payload: list[bytes]) -> bytes:
+    assert all(payload), "an empty piece"
+    content = b"".join(payload)
+    assert reader.received == len(content)
+    return content
 
 
 def check_h11(content: bytes, ours: Outcome) -> None:
