@@ -183,7 +183,8 @@ class Reactor:
                 exchange.lane = None
                 lane.release()
             elif not exchange.whole:
-                lane.condemn()
+                # The client's rest is dropped. An app that reads on must not wait for it.
+                lane.half_close()
         self._end_if_over(exchange)
 
     def app_done(self, exchange: Exchange) -> None:

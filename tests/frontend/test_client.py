@@ -458,6 +458,18 @@ def test_a_good_early_answer_lets_the_connection_go_on(start: Start) -> None:
     assert reactor.request()[1] == get("/next")
 
 
+def test_the_app_is_told_that_the_rest_of_its_unread_body_will_not_come(start: Start) -> None:
+    front, client, _reactor, lane = begin_upload(start, CHUNKED_POST)
+    lane.send(OK)
+    assert client.response().status == 200
+    front.settle()
+    assert lane.ended
+    assert not lane.closed
+    client.send(b"3\r\nabc\r\n")
+    front.settle()
+    assert lane.ended
+
+
 def test_an_unread_body_that_has_no_end_is_given_up(start: Start) -> None:
     front, client, _reactor, lane = begin_upload(start, CHUNKED_POST)
     lane.send(OK)
