@@ -226,6 +226,16 @@ class Client:
             self._parser.receive_data(self._sock.recv(65536))
         return event
 
+    def rest(self) -> bytes:
+        """All that comes to the end of the connection, unparsed; a reset ends it too."""
+        data, self._unread = self._unread, b""
+        try:
+            while piece := self._sock.recv(65536):
+                data += piece
+        except ConnectionResetError:
+            pass
+        return data
+
     def at_end(self) -> bool:
         """Wait for the server's FIN, with nothing before it; a reset raises."""
         return not self._unread and self._sock.recv(1) == b""
