@@ -10,7 +10,7 @@ SERVE_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
-FUZZ_TARGETS ?= heads bodies proxy responses frames
+FUZZ_TARGETS ?= heads bodies proxy forwarded responses frames
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

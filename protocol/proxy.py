@@ -262,7 +262,8 @@ def encode_v2(
 
     Raises ValueError: ends together with `local`, a host that is no IP address, a port beyond
     65535, a path beyond 108 bytes or with a NUL inside, a PP2_TYPE_CRC32C among `tlvs`, a unique ID
-    beyond 128 bytes, or more than the 65535 bytes that the length can tell.
+    beyond 128 bytes, a PP2_TYPE_SSL of fewer than 5, or more than the 65535 bytes that the length
+    can tell.
     """
     if local and not (source is None and destination is None):
         raise ValueError("a LOCAL header tells no source and destination")
@@ -273,6 +274,8 @@ def encode_v2(
             raise ValueError("the checksum is made here: pass crc32c=True")
         if kind == PP2_TYPE_UNIQUE_ID and len(value) > UNIQUE_ID_SIZE:
             raise ValueError(f"a unique ID of {len(value)} bytes, more than {UNIQUE_ID_SIZE}")
+        if kind == PP2_TYPE_SSL and len(value) < SSL_SIZE:
+            raise ValueError(f"a PP2_TYPE_SSL of {len(value)} bytes, fewer than {SSL_SIZE}")
         if not 0 <= kind <= 0xFF:
             raise ValueError(f"a TLV type that is not one byte: {kind}")
     if crc32c:

@@ -140,7 +140,7 @@ GARBLED = [
     pytest.param(SIGNATURE + b"\x21\x21\0\x0c" + bytes(12), id="v2 too short for its family"),
     pytest.param(SIGNATURE + b"\x21\x11\0\x0d" + bytes(13), id="v2 half a TLV"),
     pytest.param(encode_v2(*V4, crc32c=True)[:-1] + b"\0", id="v2 checksum"),
-    pytest.param(encode_v2(*V4, [(0x20, b"\x01")]), id="v2 TLS cut short"),
+    pytest.param(SIGNATURE + b"\x21\x11\0\x10" + bytes(12) + b"\x20\0\1\1", id="v2 TLS cut short"),
     pytest.param(b"\r\n\r\n\0\r\nQUIX\n", id="v2 signature"),
 ]
 

@@ -16,8 +16,10 @@ from reactor_run.protocol.policy import Refused, Rule
 from reactor_run.protocol.proxy import (
     PP2_TYPE_CRC32C,
     PP2_TYPE_NOOP,
+    PP2_TYPE_SSL,
     PP2_TYPE_UNIQUE_ID,
     SIGNATURE,
+    SSL_SIZE,
     UNIQUE_ID_SIZE,
     Endpoint,
     ProxyHeader,
@@ -128,6 +130,8 @@ def tlv(choices: Choices) -> tuple[int, bytes]:
     if kind == PP2_TYPE_CRC32C:
         kind = PP2_TYPE_NOOP
     size = choices.below(UNIQUE_ID_SIZE + 1 if kind == PP2_TYPE_UNIQUE_ID else 300)
+    if kind == PP2_TYPE_SSL:
+        size += SSL_SIZE
     return kind, bytes([choices.below(256)]) * size
 
 

@@ -362,6 +362,7 @@ V2_REFUSED = {
         policy.PROXY_MALFORMED,
     ),
     "unique ID": (v2(V4_BLOCK + b"\x05\x00\x81", length=200), policy.PROXY_MALFORMED),
+    "TLS": (v2(V4_BLOCK + b"\x20\x00\x04", length=200), policy.PROXY_MALFORMED),
     "checksum of three bytes": (v2(V4_BLOCK + b"\x03\x00\x03", length=18), policy.PROXY_CRC),
     "checksum of five bytes": (v2(V4_BLOCK + b"\x03\x00\x05", length=20), policy.PROXY_CRC),
     "checksum empty": (v2(V4_BLOCK + b"\x03\x00\x00"), policy.PROXY_CRC),
@@ -438,6 +439,7 @@ def test_v2_length_is_sixteen_bits() -> None:
     [
         (((3, bytes(4)),), "crc32c=True"),
         (((5, bytes(129)),), "a unique ID"),
+        (((0x20, bytes(4)),), "a PP2_TYPE_SSL of 4 bytes"),
         (((256, b""),), "not one byte"),
         (((-1, b""),), "not one byte"),
     ],
@@ -493,7 +495,10 @@ unix_ends = st.tuples(paths.map(lambda path: path.decode("utf-8", "surrogateesca
 tcp = st.one_of(st.tuples(v4_ends, v4_ends), st.tuples(v6_ends, v6_ends))
 any_ends = st.one_of(tcp, st.tuples(unix_ends, unix_ends), st.just((None, None)))
 kinds = st.integers(0, 255).filter(lambda kind: kind not in (3, 4))
-tlv_lists = st.lists(st.tuples(kinds, st.binary(max_size=128)), max_size=4).map(tuple)
+tlvs = st.tuples(kinds, st.binary(max_size=128)).filter(
+    lambda tlv: tlv[0] != 0x20 or len(tlv[1]) >= 5
+)
+tlv_lists = st.lists(tlvs, max_size=4).map(tuple)
 v2_arguments = st.tuples(any_ends, tlv_lists, st.booleans(), st.booleans())
 payloads = st.binary(max_size=20)
 
