@@ -2,7 +2,8 @@
 
 An exchange goes to the ready reactor with the fewest in flight. When all are full it waits in one
 queue, first come, first served, with a bound; beyond the bound it is refused at once, so that those
-who wait already keep their place.
+who wait already keep their place. Exchanges that a reactor leaves behind as it dies have waited
+before: those that may be tried again come first, beyond the bound too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import OrderedDict
 from reactor_run.frontend.exchange import Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.reactor import Reactor
+from reactor_run.frontend.replay import may_be_replayed
 
 __all__ = ["Dispatcher"]
 
@@ -54,6 +56,32 @@ class Dispatcher:
     def withdraw(self, exchange: Exchange) -> None:
         """Take an exchange out of the queue: its client left, or waited too long."""
         self._queue.pop(exchange, None)
+
+    def take_back(self, reactor: Reactor, left: list[Exchange], never_begun: set[Exchange]) -> None:
+        """A reactor has died with these, in this order: queue them again, or answer them."""
+        again, failed = [], []
+        for exchange in left:
+            if exchange in never_begun or may_be_replayed(exchange):
+                again.append(exchange)
+            else:
+                failed.append(exchange)
+        if left:
+            log.warning(
+                "%s left %d exchanges behind: %d are tried again, %d have failed",
+                reactor.name,
+                len(left),
+                len(again),
+                len(failed),
+            )
+        for exchange in reversed(again):
+            exchange.wait_again()
+            self._queue[exchange] = None
+            self._queue.move_to_end(exchange, last=False)
+            exchange.client.queued(exchange)
+        # Only now: their clients may have asked for more, which comes behind those.
+        for exchange in failed:
+            exchange.client.answer_failed(exchange)
+        self.pump()
 
     def pump(self) -> None:
         """Start what waits, as far as there is room."""

@@ -4,7 +4,7 @@ It is kept apart from the client's connection: the client may leave while the ap
 the exchange still occupies its reactor until the reactor says that the app is done.
 
     WAITING    in the dispatcher's queue, or its body is still being buffered
-    RUNNING    a reactor has it
+    RUNNING    a reactor has it; if that dies it may wait again
     ANSWERED   the answer is complete; the app may still run
     ABANDONED  the client left, or was refused; the app may still run
     OVER       nobody holds it any more
@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from reactor_run.frontend.reactor import Reactor
     from reactor_run.frontend.spool import Spool
 
-__all__ = ["ABANDONED", "ANSWERED", "OVER", "RUNNING", "WAITING", "Exchange"]
+__all__ = ["ABANDONED", "ANSWERED", "KEPT_MAX", "OVER", "RUNNING", "WAITING", "Exchange"]
 
 WAITING: Final = 0
 RUNNING: Final = 1
 ANSWERED: Final = 2
 ABANDONED: Final = 3
 OVER: Final = 4
+
+KEPT_MAX: Final = 131072
+"""Bytes of a request that are kept while a reactor has it: a head and a body, each as large as they
+are held in memory. What is larger and not in a file cannot be given to another reactor."""
 
 
 class Exchange:
@@ -41,6 +45,7 @@ class Exchange:
         "lane",
         "number",
         "reactor",
+        "replayed",
         "request",
         "spool",
         "state",
@@ -51,10 +56,13 @@ class Exchange:
         self.client = client
         self.head = head
         self.request = request
-        """What has come of the request and is not on its way to a reactor, as it came."""
+        """What has come of the request, as it came; nothing once the client knows something of the
+        answer, or if it is too large to be kept."""
         self.whole = whole
         """All of the request has come."""
         self.state = WAITING
+        self.replayed = False
+        """A reactor that may have begun it has died."""
         self.app_done = False
         """The reactor's word that the app is done."""
         self.number = 0
@@ -63,10 +71,22 @@ class Exchange:
         self.lane: Lane | None = None
         """What the request went out on, or what the answer comes in on."""
         self.spool: Spool | None = None
-        """Where a buffered request body is that does not stand in `request`, until it is sent."""
+        """Where a buffered request body is that does not stand in `request`."""
+
+    @property
+    def repeatable(self) -> bool:
+        """By its method it may be run twice, as far as the operator is concerned."""
+        return self.head.method in self.client.server.replayed
+
+    def wait_again(self) -> None:
+        """Be as before it was given to a reactor, which has died."""
+        self.state = WAITING
+        self.reactor = self.lane = None
+        self.number = 0
+        self.app_done = False
 
     def drop_spool(self) -> None:
-        """The buffered body is sent, or nobody wants it any more."""
+        """Nobody wants the buffered body any more."""
         if self.spool is not None:
             self.spool.close()
             self.spool = None

@@ -23,6 +23,7 @@ from reactor_run.protocol.express import (
     pack_message,
     pack_request,
     read_answers,
+    requests_from,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +54,13 @@ class ExpressLane:
         self._sock = sock
         self._numbers = count(1)
         self._out: list[bytes] = []
+        """What the batch has gathered."""
         self._unsent = b""
+        """A batch of which the kernel has not taken all."""
+        self._sent = 0
+        """How much of it the kernel has taken."""
+        self._blocked = False
+        """What is gathered must wait, or there is nobody to send it to any more."""
         self._partial = b""
         self._ended = False
         loop.watch(sock.fileno(), _IN, self._on_events)
@@ -78,31 +85,46 @@ class ExpressLane:
 
     def flush(self) -> None:
         """Send what the batch gathered."""
-        if self._out and not self._unsent:
+        if self._out and not self._blocked:
             out = b"".join(self._out)
             self._out.clear()
-            if not self._ended:
-                self._send(out)
+            try:
+                sent = self._sock.send(out)
+            except OSError:
+                # Full, or broken: then its pidfd tells.
+                sent = 0
+            if sent < len(out):
+                self._unsent = out
+                self._sent = sent
+                self._blocked = True
+                self._loop.modify(self._sock.fileno(), _IN | _OUT)
 
-    def _send(self, data: bytes) -> None:
+    def _send_on(self) -> None:
+        """Go on with a batch of which the kernel did not take all."""
         try:
-            sent = self._sock.send(data)
+            self._sent += self._sock.send(memoryview(self._unsent)[self._sent :])
         except BlockingIOError:
-            sent = 0
+            return
         except OSError:
             # It is dying: its pidfd tells.
+            self._loop.modify(self._sock.fileno(), _IN)
             return
-        if sent < len(data):
-            self._unsent = data[sent:]
-            self._loop.modify(self._sock.fileno(), _IN | _OUT)
+        if self._sent == len(self._unsent):
+            self._unsent = b""
+            self._sent = 0
+            self._blocked = False
+            self._loop.modify(self._sock.fileno(), _IN)
+
+    def never_sent(self) -> list[Exchange]:
+        """The exchanges of whose request the kernel has taken nothing."""
+        numbers = requests_from(self._unsent + b"".join(self._out), self._sent)
+        return [self.exchanges[number] for number in numbers if number in self.exchanges]
 
     # In ------------------------------------------------------------------------------------------
 
     def _on_events(self, events: int) -> None:
         if events & _OUT:
-            self._loop.modify(self._sock.fileno(), _IN)
-            unsent, self._unsent = self._unsent, b""
-            self._send(unsent)
+            self._send_on()
         if events & (_IN | ERRORS) and not self._read():
             self._reactor.hung_up()
             self.end()
@@ -119,11 +141,9 @@ class ExpressLane:
     def end(self) -> None:
         """Nothing comes over it any more, and nothing is to be sent."""
         if not self._ended:
-            self._ended = True
+            self._ended = self._blocked = True
             self._loop.unwatch(self._sock.fileno())
             self._loop.bury(self._sock)
-            self._out.clear()
-            self._unsent = b""
 
     def _read(self) -> bool:
         """Take what is there, once; False at the end of the lane."""

@@ -49,6 +49,7 @@ class Lane:
         "_paused",
         "_spool_offset",
         "_watched",
+        "begun",
         "closed",
         "ended",
         "exchange",
@@ -70,6 +71,8 @@ class Lane:
         self.number = number
         self.opened_here = opened_here
         self.exchange: Exchange | None = None
+        self.begun = False
+        """The kernel has taken bytes of the exchange's request."""
         self.closed = False
         self.ended = False
         """The reactor closed it before an answer; its word on the exchange is still to come."""
@@ -97,6 +100,7 @@ class Lane:
         self._answer = None
         self._clean = True
         self._spool_offset = 0
+        self.begun = False
         if first:
             self.write(first)
 
@@ -105,8 +109,9 @@ class Lane:
         exchange, self.exchange = self.exchange, None
         self._answer = None
         if exchange is not None and exchange.spool is not None:
+            if self._spool_offset < exchange.spool.size:
+                self._clean = False
             exchange.drop_spool()
-            self._clean = False
         if self._clean and not self.closed and not self.out.size:
             self._read_on()
             self.reactor.lanes.put_back(self)
@@ -125,6 +130,7 @@ class Lane:
         if not self.out.size:
             try:
                 sent = self.sock.send(data)
+                self.begun = True
             except OSError:
                 # Full, or broken: what is done about either is done below.
                 sent = 0
@@ -150,18 +156,19 @@ class Lane:
             return
 
     def _spooling(self) -> bool:
-        return self.exchange is not None and self.exchange.spool is not None
+        spool = None if self.exchange is None else self.exchange.spool
+        return spool is not None and self._spool_offset < spool.size
 
     def _send(self) -> None:
         out = self.out
+        exchange = self.exchange
+        spool = None if exchange is None else exchange.spool
         try:
             while out.size:
                 out.send(self.sock)
-            while self.exchange is not None and self.exchange.spool is not None:
-                spool = self.exchange.spool
+                self.begun = True
+            while spool is not None and self._spool_offset < spool.size:
                 self._spool_offset += spool.send(self.sock, self._spool_offset)
-                if self._spool_offset == spool.size:
-                    self.exchange.drop_spool()
         except BlockingIOError:
             self._listen(self._events | _OUT)
             return
@@ -169,8 +176,10 @@ class Lane:
             # The reactor wants no more of it. It may have answered before: that is read first.
             self._clean = False
             out.clear()
-            if self.exchange is not None:
-                self.exchange.drop_spool()
+            if spool is not None:
+                self._spool_offset = spool.size
+        if exchange is not None and not (exchange.request and exchange.repeatable):
+            exchange.drop_spool()
         self._listen(self._events & ~_OUT)
         if self._fin:
             self._shut()
@@ -265,6 +274,8 @@ class Lane:
             if head is None:
                 self._partial = data[start:]
                 return
+            # From here on the client knows of an answer: there can be no second one.
+            exchange.request = b""
             if not head.interim:
                 break
             client.answer_interim(exchange, data[start : start + head.size], self)
@@ -272,6 +283,8 @@ class Lane:
             if exchange.state != RUNNING:
                 return
         self._partial = b""
+        if not self._spooling():
+            exchange.drop_spool()
         size = len(data)
         if exchange.whole and start == 0 and head.body >= 0 and head.size + head.body == size:
             # By far the most frequent: all of the answer, and nothing else.
@@ -311,9 +324,8 @@ class Lane:
             # close is how a reactor cuts it, or how it looks when the reactor died.
             self._listen(0)
             exchange.client.answer_ends(exchange)
-        elif answer is None and hung_up and self.reactor.has_word_on(exchange):
-            # It refuses the request, or it dies: a client that is told now could ask again, and
-            # be served by the same reactor, which has not hung up yet.
+        elif answer is None and hung_up and not exchange.app_done:
+            # It refuses the request, or it dies: its word tells, or its pidfd.
             self._listen(0)
             self.ended = True
         else:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from reactor_run.frontend.exchange import Exchange
+from reactor_run.frontend.exchange import KEPT_MAX, Exchange
 from reactor_run.frontend.lane import Lane, has_bytes
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import Loop
@@ -60,6 +60,8 @@ class Lanes:
         lane = self._free.pop() if self._free else self._open()
         self.occupied[lane.number] = exchange
         lane.carry(exchange, exchange.client.lane_prefix + exchange.request)
+        if lane.begun and not (len(exchange.request) <= KEPT_MAX and exchange.repeatable):
+            exchange.request = b""
 
     def _open(self) -> Lane:
         ours, theirs = socket.socketpair()
@@ -161,9 +163,19 @@ class Lanes:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """Those whose request or answer is on a lane. Their apps may be done."""
-        on_lanes = (*self._ours.values(), *self._theirs.values())
-        return [lane.exchange for lane in on_lanes if lane.exchange is not None]
+        """Those whose app is not done, then those that are only on their lane: their answer is
+        not."""
+        lanes = (*self._ours.values(), *self._theirs.values())
+        on_lanes = [lane.exchange for lane in lanes if lane.exchange is not None]
+        return [*self.occupied.values(), *on_lanes]
+
+    def never_sent(self) -> list[Exchange]:
+        """Those of whose request the kernel has taken nothing."""
+        return [
+            lane.exchange
+            for lane in self._ours.values()
+            if lane.exchange is not None and not lane.begun
+        ]
 
     def read_to_end(self) -> None:
         """Take what a reactor had sent before it died."""

@@ -50,6 +50,9 @@ class Owner(Protocol):
     def reactor_spent(self, reactor: Reactor, why: str) -> None: ...
     def reactor_ended(self, reactor: Reactor) -> None: ...
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None: ...
+    def reactor_left(
+        self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
+    ) -> None: ...
     def reactor_died(self, reactor: Reactor, status: int) -> None: ...
 
 
@@ -144,7 +147,6 @@ class Reactor:
             express.carry(exchange)
         else:
             self.lanes.carry(exchange)
-        exchange.request = b""
         exchange.state = RUNNING
         self.in_flight += 1
         self.served += 1
@@ -164,6 +166,7 @@ class Reactor:
     def abandon(self, exchange: Exchange) -> None:
         """Nobody reads the answer any more. The app still occupies the reactor until it is done."""
         exchange.state = ABANDONED
+        exchange.request = b""
         lane, exchange.lane = exchange.lane, None
         if lane is not None:
             lane.exchange = None
@@ -177,6 +180,7 @@ class Reactor:
     def answered(self, exchange: Exchange) -> None:
         """The answer has come whole."""
         exchange.state = ANSWERED
+        exchange.request = b""
         lane = exchange.lane
         if lane is not None:
             if not lane.opened_here:
@@ -206,10 +210,6 @@ class Reactor:
             lane, exchange.lane = exchange.lane, None
             if lane is not None:
                 lane.release()
-
-    def has_word_on(self, exchange: Exchange) -> bool:
-        """It lives, as far as is known, and will tell when the exchange's app is done."""
-        return self.state == READY and not exchange.app_done
 
     # The control channel -------------------------------------------------------------------------
 
@@ -316,21 +316,12 @@ class Reactor:
         loop = self.loop
         self.hung_up()
         self.state = DEAD
-        exchanges: list[Exchange] = []
         if self.express is not None:
             self.express.read_to_end()
         while has_bytes(self._control.sock) and self._hear_more() is not None:
             pass
         self.lanes.read_to_end()
-        if self.express is not None:
-            exchanges += self.express.exchanges.values()
-        # Some are only on their lane: their app is done, and their answer was not.
-        exchanges += (*self.lanes.occupied.values(), *self.lanes.exchanges)
-        for exchange in exchanges:
-            if exchange.state == RUNNING:
-                exchange.client.answer_failed(exchange)
-            exchange.app_done = True
-            self._end_if_over(exchange)
+        left, never_begun = self._left_over()
         self.in_flight = 0
         self.lanes.end()
 
@@ -342,4 +333,23 @@ class Reactor:
         if self.express is not None:
             self.express.end()
             loop.not_after_batch(self.express.flush)
+        self.owner.reactor_left(self, left, never_begun)
         self.owner.reactor_died(self, self.process.wait())
+
+    def _left_over(self) -> tuple[list[Exchange], set[Exchange]]:
+        """The exchanges that wait for an answer, in order, and those of them whose app cannot have
+        begun: the kernel took nothing of their request."""
+        exchanges: dict[Exchange, None] = {}
+        never_begun: set[Exchange] = set()
+        if self.express is not None:
+            exchanges.update(dict.fromkeys(self.express.exchanges.values()))
+            never_begun.update(self.express.never_sent())
+        exchanges.update(dict.fromkeys(self.lanes.exchanges))
+        never_begun.update(self.lanes.never_sent())
+        left = []
+        for exchange in exchanges:
+            exchange.app_done = True
+            self._end_if_over(exchange)
+            if exchange.state == RUNNING:
+                left.append(exchange)
+        return left, never_begun

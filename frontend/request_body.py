@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reactor_run.frontend.exchange import WAITING, Exchange
+from reactor_run.frontend.exchange import KEPT_MAX, WAITING, Exchange
 from reactor_run.frontend.lane import OUT_MAX
 from reactor_run.frontend.patience import Patience
 from reactor_run.frontend.spool import Spool
@@ -105,6 +105,9 @@ class RequestBody:
         lane = exchange.lane
         if lane is None:
             return True
+        if exchange.request:
+            kept = not lane.begun or len(exchange.request) + len(data) <= KEPT_MAX
+            exchange.request = exchange.request + data if kept else b""
         lane.write(data)
         return lane.out.size <= OUT_MAX
 

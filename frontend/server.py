@@ -24,6 +24,7 @@ from reactor_run.frontend.loop import Loop, Timer
 from reactor_run.frontend.notify import Notifier
 from reactor_run.frontend.reaper import Reaper, adopts_orphans
 from reactor_run.frontend.recycling import Recycling
+from reactor_run.frontend.replay import METHODS
 from reactor_run.frontend.settings import Settings
 from reactor_run.frontend.shutdown import Shutdown
 from reactor_run.frontend.signals import Signals, has_terminal
@@ -104,6 +105,8 @@ class Server:
         self.min_response_rate = settings.min_response_rate
         self.queue_timeout = settings.queue_timeout
         self.request_timeout = settings.request_timeout
+        self.replayed = METHODS[settings.replay]
+        """The methods of requests that may be run twice."""
         self.buffers = False
         """Request bodies are collected before the app is called, answers are taken off its hands:
         its interface is WSGI."""

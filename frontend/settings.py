@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.listeners import AdminBind, Bind, parse_admin, parse_bind
 from reactor_run.frontend.networks import LOCAL, NOBODY, Networks, parse_networks
+from reactor_run.frontend.replay import Replay
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
 
 T = TypeVar("T")
@@ -344,6 +345,13 @@ class Settings:
     )
     concurrency: int = _option(
         "server", _count(1), 1000, "ASGI requests that a reactor runs at once."
+    )
+    replay: Replay = _option(
+        "server",
+        _choice(Replay),
+        "safe",
+        "Requests that are tried once more on another reactor if theirs dies before it answers: "
+        "safe: GET, HEAD, OPTIONS and TRACE; idempotent: PUT and DELETE too.",
     )
     log_level: LogLevel = _option(
         "server", _choice(LogLevel), "info", "Least urgent message logged."

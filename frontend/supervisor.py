@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.exchange import Exchange
 from reactor_run.frontend.limits import available_cpus
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import Timer
@@ -255,6 +256,16 @@ class Supervisor:
     def reactor_ended(self, reactor: Reactor) -> None:
         """It takes nothing more."""
         self._server.dispatcher.remove(reactor)
+
+    def reactor_left(
+        self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
+    ) -> None:
+        """It has died, and left these exchanges without an answer."""
+        if self._stopping:
+            for exchange in exchanges:
+                exchange.client.answer_failed(exchange)
+        else:
+            self._server.dispatcher.take_back(reactor, exchanges, never_begun)
 
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
         """It could not load or start the app; it exits by itself."""

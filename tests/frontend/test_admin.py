@@ -124,7 +124,7 @@ def test_a_full_queue_is_ready(desk: Open) -> None:
 
 
 def test_the_report_counts_what_happened(desk: Open) -> None:
-    here = desk(capacities=(1, 1), queue_size=7)
+    here = desk(capacities=(1, 1), queue_size=7, replay="off")
     front = here.front
     first, second = front.reactors
     clients = [front.connect() for _ in range(4)]

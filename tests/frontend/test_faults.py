@@ -41,7 +41,7 @@ def test_a_fault_in_a_client_costs_its_connection(
 def test_a_fault_in_what_a_reactor_says_costs_the_reactor(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    front = start()
+    front = start(replay="off")
     (reactor,) = front.reactors
     client = front.connect()
     client.send(get())

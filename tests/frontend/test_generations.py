@@ -95,7 +95,7 @@ def test_an_answer_that_is_still_to_be_read_keeps_its_reactor(start: Start) -> N
 
 
 def test_what_takes_too_long_is_left_behind(start: Start) -> None:
-    front = start(graceful_timeout=5.0)
+    front = start(graceful_timeout=5.0, replay="off")
     old = front.reactors[0]
     client = front.connect()
     client.send(get())

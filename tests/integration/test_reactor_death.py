@@ -60,7 +60,7 @@ def pair(config: Config, start: Start) -> Server:
 
 
 def test_of_two_reactors_one_is_killed_under_load(pair: Server) -> None:
-    """No connection breaks, and at most the exchanges that were on it are answered by 502."""
+    """No connection breaks, and no request is lost."""
     victim = pair.reactor_pids()[0]
     load = [Load(pair.address) for _ in range(8)]
     try:
@@ -79,8 +79,7 @@ def test_of_two_reactors_one_is_killed_under_load(pair: Server) -> None:
             each.stop()
     assert [each.failure for each in load] == [None] * len(load)
     statuses = sum((each.statuses for each in load), Counter[int]())
-    assert set(statuses) <= {200, 502}
-    assert statuses[502] <= len(load)
+    assert set(statuses) == {200}
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
@@ -102,7 +101,7 @@ def test_the_only_reactor_dies_and_waiting_requests_are_served_by_the_next(
     server: Server, connect: Connect, gate: Gate, notes: Notes
 ) -> None:
     client = connect(server)
-    client.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
+    client.send(request("POST", f"/wait?gate={gate}&notes={notes}"))
     victim = int(notes.first())
     os.kill(victim, signal.SIGKILL)
     assert client.response().status == 502
