@@ -27,15 +27,18 @@ SOURCES = [
     *(ROOT / "src" / "reactor_run").glob("*.py"),
 ]
 
-# Flags that the pages name and that belong to apt-get, curl, Docker, mypy and pip.
+# Flags that the pages name and that belong to apt-get, curl, Docker, mypy, pip and systemd.
 FOREIGN_FLAGS = {
     "--find-links",
+    "--follow",
     "--from",
-    "--init",
     "--haproxy-protocol",
+    "--init",
     "--no-index",
     "--no-install-recommends",
+    "--now",
     "--strict",
+    "--unit",
     "--unix-socket",
     "--wheel-dir",
 }

@@ -1,0 +1,83 @@
+"""The units in deploy/systemd: systemd accepts them, they are tight, and they fit the settings."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from reactor_run.frontend.settings import OPTIONS, Settings
+from tests.integration.waiting import need
+
+UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
+SERVICE = UNITS / "reactor-run@.service"
+SOCKET = UNITS / "reactor-run@.socket"
+
+
+class Unit(ConfigParser):
+    """A unit file; of a setting that is repeated, the last value."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(strict=False, interpolation=None)
+        self.optionxform = str  # type: ignore[assignment, method-assign]
+        self.read(path)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> list[str]:
+    """The units, where the program that they start exists: systemd looks for it."""
+    for unit in SERVICE, SOCKET:
+        text = unit.read_text().replace("/opt/%i/venv/bin/reactor-run", sys.executable)
+        (tmp_path / unit.name).write_text(text)
+    return [str(tmp_path / unit.name) for unit in (SERVICE, SOCKET)]
+
+
+def analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    program = need("systemd-analyze")
+    return subprocess.run(
+        [program, *words], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_systemd_accepts_the_units(installed: list[str]) -> None:
+    done = analyze("verify", *installed)
+    # It has exit status 0 for settings that it does not know, too.
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_systemd_would_not_accept_just_anything(installed: list[str]) -> None:
+    unit = Path(installed[0])
+    unit.write_text(unit.read_text().replace("OOMPolicy=continue", "OOMPolicy=perhaps"))
+    assert "perhaps" in analyze("verify", installed[0]).stderr
+
+
+def test_little_is_exposed(installed: list[str]) -> None:
+    done = analyze("security", "--offline=true", "--no-pager", installed[0])
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert exposure is not None, done.stderr
+    assert float(exposure[1]) <= 2.0
+
+
+def test_timeouts_and_limits_fit_the_defaults() -> None:
+    service = Unit(SERVICE)["Service"]
+    defaults = Settings(app="shop.main:app")
+    assert int(service["TimeoutStartSec"]) > defaults.start_timeout
+    assert int(service["TimeoutStopSec"]) > defaults.shutdown_delay + defaults.graceful_timeout + 10
+    assert int(service["WatchdogSec"]) >= 6
+    assert int(service["LimitNOFILE"]) > 2 * defaults.max_connections + 1000
+
+
+def test_variables_and_paths_are_those_of_the_program() -> None:
+    text = SERVICE.read_text()
+    assert set(re.findall(r"REACTOR_RUN_\w+", text)) <= {option.variable for option in OPTIONS}
+    service = Unit(SERVICE)["Service"]
+    assert f"unix:/run/{service['RuntimeDirectory']}/" in text
+    # It would go with the directory.
+    listens = Unit(SOCKET)["Socket"]["ListenStream"]
+    assert not listens.startswith(f"/run/{service['RuntimeDirectory']}/")
+    page = (UNITS.parents[1] / "docs" / "deployment.md").read_text()
+    assert listens.replace("%i", "shop") in page
