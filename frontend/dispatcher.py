@@ -24,6 +24,8 @@ class Dispatcher:
     def __init__(self, queue_size: int) -> None:
         self.reactors: list[Reactor] = []
         """Those that may get exchanges."""
+        self.replays = 0
+        """Exchanges that were taken back from a reactor that died, to be tried again."""
         self._queue_size = queue_size
         self._queue: OrderedDict[Exchange, None] = OrderedDict()
 
@@ -73,6 +75,7 @@ class Dispatcher:
                 len(again),
                 len(failed),
             )
+        self.replays += len(again)
         for exchange in reversed(again):
             exchange.wait_again()
             self._queue[exchange] = None

@@ -146,6 +146,9 @@ class Status:
             "answers": counters.answers_by_class(),
             "own_answers": {str(status): own[status] for status in sorted(own)},
             "refused": dict(sorted(counters.refused.items())),
+            "replays": self._server.dispatcher.replays,
+            "reloads": self._supervisor.generation - 1,
+            "reactor_starts": self._supervisor.started,
             "reactor_deaths": counters.reactor_deaths,
         }
 

@@ -78,7 +78,8 @@ class Supervisor:
         """Starts in the place of the first of the spent."""
         self._leaving: dict[Reactor, float] = {}
         """Those that finish what they have, until when."""
-        self._started = 0
+        self.started = 0
+        """Processes, ever."""
         self._deaths = 0
         """Young ones in a row."""
         self._failures = 0
@@ -168,8 +169,8 @@ class Supervisor:
     # Starting one --------------------------------------------------------------------------------
 
     def _spawn(self, generation: int) -> Reactor:
-        self._started += 1
-        name = f"reactor {self._started}"
+        self.started += 1
+        name = f"reactor {self.started}"
         reactor = Reactor(
             self._server.loop,
             self,

@@ -168,12 +168,34 @@ def test_the_report_counts_what_happened(desk: Open) -> None:
         "answers": {"2xx": 0, "3xx": 1, "4xx": 1, "5xx": 1},
         "own_answers": {"400": 1, "502": 1},
         "refused": {"host-missing": 1},
+        "replays": 0,
+        "reloads": 0,
+        "reactor_starts": 3,
         "reactor_deaths": 1,
     }
     assert {each["name"]: each["state"] for each in report["reactors"]} == {
         "reactor 1": "ready",
         "reactor 3": "starting",
     }
+
+
+def test_replays_and_reloads_count(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    (reactor,) = here.front.reactors
+    client = here.front.connect()
+    client.send(get())
+    reactor.request()
+    reactor.die()
+    here.front.settle()
+    here.front.signal(signal.SIGHUP)
+    here.front.reactors[2].ready()
+    here.front.settle()
+    here.front.reactors[2].reply(here.front.reactors[2].request()[0])
+    assert client.response().status == 200
+    counters = here.report()["counters"]
+    assert counters["replays"] == counters["reloads"] == 1
+    assert counters["reactor_starts"] == 3
+    assert counters["requests"] == 2
 
 
 def test_answers_on_lanes_count_too(desk: Open) -> None:
