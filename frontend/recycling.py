@@ -15,7 +15,7 @@ from reactor_run.frontend.reactor import READY, Reactor
 from reactor_run.frontend.settings import Settings
 from reactor_run.frontend.supervisor import Supervisor
 
-__all__ = ["Recycling"]
+__all__ = ["Recycling", "resident"]
 
 _EVERY: Final = 1.0
 """Seconds between two looks."""
@@ -60,12 +60,12 @@ class Recycling:
             return f"it was given {reactor.served} requests"
         if settings.max_lifetime and self._loop.now - reactor.started >= settings.max_lifetime:
             return f"it has lived for {self._loop.now - reactor.started:.0f} seconds"
-        if settings.max_rss and (size := _resident(reactor.pid)) > settings.max_rss:
+        if settings.max_rss and (size := resident(reactor.pid)) > settings.max_rss:
             return f"it takes {size >> 20} MiB of memory"
         return None
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
     """Bytes that are resident of a process (proc(5), statm); 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/statm") as file:

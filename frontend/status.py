@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from reactor_run import __version__
 from reactor_run.frontend.client import STATES
 from reactor_run.frontend.reactor import DEAD, LEAVING, READY, STARTING, Reactor
+from reactor_run.frontend.recycling import resident
 
 if TYPE_CHECKING:
     from reactor_run.frontend.acceptor import Acceptor
@@ -28,7 +29,6 @@ _REACTOR_STATES: Final = {
     LEAVING: "leaving",
     DEAD: "dead",
 }
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Status:
@@ -84,7 +84,7 @@ class Status:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "rss": _resident(os.getpid()),
+            "rss": resident(os.getpid()),
             "uptime": self._age(self._started),
             "generation": self._supervisor.generation,
             "reloading": self._supervisor.reloading,
@@ -121,7 +121,7 @@ class Status:
             "capacity": reactor.capacity,
             "served": reactor.served,
             "age": self._age(reactor.started),
-            "rss": _resident(reactor.pid),
+            "rss": resident(reactor.pid),
         }
 
     def _connections(self) -> dict[str, Any]:
@@ -151,12 +151,3 @@ class Status:
             "reactor_starts": self._supervisor.started,
             "reactor_deaths": counters.reactor_deaths,
         }
-
-
-def _resident(pid: int) -> int:
-    """Resident memory of a process in bytes; 0 if it cannot be told."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except OSError:
-        return 0
