@@ -304,7 +304,7 @@ def test_a_reload_replaces_the_spent_too(start: Start) -> None:
 
 def test_memory_beyond_the_bound_is_a_reason(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"now": 100 << 20}
-    monkeypatch.setattr(recycling, "_resident", lambda pid: sizes["now"])
+    monkeypatch.setattr(recycling, "resident", lambda pid: sizes["now"])
     front = start(max_rss=200 << 20)
     front.pass_time(2)
     assert len(front.reactors) == 1
@@ -316,8 +316,8 @@ def test_memory_beyond_the_bound_is_a_reason(start: Start, monkeypatch: pytest.M
 
 def test_resident_memory_is_read_from_the_kernel(start: Start) -> None:
     front = start()
-    assert 0 < recycling._resident(front.reactors[0].inside.pid) < 1 << 30
-    assert recycling._resident(1 << 30) == 0
+    assert 0 < recycling.resident(front.reactors[0].inside.pid) < 1 << 30
+    assert recycling.resident(1 << 30) == 0
 
 
 def test_jitter_spreads_the_limits(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
