@@ -8,7 +8,8 @@ What there is too much of, and what happens then:
     connections, or open files         idle connections make room, the longest idle first; where
                                        none is, listeners rest until a client leaves, or PAUSE
     connections of one address         the new one is closed at once. It gets no answer: that would
-                                       have to wait for its request, or a reset would destroy it
+                                       have to wait for its request, or a reset would destroy it.
+                                       The address is the one that a PROXY header tells, if any
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Acceptor:
         )
         self._counts: dict[bytes, int] = {}
         """Connections of each address, if there is a bound for them."""
-        self._networks: dict[Client | InboundProxy, bytes] = {}
+        self._networks: dict[Client, bytes] = {}
         self._begun = False
         self._resting = False
         self._quiet_until: dict[str, float] = {}
@@ -149,14 +150,9 @@ class Acceptor:
     def left(self, client: Client | InboundProxy) -> None:
         """A connection has ended."""
         if isinstance(client, Client):
-            self.clients.discard(client)
+            self._remove(client)
         else:
             self._inbound.discard(client)
-        key = self._networks.pop(client, None)
-        if key is not None:
-            self._counts[key] -= 1
-            if not self._counts[key]:
-                del self._counts[key]
         if self._resting and not self._full:
             # Its descriptor is free when the batch is over, and so not before the next event.
             self._resume()
@@ -231,36 +227,23 @@ class Acceptor:
             )
             sock.close()
             return
-        key = None
-        if self._per_address and sock.family != socket.AF_UNIX:
-            key = network(peer[0])
-            if self._counts.get(key, 0) >= self._per_address:
-                self.complain(
-                    "address",
-                    f"{peer[0]} has {self._per_address} connections already: more are closed",
-                )
-                sock.close()
-                return
+        if self._proxies is None and self._has_enough(source):
+            sock.close()
+            return
         try:
             sock.setblocking(False)
             if local is None:
                 name = sock.getsockname()
                 local = (name[0], name[1])
-            client: Client | InboundProxy
             if self._proxies is None:
-                client = self._client(sock, source, local)
-                self.clients.add(client)
+                self._add(self._client(sock, source, local), source)
             else:
-                client = InboundProxy(self._server, self, sock, source, local)
-                self._inbound.add(client)
+                self._inbound.add(InboundProxy(self._server, self, sock, source, local))
         except OSError as error:
             log.error("a connection cannot be served: %s", error.strerror)
             sock.close()
             return
         self.accepted += 1
-        if key is not None:
-            self._networks[client] = key
-            self._counts[key] = self._counts.get(key, 0) + 1
 
     def _client(
         self, sock: socket.socket, source: Endpoint, destination: Endpoint, *, https: bool = False
@@ -280,7 +263,10 @@ class Acceptor:
         *,
         https: bool,
     ) -> Client | None:
-        """Make a client of a connection that has told whose it is; None if the kernel refuses."""
+        """Make a client of a connection that has told whose it is; None if that is not to be."""
+        if self._has_enough(source):
+            inbound.close()
+            return None
         try:
             client = self._client(sock, source, destination, https=https)
         except OSError as error:
@@ -288,11 +274,43 @@ class Acceptor:
             inbound.close()
             return None
         self._inbound.discard(inbound)
-        self.clients.add(client)
-        key = self._networks.pop(inbound, None)
-        if key is not None:
-            self._networks[client] = key
+        self._add(client, source)
         return client
+
+    # Counting ------------------------------------------------------------------------------------
+
+    def _counts_for(self, source: Endpoint) -> bool:
+        """Its connections are bounded: it has an address, and is no proxy's for many clients."""
+        return (
+            self._per_address > 0
+            and source[1] is not None
+            and not self._forwarding.proxies.cover(source)
+        )
+
+    def _has_enough(self, source: Endpoint) -> bool:
+        """Its address has as many connections as it may have."""
+        if not self._counts_for(source):
+            return False
+        if self._counts.get(network(source[0]), 0) < self._per_address:
+            return False
+        self.complain(
+            "address", f"{source[0]} has {self._per_address} connections already: more are closed"
+        )
+        return True
+
+    def _add(self, client: Client, source: Endpoint) -> None:
+        self.clients.add(client)
+        if self._counts_for(source):
+            key = self._networks[client] = network(source[0])
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _remove(self, client: Client) -> None:
+        self.clients.discard(client)
+        key = self._networks.pop(client, None)
+        if key is not None:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
 
     # Too many ------------------------------------------------------------------------------------
 

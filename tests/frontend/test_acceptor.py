@@ -12,6 +12,7 @@ import pytest
 from reactor_run.frontend import acceptor as module
 from reactor_run.frontend.acceptor import Acceptor, network
 from reactor_run.frontend.client import Client as FrontClient
+from reactor_run.frontend.networks import parse_networks
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, StandIn, get
 from tests.integration.client import Client
@@ -291,6 +292,42 @@ def test_addresses_do_not_count_for_each_other(start: Start) -> None:
     front.settle()
     assert not acceptor(front)._counts
     assert not acceptor(front)._networks
+
+
+def test_the_address_that_a_proxy_header_tells_is_counted(start: Start) -> None:
+    """And not that of the balancer, which is everybody's."""
+    front = start(proxy_protocol=True, max_connections_per_address=1)
+    (reactor,) = front.reactors
+    clients = []
+    for host, address in [
+        ("192.0.2.1", front.tcp),
+        ("192.0.2.2", front.tcp),
+        ("192.0.2.3", front.unix),
+    ]:
+        header = f"PROXY TCP4 {host} 127.0.0.1 1 2\r\n".encode()
+        client, second = front.connect(address), front.connect(address)
+        client.send(header + get())
+        reactor.reply(reactor.request()[0])
+        assert client.response().status == 200
+        second.send(header + get())
+        assert is_closed(second)
+        clients.append(client)
+    assert sorted(acceptor(front)._counts.values()) == [1, 1, 1]
+    for client in clients:
+        client.reset()
+    front.settle()
+    assert not acceptor(front)._counts
+    assert not acceptor(front)._networks
+    assert reactor.silent
+
+
+def test_proxies_that_pass_on_for_many_are_not_counted(start: Start) -> None:
+    front = start(max_connections_per_address=1, forwarded_allow_from=parse_networks("127.0.0.2"))
+    (reactor,) = front.reactors
+    for _ in range(3):
+        serve(front.connect(source=("127.0.0.2", 0)), reactor)
+    serve(front.connect(source=("127.0.0.1", 0)), reactor)
+    assert is_closed(front.connect(source=("127.0.0.1", 0)))
 
 
 def test_unix_peers_have_no_address_to_count(start: Start) -> None:

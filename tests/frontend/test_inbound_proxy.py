@@ -287,26 +287,6 @@ def test_unix_sockets_are_allowed_by_name(start: Start) -> None:
     assert "unix is not in --proxy-allow-from" in front.log[-1]
 
 
-def test_connections_are_counted_by_the_peer_that_makes_them(start: Start) -> None:
-    front, client, reactor = begin(start, max_connections_per_address=2)
-    client.send(encode_v2(*V4) + get())
-    serve(client, reactor, get())
-    second = front.connect()
-    front.settle()
-    assert front.connect().at_end()
-    # A place is free again when either has left, with its header or without.
-    second.reset()
-    front.settle()
-    third = front.connect()
-    front.settle()
-    client.reset()
-    front.settle()
-    fourth = front.connect()
-    for each in third, fourth:
-        each.send(encode_v2(*V4) + get())
-        serve(each, reactor, get())
-
-
 # Lanes --------------------------------------------------------------------------------------------
 
 
