@@ -217,7 +217,7 @@ class Client:
                 when = min(when, self._answer.due)
             if self._body is not None:
                 when = min(when, self._body.patience.due)
-            loop.set_deadline(self, max(when - loop.now, 0.001) if when != inf else 0)
+            loop.set_deadline_at(self, when)
 
     # Requests ------------------------------------------------------------------------------------
 

@@ -95,7 +95,10 @@ class Loop:
 
     def set_deadline(self, item: Deadlined, seconds: float) -> None:
         """Have `item.on_deadline` called so many seconds from now, if not moved; 0 is never."""
-        when = self.now + seconds if seconds else inf
+        self.set_deadline_at(item, self.now + seconds if seconds else inf)
+
+    def set_deadline_at(self, item: Deadlined, when: float) -> None:
+        """The same at a time of the monotonic clock, which may be over already; inf is never."""
         if when < item.check_at:
             self.forget(item)
             self._look_at(item, when)

@@ -462,6 +462,10 @@ class Front:
         self._ahead += seconds
         self.settle()
 
+    def skip_time(self, seconds: float) -> None:
+        """Let so many seconds pass between two batches, for use while the loop is held."""
+        self._ahead += seconds
+
     def signal(self, number: int) -> None:
         """Send the front end a signal."""
         self.call(lambda: self._on_signal(number))
