@@ -144,6 +144,8 @@ class ReactorProcess:
                 self.gateway.adopt_lane(socket.socket(fileno=message["fd"]), message["lane"])
             else:
                 log.error("a lane was lost on its way: too many open files")
+                # Its request will never be one, and the front end waits for a word on it.
+                self.control.send({"drop": [message["lane"]]})
         elif "free" in message:
             self.gateway.free_lane(message["free"])
         elif "express" in message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -9,6 +10,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
+import sniffio
+import trio
 
 from tests.integration.apps.shared import is_open, note
 
@@ -118,9 +121,18 @@ async def wait(http: Exchange) -> None:
     await http.reply(http.query.get("say", "waited").encode())
 
 
+async def tasks(http: Exchange) -> None:
+    """This process, and how many tasks live in it."""
+    if sniffio.current_async_library() == "trio":
+        count = trio.lowlevel.current_statistics().tasks_living
+    else:
+        count = len(asyncio.all_tasks())
+    await http.reply_json([os.getpid(), count])
+
+
 async def leave(http: Exchange) -> None:
     """End the reactor's process."""
     os._exit(3)
 
 
-COMMON: list[Route] = [hello, pid, wait, leave]
+COMMON: list[Route] = [hello, pid, wait, tasks, leave]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -71,6 +72,11 @@ def wait(http: Exchange) -> Iterable[bytes]:
     http.note(str(os.getpid()))
     http.gate()
     return http.reply(http.query.get("say", "waited").encode())
+
+
+def tasks(http: Exchange) -> Iterable[bytes]:
+    """This process, and how many threads live in it."""
+    return http.reply_json([os.getpid(), threading.active_count()])
 
 
 def leave(http: Exchange) -> Iterable[bytes]:
@@ -255,6 +261,7 @@ ROUTES: list[Route] = [
     hello,
     pid,
     wait,
+    tasks,
     leave,
     echo,
     hash,
