@@ -1,0 +1,160 @@
+"""Slow clients in real time: those that are only slow are served, those that drip are given up.
+
+By the byte and by the second this is tested in tests/frontend/test_patience.py, with a clock that
+is moved by hand.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.integration.client import Client, request
+from tests.integration.conftest import Config, Gate, Notes, Start
+from tests.integration.server import Server
+from tests.integration.waiting import eventually
+
+Connect = Callable[..., Client]
+
+MIB = 1 << 20
+CONFIGS = [
+    pytest.param(Config(interface, lanes), id=f"{interface} {lanes}", marks=marks)
+    for interface, lanes, marks in (
+        ("asgi", "express", []),
+        ("wsgi", "plain", []),
+        ("asgi", "plain", [pytest.mark.slow]),
+        ("wsgi", "express", [pytest.mark.slow]),
+    )
+]
+every_config = pytest.mark.parametrize("config", CONFIGS)
+only_asgi = pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2]])
+
+
+def is_served(server: Server) -> bool:
+    with Client(server.address) as client:
+        return client.get("/hello").text == "hello"
+
+
+def drip_out(client: Client) -> None:
+    """Read next to nothing, again and again."""
+    for _ in range(3000):
+        client._sock.recv(100)
+        time.sleep(0.01)
+
+
+def has_got(client: Client) -> bool:
+    return bool(select.select([client._sock], [], [], 0)[0])
+
+
+@every_config
+def test_clients_that_drip_are_given_up(config: Config, start: Start, connect: Connect) -> None:
+    """A byte now and then is not enough, for a head, a body, or an answer."""
+    server = start(
+        config.app,
+        *config.options,
+        *("--head-timeout", "2", "--body-timeout", "2", "--min-body-rate", "1000"),
+        *("--response-timeout", "2", "--min-response-rate", "1M"),
+    )
+    head, body, reader = connect(server), connect(server), connect(server, receive_buffer=4096)
+    head.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+    body.send(request("POST", "/hash", [("Content-Length", "100000")]))
+    reader.send(request("GET", f"/download?size={32 * MIB}"))
+    began = time.monotonic()
+    waiting = {head, body}
+    while waiting:
+        time.sleep(0.05)
+        for client in list(waiting):
+            if has_got(client):
+                waiting.remove(client)
+                assert client.response().status == 408
+                assert time.monotonic() - began > 1.5
+            else:
+                client.send(b"x")
+        assert is_served(server)
+        assert time.monotonic() - began < 30
+    with pytest.raises(ConnectionResetError):
+        drip_out(reader)
+
+
+@every_config
+def test_a_client_that_reads_slowly_but_steadily(
+    config: Config, start: Start, connect: Connect, notes: Notes
+) -> None:
+    """100 KB/s: slower than the kernel asks for more, so that only a look at it tells of progress.
+
+    An ASGI app is held up, a WSGI app is not.
+    """
+    server = start(config.app, *config.options, "--response-timeout", "1")
+    client = connect(server, receive_buffer=65536)
+    client.send(request("GET", f"/download?size={32 * MIB}&notes={notes}"))
+    assert client.begin().status == 200
+    if config.interface == "wsgi":
+        notes.wait_for("finished")
+    began, read = time.monotonic(), 0
+    while time.monotonic() - began < 5:
+        read += len(client._sock.recv(5000))
+        time.sleep(0.05)
+        assert is_served(server)
+    assert read < 2 * MIB
+    assert "took too little" not in server.log()
+    if config.interface == "asgi":
+        sent = [int(line.split()[1]) for line in notes.lines() if line.startswith("sent")]
+        assert max(sent) < read + 8 * MIB
+        assert "finished" not in notes.lines()
+
+
+@only_asgi
+def test_a_stream_whose_app_takes_its_time(
+    config: Config, start: Start, connect: Connect, gate: Gate, second_gate: Gate
+) -> None:
+    """Nothing waits for the client, so that no time runs against it."""
+    server = start(
+        config.app,
+        *config.options,
+        *("--response-timeout", "0.5", "--min-response-rate", "1G", "--body-timeout", "0.5"),
+        *("--head-timeout", "0.5", "--keep-alive", "0.5"),
+    )
+    client = connect(server)
+    client.send(request("GET", f"/steps?gate={gate}&gate2={second_gate}"))
+    client.begin()
+    pieces = client.pieces()
+    assert next(pieces) == b"data: 1\n\n"
+    for number, each in enumerate((gate, second_gate)):
+        time.sleep(2.5)
+        each.open()
+        assert next(pieces) == b"data: %d\n\n" % (number + 2)
+    assert list(pieces) == []
+
+
+@only_asgi
+def test_a_client_that_waits_for_100_continue(
+    config: Config, start: Start, connect: Connect, gate: Gate, notes: Notes
+) -> None:
+    """The app takes its time to ask for the body: that is not the client's fault."""
+    server = start(config.app, *config.options, "--body-timeout", "0.5")
+    client = connect(server)
+    fields = [("Content-Length", "5"), ("Expect", "100-continue")]
+    client.send(request("POST", f"/hash?gate={gate}&notes={notes}", fields))
+    notes.wait_for("started")
+    time.sleep(3)
+    assert not has_got(client)
+    gate.open()
+    assert client.informational("POST") == 100
+    client.send(b"hello")
+    assert client.response("POST").json()["size"] == 5
+
+
+def test_a_client_that_is_gone_for_good_holds_nothing(
+    start: Start, connect: Connect, notes: Notes
+) -> None:
+    """It closes while its app waits; the app hears of it, and its place is free."""
+    server = start("tests.integration.apps.asgi:app", "--concurrency", "1")
+    client = connect(server)
+    client.send(request("GET", f"/long-poll?notes={notes}"))
+    notes.wait_for("started")
+    client.reset()
+    notes.wait_for("http.disconnect")
+    assert eventually(lambda: is_served(server))
