@@ -65,7 +65,7 @@ def _read_head(data: bytes, limits: Limits) -> None:
     _judge(_request_line_fault(request_line, whole), size, limits.request_line, _TOO_LONG)
     fields = _read_field_lines(lines, limits) if whole else None
     if fields is None:
-        if len(data) > limits.head_size:
+        if len(data) - start > limits.head_size:
             raise Refused(policy.HEAD_TOO_LARGE)
         return
     method, target, version = request_line[:-1].split(b" ")

@@ -12,11 +12,11 @@ from typing import Final
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.policy import Refused
-from reactor_run.protocol.seen import Seen
+from reactor_run.protocol.seen import remember
 
 __all__ = ["HOSTS_SEEN", "accept_host", "same_host", "split_host"]
 
-HOSTS_SEEN: Final = Seen()
+HOSTS_SEEN: Final[set[bytes]] = set()
 """Values of Host that were accepted lately."""
 
 _PORT_MAX: Final = 65535
@@ -56,7 +56,7 @@ def accept_host(value: bytes) -> None:
     """Check a Host field. Raises `Refused`."""
     if split_host(value) is None:
         raise Refused(policy.HOST_MALFORMED)
-    HOSTS_SEEN.remember(value)
+    remember(HOSTS_SEEN, value)
 
 
 def same_host(one: bytes, other: bytes, scheme: bytes) -> bool:

@@ -65,7 +65,7 @@ class Limits:
     field_count: int = 100
     """Number of field lines in a head."""
     field_size: int = 8190
-    """One field line: name, colon, one space, value and line end."""
+    """One field line with its line end, counted as if a space followed its colon."""
     head_size: int = 65536
     body_size: int = 1 << 30
     """Payload of one request body; 0 is no bound."""

@@ -30,7 +30,7 @@ from urllib.parse import quote, unquote_to_bytes
 from reactor_run.protocol import policy
 from reactor_run.protocol.host import same_host, split_host
 from reactor_run.protocol.policy import PathPolicy, Refused
-from reactor_run.protocol.seen import Seen
+from reactor_run.protocol.seen import remember
 
 __all__ = [
     "PATHS_SEEN",
@@ -47,7 +47,7 @@ __all__ = [
     "split_target",
 ]
 
-PATHS_SEEN: Final = Seen()
+PATHS_SEEN: Final[set[bytes]] = set()
 """Targets in origin-form that were accepted lately, and are right under any path policy."""
 
 # RFC 3986 section 3.2: the authority ends where the path, the query or a fragment begins.
@@ -70,6 +70,10 @@ class TargetForm(Enum):
     ASTERISK = "asterisk"
 
 
+_ORIGIN, _ABSOLUTE, _AUTHORITY, _ASTERISK = TargetForm
+"""Found faster than the members of an enumeration."""
+
+
 def form_of(method: bytes, target: bytes) -> TargetForm:
     """The form that `target` has in a request with `method`.
 
@@ -78,14 +82,14 @@ def form_of(method: bytes, target: bytes) -> TargetForm:
     and that one is wrong there.
     """
     if method == b"CONNECT":
-        return TargetForm.AUTHORITY
+        return _AUTHORITY
     if target.startswith(b"/"):
-        return TargetForm.ORIGIN
+        return _ORIGIN
     if target == b"*":
-        return TargetForm.ASTERISK
+        return _ASTERISK
     if SCHEME_AND_AUTHORITY.match(target) is not None:
-        return TargetForm.ABSOLUTE
-    return TargetForm.AUTHORITY
+        return _ABSOLUTE
+    return _AUTHORITY
 
 
 def accept_target(
@@ -102,31 +106,31 @@ def accept_target(
         raise Refused(policy.TARGET_CHARACTER)
     form = form_of(method, target)
     begin = 0
-    if form is TargetForm.ABSOLUTE:
-        begin = _accept_absolute(target, fields)
-    elif form is TargetForm.ASTERISK:
-        if method != b"OPTIONS":
+    if form is not _ORIGIN:
+        if form is _ABSOLUTE:
+            begin = _accept_absolute(target, fields)
+        elif method == b"OPTIONS" if form is _ASTERISK else _is_for_connect(method, target):
+            return target
+        else:
             raise Refused(policy.TARGET)
-        return target
-    elif form is TargetForm.AUTHORITY:
-        parts = split_host(target)
-        if method != b"CONNECT" or parts is None or parts[0] == b"" or parts[1] is None:
-            raise Refused(policy.TARGET)
-        return target
     path, mark, query = target[begin:].partition(b"?")
-    if b"%" in path and _BAD_ESCAPE.search(path) is not None:
+    escapes = b"%" in path
+    if escapes and _BAD_ESCAPE.search(path) is not None:
         raise Refused(policy.TARGET_ESCAPE)
-    if (b"/." in path or b"%" in path) and _DOT_SEGMENT.search(path) is not None:
-        if path_policy == "normalize":
-            path = remove_dot_segments(path)
-        if path_policy == "reject" or (
-            path_policy == "normalize" and _DOT_SEGMENT.search(path) is not None
-        ):
-            raise Refused(policy.DOT_SEGMENT)
-        return target[:begin] + path + mark + query
+    if (escapes or b"/." in path) and _DOT_SEGMENT.search(path) is not None:
+        return target[:begin] + _accept_dot_segments(path, path_policy) + mark + query
     if begin == 0:
-        PATHS_SEEN.remember(target)
+        remember(PATHS_SEEN, target)
     return target
+
+
+def _is_for_connect(method: bytes, authority: bytes) -> bool:
+    """RFC 9112 §3.2.3: host and port, for CONNECT alone."""
+    parts = split_host(authority)
+    if method != b"CONNECT" or parts is None:
+        return False
+    host, port = parts
+    return host != b"" and port is not None
 
 
 def _accept_absolute(target: bytes, fields: tuple[tuple[bytes, bytes], ...]) -> int:
@@ -144,6 +148,17 @@ def _accept_absolute(target: bytes, fields: tuple[tuple[bytes, bytes], ...]) -> 
         if name.lower() == b"host" and not same_host(authority, value, scheme):
             raise Refused(policy.HOST_MISMATCH)
     return parts.end()
+
+
+def _accept_dot_segments(path: bytes, path_policy: PathPolicy) -> bytes:
+    """What the policy makes of a path that has dot segments."""
+    if path_policy == "pass":
+        return path
+    if path_policy == "normalize":
+        path = remove_dot_segments(path)
+        if _DOT_SEGMENT.search(path) is None:
+            return path
+    raise Refused(policy.DOT_SEGMENT)
 
 
 def remove_dot_segments(path: bytes) -> bytes:

@@ -88,6 +88,8 @@ def test_values(name: str, text: str, value: object) -> None:
         ("max_body_size", "10MB", "as in 10M"),
         ("max_body_size", "-1", "as in 10M"),
         ("limit_head_size", "0", "at least 1"),
+        ("limit_field_count", "257", "from 1 to 256"),
+        ("limit_field_count", "0", "from 1 to 256"),
         ("head_timeout", "nan", "seconds"),
         ("head_timeout", "-1", "0 or more"),
         ("keep_alive", "0", "more than 0"),

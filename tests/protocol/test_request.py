@@ -144,6 +144,26 @@ def test_limits_may_be_wider_than_the_parsers_own() -> None:
         Limits(field_count=257)
 
 
+def test_wide_limits_hold_however_the_head_is_cut() -> None:
+    wide = Limits(request_line=20000, field_size=20000, head_size=100000)
+    line = b"GET /" + b"a" * 15000 + b" HTTP/1.1"
+    data = head(b"C: " + b"c" * 15000 + b"\r\nD: d\r\n", line)
+    for size in (1000, 15033, 15040):
+        seen = 0
+        for end in range(size, len(data), size):
+            assert parse_request_head(data[:end], wide, seen) is None
+            seen = end
+        assert parse_request_head(data, wide, seen) is not None
+
+
+def test_the_empty_line_before_a_request_is_no_part_of_its_size() -> None:
+    data = b"\r\n" + PLAIN
+    exact = Limits(head_size=len(PLAIN))
+    for end in range(len(data)):
+        assert parse_request_head(data[:end], exact, max(0, end - 1)) is None
+    assert parse_request_head(data, exact, len(data) - 1) is not None
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_be_read_or_refused(data: bytes) -> None:
     for start in (b"", b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST "):

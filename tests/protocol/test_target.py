@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from reactor_run.protocol.target import (
     host_of_absolute,
     mount_prefix,
     quote_path,
+    remove_dot_segments,
     split_target,
 )
 
@@ -147,6 +150,27 @@ def test_no_bytes_make_it_raise(target: bytes) -> None:
     assert (path == b"") is (form is TargetForm.AUTHORITY)
     if form is TargetForm.ORIGIN:
         assert target in (path + b"?" + query, path)
+
+
+SEGMENTS = ["", ".", "..", "a", "%2e", ".%2E", "%2e%2e", "...", "b.", "%2f", "%61"]
+
+
+@given(st.lists(st.sampled_from(SEGMENTS), min_size=1))
+def test_nothing_is_left_to_be_removed_from_a_path(segments: list[str]) -> None:
+    reduced = remove_dot_segments(("/" + "/".join(segments)).encode())
+    assert reduced.startswith(b"/")
+    assert remove_dot_segments(reduced) == reduced
+    assert not {b".", b"..", b"%2e", b".%2E", b"%2e%2e"} & set(reduced.split(b"/"))
+
+
+@given(st.lists(st.sampled_from(SEGMENTS[1:]), min_size=1))
+def test_dot_segments_are_removed_as_from_a_file_name(segments: list[str]) -> None:
+    path = "/" + "/".join(segments)
+    reduced = remove_dot_segments(path.encode()).decode()
+    decoded = path.replace("%2e", ".").replace("%2E", ".")
+    assert (reduced.rstrip("/") or "/") == posixpath.normpath(decoded)
+    # What ends with a dot segment is a directory.
+    assert reduced.endswith("/") == decoded.endswith(("/.", "/.."))
 
 
 @pytest.mark.parametrize(
