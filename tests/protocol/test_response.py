@@ -635,6 +635,8 @@ def test_what_is_not_accepted_is_incomplete_or_bad(tail: bytes) -> None:
 
 @given(st.binary(max_size=60))
 def test_noise_is_never_taken_for_a_head(noise: bytes) -> None:
+    # Hypothesis learns to make heads; at least this must not be one.
+    noise = noise.replace(b"\r\n\r\n", b"")
     try:
         head = parse_response_head(noise, b"GET")
     except BadResponse:
