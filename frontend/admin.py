@@ -1,4 +1,5 @@
-"""The admin socket: what goes on, and the operator's word, over HTTP/1.1.
+"""The admin socket: what goes on, and the operator's word, over HTTP/1.1. And, apart from it,
+health alone for other machines (--health).
 
     GET  /healthz  200: the loop turns
     GET  /readyz   200, or 503 and why a balancer should send nothing here
@@ -9,7 +10,8 @@
 It is served by the front end's loop and by no reactor, and so while all reactors hang. Nobody can
 hurt the service by it: one small request a connection, a deadline, and when there are too many
 connections the oldest goes. Over TCP, where anybody on the machine may connect and a browser can be
-made to, nothing can be changed, and a request must look like none of a browser's.
+made to, nothing can be changed, and a request must look like none of a browser's. What other
+machines can reach has the first two paths alone, and says nothing that would be worth a trick.
 """
 
 from __future__ import annotations
@@ -55,13 +57,20 @@ _PATHS: Final = {
     b"/stop": b"POST",
 }
 """The methods of each path."""
+_HEALTH_PATHS: Final = {path: _PATHS[path] for path in (b"/healthz", b"/readyz")}
 
 
 class Admin:
-    """The admin socket's listeners and connections."""
+    """The listeners and connections of the admin socket, or those of health alone."""
 
-    def __init__(self, server: Server, listeners: list[Listener]) -> None:
+    def __init__(
+        self, server: Server, listeners: list[Listener], *, health_only: bool = False
+    ) -> None:
+        """`health_only`: anybody may connect, and is told of nothing else."""
         self.server = server
+        self.health_only = health_only
+        self.paths = _HEALTH_PATHS if health_only else _PATHS
+        self._name = "health" if health_only else "admin socket"
         self.loop = server.loop
         self.deadline = self.check_at = inf
         self._listeners = listeners
@@ -72,7 +81,7 @@ class Admin:
     def begin(self) -> None:
         """Accept from now on."""
         for listener in self._listeners:
-            log.info("admin socket on %s", listener.name)
+            log.info("%s on %s", self._name, listener.name)
         self._listen()
 
     def _listen(self) -> None:
@@ -115,7 +124,7 @@ class Admin:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.warning("the admin socket cannot accept: %s", error.strerror)
+                log.warning("%s: cannot accept: %s", self._name, error.strerror)
                 self._resting = True
                 self._unlisten()
                 self.loop.set_deadline(self, _PAUSE)
@@ -209,12 +218,12 @@ class _Connection:
     def _serve(self, head: RequestHead) -> None:
         path = head.target.partition(b"?")[0]
         self._head_only = head.method == b"HEAD"
-        methods = _PATHS.get(path)
+        methods = self._admin.paths.get(path)
         status = self._admin.server.status
         if refusal := self._refusal(head):
             self._answer(403, refusal)
         elif methods is None:
-            self._answer(404, "there are only " + b", ".join(_PATHS).decode())
+            self._answer(404, "there are only " + b", ".join(self._admin.paths).decode())
         elif head.method not in methods.split(b", "):
             self._answer(405, f"use {methods.decode()}", ((b"allow", methods),))
         elif head.body:
@@ -254,7 +263,7 @@ class _Connection:
 
     def _refusal(self, head: RequestHead) -> str | None:
         """Why a request is not for us, however well it is formed."""
-        if self._trusted:
+        if self._trusted or self._admin.health_only:
             return None
         if head.method == b"POST":
             return "over TCP nothing can be changed: use --admin unix:/PATH, or signals"

@@ -265,6 +265,29 @@ def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
     return listeners
 
 
+def parse_health(text: str) -> TCPBind:
+    """Read the address for health checks of other machines: `HOST:PORT`. Raises OperatorError."""
+    bind = parse_bind(text)
+    if not isinstance(bind, TCPBind):
+        raise OperatorError(
+            f"{text!r} cannot be reached from other machines; write :PORT or HOST:PORT, or use "
+            "--admin on this one"
+        )
+    return bind
+
+
+def open_health(bind: TCPBind) -> list[Listener]:
+    """Open what other machines ask for health. Raises OperatorError; then nothing stays open."""
+    listeners: list[Listener] = []
+    try:
+        _open_tcp(bind, _ADMIN_BACKLOG, listeners)
+    except OperatorError as error:
+        for listener in listeners:
+            listener.close()
+        raise OperatorError(str(error).replace("--bind", "--health")) from error
+    return listeners
+
+
 def _written(bind: Bind) -> str:
     match bind:
         case TCPBind(host, port):

@@ -18,7 +18,7 @@ from reactor_run.frontend.counters import Counters
 from reactor_run.frontend.dispatcher import Dispatcher
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.limits import available_cpus, connections_for, raise_nofile_limit
-from reactor_run.frontend.listeners import Listener, open_admin, open_listeners
+from reactor_run.frontend.listeners import Listener, open_admin, open_health, open_listeners
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop import Loop, Timer
 from reactor_run.frontend.notify import Notifier
@@ -55,14 +55,18 @@ def serve(settings: Settings) -> int:
         try:
             inheritance = inherit(os.environ)
             if inheritance is not None:
-                listeners, desks = inheritance.service, inheritance.admin
+                listeners = inheritance.service
+                desks, health = inheritance.admin, inheritance.health
             else:
-                listeners, desks = open_listeners(settings, os.environ), []
+                listeners, desks, health = open_listeners(settings, os.environ), [], []
             for listener in listeners:
                 closing.callback(listener.close)
             if inheritance is None and settings.admin is not None:
                 desks = open_admin(settings.admin, settings.admin_mode)
-            server = Server(settings, listeners, connections, notifier, desks, inheritance)
+            if inheritance is None and settings.health is not None:
+                health = open_health(settings.health)
+            server = Server(settings, listeners, connections, notifier, desks, health, inheritance)
+            closing.callback(server.health.close)
             closing.callback(server.admin.close)
             return server.run()
         except OperatorError as error:
@@ -80,9 +84,10 @@ class Server:
         connections_max: int,
         notifier: Notifier,
         desks: list[Listener],
+        health: list[Listener],
         inheritance: Inheritance | None = None,
     ) -> None:
-        """`listeners`: for clients; `desks`: for the operator."""
+        """`listeners`: for clients; `desks`: for the operator; `health`: for balancers."""
         self.loop = Loop()
         self.dispatcher = Dispatcher(settings.queue_size)
         self.limits = Limits(
@@ -124,9 +129,10 @@ class Server:
         self._failure: tuple[OperatorError, str | None] | None = None
         self._inheritance = inheritance
         self.admin = Admin(self, desks)
+        self.health = Admin(self, health, health_only=True)
         self.shutdown = Shutdown(self, settings, self._acceptor, self._supervisor)
         self.upgrade = Upgrade(
-            self.loop, listeners, desks, notifier.environment, self.shutdown.hand_over
+            self.loop, listeners, desks, health, notifier.environment, self.shutdown.hand_over
         )
         self._recycling = Recycling(self.loop, self._supervisor, settings)
         self._follows_cpus = settings.reactors == 0
@@ -178,6 +184,7 @@ class Server:
             log.info("ready")
             self.notifier.ready()
             if self._inheritance is not None:
+                self._begin_telling()
                 self._inheritance.accept_begins()
 
     def client_closed(self, client: Client) -> None:
@@ -196,7 +203,9 @@ class Server:
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
             try:
                 self._supervisor.start()
-                self.admin.begin()
+                # Until it can serve, the one before it speaks for the service.
+                if self._inheritance is None:
+                    self._begin_telling()
                 self.notifier.attach(self.loop, self.status.line)
                 self._recycling.begin()
                 self._follow_cpus()
@@ -209,6 +218,11 @@ class Server:
                 print(details.rstrip(), file=sys.stderr)
             raise error
         return 0
+
+    def _begin_telling(self) -> None:
+        """Answer those who ask how the service is."""
+        self.admin.begin()
+        self.health.begin()
 
     def fail(self, error: OperatorError, details: str | None) -> None:
         """The service cannot begin."""

@@ -15,7 +15,14 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.listeners import AdminBind, Bind, parse_admin, parse_bind
+from reactor_run.frontend.listeners import (
+    AdminBind,
+    Bind,
+    TCPBind,
+    parse_admin,
+    parse_bind,
+    parse_health,
+)
 from reactor_run.frontend.networks import LOCAL, NOBODY, Networks, parse_networks
 from reactor_run.frontend.replay import Replay
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
@@ -224,6 +231,13 @@ def _parse_admin(text: str) -> AdminBind | None:
 ADMIN = Kind("ADDRESS", _parse_admin, lambda _: "off")
 
 
+def _parse_health(text: str) -> TCPBind | None:
+    return None if text == "off" else parse_health(text)
+
+
+HEALTH = Kind("ADDRESS", _parse_health, lambda _: "off")
+
+
 def _option(
     group: str, kind: Kind[T], default: T, meaning: str, *, shown_default: str | None = None
 ) -> T:
@@ -399,6 +413,13 @@ class Settings:
         Kind("MODE", _parse_mode, lambda mode: f"0o{mode:03o}"),
         0o600,
         "Permissions of a unix admin socket, octal. Whoever may write may stop the service.",
+    )
+    health: TCPBind | None = _option(
+        "operation",
+        HEALTH,
+        None,
+        "Health alone, for balancers and probes: HOST:PORT or :PORT, where other machines may GET "
+        "/healthz and /readyz.",
     )
 
     lanes: Lanes = _option(

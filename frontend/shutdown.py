@@ -84,6 +84,7 @@ class Shutdown:
             self._server.notifier.main_pid(pid)
             self._server.notifier.close()
             self._server.admin.leave()
+            self._server.health.leave()
             self._drain(leave=True)
 
     def _drain(self, *, leave: bool = False) -> None:

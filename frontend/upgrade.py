@@ -33,6 +33,7 @@ class Inheritance:
         """`ready`: the pipe over which the old one hears that the new one accepts."""
         self.service: list[Listener] = []
         self.admin: list[Listener] = []
+        self.health: list[Listener] = []
         self._paths: list[tuple[Listener, str]] = []
         self._ready = ready
 
@@ -63,6 +64,7 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     inheritance = Inheritance(left["ready"])
     inheritance.service = inheritance.adopt(left["service"])
     inheritance.admin = inheritance.adopt(left["admin"])
+    inheritance.health = inheritance.adopt(left["health"])
     return inheritance
 
 
@@ -74,16 +76,18 @@ class Upgrade:
         loop: Loop,
         service: list[Listener],
         admin: list[Listener],
+        health: list[Listener],
         environment: Mapping[str, str],
         on_ready: Callable[[int], None],
     ) -> None:
-        """`service`, `admin`: the listeners that the new one gets.
+        """`service`, `admin`, `health`: the listeners that the new one gets.
         `environment`: what was taken out of ours at the start, and the new one needs.
         `on_ready`: called with the new one's process number once it accepts.
         """
         self._loop = loop
         self._service = service
         self._admin = admin
+        self._health = health
         self._environment = environment
         self._on_ready = on_ready
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,15 +118,14 @@ class Upgrade:
                 "ready": theirs,
                 "service": _described(self._service),
                 "admin": _described(self._admin),
+                "health": _described(self._health),
             }
             environment = {**os.environ, **self._environment, _VARIABLE: json.dumps(left)}
+            listeners = (*self._service, *self._admin, *self._health)
             self._process = subprocess.Popen(
                 [sys.executable, *sys.orig_argv[1:]],
                 env=environment,
-                pass_fds=[
-                    theirs,
-                    *(listener.socket.fileno() for listener in (*self._service, *self._admin)),
-                ],
+                pass_fds=[theirs, *(listener.socket.fileno() for listener in listeners)],
                 stdin=subprocess.DEVNULL,
             )
         except BaseException:

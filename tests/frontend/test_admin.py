@@ -12,7 +12,7 @@ import pytest
 
 from reactor_run.frontend import admin as admin_module
 from reactor_run.frontend.admin import Admin
-from reactor_run.frontend.listeners import open_admin, parse_admin
+from reactor_run.frontend.listeners import open_admin, open_health, parse_admin, parse_health
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, answer, get, post
 from tests.integration.client import Client, Response
@@ -21,12 +21,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class Desk:
-    """A front end with an admin socket, and clients of it."""
+    """A front end with an admin socket, or with health alone, and clients of it."""
 
-    def __init__(self, front: Front, address: str) -> None:
+    def __init__(self, front: Front, address: str, *, health_only: bool = False) -> None:
         self.front = front
-        bind = parse_admin(address)
-        self.admin = Admin(front.server, listeners := open_admin(bind, 0o600))
+        if health_only:
+            listeners = open_health(parse_health(address))
+        else:
+            listeners = open_admin(parse_admin(address), 0o600)
+        self.admin = Admin(front.server, listeners, health_only=health_only)
         front.call(self.admin.begin)
         self.address = listeners[0].name
 
@@ -64,8 +67,10 @@ def desk(start: Start, tmp_path: Path) -> Iterator[Open]:
     """`desk(address=..., **options)`: a front end with these options and an admin socket."""
     desks: list[Desk] = []
 
-    def open_one(address: str = f"unix:{tmp_path}/admin.sock", **options: Any) -> Desk:
-        desks.append(Desk(start(**options), address))
+    def open_one(
+        address: str = f"unix:{tmp_path}/admin.sock", *, health_only: bool = False, **options: Any
+    ) -> Desk:
+        desks.append(Desk(start(**options), address, health_only=health_only))
         return desks[-1]
 
     yield open_one
@@ -286,6 +291,29 @@ def test_over_tcp_browsers_are_refused_and_old_probes_are_not(desk: Open) -> Non
     here = desk("127.0.0.1:0", capacities=(1,))
     assert here.ask("/status", "Origin: http://localhost").status == 403
     assert here.ask("/readyz", version="1.0").status == 200
+
+
+# Other machines
+
+
+def test_health_alone_is_told_to_anybody_and_nothing_else(desk: Open) -> None:
+    here = desk("127.0.0.1:0", health_only=True, capacities=(1,))
+    host = "Host: 192.0.2.1:8001"
+    for path, text in [("/healthz", "alive\n"), ("/readyz", "ready\n")]:
+        client = here.connect()
+        client.send(f"GET {path} HTTP/1.1\r\n{host}\r\nOrigin: http://a\r\n\r\n".encode())
+        response = client.response()
+        assert (response.status, response.text) == (200, text)
+    for method, path, status in [
+        ("GET", "/status", 404),
+        ("POST", "/stop", 404),
+        ("POST", "/reload", 404),
+        ("POST", "/readyz", 405),
+    ]:
+        assert here.ask(path, method=method).status == status
+    assert not here.front.server.shutdown.begun
+    here.front.signal(signal.SIGTERM)
+    assert here.ready() == (503, "the service is stopping")
 
 
 # What cannot hurt

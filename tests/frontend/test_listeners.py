@@ -24,9 +24,11 @@ from reactor_run.frontend.listeners import (
     TCPBind,
     UnixBind,
     open_admin,
+    open_health,
     open_listeners,
     parse_admin,
     parse_bind,
+    parse_health,
 )
 from reactor_run.frontend.settings import Settings
 
@@ -513,6 +515,30 @@ def test_an_admin_socket_that_cannot_be_had_names_its_own_flag() -> None:
         port = other.getsockname()[1]
         with pytest.raises(OperatorError, match=f"{port}.*choose another --admin$"):
             open_admin(parse_admin(f"127.0.0.1:{port}"), 0o600)
+
+
+# --- health for other machines ---
+
+
+@pytest.mark.parametrize("text", [":0", "0.0.0.0:0", "127.0.0.1:0"])
+def test_health_may_be_open_to_other_machines(text: str) -> None:
+    listeners = open_health(parse_health(text))
+    assert listeners
+    for listener in listeners:
+        listener.close()
+
+
+@pytest.mark.parametrize("text", ["unix:/run/health.sock", "unix:@health", "fd:3"])
+def test_health_where_no_other_machine_could_ask_is_refused(text: str) -> None:
+    with pytest.raises(OperatorError, match=r"cannot be reached from other machines; .*--admin"):
+        parse_health(text)
+
+
+def test_a_health_address_that_cannot_be_had_names_its_own_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"{port}.*choose another --health$"):
+            open_health(parse_health(f"127.0.0.1:{port}"))
 
 
 # --- systemd ---

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.client import Client
-from tests.integration.conftest import Start
+from tests.integration.conftest import Gate, Notes, Start
 from tests.integration.load import Load
 from tests.integration.server import Server, is_alive
 from tests.integration.waiting import eventually
@@ -65,6 +65,7 @@ def server(start: Start, tmp_path: Path) -> Server:
         "--lifespan=off",
         "--reactors=2",
         f"--admin=unix:{tmp_path}/admin",
+        "--health=127.0.0.1:0",
         bind=("127.0.0.1:0", f"unix:{tmp_path}/socket"),
         app_dir=tmp_path,
         env={"REACTOR_RUN_CLOSE_GRACE": "1"},
@@ -104,6 +105,34 @@ def test_no_client_notices_an_upgrade(server: Server, upgraded: Upgraded, tmp_pa
     assert eventually(lambda: not is_alive(new))
     assert not (tmp_path / "socket").exists()
     assert not (tmp_path / "admin").exists()
+
+
+def test_the_service_is_ready_throughout_an_upgrade(
+    server: Server, upgraded: Upgraded, tmp_path: Path, gate: Gate, notes: Notes
+) -> None:
+    """What listens already, and is not ready itself, must not speak for the service."""
+    (health,) = re.findall(r"health on (\S+)", server.log())
+    waiting = f"""
+import pathlib, time
+open({str(notes._path)!r}, "a").write("starting\\n")
+while not pathlib.Path({str(gate._path)!r}).exists():
+    time.sleep(0.01)
+"""
+    (tmp_path / "upgraded_app.py").write_text(waiting + APP)
+    upgraded(server)
+    assert eventually(lambda: len(notes.lines()) == 2)
+
+    def ready() -> bool:
+        for address in (health, f"unix:{tmp_path}/admin"):
+            with Client(address) as client:
+                client.get("/readyz")
+        return True
+
+    assert all(ready() for _ in range(20))
+    gate.open()
+    while server.process.poll() is None:
+        assert ready()
+    assert ready()
 
 
 def test_a_new_front_end_that_fails_leaves_the_old_one_serving(
