@@ -128,6 +128,7 @@ def test_the_watchdog_is_fed_while_the_front_end_turns(start: Start, manager: Ma
     for _ in range(2):
         manager.wait_for("WATCHDOG=1")
     server.signal(signal.SIGSTOP)
+    eventually(lambda: "\nState:\tT" in Path(f"/proc/{server.pid}/status").read_text())
     manager.forget()
     with pytest.raises(TimeoutError):
         manager.next(3.0)
