@@ -176,6 +176,9 @@ FRAMING_CONFLICT = _rule(
     400,
     "Transfer-Encoding and Content-Length exclude each other",
 )
+CONNECT_CONTENT = _rule(
+    "connect-content", "RFC 9110 §9.3.6", 400, "a CONNECT request has no content"
+)
 BODY_TOO_LARGE = _rule("body-too-large", "RFC 9110 §15.5.14", 413, "the body is too large")
 BODY_INCOMPLETE = _rule(
     "body-incomplete", "RFC 9112 §8", 400, "the connection ended within the body"

@@ -232,7 +232,11 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         if accepted != target:
             begin = len(method) + 1
             raise Rewritten(data[:begin] + accepted + data[begin + len(target) :])
-        upgrade = upgrade or method == b"CONNECT"
+        if method == b"CONNECT":
+            if body:
+                # Who takes what follows for a tunnel's would see another request begin there.
+                raise Refused(policy.CONNECT_CONTENT)
+            upgrade = True
     return RequestHead(
         method, target, minor_version, fields, size, body, keep_alive, expect, upgrade
     )

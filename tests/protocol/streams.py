@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-__all__ = ["Choices", "pieces_of", "request_stream"]
+__all__ = ["Choices", "mutate", "pieces_of", "request_stream"]
 
 T = TypeVar("T")
 
@@ -158,10 +158,7 @@ class Choices:
 def request_stream(choices: Choices) -> bytes:
     """One request or several, and in one case of three bytes of it are changed besides."""
     stream = b"".join([_request(choices) for _ in range(1 + choices.below(4))])
-    if choices.rarely(3):
-        for _ in range(1 + choices.below(3)):
-            stream = _mutate(choices, stream)
-    return stream
+    return mutate(choices, stream) if choices.rarely(3) else stream
 
 
 def pieces_of(choices: Choices, stream: bytes) -> list[bytes]:
@@ -173,10 +170,14 @@ def pieces_of(choices: Choices, stream: bytes) -> list[bytes]:
 
 
 def _request(choices: Choices) -> bytes:
+    method = choices.part(METHODS, ODD_METHODS)
+    target = choices.part(TARGETS, ODD_TARGETS)
+    if choices.rarely(ODDITY):
+        method, target = b"CONNECT", b"a:80"
     lines = [
-        choices.part(METHODS, ODD_METHODS)
+        method
         + choices.part([b" "], [b"  ", b"\t", b" \t", b"\x0b", b"\r\n "])
-        + choices.part(TARGETS, ODD_TARGETS)
+        + target
         + choices.part([b" "], [b"  ", b"\t", b"", b"\xa0", b" \r\n"])
         + choices.part(VERSIONS, ODD_VERSIONS)
     ]
@@ -266,7 +267,14 @@ def _chunk_end(choices: Choices) -> bytes:
     return choices.pick(ODD_LINE_ENDS) if choices.rarely(2 * ODDITY) else LINE_END
 
 
-def _mutate(choices: Choices, stream: bytes) -> bytes:
+def mutate(choices: Choices, stream: bytes) -> bytes:
+    """The stream with up to three changes of a few bytes."""
+    for _ in range(1 + choices.below(3)):
+        stream = _change(choices, stream)
+    return stream
+
+
+def _change(choices: Choices, stream: bytes) -> bytes:
     at = choices.below(len(stream) + 1)
     size = 1 + choices.below(4)
     match choices.below(6):
