@@ -24,6 +24,7 @@ from reactor_run.protocol.body import (
     chunk_head,
 )
 from reactor_run.protocol.policy import Refused, Rule
+from tests.corpus.loader import load
 from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
 
 HEAD: Final = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -110,6 +111,9 @@ def check_encoded(control: bytes, content: bytes) -> None:
 
 
 def seeds() -> Iterator[bytes]:
+    for case in load():
+        if case.file in ("chunked.txt", "trailers.txt") and not case.large:
+            yield WHOLE + case.data.partition(b"\r\n\r\n")[2]
     contents = (
         b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\nGET /", b"5\r\nhello0\r\n\r\n", b"5\nhello\r\n",
         b"A;a=b\r\n0123456789\r\n000\r\nX: y\r\n\r\n", b"1\r\na\r\n" * 9 + LAST_CHUNK,

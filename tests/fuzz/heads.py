@@ -9,20 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from reactor_run.protocol.policy import Limits, Refused, Rule
+from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Refused, Rule
 from reactor_run.protocol.request import (
     RequestHead,
+    Rewritten,
     parse_request_head,
     read_relayed_head,
     reframe,
 )
+from tests.corpus.loader import load
 from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
 from tests.protocol.streams import Choices, request_stream
 
-DEFAULT: Final = Limits()
 NARROW: Final = Limits(request_line=40, field_count=4, field_size=50, head_size=150, body_size=9)
-WIDE: Final = Limits(1 << 16, 250, 1 << 16, 1 << 20, 0)
+DEFAULT: Final = Limits()
+WIDE: Final = Limits(1 << 16, FIELD_COUNT_MAX, 1 << 16, 1 << 20, 0, "pass")
+NORMALIZING: Final = Limits(path_policy="normalize")
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"expect")
+MORE: Final = b"\r\n\r\n" + b"x" * 9
+"""What ends any head, with as many bytes behind it as the parser wants before it judges."""
 GENERATED: Final = 0x80
 """A bit of the control: the content is decisions for `request_stream`."""
 
@@ -45,7 +50,9 @@ def check(data: bytes) -> None:
             accepted = outcome
     if accepted is not None:
         check_relayed(accepted, content)
-        check_reframed(accepted)
+        if accepted.method != b"CONNECT":
+            check_reframed(accepted)
+    check_normalized(content)
 
 
 def read(data: bytes, limits: Limits, seen: int = 0) -> RequestHead | Rule | None:
@@ -77,12 +84,10 @@ def check_pieces(
         seen = end
     if isinstance(outcome, RequestHead) or isinstance(whole, RequestHead):
         assert same(outcome, whole), "the cuts decide what is read"
-    elif outcome is None and whole is not None:
-        # Pieces are not looked at before the head has an end; then what is wrong is found.
-        assert isinstance(read(content + b"\r\n\r\n", limits, seen), Rule)
-    elif whole is None and outcome is not None:
-        # Pieces are looked at for their line ends first: a CR without its LF is found sooner.
-        assert isinstance(read(content + b"\r\n\r\n", limits), Rule)
+    # What is wrong is found sooner or later, as the cuts have it, and is the same in the end.
+    for verdict in (outcome, whole):
+        if isinstance(verdict, Rule):
+            assert read(content + MORE, limits) is verdict
 
 
 def check_limits(head: RequestHead, content: bytes, limits: Limits) -> None:
@@ -107,6 +112,21 @@ def check_relayed(head: RequestHead, content: bytes) -> None:
             assert getattr(relayed, name) == getattr(head, name), name
 
 
+def check_normalized(content: bytes) -> None:
+    """A request whose path was rewritten is one that stays as it is."""
+    try:
+        parse_request_head(content, NORMALIZING)
+        return
+    except Refused:
+        return
+    except Rewritten as rewritten:
+        data = rewritten.data
+    head = read(data, NORMALIZING)
+    assert isinstance(head, RequestHead)
+    assert same(read(data, DEFAULT), head), "not even now it would be let in"
+    check_relayed(head, data)
+
+
 def check_reframed(head: RequestHead) -> None:
     data = reframe(head, 7)
     again = parse_request_head(data, WIDE)
@@ -122,6 +142,9 @@ def check_reframed(head: RequestHead) -> None:
 
 
 def seeds() -> Iterator[bytes]:
+    for case in load():
+        if not case.large:
+            yield WHOLE + case.data
     host = b"Host: a\r\n"
     fields = (
         b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n",

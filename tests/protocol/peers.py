@@ -75,7 +75,7 @@ def difference(ours: Reading, theirs: Reading) -> str | None:
             return None
         if theirs_one.end is None and theirs.end is End.REFUSED:
             return None
-        return "body"
+        return "body: UPGRADED" if theirs.end is End.UPGRADED else "body"
     if len(theirs.messages) < len(ours.messages):
         return None if theirs.end is End.REFUSED else f"only we go on: {theirs.end.name}"
     if len(theirs.messages) > len(ours.messages) and ours.end is End.WAITING:

@@ -23,6 +23,7 @@ from reactor_run.protocol import policy
 from reactor_run.protocol.body import body_reader
 from reactor_run.protocol.policy import Limits, Refused
 from reactor_run.protocol.request import RequestHead, parse_request_head, read_relayed_head
+from tests.corpus.loader import Case, load
 from tests.protocol.peers import (
     End,
     Message,
@@ -32,11 +33,22 @@ from tests.protocol.peers import (
     read_by_llhttp,
     read_by_us,
 )
-from tests.protocol.streams import Choices, request_stream
+from tests.protocol.streams import Choices, mutate, request_stream
 
-LIMITS = Limits()
+# Whatever is let in somewhere: the other policies of paths only refuse more.
+LIMITS = Limits(path_policy="pass")
+CASES = load()
 PEERS: dict[str, Callable[[bytes], Reading]] = {"h11": read_by_h11, "llhttp": read_by_llhttp}
-STREAMS = st.binary(min_size=60, max_size=160).map(lambda data: request_stream(Choices(data)))
+MADE = st.binary(min_size=60, max_size=160).map(lambda data: request_stream(Choices(data)))
+
+
+STREAMS = MADE | st.builds(
+    # A connection of the corpus with changes, and what a generated one sends behind it.
+    lambda case, data, more: mutate(Choices(data), case.data) + more,
+    st.sampled_from([case for case in CASES if not case.large]),
+    st.binary(max_size=12),
+    st.just(b"") | MADE,
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,15 @@ def values(message: Message, name: bytes) -> bytes:
 
 def has(message: Message, name: bytes) -> bool:
     return any(each == name for each, _ in message.fields)
+
+
+def asks_llhttp_for_upgrade(message: Message) -> bool:
+    return message.method == b"CONNECT" or (
+        has(message, b"upgrade")
+        and any(
+            b"upgrade" in values(message, name) for name in (b"connection", b"proxy-connection")
+        )
+    )
 
 
 # A trailer section with Connection or Proxy-Connection: close in it.
@@ -86,13 +107,17 @@ KNOWN = [
     Known(
         "llhttp",
         "only we go on: UPGRADED",
-        lambda message: (
-            message.method == b"CONNECT"
-            or (has(message, b"upgrade") and b"upgrade" in values(message, b"connection"))
-            or (has(message, b"upgrade") and b"upgrade" in values(message, b"proxy-connection"))
-        ),
+        asks_llhttp_for_upgrade,
         "llhttp leaves it to its user whether an upgrade takes place, and we decline every one",
         b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" + NEXT,
+    ),
+    Known(
+        "llhttp",
+        "body: UPGRADED",
+        asks_llhttp_for_upgrade,
+        "httptools skips the body of such a request; declined, it has one (RFC 9110 §7.8)",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n"
+        b"Content-Length: 1\r\n\r\n1" + NEXT,
     ),
     Known(
         "llhttp",
@@ -121,7 +146,7 @@ def is_known(peer: str, what: str, ours: Reading, theirs: Reading) -> bool:
 
 def check(stream: bytes) -> Counter[str]:
     """Fail if a peer reads what we accept differently; else how often it agreed or refused."""
-    ours = read_by_us(stream)
+    ours = read_by_us(stream, LIMITS)
     verdicts: Counter[str] = Counter()
     if not ours.messages:
         return verdicts
@@ -180,17 +205,31 @@ def check_many(count: int, seed: int) -> None:
         check_relayed(stream)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1200, deadline=None)
 @given(STREAMS)
 def test_peers_frame_what_we_accept_as_we_do(stream: bytes) -> None:
     for verdict in check(stream):
         event(verdict)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(STREAMS)
 def test_the_reactor_reads_what_the_front_end_accepts_alike(stream: bytes) -> None:
     event(f"{check_relayed(stream)} heads")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_peers_frame_the_corpus_as_we_do(case: Case) -> None:
+    check(case.data)
+    check_relayed(case.data)
+
+
+def test_the_corpus_is_mostly_agreed_on() -> None:
+    verdicts: Counter[str] = Counter()
+    for case in CASES:
+        verdicts += check(case.data)
+    for peer in PEERS:
+        assert verdicts[f"{peer} agrees"] > 3 * verdicts[f"{peer} refuses"], verdicts
 
 
 @pytest.mark.slow
@@ -238,6 +277,7 @@ CUT = {"end": None, "body": b"a"}
         (Reading([message()]), Reading([], End.CLOSED), "only we go on: CLOSED"),
         (Reading([]), Reading([message()]), "only they go on"),
         (Reading([], End.REFUSED), Reading([message()]), None),
+        (Reading([message()]), Reading([message(body=b"")], End.UPGRADED), "body: UPGRADED"),
         (Reading([message()], End.CLOSED), Reading([message(), message()]), None),
     ],
 )
