@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tests.fuzz.inputs import CONTROL_SIZE, TARGETS, ends, kept
+from tests.fuzz.inputs import BYTEWISE, CONTROL_SIZE, TARGETS, WHOLE, ends, kept
 
 every_target = pytest.mark.parametrize("name", TARGETS)
 
@@ -38,7 +38,7 @@ def test_make_fuzzes_every_target() -> None:
     assert f"FUZZ_TARGETS ?= {' '.join(TARGETS)}\n" in makefile
 
 
-@pytest.mark.parametrize("control", [bytes(4), b"\1\0\0\0", b"\0\1\x80\xff", b"\0\xff\xff\xff"])
+@pytest.mark.parametrize("control", [WHOLE, BYTEWISE, b"\0\1\x80\xff", b"\0\xff\xff\xff"])
 @pytest.mark.parametrize("size", [0, 1, 2, 300])
 def test_pieces_go_to_the_end(control: bytes, size: int) -> None:
     assert len(control) == CONTROL_SIZE
