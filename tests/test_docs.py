@@ -116,6 +116,18 @@ def members() -> dict[str, set[str]]:
     return found
 
 
+@every_page
+def test_tests_that_are_named_beside_their_file_exist(page: Path) -> None:
+    """In a row of a table: a link to a file of tests, then names of tests in it."""
+    for path, names in re.findall(
+        r"\]\(\.\./(tests/\S+?\.py)\)((?:[:,] `test_\w+`)+)", page.read_text()
+    ):
+        found = set(
+            re.findall(r"^(?:async )?def (test_\w+)", (ROOT / path).read_text(), re.MULTILINE)
+        )
+        assert set(re.findall(r"test_\w+", names)) <= found, path
+
+
 def test_architecture_names_files_that_exist() -> None:
     named = [span for span in code_spans(ARCHITECTURE) if re.fullmatch(r"[\w/]+(\.\w+|/)", span)]
     paths = [span for span in named if "/" in span]
