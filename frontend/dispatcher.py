@@ -24,6 +24,8 @@ class Dispatcher:
     def __init__(self, queue_size: int) -> None:
         self.reactors: list[Reactor] = []
         """Those that may get exchanges."""
+        self.doubted: list[Reactor] = []
+        """Those that may, and shall not while there are others: they answer no ping."""
         self.replays = 0
         """Exchanges that were taken back from a reactor that died, to be tried again."""
         self._queue_size = queue_size
@@ -103,8 +105,23 @@ class Dispatcher:
 
     def remove(self, reactor: Reactor) -> None:
         """Let a reactor get no more."""
-        if reactor in self.reactors:
+        for reactors in self.reactors, self.doubted:
+            if reactor in reactors:
+                reactors.remove(reactor)
+        if not self.reactors:
+            self.reactors, self.doubted = self.doubted, []
+
+    def doubt(self, reactor: Reactor) -> None:
+        """Let others be preferred, if there are any."""
+        if len(self.reactors) > 1:
             self.reactors.remove(reactor)
+            self.doubted.append(reactor)
+
+    def trust(self, reactor: Reactor) -> None:
+        """It is as good as the others."""
+        if reactor in self.doubted:
+            self.doubted.remove(reactor)
+            self.add(reactor)
 
     def _choose(self) -> Reactor | None:
         """The reactor with room and the fewest in flight."""

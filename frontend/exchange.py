@@ -78,6 +78,11 @@ class Exchange:
         """By its method it may be run twice, as far as the operator is concerned."""
         return self.head.method in self.client.server.replayed
 
+    @property
+    def name(self) -> str:
+        """What the log calls it: method and target."""
+        return f"{self.head.method.decode()} {self.head.target.decode('latin-1')}"
+
     def wait_again(self) -> None:
         """Be as before it was given to a reactor, which has died."""
         self.state = WAITING

@@ -61,7 +61,7 @@ class Forwarding:
 class ProxiedClient(Client):
     """A connection from a proxy, which serves many clients."""
 
-    __slots__ = ("_forwarding", "_own_prefix", "_prefixes")
+    __slots__ = ("_forwarding", "_prefixes")
 
     def __init__(
         self,
@@ -84,8 +84,8 @@ class ProxiedClient(Client):
         return self._prefix()[0]
 
     @express_prefix.setter
-    def express_prefix(self, prefix: bytes) -> None:
-        self._own_prefix = prefix
+    def express_prefix(self, _: bytes) -> None:
+        """Nothing: a connection like any other sets it once, this one makes it each time."""
 
     @property
     def lane_prefix(self) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from reactor_run.frontend.lanes import Lanes
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import Loop
 from reactor_run.protocol.control import ControlError
-from reactor_run.protocol.express import EXPRESS_MAX, FIN, GONE
+from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
 
 __all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Owner", "Reactor"]
 
@@ -40,6 +41,10 @@ DEAD: Final = 3
 
 _EXIT_MAX: Final = 2.0
 """Seconds for a process to exit, once it has hung up."""
+_TELL: Final = 0.5
+"""Seconds for a process that hangs to tell where, before it is killed."""
+_NAMED_MAX: Final = 5
+"""Exchanges that are named in the log when a reactor hangs."""
 
 
 class Owner(Protocol):
@@ -49,6 +54,7 @@ class Owner(Protocol):
     def reactor_has_room(self, reactor: Reactor) -> None: ...
     def reactor_spent(self, reactor: Reactor, why: str) -> None: ...
     def reactor_ended(self, reactor: Reactor) -> None: ...
+    def reactor_answers(self, reactor: Reactor) -> None: ...
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None: ...
     def reactor_left(
         self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
@@ -84,6 +90,15 @@ class Reactor:
         self.served = 0
         """Exchanges that it was given."""
         self.interface = ""
+        self.inline = False
+        """It runs its app in its loop, and hears nothing meanwhile."""
+        self.pinged = False
+        """A ping waits for its answer."""
+        self.missed = 0
+        """Beats since then."""
+        self._suspects: list[Exchange] = []
+        """Those that it may have begun when it was pinged: one of them may be why it hangs."""
+        self.hung = False
         self.started = monotonic()
         self.deadline = self.check_at = float("inf")
         self.on_overdue: Callable[[], None] = lambda: None
@@ -163,8 +178,22 @@ class Reactor:
         elif exchange.lane is not None:
             exchange.lane.half_close()
 
-    def abandon(self, exchange: Exchange) -> None:
-        """Nobody reads the answer any more. The app still occupies the reactor until it is done."""
+    def cancel(self, exchange: Exchange) -> None:
+        """It has lasted too long: end its app, as far as that can be done."""
+        lane = exchange.lane
+        if lane is not None and lane.opened_here:
+            self._say({"cancel": lane.number})
+        self.abandon(exchange, CANCEL)
+        if self.inline:
+            self.hangs(f"has no end of {exchange.name}")
+        elif self.interface == "wsgi":
+            self.owner.reactor_spent(self, f"a thread of it has no end of {exchange.name}")
+
+    def abandon(self, exchange: Exchange, word: int = GONE) -> None:
+        """Nobody reads the answer any more. The app still occupies the reactor until it is done.
+
+        `word`: what it is told of an exchange that went express.
+        """
         exchange.state = ABANDONED
         exchange.request = b""
         lane, exchange.lane = exchange.lane, None
@@ -174,7 +203,7 @@ class Reactor:
             if not lane.opened_here:
                 self.lanes.lost(lane)
         if exchange.number and self.express is not None:
-            self.express.tell(exchange.number, GONE)
+            self.express.tell(exchange.number, word)
         self._end_if_over(exchange)
 
     def answered(self, exchange: Exchange) -> None:
@@ -249,7 +278,7 @@ class Reactor:
             for message in messages:
                 self._hear(message)
             return len(messages)
-        except (ControlError, KeyError, TypeError, ValueError) as error:
+        except (ControlError, KeyError, OverflowError, TypeError, ValueError) as error:
             log.error("%s sent a control message that is none: %r", self.name, error)
             self.kill()
             return None
@@ -265,6 +294,11 @@ class Reactor:
             # The answer to an express exchange comes over a lane that the reactor opened.
             exchange = None if self.express is None else self.express.running(message["answer"])
             self.lanes.answer_moves(exchange, message["lane"], message)
+        elif "pong" in message:
+            self.pinged = False
+            self.missed = 0
+            self._suspects.clear()
+            self.owner.reactor_answers(self)
         elif "capacity" in message:
             self.capacity = int(message["capacity"])
             log.debug("%s takes %d exchanges at once", self.name, self.capacity)
@@ -273,6 +307,7 @@ class Reactor:
             if self.state == STARTING:
                 self.capacity = int(message["ready"]["capacity"])
                 self.interface = message["ready"]["interface"]
+                self.inline = bool(message["ready"].get("inline"))
                 self.state = READY
                 self.owner.reactor_ready(self)
         elif "failed" in message:
@@ -306,10 +341,41 @@ class Reactor:
     def hung_up(self) -> None:
         """It is dead, or as good as dead; its pidfd will tell. Nothing more is to be sent to it."""
         if self.state in (STARTING, READY):
+            self._end_within(_EXIT_MAX)
+
+    def hangs(self, why: str) -> None:
+        """It does nothing any more, for all we know: have it tell where that is, and end it."""
+        if self.hung:
+            return
+        self.hung = True
+        suspects = [exchange for exchange in self._suspects if exchange.state == RUNNING]
+        names = [exchange.name for exchange in suspects[:_NAMED_MAX]]
+        log.error(
+            "%s %s; what its threads do follows, then it is killed%s",
+            self.name,
+            why,
+            f". It had {len(suspects)} exchanges: {', '.join(names)}" if names else "",
+        )
+        # To try them on another reactor might be to lose that too.
+        never_begun = self._never_begun()
+        for exchange in suspects:
+            if exchange not in never_begun:
+                exchange.request = b""
+        self.process.send_signal(signal.SIGUSR1)
+        self._end_within(_TELL)
+
+    def _end_within(self, seconds: float) -> None:
+        self.on_overdue = self.kill
+        self.loop.set_deadline(self, seconds)
+        if self.state in (STARTING, READY):
             self.state = LEAVING
-            self.on_overdue = self.kill
-            self.loop.set_deadline(self, _EXIT_MAX)
             self.owner.reactor_ended(self)
+
+    def ping(self) -> None:
+        """Have it show that its loop turns."""
+        self.pinged = True
+        self._suspects = [*self._exchanges()]
+        self._say({"ping": 1})
 
     def _on_exit(self, _: int) -> None:
         """The process has ended. What it sent before is read first."""
@@ -339,17 +405,25 @@ class Reactor:
     def _left_over(self) -> tuple[list[Exchange], set[Exchange]]:
         """The exchanges that wait for an answer, in order, and those of them whose app cannot have
         begun: the kernel took nothing of their request."""
-        exchanges: dict[Exchange, None] = {}
-        never_begun: set[Exchange] = set()
-        if self.express is not None:
-            exchanges.update(dict.fromkeys(self.express.exchanges.values()))
-            never_begun.update(self.express.never_sent())
-        exchanges.update(dict.fromkeys(self.lanes.exchanges))
-        never_begun.update(self.lanes.never_sent())
         left = []
-        for exchange in exchanges:
+        never_begun = self._never_begun()
+        for exchange in self._exchanges():
             exchange.app_done = True
             self._end_if_over(exchange)
             if exchange.state == RUNNING:
                 left.append(exchange)
         return left, never_begun
+
+    def _exchanges(self) -> dict[Exchange, None]:
+        """All that are not over, in order."""
+        exchanges = dict.fromkeys(self.lanes.exchanges)
+        if self.express is None:
+            return exchanges
+        return dict.fromkeys(self.express.exchanges.values()) | exchanges
+
+    def _never_begun(self) -> set[Exchange]:
+        """Those of whose request the kernel took nothing."""
+        never_sent = set(self.lanes.never_sent())
+        if self.express is not None:
+            never_sent.update(self.express.never_sent())
+        return never_sent

@@ -34,11 +34,8 @@ def may_be_replayed(exchange: Exchange) -> bool:
     if not (exchange.request and exchange.repeatable):
         return False
     if exchange.replayed:
-        head = exchange.head
         log.error(
-            "%s %s was under way in two reactors that died; it is not tried again",
-            head.method.decode(),
-            head.target.decode("latin-1"),
+            "%s was under way in two reactors that died; it is not tried again", exchange.name
         )
         return False
     exchange.replayed = True

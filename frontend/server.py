@@ -17,6 +17,7 @@ from reactor_run.frontend.client import Client
 from reactor_run.frontend.counters import Counters
 from reactor_run.frontend.dispatcher import Dispatcher
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.heartbeat import Heartbeat
 from reactor_run.frontend.limits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.frontend.listeners import Listener, open_admin, open_health, open_listeners
 from reactor_run.frontend.log import configure, log
@@ -109,7 +110,9 @@ class Server:
         self.response_timeout = settings.response_timeout
         self.min_response_rate = settings.min_response_rate
         self.queue_timeout = settings.queue_timeout
+        self.first_byte_timeout = settings.first_byte_timeout
         self.request_timeout = settings.request_timeout
+        self.times_exchanges = bool(settings.first_byte_timeout or settings.request_timeout)
         self.replayed = METHODS[settings.replay]
         """The methods of requests that may be run twice."""
         self.buffers = False
@@ -135,6 +138,7 @@ class Server:
             self.loop, listeners, desks, health, notifier.environment, self.shutdown.hand_over
         )
         self._recycling = Recycling(self.loop, self._supervisor, settings)
+        self._heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
         self._follows_cpus = settings.reactors == 0
         self._cpus = Timer(self._follow_cpus)
         self._had_terminal = has_terminal()
@@ -208,6 +212,7 @@ class Server:
                     self._begin_telling()
                 self.notifier.attach(self.loop, self.status.line)
                 self._recycling.begin()
+                self._heartbeat.begin()
                 self._follow_cpus()
                 self.loop.run()
             finally:

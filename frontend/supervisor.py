@@ -258,6 +258,10 @@ class Supervisor:
         """It takes nothing more."""
         self._server.dispatcher.remove(reactor)
 
+    def reactor_answers(self, reactor: Reactor) -> None:
+        """It has answered a ping."""
+        self._server.dispatcher.trust(reactor)
+
     def reactor_left(
         self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
     ) -> None:

@@ -1,7 +1,7 @@
 """Whom proxies name as their client: X-Forwarded-For and -Proto, and Forwarded (RFC 7239).
 
-Each proxy on the way adds itself nothing but the address of whoever connected to it, at the end. So
-the fields are read from their end, as far as they were written by proxies that are trusted:
+Each proxy on the way adds, at the end, the address of whoever connected to it. So the fields are
+read from their end, as far as they were written by proxies that are trusted:
 
 1. The peer is trusted, else nobody asks. The last hop that it names is who connected to it.
 2. As long as that hop is a trusted proxy too, the hop before it is who connected to *that*.
@@ -37,7 +37,6 @@ UNKNOWN: Final = b""
 
 Trusts = Callable[[bytes], bool]
 """Whether a packed address is that of a proxy whose word counts."""
-
 
 Hop = tuple[bytes, str | None]
 """A packed address, or UNKNOWN, and the scheme that was told with it."""

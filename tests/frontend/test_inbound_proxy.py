@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reactor_run.frontend.client import Client as FrontClient
 from reactor_run.frontend.networks import parse_networks
 from reactor_run.protocol.origin import Origin, origin_tlvs
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
@@ -260,6 +261,27 @@ def test_who_waits_in_the_backlog_is_served_before_the_end(start: Start) -> None
     for client in clients:
         assert client.response().status == 200
         assert client.at_end()
+
+
+@pytest.mark.parametrize("place", ["take", "refuse", "__init__"])
+def test_an_error_of_ours_costs_whom_it_strikes_alone(
+    start: Start, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    front, client, reactor = begin(start)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrontClient, place, fail)
+        client.send(get() if place == "refuse" else encode_v2(*V4) + get())
+        front.settle()
+        assert not front.server._clients
+        assert not front.server._acceptor._inbound
+    assert any("an internal error" in line for line in front.log)
+    other = front.connect()
+    other.send(encode_v2(*V4) + get())
+    serve(other, reactor, get())
 
 
 # Who may send one ---------------------------------------------------------------------------------
