@@ -3,12 +3,13 @@
 A message is a PROXY v2 header that ends with exactly these two TLVs, then the payload:
 
     05 0008 <exchange: 8 bytes>     PP2_TYPE_UNIQUE_ID
-    <kind>  0004 <length: 4 bytes>  E0, E1 or E2 (PP2_TYPE_MIN_CUSTOM and on), the payload's length
+    <kind>  0004 <length: 4 bytes>  E0 to E3 (PP2_TYPE_MIN_CUSTOM and on), the payload's length
 
     front end to reactor            reactor to front end
     E0  a request, whole            E0  an answer, whole; the app is done
     E1  empty: the client sent FIN  E1  an answer, whole; the app still runs
     E2  empty: the client is gone   E2  empty: the app is done; its answer came before, or on a lane
+    E3  empty: end the app
 
 Requests carry the client's and the listener's address in the header, and the TLVs of origin.py
 before these two; everything else is LOCAL.
@@ -25,6 +26,7 @@ from reactor_run.protocol.proxy import SIGNATURE, Endpoint, encode_v2
 __all__ = [
     "ANSWER",
     "ANSWER_DONE",
+    "CANCEL",
     "DONE",
     "EXPRESS_MAX",
     "FIN",
@@ -45,6 +47,7 @@ EXPRESS_MAX: Final = 65536
 REQUEST: Final = 0xE0
 FIN: Final = 0xE1
 GONE: Final = 0xE2
+CANCEL: Final = 0xE3
 
 ANSWER_DONE: Final = 0xE0
 ANSWER: Final = 0xE1
@@ -100,7 +103,7 @@ def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int
         if payload > end:
             break
         unique_id, id_size, exchange, kind, size_size, size = _TLVS.unpack_from(data, tlvs)
-        if unique_id != 5 or id_size != 8 or size_size != 4 or not 0xE0 <= kind <= 0xE2:
+        if unique_id != 5 or id_size != 8 or size_size != 4 or not 0xE0 <= kind <= 0xE3:
             raise FrameError("the two TLVs are not there")
         if size > EXPRESS_MAX:
             raise FrameError(f"a payload of {size} bytes")

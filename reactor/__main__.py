@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
 import gc
 import os
 import select
@@ -21,6 +22,7 @@ from typing import Any
 import anyio
 
 from reactor_run.channel import ControlChannel
+from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.asgi import asgi_exchanges
@@ -82,7 +84,9 @@ class ReactorProcess:
             self.reactor.watch(self.control.fileno(), select.EPOLLIN, self._on_control)
             self.reactor.after_batch(self._flush_control)
             group.start_soon(self.reactor.run)
-            self.control.send({"ready": {"interface": interface, "capacity": capacity}})
+            inline = interface == "wsgi" and self.options.threads == 1
+            ready = {"interface": interface, "capacity": capacity, "inline": inline}
+            self.control.send({"ready": ready})
             await self._stopped.wait()
             self.reactor.close()
             await lifespan.shutdown(self.shutdown_timeout)
@@ -148,7 +152,11 @@ class ReactorProcess:
                 self.control.send({"drop": [message["lane"]]})
         elif "free" in message:
             self.gateway.free_lane(message["free"])
+        elif "cancel" in message:
+            self.gateway.cancel(message["cancel"])
         elif "express" in message:
+            if message.get("fd") is None:
+                raise ControlError("the express lane was lost on its way: too many open files")
             self.gateway.adopt_express(socket.socket(fileno=message["fd"]), self._stopped.set)
         elif "ping" in message:
             self.control.send({"pong": message["ping"]})
@@ -177,6 +185,9 @@ def main(argv: list[str] | None = None) -> int:
     # the app would inherit SIG_IGN.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: None)
+    # What runs in every thread goes to the log when the process crashes, and when it is asked.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     options = parse_options(argv)
     die_with_parent()
     configure(options.log_level, options.name)

@@ -427,7 +427,7 @@ class AsgiExchange(Hosted):
             log.debug("%s: the client left before the response was complete", what)
         elif error is None:
             log.error("%s: the app returned with its response %s", what, _NAMES[self._state])
-        elif isinstance(error, anyio.get_cancelled_exc_class()):
+        elif _is_cancellation(error):
             log.info("%s: cancelled", what)
         else:
             hint = runtime_hint(error, self._gateway.runtime)
@@ -496,6 +496,14 @@ _EXPECTED: Final = (
     "http.response.body comes next",
     "the response is complete",
 )
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether it is that alone, be it of several of the app's tasks."""
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancelled)[1] is None
+    return isinstance(error, cancelled)
 
 
 async def _awaiting(running: Awaitable[None]) -> None:

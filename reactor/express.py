@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 from reactor_run.protocol.express import (
+    CANCEL,
     FIN,
     REQUEST,
     pack_message,
@@ -74,8 +75,10 @@ class ExpressPort:
                     pass
                 elif kind == FIN:
                     exchange.on_fin()
+                elif kind == CANCEL:
+                    self._reactor.cancel(exchange)
                 else:
-                    exchange.on_gone()
+                    self._reactor.give_up(exchange)
 
     def answer(self, number: int, kind: int, pieces: list[bytes]) -> None:
         """Gather one message; it goes out with the batch."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -60,6 +61,8 @@ class Gateway:
         self._known_heads = KnownHeads()
         self._origins: dict[bytes, Origin] = {}
         """What PROXY headers say, of those seen lately."""
+        self._theirs: weakref.WeakValueDictionary[int, Lane] = weakref.WeakValueDictionary()
+        """The lanes that the front end opened, by number."""
         self._lanes: dict[int, Lane] = {}
         self._free: list[Lane] = []
         self._opened = 0
@@ -77,13 +80,19 @@ class Gateway:
 
     def adopt_lane(self, sock: socket.socket, number: int) -> None:
         """Serve a lane that the front end opened."""
-        Lane(
+        self._theirs[number] = Lane(
             self.reactor,
             sock,
             number,
             on_request=self._on_lane,
             on_close=self._on_lost,
         )
+
+    def cancel(self, number: int) -> None:
+        """End the app of the exchange on a lane that the front end opened."""
+        lane = self._theirs.get(number)
+        if lane is not None and lane.exchange is not None:
+            self.reactor.cancel(lane.exchange)
 
     def _on_express(self, number: int, prefix: bytes, payload: bytes) -> None:
         origin = self._origins.get(prefix)

@@ -37,6 +37,7 @@ class Lane:
     """This reactor's end of a lane."""
 
     __slots__ = (
+        "__weakref__",
         "_ending",
         "_half_closing",
         "_on_close",
@@ -95,7 +96,7 @@ class Lane:
             if exchange is None:
                 self.close()
             else:
-                exchange.on_gone()
+                self.reactor.give_up(exchange)
             return
         if events & select.EPOLLOUT and self._watching:
             self.flush()

@@ -149,6 +149,25 @@ class Reactor:
         """Have `begin` called before the exchanges of a batch run."""
         self._before_batch.append(begin)
 
+    def give_up(self, exchange: Exchange) -> None:
+        """Nobody reads the answer any more: tell the app, or do not begin it at all."""
+        exchange.on_gone()
+        if isinstance(exchange, Hosted) and exchange in self.ready:
+            self.ready.remove(exchange)
+            exchange.over(None)
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Nobody reads the answer any more, and nobody wants the app to go on.
+
+        The app gets its cancellation where it waits next, unless it shields itself. An app that
+        runs in a thread cannot be cancelled.
+        """
+        self.give_up(exchange)
+        for worker in self._workers:
+            # By the exchange that it hosts now: a word that comes late hits no other.
+            if worker.exchange is exchange:
+                worker.scope.cancel()
+
     def write_ready(self, exchange: Exchange) -> None:
         """An exchange has output; see `signal_write_ready`. Thread-safe."""
         if threading.get_ident() == self._thread:

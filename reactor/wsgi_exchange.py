@@ -104,8 +104,9 @@ class WsgiExchange(Hosted):
         return FINISHED
 
     def run(self) -> None:
-        """Run the app; in any thread."""
-        run_wsgi(self._gateway.app, self.environ, self, log)
+        """Run the app, unless the client has left before it began; in any thread."""
+        if not self.gone:
+            run_wsgi(self._gateway.app, self.environ, self, log)
 
     def write_out(self) -> None:
         """A thread's word that the app is done."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from reactor_run.protocol.express import (
     ANSWER,
     ANSWER_DONE,
+    CANCEL,
     DONE,
     EXPRESS_MAX,
     FIN,
@@ -164,10 +165,15 @@ def test_every_proper_beginning_of_a_frame_is_incomplete():
         assert read(frame)[1] == len(frame)
 
 
-@pytest.mark.parametrize("kind", [FIN, GONE])
+@pytest.mark.parametrize("kind", [FIN, GONE, CANCEL])
 def test_the_clients_end_is_a_message_without_payload(kind):
     ((exchange, read, _, payload),), _ = read_requests(message_frame(EXCHANGE_MAX, kind))
     assert (exchange, read, payload) == (EXCHANGE_MAX, kind, b"")
+
+
+def test_no_reactor_cancels():
+    with pytest.raises(FrameError):
+        read_answers(message_frame(1, CANCEL))
 
 
 def test_a_request_of_the_largest_size_is_read_and_a_larger_one_refused():
@@ -190,7 +196,7 @@ WRONG = [
     pytest.param(16, b"\x04", id="type of the first TLV"),
     pytest.param(17, b"\x00\x07", id="size of the first TLV"),
     pytest.param(27, b"\xdf", id="kind below all"),
-    pytest.param(27, b"\xe3", id="kind above all"),
+    pytest.param(27, b"\xe4", id="kind above all"),
     pytest.param(28, b"\x00\x05", id="size of the second TLV"),
 ]
 

@@ -25,6 +25,7 @@ from reactor_run.protocol.control import ControlDecoder, encode_control
 from reactor_run.protocol.express import (
     ANSWER,
     ANSWER_DONE,
+    CANCEL,
     DONE,
     FIN,
     GONE,
@@ -276,6 +277,9 @@ class Driver:
 
     def gone(self, exchange: int) -> None:
         self.send_express(pack_message(exchange, GONE))
+
+    def cancel(self, exchange: int) -> None:
+        self.send_express(pack_message(exchange, CANCEL))
 
     def close_express(self) -> None:
         assert self._express is not None

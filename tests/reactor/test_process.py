@@ -22,9 +22,17 @@ RUNTIMES = ["trio", "asyncio", "uvloop"]
 @pytest.mark.parametrize(
     ("app", "options", "ready"),
     [
-        ("driven_asgi:app", ["--concurrency", "7"], {"interface": "asgi", "capacity": 7}),
-        ("driven_wsgi:app", [], {"interface": "wsgi", "capacity": 1}),
-        ("driven_wsgi:app", ["--threads", "3"], {"interface": "wsgi", "capacity": 3}),
+        (
+            "driven_asgi:app",
+            ["--concurrency", "7"],
+            {"interface": "asgi", "capacity": 7, "inline": False},
+        ),
+        ("driven_wsgi:app", [], {"interface": "wsgi", "capacity": 1, "inline": True}),
+        (
+            "driven_wsgi:app",
+            ["--threads", "3"],
+            {"interface": "wsgi", "capacity": 3, "inline": False},
+        ),
     ],
 )
 def test_ready_tells_interface_and_capacity(start, app, options, ready):
@@ -190,7 +198,7 @@ FRAME = frame(REQUEST)
     [
         pytest.param(REQUEST + bytes(64), "FrameError", id="no PROXY header"),
         pytest.param(FRAME.replace(b"\5\0\10", b"\4\0\10"), "FrameError", id="no TLVs"),
-        pytest.param(pack_message(1, 0xE3), "FrameError", id="unknown kind"),
+        pytest.param(pack_message(1, 0xE4), "FrameError", id="unknown kind"),
         pytest.param(frame(REQUEST[:9]), "FrameError", id="half a request"),
         pytest.param(frame(b"\0\0\r\n\r\n"), "Refused", id="no request"),
         pytest.param(pack_request(PREFIX, 1, 1 << 30), "FrameError", id="too large"),

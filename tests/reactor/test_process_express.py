@@ -262,6 +262,7 @@ def test_fin_reaches_every_task_that_waits_for_it(asgi, key):
 
 def test_gone_is_a_disconnect_and_sending_raises(asgi, key):
     (number,) = asgi.request(get(f"/disconnect?key={key}"))
+    key.wait_for(asgi, "waiting")
     asgi.gone(number)
     asgi.wait_done(number)
     assert asgi.kinds(number) == [DONE]
@@ -296,6 +297,7 @@ def test_fin_and_gone_for_exchanges_that_are_over_are_ignored(on_trio):
     on_trio.answer(number)
     on_trio.fin(number)
     on_trio.gone(number)
+    on_trio.cancel(number)
     on_trio.gone(999_999)
     assert on_trio.get("/hello").text == "hello"
 

@@ -131,6 +131,41 @@ async def noted_wait(it: Exchange) -> None:
     await it.answer("waited")
 
 
+@on("/sleep")
+async def sleep(it: Exchange) -> None:
+    """Sleep for ever in `tasks` tasks, with `begun` bytes of the answer sent."""
+
+    async def rest() -> None:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            it.note("cancelled")
+            raise
+
+    if begun := int(it.query.get("begun", "0")):
+        await it.start()
+        await it.body(b"x" * begun, more=True)
+    it.note("asleep")
+    if tasks := int(it.query.get("tasks", "0")):
+        async with anyio.create_task_group() as group:
+            for _ in range(tasks):
+                group.start_soon(rest)
+    else:
+        await rest()
+
+
+@on("/stubborn")
+async def stubborn(it: Exchange) -> None:
+    """Shielded until the gate is open."""
+    it.note("asleep")
+    with anyio.CancelScope(shield=True):
+        await it.gate()
+    it.note("woken")
+    await anyio.lowlevel.checkpoint()
+    it.note("not cancelled")
+    await it.answer("awake")
+
+
 @on("/echo")
 async def echo(it: Exchange) -> None:
     body, _ = await it.read()

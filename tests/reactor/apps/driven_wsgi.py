@@ -74,6 +74,12 @@ def scope(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byt
     return whole(start, json.dumps([environ.get("REMOTE_ADDR"), environ["SERVER_PORT"]]).encode())
 
 
+@on("/noted-wait")
+def noted_wait(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    NOTES[query["key"]].append("waiting")
+    return wait(environ, start, query)
+
+
 @on("/wait")
 def wait(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
     assert GATES[query["key"]].wait(15)

@@ -1,0 +1,155 @@
+"""Exchanges that the front end gives up: apps are cancelled, and nobody else is harmed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from reactor_run.protocol.express import (
+    CANCEL,
+    DONE,
+    GONE,
+    pack_message,
+    pack_request,
+    request_prefix,
+)
+from tests.reactor.driver import CLIENT, SERVER, get
+
+
+class Given:
+    """An exchange that was given to a reactor, by whichever way, and can be cancelled."""
+
+    def __init__(self, driver, way, path):
+        self._driver = driver
+        self._lane = None
+        if way == "lane":
+            self._lane = driver.open_lane()
+            self._lane.send(get(path))
+        else:
+            (self._number,) = driver.request(get(path))
+
+    def cancel(self):
+        """The word on one socket, and the close of the lane on another."""
+        if self._lane is not None:
+            self._driver.tell({"cancel": self._lane.number})
+            self._lane.close()
+        else:
+            self._driver.cancel(self._number)
+
+    def wait_done(self):
+        if self._lane is None:
+            self._driver.wait_done(self._number)
+            assert self._driver.kinds(self._number) == [DONE]
+        else:
+            assert self._driver.verdict(self._lane) == "drop"
+
+
+WAYS = pytest.mark.parametrize("way", ["express", "lane"])
+
+
+@WAYS
+@pytest.mark.parametrize("options", ["", "&begun=10", "&begun=100000", "&tasks=3"])
+def test_an_app_is_cancelled_where_it_waits(asgi, key, way, options):
+    before = len(asgi.log())
+    given = Given(asgi, way, f"/sleep?key={key}{options}")
+    key.wait_for(asgi, "asleep")
+    given.cancel()
+    given.wait_done()
+    tasks = 3 if "tasks" in options else 1
+    assert key.notes(asgi) == ["asleep", *["cancelled"] * tasks]
+    log = asgi.log()[before:]
+    assert "/sleep: cancelled" in log
+    assert "the app failed" not in log
+
+
+@WAYS
+def test_an_app_that_shields_itself_occupies_the_reactor_until_it_is_done(asgi, key, way):
+    given = Given(asgi, way, f"/stubborn?key={key}")
+    key.wait_for(asgi, "asleep")
+    given.cancel()
+    assert asgi.get("/hello").text == "hello"
+    assert key.notes(asgi) == ["asleep"]
+    key.open(asgi)
+    given.wait_done()
+    assert key.notes(asgi) == ["asleep", "woken"]
+
+
+@WAYS
+def test_a_word_that_comes_late_hits_nobody_else(asgi, key, way):
+    """Workers and numbers of descriptors are used again, exchanges are not."""
+    first = Given(asgi, way, f"/noted-wait?key={key}")
+    key.wait_for(asgi, "waiting")
+    key.open(asgi)
+    asgi.get("/hello")
+    others = [asgi.request(get(f"/noted-wait?key={key}-{number}"))[0] for number in range(20)]
+    for number in range(20):
+        asgi.wait(lambda number=number: asgi.get(f"/notes?key={key}-{number}").body != b"[]")
+    first.cancel()
+    assert asgi.get("/hello").text == "hello"
+    for number in range(20):
+        asgi.answer(asgi.request(get(f"/open?key={key}-{number}"))[0])
+    assert [asgi.answer(other).text for other in others] == ["waited"] * 20
+
+
+@pytest.mark.parametrize("kind", [GONE, CANCEL])
+def test_an_app_that_was_not_begun_is_not_begun(either, key, kind):
+    """Its client has left in the same moment, as far as the reactor can tell."""
+    request = get(f"/note?key={key}")
+    number = 1 << 40
+    either.send_express(
+        pack_request(request_prefix(CLIENT, SERVER), number, len(request))
+        + request
+        + pack_message(number, kind)
+    )
+    either.wait_done(number)
+    assert either.kinds(number) == [DONE]
+    assert key.notes(either) == []
+
+
+def test_a_thread_is_told_when_it_sends(threaded, key):
+    """It cannot be cancelled, and its place is not free before it is done."""
+    (number,) = threaded.request(get(f"/noted-wait?key={key}"))
+    key.wait_for(threaded, "waiting")
+    threaded.cancel(number)
+    assert threaded.get("/hello").text == "hello"
+    assert threaded.kinds(number) == []
+    key.open(threaded)
+    threaded.wait_done(number)
+    assert threaded.kinds(number) == [DONE]
+
+
+@pytest.mark.parametrize("app", ["driven_asgi:app", "driven_wsgi:app"])
+def test_a_lane_that_was_lost_on_its_way_is_dropped(start, app):
+    """The descriptor did not survive: the message says so, and no exchange can come of it."""
+    driver = start(app)
+    driver.tell({"lane": 7, "fd": True})
+    assert driver.wait_message("drop") == {"drop": [7]}
+    assert driver.get("/hello").text == "hello"
+
+
+def test_an_express_lane_that_was_lost_on_its_way_ends_the_process(start):
+    driver = start("driven_asgi:app", express=False)
+    driver.tell({"express": True, "fd": True})
+    assert driver.wait_exit() == 1
+    assert "the express lane was lost on its way" in driver.log()
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_reactor_that_is_asked_tells_what_its_threads_do(start, key, threads):
+    driver = start("driven_wsgi:app", "--threads", threads)
+    driver.request(get(f"/wait?key={key}"))
+
+    def told():
+        os.kill(driver.process.pid, signal.SIGUSR1)
+        return 'driven_wsgi.py", line' in driver.log() and "in wait" in driver.log()
+
+    assert driver.wait(told)
+
+
+def test_a_crash_tells_what_the_threads_did(start):
+    driver = start("driven_asgi:app")
+    os.kill(driver.process.pid, signal.SIGSEGV)
+    assert driver.wait_exit() == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in driver.log()
