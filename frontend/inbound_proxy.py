@@ -33,6 +33,7 @@ class InboundProxy:
 
     __slots__ = (
         "_acceptor",
+        "_client",
         "_data",
         "_expected",
         "_peers",
@@ -54,6 +55,8 @@ class InboundProxy:
         self._acceptor = acceptor
         self._sock = sock
         self._peers = (source, destination)
+        self._client: Client | None = None
+        """What the connection has become."""
         self._data = bytearray()
         self._expected = 0
         """Bytes without which there is no use in reading the header."""
@@ -101,7 +104,9 @@ class InboundProxy:
         loop = self._server.loop
         loop.unwatch(self._sock.fileno())
         loop.forget(self)
-        return self._acceptor.introduced(self, self._sock, source, destination, https=https)
+        client = self._acceptor.introduced(self, self._sock, source, destination, https=https)
+        self._client = client
+        return client
 
     def _refuse(self, rule: Rule) -> None:
         """What came is no PROXY header, or not in time."""
@@ -127,7 +132,10 @@ class InboundProxy:
 
     def on_fault(self) -> None:
         """Nobody knows what was read."""
-        self.close()
+        if self._client is not None:
+            self._client.on_fault()
+        else:
+            self.close()
 
     def close(self) -> None:
         """End the connection."""
