@@ -539,22 +539,22 @@ class Settings:
         "timeouts",
         _seconds(zero=True),
         0.0,
-        "Seconds from a request's dispatch, or its end if that comes later, to the first byte of its "
-        "answer; then 504, and the app is cancelled. 0: off.",
+        "Seconds from a request's dispatch, or its end if that comes later, to the first byte of "
+        "its answer; then 504, and the app is cancelled. 0: off.",
     )
     request_timeout: float = _option(
         "timeouts",
         _seconds(zero=True),
         0.0,
-        "Seconds for a request altogether, from dispatch to the end of its answer; then 504, or the "
-        "answer is cut, and the app is cancelled. 0: off.",
+        "Seconds for a request altogether, from dispatch to the end of its answer; then 504, or "
+        "the answer is cut, and the app is cancelled. 0: off.",
     )
     timeout: float = _option(
         "timeouts",
         _seconds(zero=True),
         30.0,
-        "Seconds that a reactor's loop may stand still; then the reactor is killed. A WSGI app in one "
-        "thread may take longer. 0: off.",
+        "Seconds that a reactor's loop may stand still; then the reactor is killed. A WSGI app in "
+        "one thread may take longer. 0: off.",
     )
     graceful_timeout: float = _option(
         "timeouts",
