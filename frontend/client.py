@@ -705,7 +705,10 @@ class Client:
                 self._answer_self(504, b"Gateway Timeout\n")
         elif state == HEAD:
             self.refuse(policy.HEAD_TIMEOUT)
-        elif state in (IDLE, LINGERING):
+        elif state == IDLE:
+            # What has come in this moment is served: a proxy may not send it again.
+            self.shed()
+        elif state == LINGERING:
             self.close()
         elif answer is not None and answer.is_overdue(now):
             log.info("a client took too little of its answer for too long")

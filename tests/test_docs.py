@@ -37,6 +37,7 @@ FOREIGN_FLAGS = {
     "--no-index",
     "--no-install-recommends",
     "--now",
+    "--resolve",
     "--strict",
     "--unit",
     "--unix-socket",

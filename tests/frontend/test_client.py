@@ -534,6 +534,25 @@ def test_an_idle_connection_is_closed(start: Start) -> None:
     assert client.at_end()
 
 
+def test_a_request_that_comes_as_its_connection_is_closed_is_served(start: Start) -> None:
+    """Nothing was sent back, but a proxy may not repeat a POST that it has sent."""
+    front, client, reactor = begin(start, keep_alive=10.0)
+    client.send(get())
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
+    (connection,) = front.server._clients
+
+    def at_once() -> None:
+        client.send(get())
+        connection.on_deadline()
+
+    front.call(at_once)
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
+    front.pass_time(12)
+    assert client.at_end()
+
+
 def test_the_head_of_a_later_request_has_its_own_time(start: Start) -> None:
     front, client, reactor = begin(start, keep_alive=10.0, head_timeout=5.0)
     client.send(get())

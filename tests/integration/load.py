@@ -13,16 +13,23 @@ __all__ = ["Load"]
 class Load:
     """A client on one keep-alive connection that asks again and again until it is stopped.
 
+    `method`: with POST each request has a small body.
     `reconnects`: told that an answer was the last of its connection, it goes on with another one.
+    `keeps`: else every request has a connection of its own.
     """
 
-    def __init__(self, address: str, *, reconnects: bool = False) -> None:
+    def __init__(
+        self, address: str, method: str = "GET", *, reconnects: bool = False, keeps: bool = True
+    ) -> None:
         self.failure: Exception | None = None
         self.statuses: Counter[int] = Counter()
         self.closed = 0
         """How often the server told it that an answer was the last of its connection, and ended
         that."""
-        self._reconnects = reconnects
+        self._method = method
+        self._body = b"x" * 1000 if method == "POST" else None
+        self._keeps = keeps
+        self._reconnects = reconnects or not keeps
         self._pids: Counter[int] = Counter()
         self._address = address
         self._stopping = threading.Event()
@@ -41,12 +48,14 @@ class Load:
 
     def _ask(self, client: Client) -> None:
         while not self._stopping.is_set():
-            answer = client.request("GET", "/pid")
+            answer = client.request(self._method, "/pid", body=self._body)
             self.statuses[answer.status] += 1
             if answer.status == 200:
                 self._pids[answer.json()] += 1
             if answer.field("connection") == b"close":
                 self.closed += client.at_end()
+                return
+            if not self._keeps:
                 return
 
     def answered(self, pid: int) -> int:

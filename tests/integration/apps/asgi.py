@@ -61,15 +61,20 @@ async def download(http: Exchange) -> None:
     http.note("finished")
 
 
-async def steps(http: Exchange) -> None:
+async def steps(http: Exchange, *fields: tuple[bytes, bytes]) -> None:
     """Three events, the last two each behind a gate of its own: `gate` and `gate2`."""
-    await http.start(fields=[(b"content-type", b"text/event-stream")])
+    await http.start(fields=[(b"content-type", b"text/event-stream"), *fields])
     await http.body(b"data: 1\n\n", more=True)
     await http.gate()
     await http.body(b"data: 2\n\n", more=True)
     http.query["gate"] = http.query["gate2"]
     await http.gate()
     await http.body(b"data: 3\n\n")
+
+
+async def x_accel_buffering(http: Exchange) -> None:
+    """The same, with the word that nginx shall not keep them back."""
+    await steps(http, (b"x-accel-buffering", b"no"))
 
 
 async def endless(http: Exchange) -> None:
@@ -227,6 +232,7 @@ app = app_of(
         early,
         download,
         steps,
+        x_accel_buffering,
         endless,
         timer,
         scope,

@@ -109,14 +109,18 @@ def download(http: Exchange) -> Iterable[bytes]:
     http.note("finished")
 
 
-def steps(http: Exchange) -> Iterable[bytes]:
-    http.start(fields=[("Content-Type", "text/event-stream")])
+def steps(http: Exchange, *fields: tuple[str, str]) -> Iterable[bytes]:
+    http.start(fields=[("Content-Type", "text/event-stream"), *fields])
     yield b"data: 1\n\n"
     http.gate()
     yield b"data: 2\n\n"
     http.query["gate"] = http.query["gate2"]
     http.gate()
     yield b"data: 3\n\n"
+
+
+def x_accel_buffering(http: Exchange) -> Iterable[bytes]:
+    return steps(http, ("X-Accel-Buffering", "no"))
 
 
 class endless:
@@ -268,6 +272,7 @@ ROUTES: list[Route] = [
     early,
     download,
     steps,
+    x_accel_buffering,
     endless,
     environ,
     cookies,
