@@ -55,6 +55,9 @@ def field_line_size(line: bytes) -> int:
 
 def _read_head(data: bytes, limits: Limits) -> None:
     start = 2 if data.startswith(b"\r\n") else 0
+    # What stands beyond the limit may have come with this piece, or not yet: it does not count.
+    too_large = len(data) - start > limits.head_size
+    data = data[: start + limits.head_size]
     if data.startswith(b"\r", start):
         raise Refused(policy.EMPTY_LINES if start else policy.LINE_END)
     if data.startswith(b"\n", start):
@@ -65,7 +68,7 @@ def _read_head(data: bytes, limits: Limits) -> None:
     _judge(_request_line_fault(request_line, whole), size, limits.request_line, _TOO_LONG)
     fields = _read_field_lines(lines, limits) if whole else None
     if fields is None:
-        if len(data) - start > limits.head_size:
+        if too_large:
             raise Refused(policy.HEAD_TOO_LARGE)
         return
     method, target, version = request_line[:-1].split(b" ")

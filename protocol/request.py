@@ -202,8 +202,8 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         or count > limits.field_count
         or size > limits.field_size
         or size > limits.head_size
-    ):
-        _check_sizes(data[:size], limits)
+    ) and _is_too_large(data[:size], limits):
+        raise Refused(diagnose(data, limits))
 
     fields: Fields = parsed.headers
     hosts = 0
@@ -255,18 +255,15 @@ def _after_empty_line(data: bytes, line: int, limits: Limits) -> RequestHead | N
     raise Refused(diagnose(data, limits))
 
 
-def _check_sizes(head: bytes, limits: Limits) -> None:
-    """What a head of some size must be asked: whether one of its parts is too large."""
+def _is_too_large(head: bytes, limits: Limits) -> bool:
+    """What a head of some size must be asked: whether it, or one of its parts, is too large."""
     request_line, *fields = head[:-4].split(b"\r\n")
-    if len(request_line) > limits.request_line:
-        raise Refused(policy.REQUEST_LINE_TOO_LONG)
-    for number, line in enumerate(fields):
-        if number >= limits.field_count:
-            raise Refused(policy.FIELDS_TOO_MANY)
-        if field_line_size(line) > limits.field_size:
-            raise Refused(policy.FIELD_TOO_LARGE)
-    if len(head) > limits.head_size:
-        raise Refused(policy.HEAD_TOO_LARGE)
+    return (
+        len(request_line) > limits.request_line
+        or len(fields) > limits.field_count
+        or any(field_line_size(line) > limits.field_size for line in fields)
+        or len(head) > limits.head_size
+    )
 
 
 def _check_incomplete(data: bytes, limits: Limits, last_len: int) -> None:
