@@ -45,12 +45,17 @@ def address_of(sock: socket.socket) -> str:
 @contextmanager
 def haproxy(directory: Path, sections: str, sockets: Sequence[socket.socket]) -> Iterator[None]:
     """HAProxy with these sections; sockets are called fd@N there."""
+    defaults = "defaults\n  timeout connect 10s\n  timeout client 30s\n  timeout server 30s\n"
+    with haproxy_with(directory, defaults + sections.replace("unix:", "unix@"), sockets):
+        yield
+
+
+@contextmanager
+def haproxy_with(directory: Path, text: str, sockets: Sequence[socket.socket]) -> Iterator[None]:
+    """HAProxy with the whole of a configuration."""
     program = need("haproxy")
     config = directory / "haproxy.cfg"
-    sections = sections.replace("unix:", "unix@")
-    config.write_text(
-        "defaults\n  timeout connect 10s\n  timeout client 30s\n  timeout server 30s\n" + sections
-    )
+    config.write_text(text)
     with _running([program, "-db", "-f", str(config)], sockets, {}):
         yield
 
