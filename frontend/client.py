@@ -74,6 +74,7 @@ class Client:
         "_answer",
         "_body",
         "_broken",
+        "_ends",
         "_events",
         "_expires",
         "_fin",
@@ -134,7 +135,9 @@ class Client:
         """Nobody knows where the next request begins."""
         self._parsing = False
         self._expires = inf
-        """When the exchange has lasted long enough."""
+        """When the exchange has lasted long enough, as things stand."""
+        self._ends = inf
+        """When it will have lasted long enough altogether; of use while a reactor has it."""
         self.accepted = server.loop.now
         self.deadline = self.check_at = inf
         self._events = _IN
@@ -359,7 +362,11 @@ class Client:
             if not body.pass_on(exchange, data):
                 self._listen(self._events & ~_IN)
                 body.patience.rest()
-            self._reckon()
+            timed = self.server.first_byte_timeout and exchange.state == RUNNING
+            if timed and body.complete and not (self._answer and self._answer.begun):
+                self._await_answer(exchange)
+            else:
+                self._reckon()
         elif body.complete:
             body.hand_over(exchange)
             self.state = BUSY
@@ -391,9 +398,11 @@ class Client:
     def started(self, exchange: Exchange) -> None:
         """A reactor has the exchange."""
         server = self.server
-        if server.request_timeout:
-            self._expires = server.loop.now + server.request_timeout
-            self._reckon()
+        if server.times_exchanges:
+            # What is replayed has no more time than others.
+            if not exchange.replayed:
+                self._ends = server.loop.now + (server.request_timeout or inf)
+            self._await_answer(exchange)
         elif self._expires != inf or not exchange.whole:
             self._expires = inf
             self._reckon()
@@ -401,6 +410,14 @@ class Client:
             self.read_on()
         if self._fin and not self.held and exchange.reactor is not None:
             exchange.reactor.client_sent_fin(exchange)
+
+    def _await_answer(self, exchange: Exchange) -> None:
+        """Set how long the first byte of the answer may take, once all of the request is there."""
+        self._expires = self._ends
+        if exchange.whole and self.server.first_byte_timeout:
+            until = self.server.loop.now + self.server.first_byte_timeout
+            self._expires = min(until, self._ends)
+        self._reckon()
 
     def refuse_overload(self, exchange: Exchange) -> None:
         """There is no room, or there was none for too long."""
@@ -452,6 +469,9 @@ class Client:
         if not self._keep or exchange.head.minor_version == 0 or self.server.draining:
             data = self._with_connection(exchange, data)
         self._open_answer().begin(until_close=until_close)
+        if self.server.first_byte_timeout:
+            self._expires = self._ends
+            self._reckon()
         self.server.counters.answered(head.status)
         self._write(data)
         self._restrain(lane)
@@ -702,7 +722,7 @@ class Client:
             if exchange.state == WAITING:
                 self.refuse_overload(exchange)
             else:
-                self._answer_self(504, b"Gateway Timeout\n")
+                self._give_up(exchange)
         elif state == HEAD:
             self.refuse(policy.HEAD_TIMEOUT)
         elif state == IDLE:
@@ -724,6 +744,14 @@ class Client:
         else:
             # It has taken some of its answer after all.
             self._reckon()
+
+    def _give_up(self, exchange: Exchange) -> None:
+        """A reactor has taken too long with it."""
+        reactor = exchange.reactor
+        assert reactor is not None
+        log.warning("%s took too long in %s: it is given up", exchange.name, reactor.name)
+        reactor.cancel(exchange)
+        self._answer_self(504, b"Gateway Timeout\n")
 
     @property
     def busy(self) -> bool:

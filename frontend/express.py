@@ -182,8 +182,11 @@ class ExpressLane:
                 freed = True
             elif kind == ANSWER:
                 if exchange.state == RUNNING:
-                    exchange.client.answer_whole(exchange, payload)
-                    reactor.answered(exchange)
+                    if payload:
+                        exchange.client.answer_whole(exchange, payload)
+                        reactor.answered(exchange)
+                    else:
+                        exchange.client.answer_failed(exchange)
             else:
                 # By far the most frequent: answered and done at once.
                 del exchanges[number]
@@ -192,7 +195,10 @@ class ExpressLane:
                 freed = True
                 if exchange.state == RUNNING:
                     exchange.state = OVER
-                    exchange.client.answer_whole(exchange, payload)
+                    if payload:
+                        exchange.client.answer_whole(exchange, payload)
+                    else:
+                        exchange.client.answer_failed(exchange)
                 else:
                     exchange.state = OVER
         if freed:

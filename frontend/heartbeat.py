@@ -13,12 +13,26 @@ from __future__ import annotations
 from typing import Final
 
 from reactor_run.frontend.dispatcher import Dispatcher
+from reactor_run.frontend.exchange import Exchange
 from reactor_run.frontend.loop import Loop, Timer
+from reactor_run.frontend.reactor import Reactor
 
 __all__ = ["Heartbeat"]
 
 _BEATS: Final = 4
 """Beats within the timeout."""
+
+
+class _Ping:
+    """One that is not answered yet."""
+
+    __slots__ = ("missed", "suspects")
+
+    def __init__(self, suspects: list[Exchange]) -> None:
+        self.missed = 0
+        """Beats since it was sent."""
+        self.suspects = suspects
+        """What the reactor may have begun before: one of these may be why it hangs."""
 
 
 class Heartbeat:
@@ -30,22 +44,35 @@ class Heartbeat:
         self._dispatcher = dispatcher
         self._timeout = timeout
         self._timer = Timer(self._beat)
+        self._pings: dict[Reactor, _Ping] = {}
 
     def begin(self) -> None:
         """Beat from now on, if there is a timeout."""
         self._loop.set_deadline(self._timer, self._timeout / _BEATS)
 
+    def answered(self, reactor: Reactor) -> None:
+        """A reactor has answered its ping."""
+        self._pings.pop(reactor, None)
+        self._dispatcher.trust(reactor)
+
     def _beat(self) -> None:
         self.begin()
         dispatcher = self._dispatcher
-        for reactor in [*dispatcher.reactors, *dispatcher.doubted]:
+        reactors = [*dispatcher.reactors, *dispatcher.doubted]
+        for gone in self._pings.keys() - set(reactors):
+            del self._pings[gone]
+        for reactor in reactors:
+            ping = self._pings.get(reactor)
             if reactor.inline and reactor.in_flight:
-                reactor.missed = 0
-            elif not reactor.pinged:
+                if ping is not None:
+                    ping.missed = 0
+            elif ping is None:
+                self._pings[reactor] = _Ping(reactor.exchanges)
                 reactor.ping()
             else:
-                reactor.missed += 1
-                if reactor.missed == 1:
+                ping.missed += 1
+                if ping.missed == 1:
                     dispatcher.doubt(reactor)
-                elif reactor.missed >= _BEATS:
-                    reactor.hangs(f"has answered no ping for {self._timeout:g} seconds")
+                elif ping.missed >= _BEATS:
+                    why = f"has answered no ping for {self._timeout:g} seconds"
+                    reactor.hangs(why, ping.suspects)

@@ -17,7 +17,7 @@ import select
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -54,7 +54,7 @@ class Owner(Protocol):
     def reactor_has_room(self, reactor: Reactor) -> None: ...
     def reactor_spent(self, reactor: Reactor, why: str) -> None: ...
     def reactor_ended(self, reactor: Reactor) -> None: ...
-    def reactor_answers(self, reactor: Reactor) -> None: ...
+    def reactor_answered(self, reactor: Reactor) -> None: ...
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None: ...
     def reactor_left(
         self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
@@ -92,13 +92,7 @@ class Reactor:
         self.interface = ""
         self.inline = False
         """It runs its app in its loop, and hears nothing meanwhile."""
-        self.pinged = False
-        """A ping waits for its answer."""
-        self.missed = 0
-        """Beats since then."""
-        self._suspects: list[Exchange] = []
-        """Those that it may have begun when it was pinged: one of them may be why it hangs."""
-        self.hung = False
+        self._hangs = False
         self.started = monotonic()
         self.deadline = self.check_at = float("inf")
         self.on_overdue: Callable[[], None] = lambda: None
@@ -295,10 +289,7 @@ class Reactor:
             exchange = None if self.express is None else self.express.running(message["answer"])
             self.lanes.answer_moves(exchange, message["lane"], message)
         elif "pong" in message:
-            self.pinged = False
-            self.missed = 0
-            self._suspects.clear()
-            self.owner.reactor_answers(self)
+            self.owner.reactor_answered(self)
         elif "capacity" in message:
             self.capacity = int(message["capacity"])
             log.debug("%s takes %d exchanges at once", self.name, self.capacity)
@@ -343,12 +334,16 @@ class Reactor:
         if self.state in (STARTING, READY):
             self._end_within(_EXIT_MAX)
 
-    def hangs(self, why: str) -> None:
-        """It does nothing any more, for all we know: have it tell where that is, and end it."""
-        if self.hung:
+    def hangs(self, why: str, suspects: Iterable[Exchange] = ()) -> None:
+        """It does nothing any more, for all we know: have it tell where that is, and end it.
+
+        `suspects`: one of these may be the reason. To try them on another reactor might be to lose
+        that too.
+        """
+        if self._hangs:
             return
-        self.hung = True
-        suspects = [exchange for exchange in self._suspects if exchange.state == RUNNING]
+        self._hangs = True
+        suspects = [exchange for exchange in suspects if exchange.state == RUNNING]
         names = [exchange.name for exchange in suspects[:_NAMED_MAX]]
         log.error(
             "%s %s; what its threads do follows, then it is killed%s",
@@ -356,7 +351,6 @@ class Reactor:
             why,
             f". It had {len(suspects)} exchanges: {', '.join(names)}" if names else "",
         )
-        # To try them on another reactor might be to lose that too.
         never_begun = self._never_begun()
         for exchange in suspects:
             if exchange not in never_begun:
@@ -373,8 +367,6 @@ class Reactor:
 
     def ping(self) -> None:
         """Have it show that its loop turns."""
-        self.pinged = True
-        self._suspects = [*self._exchanges()]
         self._say({"ping": 1})
 
     def _on_exit(self, _: int) -> None:
@@ -407,19 +399,18 @@ class Reactor:
         begun: the kernel took nothing of their request."""
         left = []
         never_begun = self._never_begun()
-        for exchange in self._exchanges():
+        for exchange in self.exchanges:
             exchange.app_done = True
             self._end_if_over(exchange)
             if exchange.state == RUNNING:
                 left.append(exchange)
         return left, never_begun
 
-    def _exchanges(self) -> dict[Exchange, None]:
+    @property
+    def exchanges(self) -> list[Exchange]:
         """All that are not over, in order."""
-        exchanges = dict.fromkeys(self.lanes.exchanges)
-        if self.express is None:
-            return exchanges
-        return dict.fromkeys(self.express.exchanges.values()) | exchanges
+        express = () if self.express is None else self.express.exchanges.values()
+        return list(dict.fromkeys((*express, *self.lanes.exchanges)))
 
     def _never_begun(self) -> set[Exchange]:
         """Those of whose request the kernel took nothing."""

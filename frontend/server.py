@@ -138,7 +138,7 @@ class Server:
             self.loop, listeners, desks, health, notifier.environment, self.shutdown.hand_over
         )
         self._recycling = Recycling(self.loop, self._supervisor, settings)
-        self._heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
+        self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
         self._follows_cpus = settings.reactors == 0
         self._cpus = Timer(self._follow_cpus)
         self._had_terminal = has_terminal()
@@ -212,7 +212,7 @@ class Server:
                     self._begin_telling()
                 self.notifier.attach(self.loop, self.status.line)
                 self._recycling.begin()
-                self._heartbeat.begin()
+                self.heartbeat.begin()
                 self._follow_cpus()
                 self.loop.run()
             finally:

@@ -258,9 +258,9 @@ class Supervisor:
         """It takes nothing more."""
         self._server.dispatcher.remove(reactor)
 
-    def reactor_answers(self, reactor: Reactor) -> None:
+    def reactor_answered(self, reactor: Reactor) -> None:
         """It has answered a ping."""
-        self._server.dispatcher.trust(reactor)
+        self._server.heartbeat.answered(reactor)
 
     def reactor_left(
         self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]

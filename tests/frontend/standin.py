@@ -163,8 +163,8 @@ class StandIn:
 
     # The control channel
 
-    def ready(self, capacity: int = 1000, interface: str = "asgi") -> None:
-        self.say(ready={"interface": interface, "capacity": capacity})
+    def ready(self, capacity: int = 1000, interface: str = "asgi", *, inline: bool = False) -> None:
+        self.say(ready={"interface": interface, "capacity": capacity, "inline": inline})
 
     def say(self, *, sock: socket.socket | None = None, **message: Any) -> None:
         """Send a control message, with a descriptor if there is a socket."""
@@ -386,7 +386,8 @@ class Front:
         # is started has nothing to do.
         control = socket.socket(fileno=os.dup(control_fd))
         self.reactors.append(StandIn(self, name, control))
-        return ["bash", "-c", f"exec sleep 1000 {control_fd}>&-"]
+        # It survives being asked what it does, as a reactor does.
+        return ["bash", "-c", f"trap '' USR1; exec sleep 1000 {control_fd}>&-"]
 
     @contextmanager
     def _signals(self, loop: Loop, on_signal: Callable[[int], None]) -> Iterator[None]:

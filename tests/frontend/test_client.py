@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from reactor_run.protocol.express import ANSWER, DONE, FIN, GONE
+from reactor_run.protocol.express import ANSWER, CANCEL, DONE, FIN, GONE
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
 from tests.integration.client import Client
@@ -627,12 +627,13 @@ def test_an_app_that_takes_too_long_gives_504_and_keeps_its_place(start: Start, 
     client.send(get("/next"))
     front.settle()
     if lanes == "express":
-        assert reactor.message() == (number, GONE, b"")
+        assert reactor.message() == (number, CANCEL, b"")
         assert reactor.silent
         reactor.reply(number)
         assert reactor.request()[1] == get("/next")
     else:
         assert lane.closed
+        assert reactor.hear("cancel") == {"cancel": lane.number}
         reactor.drop(lane)
         assert reactor.lane().head() == get("/next")
 

@@ -302,6 +302,8 @@ def test_a_reactor_that_reads_no_more_of_express_but_lives(start: Start) -> None
         b'{"done":[[]]}\n',
         b'{"capacity":"many"}\n',
         b'{"capacity":null}\n',
+        b'{"capacity":Infinity}\n',
+        b'{"capacity":NaN}\n',
         b"[" * 100_000 + b"\n",
         b"x" * ((1 << 20) + 70_000),
     ],
