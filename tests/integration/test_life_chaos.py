@@ -174,7 +174,7 @@ class Fate:
         self.done: Counter[str] = Counter()
 
     def strike(self) -> None:
-        what = self._random.choice(["kill", "kill", "crash", "reload", "scale", "slow"])
+        what = self._random.choice(["kill", "kill", "hang", "crash", "reload", "scale", "slow"])
         self.done[what] += 1
         if what == "reload":
             self._server.signal(signal.SIGHUP)
@@ -230,6 +230,7 @@ def test_no_client_is_harmed(
         "--reactors=3",
         "--max-requests=300",
         "--max-requests-jitter=200",
+        "--timeout=1",
         "--queue-timeout=25",
         env={"LIFE_NOTES": str(notes)},
     )
