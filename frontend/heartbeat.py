@@ -1,4 +1,5 @@
-"""Finds out reactors that hang: pings each that serves, a few times within --timeout.
+"""Finds out reactors that hang: pings each that serves, or still finishes what it has, a few times
+within --timeout.
 
 A ping is answered as soon as the reactor's loop turns. A reactor that leaves one unanswered gets
 nothing new while there are others; after `--timeout` it is ended. What counts is beats, not time: a
@@ -10,6 +11,7 @@ likes, as far as this module is concerned: whoever wants to bound that sets --re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from reactor_run.frontend.dispatcher import Dispatcher
@@ -38,9 +40,17 @@ class _Ping:
 class Heartbeat:
     """One timer for all reactors."""
 
-    def __init__(self, loop: Loop, dispatcher: Dispatcher, timeout: float) -> None:
-        """`timeout`: seconds that a ping may go unanswered; 0: for ever."""
+    def __init__(
+        self,
+        loop: Loop,
+        dispatcher: Dispatcher,
+        at_work: Callable[[], list[Reactor]],
+        timeout: float,
+    ) -> None:
+        """`at_work`: tells who is to be pinged. `timeout`: seconds that a ping may go unanswered;
+        0: for ever."""
         self._loop = loop
+        self._at_work = at_work
         self._dispatcher = dispatcher
         self._timeout = timeout
         self._timer = Timer(self._beat)
@@ -58,7 +68,7 @@ class Heartbeat:
     def _beat(self) -> None:
         self.begin()
         dispatcher = self._dispatcher
-        reactors = [*dispatcher.reactors, *dispatcher.doubted]
+        reactors = self._at_work()
         for gone in self._pings.keys() - set(reactors):
             del self._pings[gone]
         for reactor in reactors:

@@ -337,8 +337,7 @@ class Reactor:
     def hangs(self, why: str, suspects: Iterable[Exchange] = ()) -> None:
         """It does nothing any more, for all we know: have it tell where that is, and end it.
 
-        `suspects`: one of these may be the reason. To try them on another reactor might be to lose
-        that too.
+        `suspects`: one of these may be the reason, and the log names them.
         """
         if self._hangs:
             return
@@ -351,10 +350,6 @@ class Reactor:
             why,
             f". It had {len(suspects)} exchanges: {', '.join(names)}" if names else "",
         )
-        never_begun = self._never_begun()
-        for exchange in suspects:
-            if exchange not in never_begun:
-                exchange.request = b""
         self.process.send_signal(signal.SIGUSR1)
         self._end_within(_TELL)
 

@@ -138,7 +138,9 @@ class Server:
             self.loop, listeners, desks, health, notifier.environment, self.shutdown.hand_over
         )
         self._recycling = Recycling(self.loop, self._supervisor, settings)
-        self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
+        self.heartbeat = Heartbeat(
+            self.loop, self.dispatcher, self._supervisor.at_work, settings.timeout
+        )
         self._follows_cpus = settings.reactors == 0
         self._cpus = Timer(self._follow_cpus)
         self._had_terminal = has_terminal()

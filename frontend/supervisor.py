@@ -37,7 +37,8 @@ Told = Callable[[str | None], None]
 
 _YOUNG: Final = 10.0
 """Seconds; a reactor that dies before is replaced with a pause."""
-_PAUSE_MAX: Final = 30.0
+_PAUSE_MAX: Final = 2.0
+_START_PAUSE_MAX: Final = 30.0
 _TRY_AGAIN: Final = 1.0
 """Seconds until a reactor is started that could not be."""
 _KILL_AFTER: Final = 2.0
@@ -104,6 +105,11 @@ class Supervisor:
     def serving(self) -> list[Reactor]:
         """Those that take exchanges, or will when they have started."""
         return list(self._serving)
+
+    def at_work(self) -> list[Reactor]:
+        """Those that run exchanges, or might: ready ones, and those that finish what they have."""
+        ready = [reactor for reactor in self.reactors if reactor.state == READY]
+        return [*ready, *self._leaving]
 
     @property
     def reloading(self) -> bool:
@@ -296,7 +302,7 @@ class Supervisor:
             if self._ever_ready:
                 log.error("%s", how)
                 self._server.counters.reactor_deaths += 1
-                self._replace_dead(lived)
+                self._replace_dead(reactor, lived)
             elif not self._serving:
                 message, details = words or (f"the reactor {_how(status)} as it started", None)
                 self._server.fail(OperatorError(message), details)
@@ -310,13 +316,17 @@ class Supervisor:
         else:
             log.debug("%s has left", reactor.name)
 
-    def _replace_dead(self, lived: float) -> None:
-        """A new one for one that served; not at once if they die young again and again."""
+    def _replace_dead(self, reactor: Reactor, lived: float) -> None:
+        """A new one for one that served; not at once if they die young again and again.
+
+        Those that had started well are missed sooner than those that cannot even start.
+        """
         self._deaths = self._deaths + 1 if lived < _YOUNG else 0
         if self._deaths < 2:
             self.fill()
         else:
-            pause = min(2.0 ** (self._deaths - 2), _PAUSE_MAX)
+            longest = _PAUSE_MAX if reactor.interface else _START_PAUSE_MAX
+            pause = min(2.0 ** (self._deaths - 2), longest)
             log.warning("its replacement starts in %g seconds", pause)
             self._later(pause, self.fill)
 
@@ -389,7 +399,7 @@ class Supervisor:
     def _successor_failed(self, how: str) -> None:
         self._successor = None
         self._failures += 1
-        pause = min(2.0 ** (self._failures - 1), _PAUSE_MAX)
+        pause = min(2.0 ** (self._failures - 1), _START_PAUSE_MAX)
         log.error("no successor: %s; the next is tried in %g seconds", how, pause)
         self._later(pause, self._replace_next)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -125,8 +126,7 @@ def test_the_last_one_that_answers_dies_and_the_doubted_is_better_than_nothing(
 
 
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_what_may_be_the_reason_is_not_tried_again(start: Start, lanes: str) -> None:
-    """What was sent after the ping has not begun, and waits for the replacement."""
+def test_what_may_be_the_reason_is_named_and_tried_once_more(start: Start, lanes: str) -> None:
     front = start(timeout=40.0, lanes=lanes)
     (reactor,) = front.reactors
     beat(front)
@@ -139,19 +139,41 @@ def test_what_may_be_the_reason_is_not_tried_again(start: Start, lanes: str) -> 
     beat(front, 4)
     assert any("It had 1 exchanges: GET /before" in line for line in front.log)
     end_of(reactor, front)
-    assert before.response().status == 502
     # By its method, as ever: that it has not begun is likely, and not certain.
     assert later.response().status == 502
     second = replacement(front)
-    if lanes == "express":
-        number, payload = second.request()
-        assert payload == get("/after")
-        second.reply(number)
-    else:
-        lane = second.lane()
-        assert lane.head() == get("/after")
-        lane.send(OK)
-    assert after.response().status == 200
+    for client, path in (before, "/before"), (after, "/after"):
+        if lanes == "express":
+            number, payload = second.request()
+            assert payload == get(path)
+            second.reply(number)
+        else:
+            lane = second.lane()
+            assert lane.head() == get(path)
+            lane.send(OK)
+        assert client.response().status == 200
+
+
+def test_one_that_hangs_while_it_leaves_is_found_out_too(start: Start) -> None:
+    front = start(timeout=40.0, graceful_timeout=1000.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/stuck"))
+    front.settle()
+    front.signal(signal.SIGHUP)
+    front.settle()
+    second = front.reactors[1]
+    second.ready()
+    front.settle()
+    for _ in range(6):
+        beat(front)
+        pong(second)
+        front.settle()
+    end_of(reactor, front)
+    number, payload = second.request()
+    assert payload == get("/stuck")
+    second.reply(number)
+    assert client.response().status == 200
 
 
 def test_what_was_never_sent_cannot_be_the_reason(start: Start) -> None:
