@@ -60,7 +60,7 @@ class Lanes:
         lane = self._free.pop() if self._free else self._open()
         self.occupied[lane.number] = exchange
         lane.carry(exchange, exchange.client.lane_prefix + exchange.request)
-        if lane.begun and not (len(exchange.request) <= KEPT_MAX and exchange.repeatable):
+        if len(exchange.request) > KEPT_MAX and lane.begun:
             exchange.request = b""
 
     def _open(self) -> Lane:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -46,6 +47,8 @@ _LOOK_AT_CPUS: Final = 10.0
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it; the exit status. Raises OperatorError."""
     configure(settings.log_level)
+    # Works while the loop stands still, which is when somebody asks.
+    faulthandler.register(signal.SIGUSR1)
     nofile = raise_nofile_limit()
     reactors = settings.reactors or available_cpus()
     connections, line = connections_for(nofile, settings.max_connections, reactors)

@@ -133,6 +133,13 @@ def test_reactors_are_added_and_removed(start: Start) -> None:
         assert eventually(lambda: len(server.reactor_pids()) == 1)
 
 
+def test_a_front_end_tells_what_it_does(start: Start, connect: Connect) -> None:
+    server = start(CONFIGS[0].app)
+    server.signal(signal.SIGUSR1)
+    assert eventually(lambda: "most recent call first" in server.log())
+    assert connect(server).get("/hello").text == "hello"
+
+
 # Stopping -----------------------------------------------------------------------------------------
 
 
