@@ -423,7 +423,8 @@ class AsgiExchange(Hosted):
 
     def _report(self, error: BaseException | None) -> None:
         what = f"{self.scope['method']} {self.scope['path']}"
-        if self.gone and (error is None or isinstance(error, OSError)):
+        left = self.gone or (self._fin and error is None)
+        if left and (error is None or isinstance(error, OSError)):
             log.debug("%s: the client left before the response was complete", what)
         elif error is None:
             log.error("%s: the app returned with its response %s", what, _NAMES[self._state])

@@ -236,6 +236,17 @@ def test_half_close_is_a_disconnect_and_the_answer_still_goes(asgi, key):
     assert asgi.verdict(lane) == "drop"
 
 
+def test_an_app_that_returns_when_the_client_leaves_is_no_error(asgi, key):
+    before = len(asgi.log())
+    lane = asgi.open_lane()
+    lane.send(get(f"/disconnect?key={key}&answer=0"))
+    key.wait_for(asgi, "waiting")
+    lane.half_close()
+    assert lane.response().status == 500
+    assert asgi.verdict(lane) == "drop"
+    assert "returned with its response" not in asgi.log()[before:]
+
+
 @pytest.mark.parametrize("either", ["asgi", "threaded"], indirect=True)
 def test_half_close_that_the_app_did_not_wait_for_drops_the_lane_too(either, key):
     lane = either.open_lane()
