@@ -11,6 +11,7 @@ from reactor_run.frontend.patience import Patience
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
 from tests.integration.client import Client
+from tests.integration.waiting import eventually
 
 LARGE = 1 << 20
 CONTINUE = "Expect: 100-continue"
@@ -143,6 +144,10 @@ def test_time_does_not_count_while_the_app_reads_nothing(start: Start) -> None:
     lane = reactor.lane()
     lane.head()
     with client.sending([b"x" * 4 * LARGE]):
+        body = front.inside._body
+        assert body is not None
+        # The client has filled all that may wait for the app.
+        assert eventually(lambda: body.patience.due == inf)
         for _ in range(20):
             front.pass_time(10)
         assert len(lane.exactly(4 * LARGE)) == 4 * LARGE
