@@ -388,12 +388,13 @@ class Supervisor:
     def _succeed(self, successor: Reactor) -> None:
         self._successor = None
         self._failures = 0
-        spent = next(iter(self._spent))
-        del self._spent[spent]
         self._serving.append(successor)
         self._server.serves(successor.interface)
         self._server.dispatcher.add(successor)
-        self._retire(spent)
+        if self._spent:
+            self._retire(next(iter(self._spent)))
+        # The one that it was started for may have been taken away meanwhile.
+        self._trim()
         self._replace_next()
 
     def _successor_failed(self, how: str) -> None:

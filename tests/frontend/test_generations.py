@@ -302,6 +302,17 @@ def test_a_reload_replaces_the_spent_too(start: Start) -> None:
     assert len(front.reactors) == 3
 
 
+def test_scaling_down_may_take_the_spent_one_away(start: Start) -> None:
+    front = start(capacities=(1, 1), max_requests=1)
+    serves(front, front.reactors[0], front.connect())
+    front.pass_time(2)
+    front.signal(signal.SIGTTOU)
+    front.reactors[2].ready()
+    front.settle()
+    assert names(front) == ["reactor 3"]
+    serves(front, front.reactors[2], front.connect())
+
+
 def test_memory_beyond_the_bound_is_a_reason(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"now": 100 << 20}
     monkeypatch.setattr(recycling, "resident", lambda pid: sizes["now"])
