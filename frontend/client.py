@@ -679,6 +679,8 @@ class Client:
             self.server.dispatcher.withdraw(exchange)
         elif exchange.state == RUNNING and exchange.reactor is not None:
             exchange.reactor.abandon(exchange)
+            if self._expires != inf:
+                self.server.deserted.add(exchange, self._expires)
         exchange.drop_spool()
 
     def _cut(self, answer: Answer) -> None:

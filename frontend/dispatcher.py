@@ -113,7 +113,7 @@ class Dispatcher:
 
     def doubt(self, reactor: Reactor) -> None:
         """Let others be preferred, if there are any."""
-        if len(self.reactors) > 1:
+        if reactor in self.reactors and len(self.reactors) > 1:
             self.reactors.remove(reactor)
             self.doubted.append(reactor)
 

@@ -5,8 +5,9 @@ A ping is answered as soon as the reactor's loop turns. A reactor that leaves on
 nothing new while there are others; after `--timeout` it is ended. What counts is beats, not time: a
 front end that was stopped itself, and finds on waking that much time has passed, blames nobody.
 
-While a WSGI reactor with one thread runs its app, its loop cannot turn. It may take as long as it
-likes, as far as this module is concerned: whoever wants to bound that sets --request-timeout.
+While a WSGI reactor with one thread runs its app, its loop cannot turn. Until it has answered it
+may take as long as it likes, as far as this module is concerned: whoever wants to bound that sets
+--request-timeout.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from reactor_run.frontend.dispatcher import Dispatcher
-from reactor_run.frontend.exchange import Exchange
+from reactor_run.frontend.exchange import ANSWERED, Exchange
 from reactor_run.frontend.loop import Loop, Timer
 from reactor_run.frontend.reactor import Reactor
 
@@ -73,7 +74,7 @@ class Heartbeat:
             del self._pings[gone]
         for reactor in reactors:
             ping = self._pings.get(reactor)
-            if reactor.inline and reactor.in_flight:
+            if reactor.inline and any(each.state != ANSWERED for each in reactor.exchanges):
                 if ping is not None:
                     ping.missed = 0
             elif ping is None:

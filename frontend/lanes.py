@@ -87,6 +87,13 @@ class Lanes:
         if exchange is not None:
             self._reactor.app_done(exchange)
 
+    def number_of(self, exchange: Exchange) -> int | None:
+        """The lane of ours that its request went out on; None if it went express."""
+        for number, other in self.occupied.items():
+            if other is exchange:
+                return number
+        return None
+
     # Theirs --------------------------------------------------------------------------------------
 
     def answer_moves(

@@ -20,7 +20,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from reactor_run.channel import ControlChannel
 from reactor_run.frontend.exchange import ABANDONED, ANSWERED, OVER, RUNNING, Exchange
@@ -29,10 +29,11 @@ from reactor_run.frontend.lane import has_bytes
 from reactor_run.frontend.lanes import Lanes
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import Loop
+from reactor_run.frontend.owner import Owner
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
 
-__all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Owner", "Reactor"]
+__all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor"]
 
 STARTING: Final = 0
 READY: Final = 1
@@ -45,21 +46,6 @@ _TELL: Final = 0.5
 """Seconds for a process that hangs to tell where, before it is killed."""
 _NAMED_MAX: Final = 5
 """Exchanges that are named in the log when a reactor hangs."""
-
-
-class Owner(Protocol):
-    """Who is told what a reactor does."""
-
-    def reactor_ready(self, reactor: Reactor) -> None: ...
-    def reactor_has_room(self, reactor: Reactor) -> None: ...
-    def reactor_spent(self, reactor: Reactor, why: str) -> None: ...
-    def reactor_ended(self, reactor: Reactor) -> None: ...
-    def reactor_answered(self, reactor: Reactor) -> None: ...
-    def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None: ...
-    def reactor_left(
-        self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
-    ) -> None: ...
-    def reactor_died(self, reactor: Reactor, status: int) -> None: ...
 
 
 class Reactor:
@@ -174,10 +160,15 @@ class Reactor:
 
     def cancel(self, exchange: Exchange) -> None:
         """It has lasted too long: end its app, as far as that can be done."""
-        lane = exchange.lane
-        if lane is not None and lane.opened_here:
-            self._say({"cancel": lane.number})
-        self.abandon(exchange, CANCEL)
+        if exchange.app_done:
+            return
+        number = self.lanes.number_of(exchange)
+        if number is not None:
+            self._say({"cancel": number})
+        if exchange.state == RUNNING:
+            self.abandon(exchange, CANCEL)
+        elif exchange.number and self.express is not None:
+            self.express.tell(exchange.number, CANCEL)
         if self.inline:
             self.hangs(f"has no end of {exchange.name}")
         elif self.interface == "wsgi":

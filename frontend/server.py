@@ -16,6 +16,7 @@ from reactor_run.frontend.acceptor import Acceptor
 from reactor_run.frontend.admin import Admin
 from reactor_run.frontend.client import Client
 from reactor_run.frontend.counters import Counters
+from reactor_run.frontend.deserted import Deserted
 from reactor_run.frontend.dispatcher import Dispatcher
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.heartbeat import Heartbeat
@@ -141,6 +142,7 @@ class Server:
             self.loop, listeners, desks, health, notifier.environment, self.shutdown.hand_over
         )
         self._recycling = Recycling(self.loop, self._supervisor, settings)
+        self.deserted = Deserted(self.loop)
         self.heartbeat = Heartbeat(
             self.loop, self.dispatcher, self._supervisor.at_work, settings.timeout
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reactor_run.protocol.express import CANCEL, DONE
+from reactor_run.protocol.express import CANCEL, DONE, GONE
 from tests.frontend.conftest import Start
 from tests.frontend.standin import answer, get, post
 from tests.frontend.test_reactor import CHUNKED, PART, read_to_end, replacement
@@ -176,6 +176,64 @@ def test_an_asgi_reactor_goes_on(start: Start) -> None:
     front.pass_time(12)
     assert client.response().status == 504
     assert front.reactors == [reactor]
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_an_app_has_no_more_time_because_its_client_has_left(start: Start, lanes: str) -> None:
+    front = start(request_timeout=20.0, lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/left"))
+    number = 0
+    if lanes == "express":
+        number, _ = reactor.request()
+    else:
+        lane = reactor.lane()
+    front.pass_time(5)
+    client.reset()
+    front.settle()
+    if lanes == "express":
+        assert reactor.message() == (number, GONE, b"")
+    front.pass_time(10)
+    assert reactor.silent
+    front.pass_time(7)
+    if lanes == "express":
+        assert reactor.message() == (number, CANCEL, b"")
+    else:
+        assert reactor.hear("cancel") == {"cancel": lane.number}
+
+
+def test_an_app_that_is_done_after_its_client_has_left_is_forgotten(start: Start) -> None:
+    front = start(request_timeout=20.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    client.reset()
+    assert reactor.message() == (number, GONE, b"")
+    reactor.reply(number, b"", DONE)
+    front.pass_time(3)
+    assert not front.server.deserted._ends
+    front.pass_time(30)
+    assert reactor.silent
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_wsgi_app_whose_client_has_left_costs_its_reactor_too(start: Start, inline: bool) -> None:
+    front = start(interface="wsgi", capacities=(), request_timeout=10.0)
+    (reactor,) = front.reactors
+    reactor.ready(2, "wsgi", inline=inline)
+    front.settle()
+    client = front.connect()
+    client.send(get("/stuck"))
+    reactor.request()
+    client.reset()
+    front.pass_time(15)
+    if inline:
+        assert any("reactor 1 has no end of GET /stuck" in line for line in front.log)
+        reactor.wait_for_end()
+    else:
+        assert any("a thread of it has no end of GET /stuck" in line for line in front.log)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

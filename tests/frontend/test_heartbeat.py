@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from reactor_run.protocol.express import ANSWER
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, StandIn, get, post
 from tests.frontend.test_reactor import replacement
@@ -120,6 +121,19 @@ def test_the_last_one_that_answers_dies_and_the_doubted_is_better_than_nothing(
     front.settle()
     front.connect().send(get())
     assert first.request()
+
+
+def test_to_doubt_twice_is_to_doubt_once(start: Start) -> None:
+    """An inline reactor may leave another ping unanswered, after work that nobody else took."""
+    front = start(capacities=(1, 1))
+    dispatcher = front.server.dispatcher
+    first, second = (reactor.inside for reactor in front.reactors)
+    for _ in range(2):
+        front.call(lambda: dispatcher.doubt(first))
+        assert (dispatcher.reactors, dispatcher.doubted) == ([second], [first])
+    for _ in range(2):
+        front.call(lambda: dispatcher.trust(first))
+        assert (dispatcher.reactors, dispatcher.doubted) == ([second, first], [])
 
 
 # What becomes of its exchanges --------------------------------------------------------------------
@@ -245,6 +259,17 @@ def test_an_inline_reactor_without_work_is_pinged_like_any_other(inline: Inline)
     number, _ = reactor.request()
     beat(front, 10)
     reactor.reply(number)
+    assert client.response().status == 200
+    beat(front, 6)
+    end_of(reactor, front)
+
+
+def test_what_an_inline_app_does_after_its_answer_is_bounded(inline: Inline) -> None:
+    front, reactor = inline()
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    reactor.reply(number, OK, ANSWER)
     assert client.response().status == 200
     beat(front, 6)
     end_of(reactor, front)
