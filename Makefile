@@ -11,10 +11,12 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
 FUZZ_TARGETS ?= heads bodies proxy forwarded responses frames
+BENCH_ARGS ?=
+BENCH = $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH_ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-slow test-all check format fuzz bench-hello build clean
+.PHONY: help serve test test-slow test-all check format fuzz bench bench-quick bench-hello build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +55,14 @@ fuzz: $(VENV)/fuzz.stamp ## fuzz each parser for FUZZ_SECONDS=60 (FUZZ_TARGETS=.
 	  echo "== $$target"; $(BIN)/python -m tests.fuzz $$target $(FUZZ_ARGS) || exit 1; \
 	done
 
-bench-hello: $(VENV)/bench.stamp ## measure hello side by side with peers (needs wrk)
-	$(BIN)/python -m bench.hello
+bench: $(VENV)/bench.stamp ## compare with peers, more than an hour (ONLY=hello,uneven PEERS=uvicorn ROUNDS=5)
+	$(BIN)/python -m bench $(BENCH)
+
+bench-quick: $(VENV)/bench.stamp ## the same in three minutes: one short round of the main cases
+	$(BIN)/python -m bench --quick $(BENCH)
+
+bench-hello: $(VENV)/bench.stamp ## only what a request of 13 bytes costs, against everybody
+	$(BIN)/python -m bench --only hello/64 $(BENCH)
 
 build: $(VENV)/dev.stamp ## wheel and sdist into dist/
 	$(BIN)/python -m build
@@ -97,3 +105,4 @@ $(VENV)/fuzz.stamp: pyproject.toml | $(BIN)/python
 
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	$(call install,.[bench])
+	@$(BIN)/python -m bench.optional

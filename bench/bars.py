@@ -1,38 +1,265 @@
-"""What a comparison must come to: a ratio of ours to a peer's, and on which side of a bound."""
+"""What the comparison must come to, and whether it did: the first table of a report."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
-from bench.figures import Figure
-from bench.pairs import Comparison, Pair, Run
+from bench.records import Results
+from bench.workloads.overload import QUEUE_TIMEOUT
+
+Values = Sequence[tuple[str, float]]
+"""What was measured, each with what it is of."""
+
+_ANYBODY: Final = "*"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """Requests a second must be at least, p99 at most, so many times the peer's."""
+    """One line: what is wanted, how it is found, and on which side of the bound it must be."""
 
-    pair: Pair
-    measure: Literal["requests/s", "p99"]
+    wanted: str
+    find: Callable[[Results], Values]
     bound: float
+    at_most: bool = False
+    read: str = ""
+    """Where to read what was tried: a heading of bench/README.md."""
 
-    def ratio(self, comparison: Comparison) -> Figure | None:
-        """Ours divided by the peer's, turn by turn."""
-        return comparison.ratio(self.pair, self._value)
-
-    def is_met(self, comparison: Comparison) -> bool | None:
-        """Whether the median of the ratios passes; None if there is none."""
-        ratio = self.ratio(comparison)
-        if ratio is None:
+    def measured(self, results: Results) -> tuple[str, float] | None:
+        """The value furthest on the wrong side, and what it is of; None if there is none."""
+        values = self.find(results)
+        if not values:
             return None
-        if self.measure == "p99":
-            return ratio.median <= self.bound
-        return ratio.median >= self.bound
+        return (max if self.at_most else min)(values, key=lambda value: value[1])
 
-    def __str__(self) -> str:
-        side = "at most" if self.measure == "p99" else "at least"
-        return f"{self.pair.ours}: {self.measure} {side} {self.bound:g} x {self.pair.peer}'s"
+    def is_met(self, results: Results) -> bool | None:
+        """Whether it passes; None if it was not measured."""
+        worst = self.measured(results)
+        if worst is None:
+            return None
+        return worst[1] <= self.bound if self.at_most else worst[1] >= self.bound
 
-    def _value(self, run: Run) -> float:
-        return run.p99 if self.measure == "p99" else run.rate
+
+def _ratios(cases: str, measure: str, ours: str, *peers: str) -> Callable[[Results], Values]:
+    """Ours / peer in each of these cases (WORKLOAD/CASE, with spaces between them)."""
+
+    def find(results: Results) -> Values:
+        values = []
+        for workload, _, case in (name.partition("/") for name in cases.split()):
+            pairs = results.workloads.get(workload, {}).get("cases", {}).get(case, {}).get("pairs")
+            for one, peer in pairs or ():
+                if ours not in (_ANYBODY, one) or (peers and peer not in peers):
+                    continue
+                ratio = results.case(workload, case).ratio(one, peer, measure)
+                if ratio:
+                    values.append((f"{one} / {peer}, {workload}/{case}", ratio.median))
+        return values
+
+    return find
+
+
+def _best(name: str, measure: str, peer: str) -> Callable[[Results], Values]:
+    """The greatest of the ratios of our servers to one peer."""
+    every = _ratios(name, measure, _ANYBODY, peer)
+
+    def find(results: Results) -> Values:
+        values = every(results)
+        return [max(values, key=lambda value: value[1])] if values else []
+
+    return find
+
+
+def _values(cases: str, measure: str, *servers: str) -> Callable[[Results], Values]:
+    """A measure of ours itself in each of these cases: its median."""
+
+    def find(results: Results) -> Values:
+        values = []
+        for workload, _, case in (name.partition("/") for name in cases.split()):
+            for server in servers:
+                figure = results.case(workload, case).figure(server, measure)
+                if figure:
+                    values.append((f"{server}, {workload}/{case}", figure.median))
+        return values
+
+    return find
+
+
+def _greatest(cases: str, measure: str, *servers: str) -> Callable[[Results], Values]:
+    """A measure of ours that no run may exceed: its greatest."""
+
+    def find(results: Results) -> Values:
+        values = []
+        for workload, _, case in (name.partition("/") for name in cases.split()):
+            for server in servers:
+                figure = results.case(workload, case).figure(server, measure)
+                if figure:
+                    values.append((f"{server}, {workload}/{case}", figure.high))
+        return values
+
+    return find
+
+
+_ASGI: Final = "reactor-run"
+_WSGI: Final = "reactor-run-wsgi"
+_OURS: Final = (_ASGI, _WSGI)
+
+
+def _hello(peer: str, bound: float, ours: str = _ASGI) -> Bar:
+    kind = {"reactor-run": "ASGI on Trio", _WSGI: "WSGI"}.get(ours, "plain lanes")
+    return Bar(
+        f"hello, {kind}, one core, 64 connections: requests/s >= {bound:g} x {peer}",
+        _ratios("hello/64", "rate", ours, peer),
+        bound,
+        read="what-a-request-costs",
+    )
+
+
+BARS: Final[Sequence[Bar]] = (
+    _hello("uvicorn", 1.5),
+    _hello("granian-asgi", 1.4),
+    _hello("fastpysgi-asgi", 1.0),
+    _hello("hypercorn-trio", 25),
+    _hello("nginx-uvicorn", 2),
+    Bar(
+        "hello, ASGI on Trio, 1 connection: p50 <= 1.3 x uvicorn",
+        _ratios("hello/1", "p50", _ASGI, "uvicorn"),
+        1.3,
+        at_most=True,
+        read="what-a-request-costs",
+    ),
+    _hello("gunicorn-gthread", 5, _WSGI),
+    _hello("granian-wsgi", 0.9, _WSGI),
+    _hello("nginx-gunicorn", 2, _WSGI),
+    Bar(
+        "hello, ASGI on Trio, one core, 64 connections: p99 <= uvicorn and granian",
+        _ratios("hello/64", "p99", _ASGI, "uvicorn", "granian-asgi"),
+        1,
+        at_most=True,
+        read="what-a-request-costs",
+    ),
+    _hello("uvicorn", 0.9, "reactor-run-plain"),
+    Bar(
+        "FastAPI JSON on its best runtime: requests/s >= 1.15 x uvicorn",
+        _best("frameworks/fastapi", "rate", "uvicorn"),
+        1.15,
+        read="frameworks",
+    ),
+    Bar(
+        "1 GiB down and up: CPU seconds per GiB <= 1.8 x uvicorn",
+        _ratios("gigabyte/down gigabyte/up", "cpu_gib", _ASGI, "uvicorn"),
+        1.8,
+        at_most=True,
+        read="large-bodies",
+    ),
+    Bar(
+        "uneven load (a), p99 of the fast <= 0.25 x the best peer",
+        _ratios(
+            "uneven/a-asgi-burn uneven/a-wsgi-burn uneven/a-wsgi-sleep uneven/a-wsgi-sleep-2",
+            "p99",
+            _ANYBODY,
+        ),
+        0.25,
+        at_most=True,
+        read="uneven-load",
+    ),
+    Bar(
+        "uneven load (b), p99 of the fast <= 0.5 x the best peer",
+        _ratios(
+            "uneven/b-asgi-0.1 uneven/b-asgi-0.3 uneven/b-wsgi-0.1 uneven/b-wsgi-0.3",
+            "p99",
+            _ANYBODY,
+        ),
+        0.5,
+        at_most=True,
+        read="uneven-load",
+    ),
+    Bar(
+        "200 slow clients: throughput of the others >= 0.9 of without",
+        _values("slow-clients/head slow-clients/body slow-clients/read", "beside", *_OURS),
+        0.9,
+        read="slow-and-idle-clients",
+    ),
+    Bar(
+        "10,000 idle connections: at most 4 KiB resident each, over all processes",
+        _values("idle/10000", "per_connection", *_OURS),
+        4096,
+        at_most=True,
+        read="slow-and-idle-clients",
+    ),
+    Bar(
+        "10,000 idle connections: none of it in the reactors (at most 64 bytes each)",
+        _values("idle/10000", "in_workers", *_OURS),
+        64,
+        at_most=True,
+        read="slow-and-idle-clients",
+    ),
+    Bar(
+        "10,000 idle connections: throughput beside them >= 0.9 of without",
+        _values("idle/10000", "beside", *_OURS),
+        0.9,
+        read="slow-and-idle-clients",
+    ),
+    Bar(
+        "overload at twice the capacity: goodput >= 0.9 of it",
+        _values("overload/twice", "goodput", *_OURS),
+        0.9,
+        read="overload",
+    ),
+    Bar(
+        "overload: no request is refused but by 503 with Retry-After, or lost",
+        _greatest("overload/twice", "lost_requests", *_OURS),
+        0,
+        at_most=True,
+        read="overload",
+    ),
+    Bar(
+        f"overload: the slowest refusal within its queue deadline of {QUEUE_TIMEOUT:g} s",
+        _greatest("overload/twice", "slowest_refusal", *_OURS),
+        QUEUE_TIMEOUT,
+        at_most=True,
+        read="overload",
+    ),
+    Bar(
+        "kill -9 every second: no failed request",
+        _greatest("kills/kill-9", "failed", *_OURS),
+        0,
+        at_most=True,
+        read="kills-and-reloads",
+    ),
+    Bar(
+        "kill -9 every second: no reset",
+        _greatest("kills/kill-9", "resets", *_OURS),
+        0,
+        at_most=True,
+        read="kills-and-reloads",
+    ),
+    Bar(
+        "reload every two seconds: no failed request",
+        _greatest("reloads/sighup", "failed", *_OURS),
+        0,
+        at_most=True,
+        read="kills-and-reloads",
+    ),
+    Bar(
+        "reload every two seconds: no reset",
+        _greatest("reloads/sighup", "resets", *_OURS),
+        0,
+        at_most=True,
+        read="kills-and-reloads",
+    ),
+    Bar(
+        "reload every two seconds: p99 <= 2 x the quiet one",
+        _values("reloads/sighup", "p99_ratio", *_OURS),
+        2,
+        at_most=True,
+        read="kills-and-reloads",
+    ),
+    Bar(
+        "start to the first answer <= 1.5 x uvicorn with the same app",
+        _ratios("start/hello start/frameworks", "start", _ASGI, "uvicorn"),
+        1.5,
+        at_most=True,
+        read="start",
+    ),
+)

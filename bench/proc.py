@@ -1,4 +1,4 @@
-"""What /proc tells: the processes of a session, the CPU time of each, the load of a core.
+"""What /proc tells: the processes of a session, their CPU time and memory, the load of a core.
 
 proc(5). CPU time of a process counts all its threads, and not its children.
 """
@@ -36,6 +36,17 @@ class Cpu:
     @property
     def total(self) -> float:
         return self.user + self.system
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. `resident` counts a page in each process that has it, `share` divides it up."""
+
+    resident: int
+    share: int
+
+    def __add__(self, other: Memory) -> Memory:
+        return Memory(self.resident + other.resident, self.share + other.share)
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,36 @@ def _processes() -> Iterator[Process]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             yield parse_stat(text)
+
+
+def workers(leader: int) -> list[int]:
+    """The processes of a session, oldest first, without its leader and multiprocessing's helper."""
+    found = []
+    for process in sorted(session(leader), key=lambda process: process.started):
+        try:
+            command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if process.pid != leader and b"resource_tracker" not in command:
+            found.append(process.pid)
+    return found
+
+
+def parse_memory(text: str) -> Memory:
+    """Read /proc/PID/smaps_rollup."""
+    sizes = {}
+    for line in text.splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        sizes[name] = int(rest.split()[0]) * 1024
+    return Memory(sizes["Rss"], sizes["Pss"])
+
+
+def memory(pid: int) -> Memory:
+    """What a process has in memory; nothing if it has ended."""
+    try:
+        return parse_memory(Path(f"/proc/{pid}/smaps_rollup").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return Memory(0, 0)
 
 
 def affinity(pid: int) -> set[int]:

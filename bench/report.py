@@ -1,22 +1,68 @@
-"""What was measured, as Markdown and as data; the same for every workload."""
+"""A folder of records as Markdown; from the records alone, so at any time and again later."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench.bars import Bar
+from bench.bars import BARS, Bar
 from bench.figures import Figure
-from bench.pairs import Comparison, Pair, Run, Turn
+from bench.measures import MEASURES, Measure
+from bench.records import CaseResults, Results
+from bench.servers import OURS
 
-_DISTURBED: Final = 0.02
-"""Share of a server's core that others took, from which on the reader is warned."""
-_SATURATED: Final = 0.95
-"""Share of wrk's core that wrk used, from which on wrk may be what was measured."""
+_README: Final = "../../README.md"
+"""From a folder of results."""
+
+
+def render(results: Results, plots: Sequence[str] = ()) -> str:
+    """The whole report. `plots`: the names of the pictures that there are."""
+    options = results.options
+    rounds = f"{options['rounds']} round{'s' if options['rounds'] > 1 else ''}"
+    parts = [
+        "# reactor-run beside others",
+        facts(results),
+        *([] if results.state == "complete" else [f"**This run is {results.state}.**"]),
+        "## Bars",
+        bars(results),
+        "Ratios are ours / theirs. Where a bar covers several cases or peers, what was measured is "
+        f"the worst of them. [How it was measured, and how to read it]({_README}).",
+        "## Figures",
+        f"{rounds}, each server directly before or after one of ours. A figure is the median of "
+        "all runs, then [least to greatest]; a ratio is ours divided by theirs, taken within each "
+        "turn. CPU is user + system time of all processes of the server, told apart in the last "
+        "column.",
+    ]
+    for name, workload in results.workloads.items():
+        parts += _workload(results, name, workload, plots)
+    parts += ["## Command lines", _commands(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def facts(results: Results) -> str:
+    """On what, with what and when it was measured."""
+    return "\n".join(f"- {name}: {value}" for name, value in results.machine.items())
+
+
+def bars(results: Results) -> str:
+    """What was wanted, and whether it came."""
+    rows = [_bar(bar, results) for bar in BARS]
+    return table(("bar", "measured", "met"), rows)
+
+
+def _bar(bar: Bar, results: Results) -> list[str]:
+    worst = bar.measured(results)
+    if worst is None:
+        return [bar.wanted, "not measured", ""]
+    what, value = worst
+    if bar.is_met(results):
+        met = "yes"
+    else:
+        met = f"**no**; [what was tried]({_README}#{bar.read})"
+    return [bar.wanted, f"{value:,.4g} ({what})", met]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,140 +72,155 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(map(str.ljust, cells, widths)) + " |" for cells in lines)
 
 
-def facts(machine: Mapping[str, str]) -> str:
-    """On what it was measured."""
-    return "\n".join(f"- {name}: {value}" for name, value in machine.items())
+def _workload(
+    results: Results, name: str, workload: dict[str, Any], plots: Sequence[str]
+) -> list[str]:
+    loop = workload["loop"]
+    kind = f"{loop} loop" if loop in ("closed", "open") else loop
+    parts = [f"### {workload['title']} (`{name}`)", f"**{kind}.** {workload['about']}"]
+    for case, facts in workload["cases"].items():
+        found = results.case(name, case)
+        parts += [f"#### {facts['title']} (`{name}/{case}`)", _case(workload, facts, found)]
+        parts.append("\n".join(f"- {remark}" for remark in _remarks(facts, found)))
+    if f"{name}.png" in plots:
+        parts.append(f"![{workload['title']}]({name}.png)")
+    return parts
 
 
-def turn(done: Turn) -> str:
-    """One line for those who watch."""
-    ours, peer = done.ours, done.peer
-    return (
-        f"round {done.round}: {ours.server} {ours.rate:,.0f}/s, {peer.server} {peer.rate:,.0f}/s, "
-        f"ratio {ours.rate / peer.rate if peer.rate else 0:.2f}"
+def _case(workload: dict[str, Any], facts: dict[str, Any], found: CaseResults) -> str:
+    measures = {name: MEASURES[name] for name in workload["measures"]}
+    compared = [name for name in workload["compared"] if name in measures]
+    head = ["server", *(measure.label for measure in measures.values())]
+    head += [f"{measures[name].label}: ours / theirs" for name in compared]
+    head.append("CPU user + system by process")
+    rows = []
+    for server in facts["servers"]:
+        if not found.counted(server):
+            rows.append([server, _why_not(found, server), *[""] * (len(head) - 2)])
+            continue
+        row = [_name(server, found)]
+        row += [_shown(found.figure(server, name), each) for name, each in measures.items()]
+        ours = [pair[0] for pair in facts["pairs"] if pair[1] == server]
+        for name in compared:
+            ratios = [(one, found.ratio(one, server, name)) for one in ours]
+            told = [
+                _spread(ratio) + (f" ({one})" if len(ours) > 1 else "")
+                for one, ratio in ratios
+                if ratio
+            ]
+            row.append(", ".join(told))
+        row.append(_cpu(found.counted(server)))
+        rows.append(row)
+    for server, why in facts["cannot"].items():
+        rows.append([server, f"cannot: {why}", *[""] * (len(head) - 2)])
+    return table(head, rows)
+
+
+def _name(server: str, found: CaseResults) -> str:
+    shown = f"**{server}**" if server in OURS else server
+    started = found.started.get(server)
+    return shown + ("" if not started or started["keeps_alive"] else " (closes connections)")
+
+
+def _why_not(found: CaseResults, server: str) -> str:
+    problems = [p for sample in found.samples.get(server, ()) for p in sample["problems"]]
+    problems += found.failures.get(server, [])
+    return f"not measured: {_one_line(problems[0])}" if problems else "not measured"
+
+
+def _shown(figure: Figure | None, measure: Measure) -> str:
+    if figure is None:
+        return ""
+    if figure.low == figure.high:
+        return measure.shown(figure.median)
+    low, high = measure.shown(figure.low), measure.shown(figure.high)
+    return f"{measure.shown(figure.median)} [{low} to {high}]"
+
+
+def _spread(figure: Figure) -> str:
+    digits = ".2f" if figure.median < 10 else ".1f"
+    if figure.low == figure.high:
+        return f"{figure.median:{digits}}"
+    return f"{figure.median:{digits}} [{figure.low:{digits}} to {figure.high:{digits}}]"
+
+
+def _cpu(samples: Sequence[dict[str, Any]]) -> str:
+    """By process, for one request where requests were counted."""
+    told = []
+    for role in samples[0]["cpu"]:
+        runs = [s for s in samples if role in s["cpu"]]
+        per = [s["requests"] / 1e6 if s["requests"] else 1.0 for s in runs]
+        user = median(s["cpu"][role][0] / each for s, each in zip(runs, per, strict=True))
+        system = median(s["cpu"][role][1] / each for s, each in zip(runs, per, strict=True))
+        unit = "µs" if samples[0]["requests"] else "s"
+        digits = ".1f" if unit == "µs" else ".2f"
+        told.append(f"{role} {user:{digits}} + {system:{digits}} {unit}")
+    return ", ".join(told)
+
+
+def _remarks(facts: dict[str, Any], found: CaseResults) -> list[str]:
+    """What makes the figures of a case doubtful, a line each."""
+    lines = []
+    for server in facts["servers"]:
+        samples = found.samples.get(server, [])
+        for what, many in Counter(r for s in samples for r in s["remarks"]).items():
+            lines.append(f"{server}: {_one_line(what)} ({many} of {len(samples)} runs)")
+        for sample in samples:
+            for problem in sample["problems"]:
+                lines.append(
+                    f"{server}, round {sample['round']} does not count: {_one_line(problem)}"
+                )
+        lines += [f"{server}: {_one_line(why)}" for why in found.failures.get(server, ())]
+        outcomes: Counter[str] = Counter()
+        for sample in found.counted(server):
+            outcomes.update(sample["details"].get("outcomes", {}))
+        if outcomes.keys() - {"answered"}:
+            told = ", ".join(f"{count:,} {kind}" for kind, count in outcomes.items())
+            lines.append(f"{server}, all requests of all runs: {told}")
+    return lines
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "/")[:300]
+
+
+def _commands(results: Results) -> str:
+    lines: dict[str, None] = {}
+    for name, workload in results.workloads.items():
+        for case in workload["cases"]:
+            for server, started in results.case(name, case).started.items():
+                command = started["command"]
+                port = " ".join(word for word in command.split())
+                lines[f"- `{name}/{case}`, {server}: `{_without_port(port)}`"] = None
+    return "\n".join(lines)
+
+
+def _without_port(command: str) -> str:
+    return " ".join(
+        "PORT" if word.isdecimal() and len(word) == 5 else _bound(word) for word in command.split()
     )
 
 
-def servers(comparison: Comparison, names: Sequence[str]) -> str:
-    """What each server did."""
-    head = (
-        "server",
-        "requests/s",
-        "p50 ms",
-        "p99 ms",
-        "CPU µs per request, user + system",
-        "others on its core",
-        "wrk busy",
-    )
-    return table(head, [_server(comparison, name) for name in names])
+def _bound(word: str) -> str:
+    host, colon, port = word.rpartition(":")
+    return f"{host}:PORT" if colon and port.isdecimal() and len(port) == 5 else word
 
 
-def _server(comparison: Comparison, name: str) -> list[str]:
-    def shown(value: Callable[[Run], float], form: str) -> str:
-        found = comparison.figure(name, value)
-        assert found is not None, "has runs that count"
-        return _spread(found, form)
-
-    runs = [run for run in comparison.runs(name) if not run.problems]
-    if not runs:
-        return [name, "not measured", "", "", "", "", ""]
-    running = comparison.started.get(name)
-    closes = " (closes connections)" if running and not running.keeps_alive else ""
-    return [
-        name + closes,
-        shown(lambda run: run.rate, ",.0f"),
-        shown(lambda run: run.p50 / 1e3, ".2f"),
-        shown(lambda run: run.p99 / 1e3, ".2f"),
-        ", ".join(_cpu(runs, role) for role in runs[0].cpu),
-        f"{median(run.disturbance for run in runs):.1%}",
-        f"{median(run.result.busy for run in runs):.0%}",
-    ]
-
-
-def _spread(figure: Figure, form: str) -> str:
-    return f"{figure.median:{form}} [{figure.low:{form}} to {figure.high:{form}}]"
-
-
-def _cpu(runs: Sequence[Run], role: str) -> str:
-    each = [run.per_request(role) for run in runs]
-    user, system = median(c.user for c in each) * 1e6, median(c.system for c in each) * 1e6
-    return f"{role} {user:.1f} + {system:.1f}"
-
-
-def ratios(comparison: Comparison, pairs: Sequence[Pair]) -> str:
-    """Ours divided by the peer's, turn by turn."""
-    rows = []
-    for pair in pairs:
-        found = [
-            comparison.ratio(pair, lambda run: run.rate),
-            comparison.ratio(pair, lambda run: run.p50),
-            comparison.ratio(pair, lambda run: run.p99),
-        ]
-        shown = ["not measured" if ratio is None else _spread(ratio, ".2f") for ratio in found]
-        rows.append([pair.ours, pair.peer, *shown])
-    return table(("ours", "peer", "requests/s, ours / peer", "p50, same", "p99, same"), rows)
-
-
-def bars(comparison: Comparison, wanted: Sequence[Bar]) -> str:
-    """What was asked for, and whether it came."""
-    words = {True: "pass", False: "FAIL", None: "not measured"}
-    rows = []
-    for bar in wanted:
-        ratio = bar.ratio(comparison)
-        rows.append(
-            [str(bar), f"{ratio.median:.2f}" if ratio else "", words[bar.is_met(comparison)]]
-        )
-    return table(("bar", "ratio", "result"), rows)
-
-
-def remarks(comparison: Comparison) -> list[str]:
-    """What makes the figures doubtful, a line each."""
-    found = [f"{name} did not start: {why}" for name, why in comparison.failed.items()]
-    found += comparison.problems
-    runs = [run for each in comparison.turns for run in (each.ours, each.peer)]
-    disturbed = sum(run.disturbance > _DISTURBED for run in runs)
-    if disturbed:
-        found.append(
-            f"{disturbed} of {len(runs)} runs: others took more than {_DISTURBED:.0%} of the "
-            "server's core; this machine is not quiet"
-        )
-    saturated = sorted({run.server for run in runs if run.result.busy > _SATURATED})
-    if saturated:
-        found.append(
-            f"wrk used up its core against {', '.join(saturated)}: they may be faster than shown"
-        )
-    return found
-
-
-def write(
-    folder: Path,
-    workload: str,
-    machine: Mapping[str, str],
-    options: Mapping[str, Any],
-    comparison: Comparison,
-    wanted: Sequence[Bar],
-) -> Path:
-    """Write everything, each run included, as JSON; return the file."""
-    data = {
-        "workload": workload,
-        "machine": dict(machine),
-        "options": dict(options),
-        "commands": {
-            name: " ".join(running.command) for name, running in comparison.started.items()
-        },
-        "failed": comparison.failed,
-        "problems": comparison.problems,
-        "bars": [
-            {"bar": str(bar), "met": bar.is_met(comparison), "ratio": _data(bar.ratio(comparison))}
-            for bar in wanted
-        ],
-        "turns": [asdict(each) for each in comparison.turns],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{workload}-{machine['date'].replace(':', '')}.json"
-    path.write_text(json.dumps(data, indent=1) + "\n")
+def write(folder: Path, plots: Sequence[str] = ()) -> Path:
+    """Render a folder's report into it; return the file."""
+    path = folder / "report.md"
+    path.write_text(render(Results(folder), plots))
     return path
 
 
-def _data(figure: Figure | None) -> dict[str, float] | None:
-    return asdict(figure) if figure else None
+def write_latest(folder: Path) -> Path:
+    """Write the page that README.md links: the newest whole comparison in short."""
+    results = Results(folder)
+    path = folder.parent / "latest.md"
+    bars_here = bars(results).replace(_README, "../README.md")
+    path.write_text(
+        "# The newest comparison\n\n"
+        f"[The whole report]({folder.name}/report.md), with every figure and how it was taken.\n\n"
+        f"{facts(results)}\n\n## Bars\n\n{bars_here}\n"
+    )
+    return path

@@ -1,12 +1,14 @@
-"""A server that runs: started on its core, checked, watched, and ended with all it started.
+"""A server that runs: started on its cores, checked, watched, and ended with all it started.
 
-Each server leads a session of its own, and nothing outside of that session is ever signalled.
+Each program of a server leads a session of its own, and nothing outside of those is ever signalled.
 """
 
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,24 +16,35 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from bench import proc
+from bench.deployment import Deployment
 from bench.errors import DidNotStart
-from bench.pinning import pinned
-from bench.servers import Server
+from bench.pinning import Cores, pinned
+from bench.servers import Program, Server
 
 ROOT: Final = Path(__file__).parents[1]
 
-_START: Final = 30.0
+_START: Final = 20.0
 """Seconds to the first answer."""
 _STOP: Final = 5.0
 """Seconds from SIGTERM to SIGKILL."""
-_OTHERS_SETTINGS: Final = ("REACTOR_RUN_", "UVICORN_", "GRANIAN_", "GUNICORN_", "WEB_CONCURRENCY")
+_OTHERS_SETTINGS: Final = (
+    "REACTOR_RUN_",
+    "UVICORN_",
+    "GRANIAN_",
+    "GUNICORN_",
+    "UWSGI_",
+    "WEB_CONCURRENCY",
+    "FORWARDED_ALLOW_IPS",
+)
 """Environment variables that would change what a command line says."""
+_PORTS: Final = itertools.cycle(range(20100, 29900))
+"""Below those that the kernel gives to clients: there are thousands of clients here."""
 
 
 @dataclass(frozen=True)
@@ -39,111 +52,179 @@ class Running:
     """A server that has answered."""
 
     server: Server
-    command: list[str]
+    deployment: Deployment
+    command: str
     port: int
-    pid: int
-    core: int
+    leaders: tuple[tuple[int, Program], ...]
+    """The first process of each program, the one in front last."""
+    cores: frozenset[int]
     keeps_alive: bool
     """Whether it keeps a connection for another request."""
+    started_in: float
+    """Seconds from the start of the first process to the first answer."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The first process of the app server: the one that takes signals and starts workers."""
+        return self.leaders[0][0]
+
+    def processes(self) -> list[tuple[str, proc.Process]]:
+        """All living processes with their roles."""
+        found = []
+        for pid, program in self.leaders:
+            found += [
+                (program.first if process.pid == pid else program.rest, process)
+                for process in proc.session(pid)
+            ]
+        return found
 
     def usage(self) -> Mapping[tuple[str, tuple[int, int]], proc.Cpu]:
         """The CPU time that each process has had, by its role and identity."""
-        first, rest = self.server.roles
-        return {
-            (first if process.pid == self.pid else rest, process.identity): process.cpu
-            for process in proc.session(self.pid)
-        }
+        return {(role, process.identity): process.cpu for role, process in self.processes()}
+
+    def memory(self) -> dict[str, proc.Memory]:
+        """The memory of each role's processes together."""
+        found: dict[str, proc.Memory] = {}
+        for role, process in self.processes():
+            found[role] = found.get(role, proc.Memory(0, 0)) + proc.memory(process.pid)
+        return found
+
+    def workers(self) -> list[int]:
+        """The processes that run the app, apart from the one that was started first."""
+        return proc.workers(self.pid)
 
     def faults(self) -> list[str]:
-        """What makes it unfit to be measured: a first process that ended, one off its core."""
-        processes = proc.session(self.pid)
+        """What makes it unfit to be measured: a first process that ended, one off its cores."""
         found = []
-        if not processes or processes[0].pid != self.pid:
-            found.append(f"its first process, {self.pid}, has ended")
-        for process in processes:
-            cores = proc.affinity(process.pid)
-            if cores != {self.core}:
-                found.append(f"process {process.pid} may run on cores {sorted(cores)}")
+        for pid, _ in self.leaders:
+            processes = proc.session(pid)
+            if not processes or processes[0].pid != pid:
+                found.append(f"its first process, {pid}, has ended")
+            for process in processes:
+                cores = proc.affinity(process.pid)
+                if not cores <= self.cores:
+                    found.append(f"process {process.pid} may run on cores {sorted(cores)}")
         return found
 
 
 @contextmanager
-def running(server: Server, app: str, body: bytes, core: int) -> Iterator[Running]:
-    """Run a server on one core; it is stopped at the end.
+def running(server: Server, deployment: Deployment, cores: Cores) -> Iterator[Running]:
+    """Run a server; it is stopped at the end.
 
-    Raises DidNotStart if it is not installed, ends, or does not answer with status 200 and `body`.
+    Raises DidNotStart if it is not installed, ends, or does not answer with status 200.
     """
     port = _free_port()
-    command = server.command(app, port)
-    program = Path(sys.executable).parent / command[0]
-    if not program.exists():
-        raise DidNotStart("not installed; pip install 'reactor-run[bench]'")
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            pinned(core, [str(program), *command[1:]]),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=ROOT,
-            env=_environment(),
-            start_new_session=True,
+    where = cores.of_server(deployment.cores)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+        # The workers of a proxy that root has started run as another user.
+        Path(folder).chmod(0o711)
+        for name, text in server.configuration(deployment, port, folder).items():
+            (Path(folder) / name).write_text(text)
+        commands = server.commands(deployment, port, folder)
+        programs = [_find(server, command[0]) for command in commands]
+        logs: list[IO[bytes]] = []
+        leaders: list[tuple[int, Program]] = []
+        begin = time.monotonic()
+        for found, command, program in zip(programs, commands, server.programs, strict=True):
+            logs.append(stack.enter_context(tempfile.TemporaryFile()))
+            process = subprocess.Popen(
+                pinned(where, [found, *command[1:]]),
+                stdin=subprocess.DEVNULL,
+                stdout=logs[-1],
+                stderr=logs[-1],
+                cwd=ROOT,
+                env=_environment(),
+                start_new_session=True,
+            )
+            stack.callback(_stop, process)
+            leaders.append((process.pid, program))
+        keeps_alive = _await_answer([pid for pid, _ in leaders], port, deployment.path, logs)
+        yield Running(
+            server,
+            deployment,
+            "; ".join(" ".join(command) for command in commands).replace(folder, "FOLDER"),
+            port,
+            tuple(leaders),
+            where,
+            keeps_alive,
+            time.monotonic() - begin,
         )
-        try:
-            keeps_alive = _await_answer(process.pid, port, body, log)
-            yield Running(server, command, port, process.pid, core, keeps_alive)
-        finally:
-            _stop(process)
+
+
+def _find(server: Server, name: str) -> str:
+    """The program beside this Python, or else of the system."""
+    beside = Path(sys.executable).parent / name
+    if beside.exists():
+        return str(beside)
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise DidNotStart(f"{name} is not installed: {server.install}")
+    return found
 
 
 def _environment() -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_OTHERS_SETTINGS)}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    return {**kept, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for port in itertools.islice(_PORTS, 1000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise DidNotStart("no free port")
 
 
-def _await_answer(pid: int, port: int, body: bytes, log: IO[bytes]) -> bool:
-    """Wait for the right answer; tell whether the connection stays open after it."""
+def _await_answer(pids: list[int], port: int, path: str, logs: list[IO[bytes]]) -> bool:
+    """Wait for an answer with status 200; tell whether the connection stays open after it."""
     deadline = time.monotonic() + _START
     while True:
-        if _has_ended(pid):
-            raise DidNotStart(f"ended: {_last_words(log)}")
+        if any(map(_has_ended, pids)):
+            raise DidNotStart(f"ended: {_last_words(logs)}")
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_START)
         try:
-            connection.request("GET", "/")
+            connection.request("GET", path)
             response = connection.getresponse()
             keeps_alive = not response.will_close
-            answer = response.status, response.read()
-            break
-        except OSError as error:
+            status, body = response.status, response.read()
+            # A proxy is there before the server behind it.
+            if status not in (502, 503) or len(pids) == 1 or time.monotonic() > deadline:
+                break
+        except (OSError, http.client.HTTPException) as error:
             if time.monotonic() > deadline:
-                raise DidNotStart(f"no answer: {error}; {_last_words(log)}") from None
-            time.sleep(0.02)
+                raise DidNotStart(f"no answer: {error}; {_last_words(logs)}") from None
         finally:
             connection.close()
-    if answer != (200, body):
-        raise DidNotStart(f"answered with status {answer[0]} and {answer[1][:80]!r}")
+        time.sleep(0.005)
+    if status != 200:
+        raise DidNotStart(f"answered with status {status} and {body[:80]!r}; {_last_words(logs)}")
     return keeps_alive
 
 
-def _last_words(log: IO[bytes]) -> str:
-    size = os.fstat(log.fileno()).st_size
-    lines = os.pread(log.fileno(), size, 0).decode(errors="replace").split("\n")
-    return " / ".join([line.strip() for line in lines if line.strip()][-3:]) or "without a word"
+def _last_words(logs: list[IO[bytes]]) -> str:
+    text = b"\n".join(os.pread(log.fileno(), 1 << 20, 0) for log in logs)
+    lines = text.decode(errors="replace").split("\n")
+    words = " / ".join([line.strip() for line in lines if line.strip()][-3:])
+    return words[-500:] or "without a word"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and everything in its session."""
-    with _signals_held():
+    """End the program and everything in its session."""
+    with signals_held():
         # Its pid, which also names the session, stays its own until it is waited for.
         os.kill(process.pid, signal.SIGTERM)
         _until(lambda: _has_ended(process.pid) and not proc.session(process.pid), _STOP)
@@ -152,7 +233,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
                 os.kill(left.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        _until(lambda: not proc.session(process.pid), _STOP)
+        _until(lambda: _has_ended(process.pid) and not proc.session(process.pid), _STOP)
         process.wait(_STOP)
 
 
@@ -168,9 +249,9 @@ def _until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Have Ctrl-C and the like wait, so that a second one leaves nothing behind."""
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield

@@ -1,4 +1,7 @@
-"""A server that ignores SIGTERM and has a child that does so too: `stubborn.py BODY PORT`."""
+"""A server that ignores SIGTERM and has a child that does so too: `stubborn.py BODY PORT`.
+
+There is nothing at /missing.
+"""
 
 import os
 import signal
@@ -9,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         body = sys.argv[1].encode()
-        self.send_response(200)
+        self.send_response(404 if self.path == "/missing" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -38,3 +38,16 @@ def test_a_core_counts_processes_and_steal_and_interrupts_if_asked():
     assert proc.parse_core(text, 10, interrupts=True) == pytest.approx(255 * TICK)
     with pytest.raises(LookupError):
         proc.parse_core(text, 0, interrupts=True)
+
+
+def test_memory_of_a_process():
+    text = (
+        "5600-7fff ---p 00000000 00:00 0    [rollup]\n"
+        "Rss:               8292 kB\nPss:               4028 kB\nPss_Dirty:   1 kB\n"
+    )
+    assert proc.parse_memory(text) == proc.Memory(8292 * 1024, 4028 * 1024)
+    assert proc.memory(os.getpid()).resident > 1 << 20
+
+
+def test_a_process_that_is_gone_has_no_memory():
+    assert proc.memory(1 << 30) == proc.Memory(0, 0)

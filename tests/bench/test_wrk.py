@@ -1,56 +1,28 @@
-"""What wrk prints, read."""
+"""What wrk's script prints, read."""
 
 import pytest
 
 from bench.errors import RunFailed
-from bench.wrk import parse
+from bench.load.wrk import parse
 
-CLEAN = """Running 2s test @ http://127.0.0.1:8000/
-  1 threads and 64 connections
-  Thread Stats   Avg      Stdev     Max   +/- Stdev
-    Latency     1.48ms    2.26ms   1.36s    87.29%
-    Req/Sec    50.53k     3.76k   61.53k    80.00%
-  Latency Distribution
-     50%  813.00us
-     75%    1.92ms
-     90%    4.31ms
-     99%    1.08s
-  101557 requests in 2.02s, 7.26MB read
-Requests/sec:  50459.71
-Transfer/sec:      3.15MB
-"""
-
-WITH_ERRORS = CLEAN.replace(
-    "Requests/sec:",
-    "  Socket errors: connect 0, read 3, write 0, timeout 2\n"
-    "  Non-2xx or 3xx responses: 7\n"
-    "Requests/sec:",
+RESULT = (
+    "Running 2s test @ http://127.0.0.1:8000/\n"
+    '  RESULT is what comes last\nRESULT {"requests":101557,"microseconds":2020000,"bytes":1,'
+    '"status":7,"connect":0,"read":3,"write":0,"timeout":2,"p50":813,"p99":1080000,'
+    '"p99.9":1200000,"max":1300000}\n'
 )
 
 
-def test_reads_rate_and_percentiles():
-    result = parse(CLEAN)
+def test_reads_rate_percentiles_and_failures():
+    result = parse(RESULT, busy=0.5)
     assert result.requests == 101557
-    assert result.rate == 50459.71
-    assert result.percentiles == {50: 813, 75: 1920, 90: 4310, 99: pytest.approx(1_080_000)}
-    assert result.errors == 0
+    assert result.rate == pytest.approx(50275.7, abs=0.1)
+    assert result.latency == {"p50": 0.000813, "p99": 1.08, "p99.9": 1.2, "max": 1.3}
+    assert result.failures == {"status": 7, "read": 3, "timeout": 2}
+    assert result.busy == 0.5
 
 
-def test_counts_every_error():
-    result = parse(WITH_ERRORS)
-    assert result.non_2xx == 7
-    assert result.socket_errors == {"connect": 0, "read": 3, "write": 0, "timeout": 2}
-    assert result.errors == 12
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "unable to connect to 127.0.0.1:8000 Connection refused\n",
-        CLEAN.replace("     99%    1.08s\n", ""),
-    ],
-)
+@pytest.mark.parametrize("text", ["", "unable to connect to 127.0.0.1:8000 Connection refused\n"])
 def test_refuses_what_is_no_result(text):
     with pytest.raises(RunFailed):
         parse(text)

@@ -1,0 +1,52 @@
+"""Django without a database: a page of twenty rows from a template, behind usual middleware."""
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    DEBUG=False,
+    MIDDLEWARE=[
+        "django.middleware.security.SecurityMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    ],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="a measurement keeps no secret",
+    TEMPLATES=[
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "OPTIONS": {
+                "loaders": [
+                    (
+                        "django.template.loaders.cached.Loader",
+                        [
+                            (
+                                "django.template.loaders.locmem.Loader",
+                                {
+                                    "list.html": "<!doctype html><title>{{ title }}</title><table>"
+                                    "{% for row in rows %}<tr><td>{{ forloop.counter }}"
+                                    "<td>{{ row.name }}<td>{{ row.price|floatformat:2 }}"
+                                    "{% endfor %}</table>"
+                                },
+                            )
+                        ],
+                    )
+                ]
+            },
+        }
+    ],
+)
+_ROWS = [{"name": f"<item {number}>", "price": number * 1.25} for number in range(20)]
+
+
+def index(request: HttpRequest) -> HttpResponse:
+    return render(request, "list.html", {"title": request.GET.get("title"), "rows": _ROWS})
+
+
+urlpatterns = [path("", index)]
+application = get_wsgi_application()

@@ -1,0 +1,119 @@
+"""Uneven load: what the fast requests wait for, while a few are slow."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from bench.deployment import Deployment, both
+from bench.load import open as open_loop
+from bench.load import steady
+from bench.load.answers import Answers
+from bench.load.client import request
+from bench.running import Running
+from bench.sample import Sample, add_answers, watching
+from bench.workload import Case, Setup, Workload, against
+
+_SLOW_MS: Final = 50
+_SHARE: Final = 0.05
+"""Of the requests of the open loop that are slow."""
+_WORKERS: Final = 2
+_PARTS: Final = 4
+"""Of a run of (a), each with new connections."""
+
+
+class Uneven(Workload):
+    name: ClassVar[str] = "uneven"
+    title: ClassVar[str] = "Uneven load: fast requests beside slow ones"
+    loop: ClassVar[str] = "(a) schedule per client, (b) open"
+    about: ClassVar[str] = (
+        "Two workers each. A slow request takes 50 ms: of CPU time (burn), or of a sleep that "
+        "blocks its thread (sleep). (a) One or two clients ask for something slow without pause; "
+        "50 others, each on its own kept connection, ask for something fast every 100 ms, and "
+        "latency counts from when that was due. Which worker a connection lands on is chance, so "
+        "each run has four parts with new connections. (b) Requests arrive at random (Poisson), "
+        "5 % of them slow, at a rate that keeps the two workers busy for the named share of their "
+        "time (utilisation). Figures are those of the fast requests; one that was given up after "
+        "5 s counts with that. Threads are for each worker, equal for all: one, as in the hello "
+        "row, or two where two clients sleep."
+    )
+    measures: ClassVar[tuple[str, ...]] = ("p99", "p50", "p99.9", "failed", "cpu")
+    compared: ClassVar[tuple[str, ...]] = ("p99", "p50")
+    overhead: ClassVar[float] = 0.6
+
+    def __init__(self) -> None:
+        apps = both("slow")
+        asgi = against("reactor-run", "uvicorn", "granian-asgi")
+        wsgi = against("reactor-run-wsgi", "granian-wsgi", "gunicorn-gthread")
+        one = Deployment(apps, workers=_WORKERS, cores=2)
+        two = Deployment(apps, workers=_WORKERS, cores=2, threads=2)
+        burn, sleep = f"/burn/{_SLOW_MS}", f"/sleep/{_SLOW_MS}"
+
+        def steady_case(name: str, title: str, **values: object) -> Case:
+            pairs = asgi if name.startswith("a-asgi") else wsgi
+            deployment = two if values["clients"] == 2 else one
+            peer = "uvicorn" if pairs is asgi else "gunicorn-gthread"
+            quick = () if name == "a-wsgi-burn" else (peer,)
+            return Case(name, title, deployment, pairs, 4, values, quick)
+
+        def open_case(interface: str, utilisation: float) -> Case:
+            return Case(
+                f"b-{interface}-{utilisation:g}",
+                f"(b) {interface.upper()}, burn, utilisation {utilisation:g}",
+                one,
+                asgi if interface == "asgi" else wsgi,
+                6,
+                {"slow": burn, "utilisation": utilisation},
+            )
+
+        self.cases = (
+            steady_case("a-asgi-burn", "(a) ASGI, one client burns", slow=burn, clients=1),
+            steady_case("a-wsgi-burn", "(a) WSGI, one client burns", slow=burn, clients=1),
+            steady_case("a-wsgi-sleep", "(a) WSGI, one client sleeps", slow=sleep, clients=1),
+            steady_case(
+                "a-wsgi-sleep-2",
+                "(a) WSGI, two clients sleep, two threads a worker",
+                slow=sleep,
+                clients=2,
+            ),
+            open_case("asgi", 0.1),
+            open_case("asgi", 0.3),
+            open_case("wsgi", 0.1),
+            open_case("wsgi", 0.3),
+        )
+
+    def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
+        slow = request(case["slow"])
+        with watching(server) as sample:
+            if "clients" in case.values:
+                answers = Answers.together(
+                    [
+                        steady.run(
+                            server.address,
+                            request("/"),
+                            slow,
+                            setup.seconds / _PARTS,
+                            slow_clients=case["clients"],
+                        )
+                        for _ in range(_PARTS)
+                    ]
+                )
+            else:
+                rate = arrival_rate(case["utilisation"])
+                arrivals = open_loop.poisson(rate, setup.seconds, setup.round)
+                answers = open_loop.run(
+                    server.address,
+                    open_loop.mixed(arrivals, _SHARE, setup.round),
+                    {"fast": request("/"), "slow": slow},
+                    setup.seconds,
+                )
+        add_answers(sample, answers, "fast")
+        sample.details["slow requests"] = answers.outcomes("slow")
+        return sample
+
+
+def arrival_rate(utilisation: float) -> float:
+    """Requests a second that keep the workers busy for this share of their time.
+
+    The fast ones take next to no time, so only the slow ones count.
+    """
+    return utilisation * _WORKERS / (_SHARE * _SLOW_MS / 1e3)
