@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -259,6 +260,8 @@ def test_no_client_is_harmed(
     assert not lost
     gets = tally.seen["say 200"] + tally.seen["large 200"]
     unlucky = sum(number for what, number in tally.seen.items() if what.startswith("say 5"))
+    # Fate may strike the replay too; the log tells, and no rate can bound it.
+    unlucky -= len(re.findall("GET /say/.* was under way in two reactors", server.log()))
     assert unlucky <= max(2, gets // 100), "GETs that were not answered although they can be again"
 
     def is_whole_again() -> bool:
