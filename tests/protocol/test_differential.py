@@ -227,7 +227,8 @@ def test_peers_frame_the_corpus_as_we_do(case: Case) -> None:
 def test_the_corpus_is_mostly_agreed_on() -> None:
     verdicts: Counter[str] = Counter()
     for case in CASES:
-        verdicts += check(case.data)
+        if not case.large:
+            verdicts += check(case.data)
     for peer in PEERS:
         assert verdicts[f"{peer} agrees"] > 3 * verdicts[f"{peer} refuses"], verdicts
 
