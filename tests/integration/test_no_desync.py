@@ -13,6 +13,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -254,6 +255,22 @@ def test_generated_streams(tapped: Tapped) -> None:
 
 def test_the_corpus(tapped: Tapped) -> None:
     check_streams(tapped, corpus())
+
+
+def test_many_clients_at_once(tapped: Tapped) -> None:
+    """Their requests share the express lane, and take lanes from each other."""
+
+    def talk(seed: int) -> None:
+        for pieces in generated(40, seed):
+            expected = read_by_us(b"".join(pieces))
+            more = [ENOUGH] if expected.end is End.REFUSED else []
+            converse(tapped, expected, pieces + more)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(talk, range(100, 108)))
+    tapped.testimony()
+    # The record is sound, which reading it shows, and no app waits for what will never come.
+    eventually(lambda: tapped.sent() is not None and not tapped.recording.busy)
 
 
 @pytest.mark.slow
