@@ -16,7 +16,7 @@ BENCH = $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-slow test-all check format fuzz bench bench-quick bench-hello build clean
+.PHONY: help serve test test-slow test-all check format fuzz bench bench-quick bench-life bench-hello build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench: $(VENV)/bench.stamp ## compare with peers, more than an hour (ONLY=hello,
 
 bench-quick: $(VENV)/bench.stamp ## the same in three minutes: one short round of the main cases
 	$(BIN)/python -m bench --quick $(BENCH)
+
+bench-life: $(VENV)/bench.stamp ## who loses requests when workers die, hang, are replaced, or have too much to do
+	$(BIN)/python -m bench --only kills,hangs,reloads,stops,overload $(BENCH)
 
 bench-hello: $(VENV)/bench.stamp ## only what a request of 13 bytes costs, against everybody
 	$(BIN)/python -m bench --only hello/64 $(BENCH)

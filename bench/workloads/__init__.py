@@ -7,6 +7,7 @@ from bench.workloads.bodies import Bodies
 from bench.workloads.events import Events
 from bench.workloads.frameworks import Frameworks
 from bench.workloads.gigabyte import Gigabyte
+from bench.workloads.hangs import Hangs
 from bench.workloads.hello import Hello
 from bench.workloads.hop import Hop
 from bench.workloads.idle import Idle
@@ -15,6 +16,7 @@ from bench.workloads.overload import Overload
 from bench.workloads.reloads import Reloads
 from bench.workloads.slow_clients import SlowClients
 from bench.workloads.start import Start
+from bench.workloads.stops import Stops
 from bench.workloads.uneven import Uneven
 from bench.workloads.waiting import Waiting
 
@@ -27,7 +29,9 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Idle(),
     Overload(),
     Kills(),
+    Hangs(),
     Reloads(),
+    Stops(),
     Start(),
     Hop(),
     Bodies(),

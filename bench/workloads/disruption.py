@@ -1,4 +1,4 @@
-"""What kills and reloads share: a quiet part, then a part with the disruption, at one rate."""
+"""What kills, hangs, reloads and stops share: a quiet part, then the disruption, at one rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from bench.workloads.closed import load
 
 _MOST: Final = 1500.0
 """Arrivals a second that the generator keeps up with beside all else."""
-_BROKEN: Final = (Outcome.CONNECT, Outcome.RESET, Outcome.CLOSED, Outcome.CUT)
 
 Event = tuple[float, Callable[[], None]]
 
@@ -32,6 +31,10 @@ class Disruption(Workload):
     )  # fmt: skip
     compared: ClassVar[tuple[str, ...]] = ("p99",)
     start: ClassVar = "fresh"
+    broken: ClassVar[tuple[Outcome, ...]] = (
+        Outcome.CONNECT, Outcome.RESET, Outcome.CLOSED, Outcome.CUT,
+    )  # fmt: skip
+    """What counts as reset or closed."""
     factor: ClassVar[float] = 1.7
     overhead: ClassVar[float] = 3.5
 
@@ -54,7 +57,7 @@ class Disruption(Workload):
         add_answers(sample, answers)
         calm = quiet.percentiles().get("p99")
         p99 = sample.measures.get("p99")
-        broken = sum(answer.outcome in _BROKEN for answer in answers.all)
+        broken = sum(answer.outcome in self.broken for answer in answers.all)
         sample.measures |= {"resets": float(broken), "actions": float(actions)}
         if calm and p99:
             sample.measures |= {"quiet_p99": calm, "p99_ratio": p99 / calm}
