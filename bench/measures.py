@@ -36,7 +36,7 @@ MEASURES: Final = {
     "memory": Measure("memory MiB", ",.1f", 1 << 20),
     "per_client": Measure("KiB per client", ",.1f", 1 << 10),
     "per_connection": Measure("KiB/connection", ",.2f", 1 << 10),
-    "in_workers": Measure("of it in workers", ",.2f", 1 << 10),
+    "in_workers": Measure("KiB/connection in workers", ",.2f", 1 << 10),
     "without": Measure("requests/s without", ",.0f", less_is_better=False),
     "beside": Measure("with / without", ".2f", less_is_better=False),
     "given_up": Measure("slow clients closed", ",.0f"),

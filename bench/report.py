@@ -17,6 +17,11 @@ from bench.servers import OURS
 _README: Final = "../../README.md"
 """From a folder of results."""
 
+_QUICK: Final = (
+    "**This is a quick run:** one short round, and a tenth of the clients and bytes. It shows that "
+    "everything works; the bars are for a whole run."
+)
+
 
 def render(results: Results, plots: Sequence[str] = ()) -> str:
     """The whole report. `plots`: the names of the pictures that there are."""
@@ -26,6 +31,7 @@ def render(results: Results, plots: Sequence[str] = ()) -> str:
         "# reactor-run beside others",
         facts(results),
         *([] if results.state == "complete" else [f"**This run is {results.state}.**"]),
+        *([_QUICK] if options["quick"] else []),
         "## Bars",
         bars(results),
         "Ratios are ours / theirs. Where a bar covers several cases or peers, what was measured is "

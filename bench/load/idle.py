@@ -22,16 +22,17 @@ _ANSWER: Final = 20.0
 
 
 @contextmanager
-def idle(address: tuple[str, int], count: int) -> Iterator[list[socket.socket]]:
+def idle(address: tuple[str, int], count: int, *, first: int = 0) -> Iterator[list[socket.socket]]:
     """Keep so many connections, from 127.0.0.2 and on; each has been answered once.
 
-    Raises RunFailed if the server does not take and answer all of them.
+    `first`: how many there are already, whose addresses are spared. Raises RunFailed if the server
+    does not take and answer all of them.
     """
     socks: list[socket.socket] = []
     try:
         while len(socks) < count:
             lot = [
-                _open(address, f"127.0.0.{2 + (len(socks) + n) // _EACH}")
+                _open(address, f"127.0.0.{2 + (first + len(socks) + n) // _EACH}")
                 for n in range(min(_AT_ONCE, count - len(socks)))
             ]
             socks += lot

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+import resource
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from typing import ClassVar
 
 from bench.deployment import Deployment, both
@@ -21,10 +23,11 @@ class Idle(Workload):
     about: ClassVar[str] = (
         "10,000 connections, each answered once and then kept, from several addresses of the "
         "loopback. Memory is what the resident memory of all processes grew by, divided by their "
-        "number, and of it the part in the processes that run the app; the kernel's own is not in "
-        "it. The server has served at full speed before, so that what grows is the connections'. "
-        "wrk measures 64 others, without and beside them, in the same run. One core, one worker; "
-        "every server is set to allow so many and to keep them for 75 s."
+        "number; the kernel's own is not in it. Apart from that, what each of the second half "
+        "adds in the processes that run the app, where those are others: small caches fill up "
+        "before. The server has served at full speed before, so that what grows is the "
+        "connections'. wrk measures 64 others, without and beside them, in the same run. One "
+        "core, one worker; every server is set to allow so many and to keep them for 75 s."
     )
     measures: ClassVar[tuple[str, ...]] = (
         "per_connection", "in_workers", "beside", "without", "rate", "p99", "cpu",
@@ -52,26 +55,44 @@ class Idle(Workload):
         )
 
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
-        core, count = setup.cores.load, setup.scaled(case["idle"])
+        core = setup.cores.load
+        wanted = setup.scaled(case["idle"], 2)
+        count = min(wanted, _allowed()) // 2 * 2
         without = load(case, server, core, setup.seconds)
         before = server.memory()
-        with idle.idle(server.address, count) as socks:
+        with (
+            idle.idle(server.address, count // 2) as first,
+            _halfway(server) as halfway,
+            idle.idle(server.address, count // 2, first=count // 2) as second,
+        ):
             after = server.memory()
             with watching(server) as sample:
                 result = load(case, server, core, setup.seconds)
-            left = idle.still_open(socks)
+            left = idle.still_open(first) + idle.still_open(second)
         add_wrk(sample, result)
-        workers = {program.rest for _, program in server.leaders}
+        workers = {program.rest for _, program in server.leaders} & before.keys()
         sample.measures |= {
             "per_connection": _grown(before, after, before.keys()) / count,
             "without": without.rate,
             "beside": result.rate / without.rate if without.rate else 0.0,
         }
-        if workers & before.keys():
-            sample.measures["in_workers"] = _grown(before, after, before.keys() & workers) / count
+        if workers:
+            sample.measures["in_workers"] = _grown(halfway, after, workers) / (count / 2)
+        if count < wanted:
+            sample.remarks.append(f"only {count} connections: more files may not be opened here")
         if left < count:
             sample.remarks.append(f"the server closed {count - left} of the idle connections")
         return sample
+
+
+@contextmanager
+def _halfway(server: Running) -> Iterator[dict[str, Memory]]:
+    yield server.memory()
+
+
+def _allowed() -> int:
+    """Connections that a server can hold which counts on two files for each, beside wrk's."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - 300
 
 
 def _grown(before: dict[str, Memory], after: dict[str, Memory], roles: Set[str]) -> float:
