@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bench.errors import RunFailed
-from bench.load import drip, events, idle, steady
+from bench.load import drip, events, idle, steady, transfer
 from bench.load import open as open_loop
 from bench.load.answers import Answer, Answers, Outcome, percentile
 from bench.load.client import request
@@ -117,6 +117,7 @@ def test_the_generator_tells_when_it_was_late_itself(server):
         timeout=20,
     )
     assert answers.late() > 0.1
+    assert answers.percentiles()["max"] > 0.2, "counts from when it was due, not from when it went"
     assert answers.remarks == ["the generator came to 1 % of the requests more than 5 ms too late"]
 
 
@@ -199,6 +200,20 @@ def test_events_that_come_are_timed_and_those_that_do_not_are_lost(server):
     assert all(late >= 0 for late in seen.lateness)
     seen.lateness.pop()
     assert seen.lost == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 3 * transfer.CHUNK + 5])
+def test_a_transfer_is_whole_or_fails(server, size):
+    assert transfer.down(server.address, size).size == size
+    assert transfer.up(server.address, size).size == size
+
+
+def test_a_transfer_that_is_cut_or_refused_fails(server):
+    server.cuts = True
+    with pytest.raises(RunFailed, match="cut with 1 bytes"):
+        transfer.down(server.address, 1000)
+    with pytest.raises(RunFailed, match="answered 200"):
+        transfer.up(server.address, 1000)
 
 
 def test_percentiles_are_values_that_occurred():

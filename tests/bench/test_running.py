@@ -8,9 +8,11 @@ from bench import proc
 from bench import running as module
 from bench.deployment import Deployment
 from bench.errors import DidNotStart
+from bench.load import killer
 from bench.pinning import Cores
 from bench.running import running
 from bench.servers import Program, Server
+from tests.integration.waiting import eventually
 
 CORE = min(os.sched_getaffinity(0))
 CORES = Cores((CORE, CORE), CORE)
@@ -36,6 +38,17 @@ def test_every_process_is_pinned_and_none_outlives_the_measurement():
         assert len(proc.session(server.pid)) == 2
         assert server.started_in > 0
     assert proc.session(server.pid) == []
+
+
+def test_the_killer_takes_a_worker_and_leaves_the_first_process(capsys):
+    with running(stubborn(), NOTHING, CORES) as server:
+        assert len(server.workers()) == 1
+        killer.main(server.pid, 0.01, 1)
+        assert capsys.readouterr().out == "1\n"
+        eventually(lambda: not server.workers())
+        killer.main(server.pid, 0.01, 1)
+        assert capsys.readouterr().out == "0\n"
+        assert server.faults() == []
 
 
 def test_another_status_is_no_start():

@@ -33,6 +33,8 @@ class Tiny:
         self.connections = 0
         self.pause_until = 0.0
         """No request is answered before."""
+        self.cuts = False
+        """Whether bodies end a byte early, or are counted one short."""
         self._ended = threading.Event()
 
     def serve(self) -> None:
@@ -62,7 +64,11 @@ class Tiny:
                         buffer += data
                     head, _, buffer = buffer.partition(b"\r\n\r\n")
                     self.requests += 1
-                    if not self._answer(sock, head.split()[1].decode()):
+                    path = head.split()[1].decode()
+                    if path == "/up":
+                        self._count(sock, head, len(buffer))
+                        return
+                    if not self._answer(sock, path):
                         return
             except OSError:
                 return
@@ -75,6 +81,11 @@ class Tiny:
         elif path.startswith("/sleep/"):
             self._ended.wait(float(path.removeprefix("/sleep/")))
             sock.sendall(OK)
+        elif path.startswith("/down/"):
+            size = int(path.removeprefix("/down/"))
+            sock.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
+            sock.sendall(b"x" * (size - self.cuts))
+            return False
         elif path == "/reset":
             # Closed with a linger time of 0: the kernel resets.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -93,6 +104,14 @@ class Tiny:
         else:
             raise AssertionError(path)
         return True
+
+    def _count(self, sock: socket.socket, head: bytes, size: int) -> None:
+        """Read a body and answer how many bytes it had."""
+        expected = int(head.lower().partition(b"content-length:")[2].split()[0])
+        while size < expected:
+            size += len(sock.recv(65536))
+        text = str(size - self.cuts).encode()
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
 
     def _events(self, sock: socket.socket) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
