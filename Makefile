@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 APP ?= examples.hello:app
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
+# Test files run side by side: most tests wait more than they compute.
+JOBS ?= $(shell expr $$(nproc) + 1)
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
 FUZZ_TARGETS ?= heads bodies proxy forwarded responses frames
@@ -25,7 +27,7 @@ serve: $(VENV)/base.stamp ## serve an example, or APP=module:app, and print its 
 	$(BIN)/reactor-run $(APP) $(SERVE_ARGS)
 
 test: $(VENV)/test.stamp ## run the tests, without the slow ones (PYTEST_ARGS=...)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(VENV)/test.stamp ## run the slow tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
