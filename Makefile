@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 APP ?= examples.hello:app
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
-# Test files run side by side: most tests wait more than they compute.
-JOBS ?= $(shell expr $$(nproc) + 1)
+# Test files that run side by side.
+JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
 FUZZ_TARGETS ?= heads bodies proxy forwarded responses frames
