@@ -80,7 +80,8 @@ def check_pieces(
         outcome = read(content[:end], limits, seen)
         if outcome is not None:
             break
-        assert end <= limits.head_size, "an endless head is kept"
+        # An empty line before the request is no part of it.
+        assert end - 2 * content.startswith(b"\r\n") <= limits.head_size, "an endless head is kept"
         seen = end
     if isinstance(outcome, RequestHead) or isinstance(whole, RequestHead):
         assert same(outcome, whole), "the cuts decide what is read"
