@@ -138,9 +138,11 @@ def _request_line_fault(line: bytes, whole: bool) -> _Fault | None:
         return position, policy.REQUEST_LINE
     version = _VERSION.match(line, position + 1)
     if version is None:
-        if not whole and _VERSION_SO_FAR.fullmatch(line, position + 1):
+        good = _VERSION_SO_FAR.match(line, position + 1)
+        position = position + 1 if good is None else good.end()
+        if position == len(line) and not whole:
             return None
-        return position + 1, policy.REQUEST_LINE
+        return position, policy.REQUEST_LINE
     position = version.end()
     after = line[position : position + 1]
     if (after == b"\r" or (whole and not after)) and version[0] not in _VERSIONS:
