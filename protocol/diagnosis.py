@@ -65,7 +65,9 @@ def _read_head(data: bytes, limits: Limits) -> None:
     request_line, *lines = data[start:].split(b"\n")
     whole = bool(lines)
     size = len(request_line.removesuffix(b"\r"))
-    _judge(_request_line_fault(request_line, whole), size, limits.request_line, _TOO_LONG)
+    # A CR beyond the limit may be the end of a line that keeps it.
+    limit = limits.request_line + request_line.startswith(b"\r", limits.request_line)
+    _judge(_request_line_fault(request_line, whole), size, limit, _TOO_LONG)
     fields = _read_field_lines(lines, limits) if whole else None
     if fields is None:
         if too_large:
