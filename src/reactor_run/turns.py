@@ -16,7 +16,7 @@ __all__ = ["Turns"]
 
 _NOBODY: Final = 0.000005
 """Seconds within which the processor comes back if nobody wanted it."""
-_TOO_LONG: Final = 0.001
+_TOO_LONG: Final = 0.0025
 """Seconds that nobody who hands over something needs."""
 _PAUSE: Final = 0.25
 """Seconds without giving a turn, after somebody took too long."""
