@@ -22,6 +22,10 @@ __all__ = ["ERRORS", "Deadlined", "Loop", "Timer"]
 _EVENTS_MAX: Final = 512
 _BATCH_MIN: Final = 32
 """Events that are worth handling without looking for more."""
+_TICKS: Final = 8
+"""How often in a second deadlines are looked at: they pass at most a tick too late."""
+_LONGEST: Final = 3600.0
+"""Seconds to sleep if there are no deadlines."""
 
 ERRORS: Final = select.EPOLLHUP | select.EPOLLERR
 
@@ -67,8 +71,9 @@ class Loop:
         self._buried: list[socket.socket] = []
         self._after_batch: list[Callable[[], None]] = []
         self._due: dict[int, set[Deadlined]] = {}
-        """Deadlines by the second in which they are looked at."""
-        self._swept = int(self.now)
+        """Deadlines by the tick in which they are looked at."""
+        self._next_sweep = self.now + _LONGEST
+        """When the earliest of those ticks is over."""
         self._running = False
 
     # Descriptors -------------------------------------------------------------------------------
@@ -108,18 +113,21 @@ class Loop:
         """Drop an item that has ended."""
         item.deadline = inf
         if item.check_at != inf:
-            self._due.get(int(item.check_at), set()).discard(item)
+            self._due.get(int(item.check_at * _TICKS), set()).discard(item)
             item.check_at = inf
 
     def _look_at(self, item: Deadlined, when: float) -> None:
         item.check_at = when
-        self._due.setdefault(int(when), set()).add(item)
+        tick = int(when * _TICKS)
+        self._due.setdefault(tick, set()).add(item)
+        self._next_sweep = min(self._next_sweep, (tick + 1) / _TICKS)
 
     def _sweep(self) -> None:
-        """Look at the deadlines of the seconds that are over."""
-        now = int(self.now)
-        for second in sorted(second for second in self._due if second < now):
-            for item in self._due.pop(second):
+        """Look at the deadlines of the ticks that are over."""
+        self._next_sweep = self.now + _LONGEST
+        over = int(self.now * _TICKS)
+        for tick in sorted(tick for tick in self._due if tick < over):
+            for item in self._due.pop(tick):
                 item.check_at = inf
                 if item.deadline <= self.now:
                     item.deadline = inf
@@ -129,7 +137,8 @@ class Loop:
                         self._fault(item)
                 elif item.deadline != inf:
                     self._look_at(item, item.deadline)
-        self._swept = now
+        if self._due:
+            self._next_sweep = (min(self._due) + 1) / _TICKS
 
     # Running -----------------------------------------------------------------------------------
 
@@ -162,9 +171,10 @@ class Loop:
         poll = self._epoll.poll
         handlers = self._handlers
         turns = Turns()
+        now = self.now
         while self._running:
-            # A second is as exact as deadlines are here; with none, sleep until something happens.
-            events = poll(1.0 if self._due else None, _EVENTS_MAX)
+            wait = self._next_sweep - now
+            events = poll(wait if wait > 0 else 0, _EVENTS_MAX)
             if 0 < len(events) < _BATCH_MIN and turns.give():
                 events = poll(0, _EVENTS_MAX)
             self.now = now = monotonic()
@@ -176,7 +186,7 @@ class Loop:
                     except Exception:
                         if not self._fault(getattr(handler, "__self__", None)):
                             self.unwatch(fd)
-            if now >= self._swept + 1:
+            if now >= self._next_sweep:
                 self._sweep()
             for work in self._after_batch:
                 work()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import select
 import socket
 from math import inf
+from time import monotonic
 
 import pytest
 
-from reactor_run.frontend.loop import Loop
+from reactor_run.frontend.loop import Loop, Timer
 
 
 class Item:
@@ -24,7 +25,6 @@ class Item:
 def loop() -> Loop:
     loop = Loop()
     loop.now = 1000.0
-    loop._swept = 1000
     return loop
 
 
@@ -33,12 +33,12 @@ def pass_time(loop: Loop, seconds: float) -> None:
     loop._sweep()
 
 
-def test_a_deadline_is_met_within_the_second_after_it(loop: Loop) -> None:
+def test_a_deadline_is_met_within_an_eighth_of_a_second_after_it(loop: Loop) -> None:
     item = Item()
-    loop.set_deadline(item, 5)
-    pass_time(loop, 4.9)
+    loop.set_deadline(item, 5.1)
+    pass_time(loop, 5.05)
     assert item.calls == 0
-    pass_time(loop, 1.2)
+    pass_time(loop, 0.18)
     assert item.calls == 1
     pass_time(loop, 100)
     assert item.calls == 1
@@ -90,6 +90,18 @@ def test_a_deadline_set_by_a_deadline_is_met(loop: Loop) -> None:
     pass_time(loop, 3)
     pass_time(loop, 3)
     assert second.calls == 1
+
+
+def test_the_loop_wakes_for_the_earliest_deadline_and_only_for_that() -> None:
+    loop = Loop()
+    batches: list[float] = []
+    began = monotonic()
+    loop.after_batch(lambda: batches.append(monotonic() - began))
+    loop.set_deadline(Timer(lambda: None), 60)
+    loop.set_deadline(Timer(loop.stop), 0.5)
+    loop.run()
+    assert len(batches) <= 2
+    assert 0.49 <= batches[-1] < 1.5
 
 
 def test_a_number_is_not_given_to_a_new_socket_within_the_batch() -> None:
