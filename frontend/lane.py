@@ -18,7 +18,7 @@ from reactor_run.frontend.loop import ERRORS, Loop
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.body import UNTIL_CLOSE, BodyReader, body_reader
 from reactor_run.protocol.policy import Refused
-from reactor_run.protocol.response import BadResponse, parse_response_head
+from reactor_run.protocol.response import BadResponse, KnownResponseHeads
 
 if TYPE_CHECKING:
     from reactor_run.frontend.reactor import Reactor
@@ -35,6 +35,7 @@ _OUT: Final = select.EPOLLOUT
 
 _space = memoryview(bytearray(_READ))
 """What lanes are read into. What is not sent on at once is copied out of it."""
+_heads: Final = KnownResponseHeads()
 
 
 class Lane:
@@ -113,7 +114,8 @@ class Lane:
                 self._clean = False
             exchange.drop_spool()
         if self._clean and not self.closed and not self.out.size:
-            self._read_on()
+            if self._paused:
+                self._read_on()
             self.reactor.lanes.put_back(self)
         else:
             self.close()
@@ -270,7 +272,7 @@ class Lane:
         client = exchange.client
         start = 0
         while True:
-            head = parse_response_head(data, exchange.head.method, start)
+            head = _heads.parse(data, exchange.head.method, start)
             if head is None:
                 self._partial = data[start:]
                 return

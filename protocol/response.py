@@ -27,6 +27,7 @@ from reactor_run.protocol.fields import FIELD_LINE, FIELD_TEXT, TOKEN
 __all__ = [
     "HEAD_MAX",
     "BadResponse",
+    "KnownResponseHeads",
     "ResponseError",
     "ResponseHead",
     "encode_response_head",
@@ -335,6 +336,7 @@ class ResponseHead:
         self.minor_version = minor_version
 
 
+_METHODS_THAT_MATTER: Final = frozenset((b"HEAD", b"CONNECT"))
 _STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-9][0-9]{2}) " + FIELD_TEXT + rb"\r\n"
 _FRAMING_NAME: Final = rb"(?i:content-length|transfer-encoding):"
 _OTHER_LINES: Final = rb"(?:(?!" + _FRAMING_NAME + rb")" + FIELD_LINE + rb")*+"
@@ -386,6 +388,37 @@ def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseH
     else:
         body = UNTIL_CLOSE
     return ResponseHead(status, size, body, interim, upgrade, 1 if minor == b"1" else 0)
+
+
+class KnownResponseHeads:
+    """Heads of responses that were read lately: an app's differ little, but for the date's second.
+
+    Not those to HEAD and CONNECT, whose methods change what a head means.
+    """
+
+    __slots__ = ("_heads",)
+
+    MAX: Final = 256
+    SIZE: Final = 1024
+    """Bytes of the longest head that is remembered."""
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, ResponseHead] = {}
+
+    def parse(self, data: bytes, method: bytes, start: int = 0) -> ResponseHead | None:
+        """`parse_response_head`; what it returns is not to be changed, since others share it."""
+        end = data.find(b"\r\n\r\n", start) + 4
+        if end - start > self.SIZE or end < 4 or method in _METHODS_THAT_MATTER:
+            return parse_response_head(data, method, start)
+        text = data[start:end]
+        head = self._heads.get(text)
+        if head is None:
+            head = parse_response_head(data, method, start)
+            if head is not None:
+                if len(self._heads) >= self.MAX:
+                    self._heads.clear()
+                self._heads[text] = head
+        return head
 
 
 _LONE_CR_OR_LF: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")

@@ -68,7 +68,7 @@ def test_a_fault_in_an_answer_costs_its_exchange(
     lane = reactor.lane()
     lane.head()
     with monkeypatch.context() as patch:
-        patch.setattr(lane_module, "parse_response_head", fail)
+        patch.setattr(lane_module.KnownResponseHeads, "parse", fail)
         lane.send(OK)
         assert client.response().status == 502
     front.settle()

@@ -14,6 +14,7 @@ from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
 from reactor_run.protocol.response import (
     HEAD_MAX,
     BadResponse,
+    KnownResponseHeads,
     ResponseError,
     ResponseHead,
     encode_response_head,
@@ -631,6 +632,35 @@ def test_what_is_not_accepted_is_incomplete_or_bad(tail: bytes) -> None:
     end = data.find(b"\r\n\r\n")
     assert (head is None) == (end < 0)
     assert head is None or head.size == end + 4
+
+
+def outcome(parse: Any, *args: Any) -> Any:
+    """What a parser makes of its arguments, to be compared."""
+    try:
+        head = parse(*args)
+    except BadResponse as bad:
+        return str(bad)
+    return head and [getattr(head, name) for name in ResponseHead.__slots__]
+
+
+@given(heads, st.sampled_from([b"GET", b"HEAD", b"CONNECT"]), st.integers(0, 3))
+def test_a_head_that_is_known_is_read_as_before(tail: bytes, method: bytes, start: int) -> None:
+    known = KnownResponseHeads()
+    data = b"HTTP"[:start] + b"HTTP/1.1 200 OK\r\n" + tail
+    for each in (b"GET", method, b"GET", method):
+        expected = outcome(parse_response_head, data, each, start)
+        assert outcome(known.parse, data, each, start) == expected
+
+
+def test_so_many_heads_are_known_and_no_long_ones() -> None:
+    known = KnownResponseHeads()
+    for number in range(3 * known.MAX):
+        assert known.parse(b"HTTP/1.1 200 OK\r\na: %d\r\n\r\n" % number, b"GET")
+        assert len(known._heads) <= known.MAX
+    before = len(known._heads)
+    long = b"HTTP/1.1 200 OK\r\na: " + b"x" * known.SIZE + b"\r\n\r\n"
+    assert known.parse(long, b"GET") is not known.parse(long, b"GET")
+    assert len(known._heads) == before
 
 
 @given(st.binary(max_size=60))
