@@ -6,8 +6,8 @@ import pytest
 
 from reactor_run.frontend import client as client_module
 from reactor_run.frontend import express as express_module
-from reactor_run.frontend import lane as lane_module
 from reactor_run.frontend.client import Client as FrontClient
+from reactor_run.protocol.response import KnownResponseHeads
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, get
 
@@ -68,7 +68,7 @@ def test_a_fault_in_an_answer_costs_its_exchange(
     lane = reactor.lane()
     lane.head()
     with monkeypatch.context() as patch:
-        patch.setattr(lane_module.KnownResponseHeads, "parse", fail)
+        patch.setattr(KnownResponseHeads, "parse", fail)
         lane.send(OK)
         assert client.response().status == 502
     front.settle()

@@ -17,6 +17,7 @@ from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.response import (
     HEAD_MAX,
     BadResponse,
+    KnownResponseHeads,
     ResponseError,
     ResponseHead,
     encode_response_head,
@@ -73,6 +74,11 @@ def check_pieces(control: bytes, content: bytes, method: bytes) -> ResponseHead 
             break
         assert end <= HEAD_MAX, "an endless head is kept"
     assert told(outcome) == told(whole), "the cuts decide what is read"
+    if isinstance(whole, ResponseHead):
+        known = KnownResponseHeads()
+        for _ in range(2):
+            assert told(known.parse(content, b"GET")) == told(read(content, b"GET"))
+            assert told(known.parse(content, method)) == told(whole)
     return whole
 
 
