@@ -8,7 +8,6 @@ nothing heavy: the server comes in only once the settings stand.
 import argparse
 import importlib.util
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -135,6 +134,7 @@ class _Version(argparse.Action):
 
 def version_line() -> str:
     """Name our version, Python's, and those of the components that are installed."""
+    import platform
     from importlib.metadata import PackageNotFoundError, version
 
     parts = [f"Python {platform.python_version()}"]

@@ -39,7 +39,8 @@ from reactor_run.protocol.origin import origin_tlvs
 from reactor_run.protocol.policy import Refused, Rule
 from reactor_run.protocol.proxy import Endpoint
 from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
-from reactor_run.protocol.response import ResponseHead, insert_connection
+from reactor_run.protocol.response import insert_connection
+from reactor_run.protocol.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from reactor_run.frontend.server import Server

@@ -18,7 +18,7 @@ from reactor_run.frontend.loop import ERRORS, Loop
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.body import UNTIL_CLOSE, BodyReader, body_reader
 from reactor_run.protocol.policy import Refused
-from reactor_run.protocol.response import BadResponse, KnownResponseHeads
+from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
 
 if TYPE_CHECKING:
     from reactor_run.frontend.reactor import Reactor

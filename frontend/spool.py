@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from typing import BinaryIO, Final
 
 from reactor_run.outgoing import Outgoing
@@ -38,7 +37,7 @@ class Spool:
             if self.size <= MEMORY_MAX:
                 self._parts.append(data)
                 return
-            self._file = tempfile.TemporaryFile(prefix="reactor-run-", buffering=0)  # noqa: SIM115
+            self._file = _unnamed_file()
             _write_all(self._file, b"".join(self._parts))
             self._parts.clear()
         _write_all(self._file, data)
@@ -63,6 +62,13 @@ class Spool:
         self._parts.clear()
         if self._file is not None:
             self._file.close()
+
+
+def _unnamed_file() -> BinaryIO:
+    # It brings much of the library with it: only who needs a file waits for that.
+    import tempfile
+
+    return tempfile.TemporaryFile(prefix="reactor-run-", buffering=0)
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
@@ -102,7 +108,7 @@ class Outbox:
             if memory_max is None or memory.size + len(data) <= memory_max:
                 memory.add(data)
                 return
-            self._file = tempfile.TemporaryFile(prefix="reactor-run-", buffering=0)  # noqa: SIM115
+            self._file = _unnamed_file()
         view = memoryview(data)
         while view:
             written = os.pwrite(self._file.fileno(), view, self._written)

@@ -1,16 +1,12 @@
-"""Response heads: encoding an app's, reading a lane's, and answers by the server itself.
+"""Response heads: encoding an app's, and answers by the server itself.
 
 Framing belongs to the server (RFC 9112 §6). An app's head says what the response means; the
 fields that say how it travels are dropped, but for Content-Length, and written anew.
 
-Both directions are paid once per request and are built to cost a few hundred nanoseconds:
-
-- Encoding looks each field name up as the app spells it, in a table that begins with the names
-  everybody uses and learns the others, once each, after checking them against the grammar. The
-  values are checked all at once. Only when that check fails does anyone look for the culprit.
-- Reading is one regular expression. It matches exactly the heads that are accepted, which have at
-  most one framing field; whatever it does not match is incomplete or wrong, and `_explain` tells
-  which, at leisure.
+It is paid once per request, and built to cost a few hundred nanoseconds: each field name is looked
+up as the app spells it, in a table that begins with the names everybody uses and learns the others,
+once each, after checking them against the grammar. The values are checked all at once. Only when
+that check fails does anyone look for the culprit.
 """
 
 from __future__ import annotations
@@ -22,17 +18,16 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
-from reactor_run.protocol.fields import FIELD_LINE, FIELD_TEXT, TOKEN
+from reactor_run.protocol.fields import TOKEN
 
 __all__ = [
+    "BODYLESS",
     "HEAD_MAX",
-    "BadResponse",
-    "KnownResponseHeads",
+    "LENGTH_DIGITS",
     "ResponseError",
-    "ResponseHead",
     "encode_response_head",
     "insert_connection",
-    "parse_response_head",
+    "shown",
     "simple_response",
 ]
 
@@ -44,10 +39,6 @@ _KNOWN_FIELDS_MAX: Final = 16
 
 class ResponseError(ValueError):
     """The app's response cannot be put into HTTP; the message is meant for its author."""
-
-
-class BadResponse(Exception):
-    """What came over a lane is not a response that can be relayed."""
 
 
 # Encoding an app's head ---------------------------------------------------------------------------
@@ -66,7 +57,7 @@ _STATUS_LINES: Final = {
 """The status line (RFC 9112 §4) in two pieces: up to the reason phrase, and the phrase. The version
 is the server's own, whichever the client speaks (RFC 9110 §6.2)."""
 
-_BODYLESS: Final = frozenset((204, 304))
+BODYLESS: Final = frozenset((204, 304))
 """Final statuses without a body, whatever the method (RFC 9110 §6.4.1)."""
 
 # What a field name means to the server; PLAIN is the app's affair.
@@ -117,7 +108,7 @@ _LENGTH_START: Final = _line_start(b"content-length")
 _CODING_START: Final = _line_start(b"transfer-encoding")
 _DATE_START: Final = _line_start(b"date")
 _SERVER_START: Final = _line_start(b"server")
-_LENGTH_DIGITS: Final = 18
+LENGTH_DIGITS: Final = 18
 """Digits of a Content-Length that nobody's signed 64-bit integer can misread."""
 
 _NAME: Final = re.compile(TOKEN)
@@ -192,7 +183,7 @@ def _encode(
     dated = named = False
     line = _STATUS_LINES.get(status) if isinstance(status, int) else None
     if line is None:
-        raise ResponseError(f"status must be an int from 200 to 999, not {_shown(status)}")
+        raise ResponseError(f"status must be an int from 200 to 999, not {shown(status)}")
     # Pieces alternate between the server's own and the app's, which are checked below.
     pieces = [line[0], line[1] if reason is None else reason]
     declared: bytes | None = None
@@ -228,7 +219,7 @@ def _encode(
     if method == b"CONNECT" and status < 300:
         raise ResponseError(f"status {status} to CONNECT would begin a tunnel")
 
-    if method == b"HEAD" or status in _BODYLESS:
+    if method == b"HEAD" or status in BODYLESS:
         framing = 0
         if status == 204:
             declared = None
@@ -257,7 +248,7 @@ _encode_known = lru_cache(maxsize=256)(_encode)
 def _learn(name: bytes) -> int:
     """What a field name means that has not been met in this spelling, if it is a name at all."""
     if _NAME.fullmatch(name) is None:
-        raise ResponseError(f"field name {_shown(name)} is not a token")
+        raise ResponseError(f"field name {shown(name)} is not a token")
     meaning = _MEANINGS.get(name.lower(), PLAIN)
     if len(name) <= _SPELLING_SIZE_MAX:
         if len(_starts) + len(_meanings) >= _SPELLINGS_MAX:
@@ -274,8 +265,8 @@ def _learn(name: bytes) -> int:
 
 def _merge_length(value: bytes, declared: bytes | None) -> bytes:
     """The one Content-Length of a head, which may say it more than once (RFC 9110 §8.6)."""
-    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
-        raise ResponseError(f"field content-length must be a number of bytes, not {_shown(value)}")
+    if not value.isdigit() or len(value) > LENGTH_DIGITS:
+        raise ResponseError(f"field content-length must be a number of bytes, not {shown(value)}")
     if declared is None:
         return value
     if int(value) != int(declared):
@@ -285,16 +276,16 @@ def _merge_length(value: bytes, declared: bytes | None) -> bytes:
     return declared
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _type_complaint(name: object, value: object, reason: object, error: Exception) -> str:
     if not isinstance(name, bytes):
-        return f"field name {_shown(name)} must be bytes, not {type(name).__name__}"
+        return f"field name {shown(name)} must be bytes, not {type(name).__name__}"
     if not isinstance(value, bytes):
-        return f"value of field {_shown(name)} must be bytes, not {type(value).__name__}"
+        return f"value of field {shown(name)} must be bytes, not {type(value).__name__}"
     if reason is not None and not isinstance(reason, bytes):
         return f"reason must be bytes, not {type(reason).__name__}"
     return f"fields must be pairs of a name and a value: {error}"
@@ -306,146 +297,8 @@ def _text_complaint(pieces: list[bytes]) -> str:
         for place in range(1, len(pieces), 2)
         if pieces[place].translate(_ONLY_TEXT) != pieces[place]
     )
-    what = "reason" if bad == 1 else f"value of field {_shown(pieces[bad - 1][2:-2])}"
-    return f"{what} has a control character in it: {_shown(pieces[bad])}"
-
-
-# Reading a head from a lane -----------------------------------------------------------------------
-
-
-class ResponseHead:
-    """A response's head, read and accepted (RFC 9112 §4, §5, §6.3).
-
-    status: 100 to 999. size: bytes of the head, its empty line included.
-    body: bytes of the body, CHUNKED or UNTIL_CLOSE; what follows a tunnel's head is UNTIL_CLOSE.
-    interim: another head follows (1xx but 101).
-    upgrade: the connection becomes a tunnel (101, or 2xx to CONNECT, RFC 9110 §9.3.6).
-    minor_version: 0 or 1, of HTTP/1.x.
-    """
-
-    __slots__ = ("body", "interim", "minor_version", "size", "status", "upgrade")
-
-    def __init__(
-        self, status: int, size: int, body: int, interim: bool, upgrade: bool, minor_version: int
-    ) -> None:
-        self.status = status
-        self.size = size
-        self.body = body
-        self.interim = interim
-        self.upgrade = upgrade
-        self.minor_version = minor_version
-
-
-_METHODS_THAT_MATTER: Final = frozenset((b"HEAD", b"CONNECT"))
-_STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-9][0-9]{2}) " + FIELD_TEXT + rb"\r\n"
-_FRAMING_NAME: Final = rb"(?i:content-length|transfer-encoding):"
-_OTHER_LINES: Final = rb"(?:(?!" + _FRAMING_NAME + rb")" + FIELD_LINE + rb")*+"
-_FRAMING_LINE: Final = (
-    rb"(?:(?i:content-length):[\t ]*+([0-9]{1,%d})|(?i:transfer-encoding):[\t ]*+((?i:chunked)))"
-    rb"[\t ]*+\r\n" % _LENGTH_DIGITS
-)
-_match_head: Final = re.compile(
-    _STATUS_LINE + _OTHER_LINES + rb"(?:" + _FRAMING_LINE + _OTHER_LINES + rb")?+\r\n"
-).match
-
-
-def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseHead | None:
-    """Read the head at index `start` of a response to `method`; None while it is incomplete.
-
-    Bytes beyond the head are left alone. Stricter than RFC 9112 where it leaves a choice, since
-    the bytes are relayed as they are: one Content-Length, once; Transfer-Encoding nothing but
-    chunked, and only where it is allowed (§6.1); never both. Raises `BadResponse`.
-    """
-    match = _match_head(data, start)
-    if match is None:
-        _explain(data, start)
-        return None
-    size = match.end() - start
-    if size > HEAD_MAX:
-        raise BadResponse(f"the head has more than {HEAD_MAX} bytes")
-    minor, code, length, coding = match.groups()
-    status = int(code)
-    interim = upgrade = False
-    if coding is not None and (minor == b"0" or status < 200 or status == 204):
-        raise BadResponse(f"Transfer-Encoding in a {status} response of HTTP/1.{minor.decode()}")
-    if status < 200:
-        if status == 101:
-            upgrade = True
-            body = UNTIL_CLOSE
-        else:
-            interim = True
-            body = 0
-    elif method == b"CONNECT" and status < 300:
-        # 204 too: the empty line ends the head, and what follows it is the tunnel's.
-        upgrade = True
-        body = UNTIL_CLOSE
-    elif method == b"HEAD" or status in _BODYLESS:
-        body = 0
-    elif length is not None:
-        body = int(length)
-    elif coding is not None:
-        body = CHUNKED
-    else:
-        body = UNTIL_CLOSE
-    return ResponseHead(status, size, body, interim, upgrade, 1 if minor == b"1" else 0)
-
-
-class KnownResponseHeads:
-    """Heads of responses that were read lately: an app's differ little, but for the date's second.
-
-    Not those to HEAD and CONNECT, whose methods change what a head means.
-    """
-
-    __slots__ = ("_heads",)
-
-    MAX: Final = 256
-    SIZE: Final = 1024
-    """Bytes of the longest head that is remembered."""
-
-    def __init__(self) -> None:
-        self._heads: dict[bytes, ResponseHead] = {}
-
-    def parse(self, data: bytes, method: bytes, start: int = 0) -> ResponseHead | None:
-        """`parse_response_head`; what it returns is not to be changed, since others share it."""
-        end = data.find(b"\r\n\r\n", start) + 4
-        if end - start > self.SIZE or end < 4 or method in _METHODS_THAT_MATTER:
-            return parse_response_head(data, method, start)
-        text = data[start:end]
-        head = self._heads.get(text)
-        if head is None:
-            head = parse_response_head(data, method, start)
-            if head is not None:
-                if len(self._heads) >= self.MAX:
-                    self._heads.clear()
-                self._heads[text] = head
-        return head
-
-
-_LONE_CR_OR_LF: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
-_framing_lines: Final = re.compile(rb"\n(" + _FRAMING_NAME + FIELD_TEXT + rb")").findall
-
-
-def _explain(data: bytes, start: int) -> None:
-    """Return if `data` is the beginning of a head that may turn out well; raise if it cannot."""
-    end = data.find(b"\r\n\r\n", start)
-    head = data[start:] if end < 0 else data[start : end + 4]
-    if len(head) > HEAD_MAX:
-        raise BadResponse(f"the head has more than {HEAD_MAX} bytes")
-    if _LONE_CR_OR_LF.search(head) is not None:
-        raise BadResponse("a line of the head does not end with CR LF")
-    if not head.startswith(b"HTTP/1."[: len(head)]):
-        raise BadResponse(f"not a response of HTTP/1: {_shown(head[:40])}")
-    if end < 0:
-        return
-    lines = head[:-2].splitlines(keepends=True)
-    if re.fullmatch(_STATUS_LINE, lines[0]) is None:
-        raise BadResponse(f"not a status line: {_shown(lines[0])}")
-    for line in lines[1:]:
-        if line.startswith((b" ", b"\t")):
-            raise BadResponse(f"a field value is folded: {_shown(line)}")
-        if re.fullmatch(FIELD_LINE, line) is None:
-            raise BadResponse(f"not a field: {_shown(line)}")
-    raise BadResponse(f"no clear framing: {_shown(b' and '.join(_framing_lines(head)))}")
+    what = "reason" if bad == 1 else f"value of field {shown(pieces[bad - 1][2:-2])}"
+    return f"{what} has a control character in it: {shown(pieces[bad])}"
 
 
 # The server's own words ---------------------------------------------------------------------------

@@ -28,7 +28,6 @@ from typing import Any, Final, Literal
 
 import anyio
 import anyio.abc
-import trio
 
 from reactor_run.reactor.log import AppFailure, cut_traceback, log, runtime_hint, summary
 
@@ -272,6 +271,8 @@ class Lifespan:
 
 
 def _runtime() -> str:
+    import trio
+
     return "trio" if trio.lowlevel.in_trio_run() else "asyncio"
 
 

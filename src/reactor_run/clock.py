@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from email.utils import formatdate
 from math import floor
 from time import time
+from wsgiref.handlers import format_date_time
 
 __all__ = ["date_field"]
 
@@ -17,6 +17,6 @@ def date_field() -> bytes:
     global _next_second, _field
     now = time()
     if not _next_second - 1 <= now < _next_second:
-        _field = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        _field = f"date: {format_date_time(now)}\r\n".encode()
         _next_second = floor(now) + 1
     return _field

@@ -7,7 +7,7 @@ import pytest
 from reactor_run.frontend import client as client_module
 from reactor_run.frontend import express as express_module
 from reactor_run.frontend.client import Client as FrontClient
-from reactor_run.protocol.response import KnownResponseHeads
+from reactor_run.protocol.response_head import KnownResponseHeads
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, get
 

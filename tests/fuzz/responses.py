@@ -16,12 +16,14 @@ from reactor_run.protocol.body import body_reader
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.response import (
     HEAD_MAX,
-    BadResponse,
-    KnownResponseHeads,
     ResponseError,
-    ResponseHead,
     encode_response_head,
     insert_connection,
+)
+from reactor_run.protocol.response_head import (
+    BadResponse,
+    KnownResponseHeads,
+    ResponseHead,
     parse_response_head,
 )
 from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input

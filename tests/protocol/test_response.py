@@ -13,14 +13,16 @@ from reactor_run.protocol import response
 from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
 from reactor_run.protocol.response import (
     HEAD_MAX,
-    BadResponse,
-    KnownResponseHeads,
     ResponseError,
-    ResponseHead,
     encode_response_head,
     insert_connection,
-    parse_response_head,
     simple_response,
+)
+from reactor_run.protocol.response_head import (
+    BadResponse,
+    KnownResponseHeads,
+    ResponseHead,
+    parse_response_head,
 )
 
 DATE = b"date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"

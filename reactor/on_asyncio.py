@@ -1,0 +1,57 @@
+"""What an app can leave behind in a worker's task on asyncio and uvloop.
+
+An app that suspended may have handed its task to timers, task groups and callbacks: such a task
+hosts nothing further. An app that never suspended may still have stored `current_task()`, and
+cancelled it later it would kill another client's request; a reference or a weak reference more than
+before the exchange tells that somebody keeps one. A scope of anyio's that was left open is found in
+`_task_states`, which is private; this file is its only user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from sys import getrefcount
+from typing import Any, Final
+
+from anyio._backends._asyncio import _task_states
+
+__all__ = ["AsyncioHygiene"]
+
+
+class AsyncioHygiene:
+    """For one worker task on asyncio or uvloop."""
+
+    reusable_after_suspension: Final = False
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: asyncio.Task[Any] = task
+        self._own = _current_scope(task)
+
+    def snapshot(self) -> object:
+        task = self._task
+        return getrefcount(task), weakref.getweakrefcount(task), task.cancelling()
+
+    async def restore(self) -> None:
+        """Leave the app's scopes, or anyio would not let the worker leave its own.
+
+        And take a cancellation that the app asked for and did not wait for: a task that ended with
+        it pending would end as cancelled, and its task group would cancel all others.
+        """
+        while (scope := _current_scope(self._task)) not in (None, self._own):
+            # What else runs in it, of a task group, is the app's, and ends with it.
+            scope.cancel()
+            scope.__exit__(None, None, None)
+        if self._task.cancelling():
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                pass
+
+
+def _current_scope(task: asyncio.Task[Any]) -> Any:
+    """anyio's innermost cancel scope of a task; it has no public way to ask."""
+    state = _task_states.get(task)
+    return None if state is None else state.cancel_scope
