@@ -12,7 +12,7 @@ The head waits for the first body message, as the specification asks. A whole an
 exchange goes back in one message; one that outgrows EXPRESS_MAX, or that the app leaves unfinished
 when it suspends, moves to a lane that this reactor opens.
 
-`send` returns when the bytes that the kernel has not taken are below HIGH_WATER: that is the
+`send` waits when the bytes that the kernel has not taken are more than HIGH_WATER: that is the
 backpressure. It raises OSError once nobody reads the answer. `receive` gives the body as it comes,
 then waits for the client to leave.
 """
@@ -51,9 +51,13 @@ from reactor_run.reactor.loop import FINISHED, Hosted
 __all__ = ["HIGH_WATER", "AsgiExchange", "asgi_exchanges"]
 
 
-HIGH_WATER: Final = 65536
-"""Bytes of an answer that may wait here; `send` returns when there are fewer."""
-QUOTA_BYTES: Final = 65536
+WRITE_AT: Final = 65536
+"""Bytes of an answer that are gathered before any of it is written, if the app does not suspend."""
+HIGH_WATER: Final = 262144
+LOW_WATER: Final = 65536
+"""Bytes of an answer that may wait here; beyond the first, `send` waits until there are no more
+than the second. What lies between spares a large answer most of its task switches."""
+QUOTA_BYTES: Final = 262144
 QUOTA_SECONDS: Final = 0.001
 """What an exchange may move, and for how long it may go on, before others get a turn."""
 
@@ -205,7 +209,7 @@ class AsgiExchange(Hosted):
             if worker is None or worker.suspended:
                 # Else the app has not suspended: the end of its first step sends what there is.
                 self.reactor.write_ready(self)
-            if more or self._out_size > HIGH_WATER:
+            if more or self._out_size > WRITE_AT:
                 await self._let_go(len(body))
         elif kind == "http.response.start":
             if state != IDLE:
@@ -250,18 +254,18 @@ class AsgiExchange(Hosted):
 
     async def _let_go(self, size: int) -> None:
         """Backpressure, and a turn for the others after QUOTA_BYTES or QUOTA_SECONDS."""
-        if self._out_size > HIGH_WATER:
+        if self._out_size > WRITE_AT:
             self.write_out()
         lane = self.lane
-        if lane is not None:
-            while lane.out.size > HIGH_WATER and not self.gone:
+        if lane is not None and lane.out.size > HIGH_WATER:
+            while lane.out.size > LOW_WATER and not self.gone:
                 self._quota = QUOTA_BYTES
                 self._since = 0.0
                 if self._sending is None or self._sending.is_set():
                     self._sending = anyio.Event()
                 await self._sending.wait()
-            if self.gone and self._state != COMPLETE:
-                raise OSError("the client is gone")
+        if self.gone and self._state != COMPLETE:
+            raise OSError("the client is gone")
         await self._yield_after(size)
 
     async def _yield_after(self, size: int) -> None:
@@ -368,7 +372,7 @@ class AsgiExchange(Hosted):
             self._receiving.set()
 
     def on_write_ready(self) -> None:
-        if self._sending is not None and (self.lane is None or self.lane.out.size <= HIGH_WATER):
+        if self._sending is not None and (self.lane is None or self.lane.out.size <= LOW_WATER):
             self._sending.set()
 
     def on_fin(self) -> None:
