@@ -1,27 +1,36 @@
 """Which reactor gets an exchange, and who waits when none has room.
 
-An exchange goes to the ready reactor with the fewest in flight. When all are full it waits in one
-queue, first come, first served, with a bound; beyond the bound it is refused at once, so that those
-who wait already keep their place. Exchanges that a reactor leaves behind as it dies have waited
-before: those that may be tried again come first, beyond the bound too.
+An exchange goes to the ready reactor with the fewest in flight, but not to one whose loop an app
+holds up: there it would wait, however few are before it. When all are full, or held up, it waits in
+one queue, first come, first served, with a bound; so the first that goes on takes it. Beyond the
+bound those that are only held up get what waits, as long as they have room; then a new one is
+refused at once, so that those who wait already keep their place. Exchanges that a reactor leaves
+behind as it dies have waited before: those that may be tried again come first, beyond the bound
+too.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
+from typing import Final
 
 from reactor_run.frontend.exchange import Exchange
 from reactor_run.frontend.log import log
+from reactor_run.frontend.loop import Loop, Timer
 from reactor_run.frontend.reactor import Reactor
 from reactor_run.frontend.replay import may_be_replayed
 
 __all__ = ["Dispatcher"]
 
+_LOOK_AGAIN: Final = 0.1
+"""Seconds until what waits is handed out although no reactor has said anything."""
+
 
 class Dispatcher:
     """Hands exchanges to reactors."""
 
-    def __init__(self, queue_size: int) -> None:
+    def __init__(self, loop: Loop, queue_size: int) -> None:
         self.reactors: list[Reactor] = []
         """Those that may get exchanges."""
         self.doubted: list[Reactor] = []
@@ -30,6 +39,8 @@ class Dispatcher:
         """Exchanges that were taken back from a reactor that died, to be tried again."""
         self._queue_size = queue_size
         self._queue: OrderedDict[Exchange, None] = OrderedDict()
+        self._loop = loop
+        self._later = Timer(self.pump)
 
     @property
     def waiting(self) -> int:
@@ -39,23 +50,30 @@ class Dispatcher:
     @property
     def full(self) -> bool:
         """An exchange that came now would be refused."""
-        return len(self._queue) >= self._queue_size and (
-            bool(self._queue) or self._choose() is None
-        )
+        return len(self._queue) >= self._queue_size and self._fewest() is None
 
     def submit(self, exchange: Exchange) -> None:
         """Start an exchange, queue it, or refuse it; its client is told which."""
-        if not self._queue:
+        queue = self._queue
+        if not queue:
             reactors = self.reactors
             reactor = reactors[0] if len(reactors) == 1 else self._choose()
             if reactor is not None and reactor.in_flight < reactor.capacity:
                 self._start(reactor, exchange)
                 return
-        if len(self._queue) >= self._queue_size:
-            exchange.client.refuse_overload(exchange)
-        else:
-            self._queue[exchange] = None
-            exchange.client.queued(exchange)
+        if len(queue) >= self._queue_size:
+            reactor = self._fewest()
+            if reactor is None:
+                exchange.client.refuse_overload(exchange)
+                return
+            if not queue:
+                self._start(reactor, exchange)
+                return
+            self._start(reactor, queue.popitem(last=False)[0])
+        if self._fewest() is not None:
+            self._loop.set_deadline(self._later, _LOOK_AGAIN)
+        queue[exchange] = None
+        exchange.client.queued(exchange)
 
     def withdraw(self, exchange: Exchange) -> None:
         """Take an exchange out of the queue: its client left, or waited too long."""
@@ -89,13 +107,26 @@ class Dispatcher:
         self.pump()
 
     def pump(self) -> None:
-        """Start what waits, as far as there is room."""
+        """Start what waits, as far as there is room.
+
+        No reactor gets more at once than its share of all that waits: others may only be held up,
+        and will want something to do in a moment.
+        """
         queue = self._queue
+        share = -(-len(queue) // max(len(self.reactors), 1))
+        given: dict[Reactor, int] = {}
+        sated: set[Reactor] = set()
         while queue:
-            reactor = self._choose()
+            reactor = self._choose(sated)
             if reactor is None:
+                if self._fewest() is not None:
+                    # Those that have room may have nothing to say for long.
+                    self._loop.set_deadline(self._later, _LOOK_AGAIN)
                 return
             exchange, _ = queue.popitem(last=False)
+            given[reactor] = given.get(reactor, 0) + 1
+            if given[reactor] == share:
+                sated.add(reactor)
             self._start(reactor, exchange)
 
     def add(self, reactor: Reactor) -> None:
@@ -123,15 +154,34 @@ class Dispatcher:
             self.doubted.remove(reactor)
             self.add(reactor)
 
-    def _choose(self) -> Reactor | None:
-        """The reactor with room and the fewest in flight."""
+    def _choose(self, but_not: Container[Reactor] = ()) -> Reactor | None:
+        """The reactor with room and the fewest in flight, of those that are attentive.
+
+        A single one is never passed over for that: what it is to do can wait there as well.
+        """
+        if len(self.reactors) == 1:
+            return self._fewest()
         best = None
         fewest = 0
         for reactor in self.reactors:
             busy = reactor.in_flight
-            if busy < reactor.capacity and (best is None or busy < fewest):
+            if (
+                busy < reactor.capacity
+                and (best is None or busy < fewest)
+                and reactor not in but_not
+                and reactor.attentive
+            ):
                 best = reactor
                 fewest = busy
+        return best
+
+    def _fewest(self) -> Reactor | None:
+        """The reactor with room and the fewest in flight, attentive or not."""
+        best = None
+        for reactor in self.reactors:
+            busy = reactor.in_flight
+            if busy < reactor.capacity and (best is None or busy < best.in_flight):
+                best = reactor
         return best
 
     @staticmethod

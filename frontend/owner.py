@@ -21,7 +21,7 @@ class Owner(Protocol):
         """It could not; it exits by itself."""
 
     def reactor_has_room(self, reactor: Reactor) -> None:
-        """One of its exchanges is over, or its capacity changed."""
+        """One of its exchanges is over, its capacity changed, or it is not held up any more."""
 
     def reactor_answered(self, reactor: Reactor) -> None:
         """It has answered a ping."""

@@ -94,7 +94,7 @@ class Server:
     ) -> None:
         """`listeners`: for clients; `desks`: for the operator; `health`: for balancers."""
         self.loop = Loop()
-        self.dispatcher = Dispatcher(settings.queue_size)
+        self.dispatcher = Dispatcher(self.loop, settings.queue_size)
         self.limits = Limits(
             request_line=settings.limit_request_line,
             field_count=settings.limit_field_count,

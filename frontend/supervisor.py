@@ -249,7 +249,7 @@ class Supervisor:
             self._dismiss(reactor, 0)
 
     def reactor_has_room(self, reactor: Reactor) -> None:
-        """One of its exchanges is over, or its capacity changed."""
+        """One of its exchanges is over, its capacity changed, or it is not held up any more."""
         if self._server.dispatcher.waiting:
             self._server.dispatcher.pump()
 

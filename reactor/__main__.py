@@ -25,6 +25,7 @@ from reactor_run.channel import ControlChannel
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
+from reactor_run.pulse import Pulse
 from reactor_run.reactor.asgi import asgi_exchanges
 from reactor_run.reactor.gateway import Gateway
 from reactor_run.reactor.lifespan import Lifespan
@@ -158,11 +159,24 @@ class ReactorProcess:
             if message.get("fd") is None:
                 raise ControlError("the express lane was lost on its way: too many open files")
             self.gateway.adopt_express(socket.socket(fileno=message["fd"]), self._stopped.set)
+        elif "pulse" in message:
+            if message.get("fd") is not None:
+                self._show_pulse(message["fd"])
         elif "ping" in message:
             self.control.send({"pong": message["ping"]})
         elif "stop" in message:
             self.shutdown_timeout = float(message["stop"])
             self._stopped.set()
+
+    def _show_pulse(self, descriptor: int) -> None:
+        try:
+            self.reactor.pulse = Pulse(descriptor).word
+        except (OSError, ValueError) as error:
+            log.error("the pulse cannot be shown: %s", error)
+            return
+        finally:
+            os.close(descriptor)
+        self.reactor.on_turn = lambda took: self.control.send({"turn": round(took, 6)})
 
     def _flush_control(self) -> None:
         full = not self.control.flush()

@@ -15,7 +15,7 @@ Rules, each of which something breaks without:
 3. Each exchange runs in a context of its own, and leaves nothing in its task (runtime.py).
 4. Nobody starves: a batch is bounded by number and by time, then the leader lets the others run.
 5. Answers are gathered, and go out when the batch ends, when an app suspends, or when the batch
-   has taken half a millisecond.
+   has taken half a millisecond; one by one while the next step may be a slow one.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import anyio.abc
 
+from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.log import log
 from reactor_run.reactor.runtime import Hygiene, hygiene_for
@@ -97,6 +98,12 @@ class Reactor:
         self.ready: deque[Hosted] = deque()
         """Exchanges whose app has not begun."""
         self.express: ExpressPort | None = None
+        self.pulse: Word = unshared()
+        """Since when a step of an app runs; 0.0 between steps."""
+        self.on_turn: Callable[[float], None] | None = None
+        """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
+        loop is distrusted, with 0, at the end of each batch."""
+        self._distrusted_until = 0.0
         self._dirty: list[Exchange] = []
         self._turns = Turns()
         self._epoll = select.epoll()
@@ -294,7 +301,8 @@ class Reactor:
                 # let it finish, and take all of it at once. Where nobody waits it costs nothing.
                 self._turns.give()
                 self._collect()
-            flushed = began = monotonic()
+            flushed = began = now = monotonic()
+            pulse = self.pulse
             for begin in self._before_batch:
                 begin()
             handled = 0
@@ -305,6 +313,7 @@ class Reactor:
                 worker.exchange = exchange
                 exchange.worker = worker
                 error: BaseException | None = None
+                pulse[0] = now
                 try:
                     trap = context.run(exchange.first_step)
                     if trap is not FINISHED:
@@ -323,21 +332,39 @@ class Reactor:
                         await hygiene.restore()
                         return False
                 if hygiene.snapshot() != before:
+                    pulse[0] = 0.0
                     await self._retire(worker)
                     return False
                 if worker.suspended:
                     worker.suspended = False
                     return True
                 now = monotonic()
-                if now - flushed > FLUSH_AFTER:
+                if now - flushed > FLUSH_AFTER or now < self._distrusted_until:
                     flushed = now
+                    if now - pulse[0] > HELD_UP_AFTER:
+                        self._step_ended()
                     self.flush()
                 handled += 1
                 if handled == BATCH_MAX or now - began > YIELD_AFTER:
+                    pulse[0] = 0.0
                     self.flush()
                     await anyio.lowlevel.checkpoint()
                     break
+            else:
+                pulse[0] = 0.0
+                if now < self._distrusted_until and self.on_turn is not None:
+                    self.on_turn(0.0)
         return False
+
+    def _step_ended(self) -> None:
+        """A step of an app is over: tell it, if somebody may have taken the loop for held up."""
+        now = monotonic()
+        took = now - self.pulse[0]
+        self.pulse[0] = 0.0
+        if took > HELD_UP_AFTER and self.on_turn is not None:
+            if took > SLOW:
+                self._distrusted_until = now + DISTRUST
+            self.on_turn(took)
 
     @types.coroutine
     def _drive(
@@ -345,6 +372,7 @@ class Reactor:
     ) -> Generator[Any, Any, None]:
         """Go on with an app that suspended, in its own context; pass its traps through."""
         worker.suspended = True
+        self._step_ended()
         if self._leader is worker:
             self._hand_over()
         exchange.write_out()
@@ -359,11 +387,14 @@ class Reactor:
                 value = yield trap
             except BaseException as raised:
                 error = raised
+            self.pulse[0] = monotonic()
             # Outside the handler, or the app would see our exception as the context of its own.
             try:
                 trap = run(send, value) if error is None else run(coroutine.throw, error)
             except StopIteration:
                 return
+            finally:
+                self._step_ended()
             if self._dirty:
                 self.flush()
 

@@ -40,6 +40,7 @@ from reactor_run.protocol.control import ControlDecoder, encode_control
 from reactor_run.protocol.express import ANSWER_DONE, REQUEST, pack_message, read_requests
 from reactor_run.protocol.origin import NOWHERE, read_origin
 from reactor_run.protocol.proxy import decode_v2
+from reactor_run.pulse import Pulse
 from tests.integration.client import Client
 from tests.integration.waiting import eventually
 
@@ -155,6 +156,7 @@ class StandIn:
         self._requests: deque[tuple[int, int, bytes, bytes]] = deque()
         self.origin = NOWHERE
         """What the last request on the express lane came with."""
+        self._pulse: Pulse | None = None
 
     @property
     def inside(self) -> Reactor:
@@ -182,6 +184,19 @@ class StandIn:
         assert kind in message, message
         return message
 
+    def hold_up(self) -> None:
+        """Look as if a step of the app had begun a while ago."""
+        while not _silent(self.control):
+            self._listen()
+        assert self._pulse is not None
+        self._pulse.word[0] = time.monotonic() - 1
+
+    def go_on(self, seconds: float) -> None:
+        """End that step, and tell that it took so long."""
+        assert self._pulse is not None
+        self._pulse.word[0] = 0.0
+        self.say(turn=seconds)
+
     def _listen(self) -> None:
         data, descriptors, _, _ = socket.recv_fds(self.control, 65536, 16)
         assert data, "the control channel has ended"
@@ -189,6 +204,9 @@ class StandIn:
             if "express" in message:
                 self._express = socket.socket(fileno=message["fd"])
                 self._express.settimeout(DEADLINE)
+            elif "pulse" in message:
+                self._pulse = Pulse(message["fd"])
+                os.close(message["fd"])
             else:
                 self._heard.append(message)
 
@@ -309,6 +327,9 @@ class StandIn:
             if isinstance(message.get("fd"), int):
                 os.close(message["fd"])
         self._heard.clear()
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
         self._close()
 
 

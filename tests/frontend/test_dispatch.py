@@ -289,3 +289,106 @@ def test_the_next_request_of_a_connection_may_go_elsewhere(start: Start, lanes: 
         assert second.request()[1].startswith(b"GET /elsewhere")
     else:
         assert second.lane().head().startswith(b"GET /elsewhere")
+
+
+# Reactors whose loop is held up -------------------------------------------------------------------
+
+
+def test_one_that_is_held_up_is_passed_over(start: Start) -> None:
+    front = start(capacities=(10, 10))
+    first, second = front.reactors
+    for _ in range(3):
+        front.connect().send(get())
+        front.settle()
+    second.request()
+    assert second.silent
+    first.request()
+    first.request()
+    second.hold_up()
+    for _ in range(3):
+        front.connect().send(get("/more"))
+        assert first.request()[1].startswith(b"GET /more")
+    assert second.silent
+
+
+def test_if_all_are_held_up_requests_wait_for_the_first_that_goes_on(start: Start) -> None:
+    front = start(capacities=(10, 10))
+    first, second = front.reactors
+    first.hold_up()
+    second.hold_up()
+    clients = [front.connect() for _ in range(4)]
+    for number, client in enumerate(clients):
+        client.send(get(f"/{number}"))
+        front.settle()
+    assert first.silent
+    assert second.silent
+    assert front.server.dispatcher.waiting == 4
+    # Half of what waits: the other one may go on in a moment.
+    second.go_on(0.002)
+    assert [second.request()[1][:6] for _ in range(2)] == [b"GET /0", b"GET /1"]
+    assert second.silent
+    first.go_on(0.002)
+    assert first.request()[1].startswith(b"GET /2")
+
+
+def test_after_a_slow_step_little_is_given_at_once_then_more(start: Start) -> None:
+    front = start(capacities=(100, 100))
+    first, second = front.reactors
+    first.hold_up()
+    second.hold_up()
+    for _ in range(20):
+        front.connect().send(get())
+    front.settle()
+    # The first stays as it is.
+    second.go_on(0.05)
+    given = []
+    while front.server.dispatcher.waiting:
+        numbers = [second.request()[0]]
+        while not second.silent:
+            numbers.append(second.request()[0])
+        given.append(len(numbers))
+        second.reply(numbers[0])
+        front.settle()
+    assert given[:3] == [1, 2, 4]
+    assert first.silent
+
+
+def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Start) -> None:
+    front = start(capacities=(10, 10))
+    first, second = front.reactors
+    first.hold_up()
+    second.hold_up()
+    for _ in range(2):
+        front.connect().send(get())
+    front.settle()
+    second.go_on(0.05)
+    second.request()
+    front.settle()
+    assert front.server.dispatcher.waiting == 1
+    front.pass_time(2)
+    second.request()
+    assert first.silent
+
+
+def test_a_single_reactor_is_given_all_though_it_is_held_up(start: Start) -> None:
+    front = start(capacities=(10,))
+    (reactor,) = front.reactors
+    reactor.hold_up()
+    for _ in range(3):
+        front.connect().send(get())
+        reactor.request()
+
+
+def test_with_a_full_queue_those_that_are_held_up_get_what_has_waited_longest(start: Start) -> None:
+    front = start(capacities=(2, 2), queue_size=1)
+    first, second = front.reactors
+    first.hold_up()
+    second.hold_up()
+    clients = [front.connect() for _ in range(6)]
+    for number, client in enumerate(clients):
+        client.send(get(f"/{number}"))
+        front.settle()
+    given = [reactor.request()[1][:6] for reactor in (first, second, first, second)]
+    assert given == [b"GET /0", b"GET /1", b"GET /2", b"GET /3"]
+    assert front.server.dispatcher.waiting == 1
+    assert clients[5].response().status == 503

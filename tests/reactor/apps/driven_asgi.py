@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -110,6 +111,19 @@ async def note(it: Exchange) -> None:
 @on("/hello")
 async def hello(it: Exchange) -> None:
     await it.answer("hello")
+
+
+@on("/slow")
+async def slow(it: Exchange) -> None:
+    time.sleep(int(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to hold up the loop
+    await it.answer("slow")
+
+
+@on("/slow-later")
+async def slow_later(it: Exchange) -> None:
+    await anyio.sleep(0.001)
+    time.sleep(0.01)  # noqa: ASYNC251 - it is to hold up the loop
+    await it.answer("slow")
 
 
 @on("/scope")

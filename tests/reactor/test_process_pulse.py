@@ -1,0 +1,96 @@
+"""What a reactor shows and tells of steps that hold up its loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from reactor_run.protocol.control import encode_control
+from reactor_run.pulse import Pulse
+from tests.reactor.conftest import RUNTIMES, Start
+from tests.reactor.driver import Driver, get
+
+
+def show_pulse(driver: Driver) -> Pulse:
+    """Give a reactor a pulse, and wait until it has it."""
+    pulse, descriptor = Pulse.share()
+    socket.send_fds(driver.control, [encode_control({"pulse": True, "fd": True})], [descriptor])
+    os.close(descriptor)
+    driver.tell({"ping": 1})
+    driver.wait(lambda: {"pong": 1} in driver.messages)
+    return pulse
+
+
+@pytest.fixture(params=[*RUNTIMES, "wsgi"])
+def watched(request: pytest.FixtureRequest, start: Start) -> Iterator[tuple[Driver, Pulse]]:
+    """A reactor that was given a pulse."""
+    if request.param == "wsgi":
+        driver = start("driven_wsgi:app")
+    else:
+        driver = start("driven_asgi:app", "--runtime", request.param)
+    pulse = show_pulse(driver)
+    yield driver, pulse
+    pulse.close()
+
+
+def turns(driver: Driver) -> list[float]:
+    return [message["turn"] for message in driver.messages if "turn" in message]
+
+
+def test_a_slow_step_is_shown_while_it_lasts_and_told_after_it(
+    watched: tuple[Driver, Pulse],
+) -> None:
+    driver, pulse = watched
+    before = time.monotonic()
+    (number,) = driver.request(get("/slow"))
+    driver.wait(lambda: pulse.word[0])
+    driver.answer(number)
+    driver.wait(lambda: not pulse.word[0])
+    driver.wait(lambda: any(0.01 <= turn <= time.monotonic() - before for turn in turns(driver)))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_so_is_one_that_comes_after_the_app_has_waited(start: Start, runtime: str) -> None:
+    driver = start("driven_asgi:app", "--runtime", runtime)
+    pulse = show_pulse(driver)
+    (number,) = driver.request(get("/slow-later"))
+    driver.wait(lambda: pulse.word[0])
+    driver.answer(number)
+    driver.wait(lambda: not pulse.word[0])
+    driver.wait(lambda: any(turn >= 0.01 for turn in turns(driver)))
+    pulse.close()
+
+
+def test_after_a_slow_step_the_end_of_each_batch_is_told(watched: tuple[Driver, Pulse]) -> None:
+    driver, _ = watched
+    for number in driver.request(get("/slow"), get("/hello")):
+        driver.answer(number)
+    driver.wait(lambda: 0.0 in turns(driver))
+
+
+def test_an_answer_does_not_wait_for_the_slow_step_behind_it(
+    watched: tuple[Driver, Pulse],
+) -> None:
+    driver, _ = watched
+    (slow,) = driver.request(get("/slow"))
+    driver.answer(slow)
+    # One batch: the first is answered before the second is begun.
+    hello, slow = driver.request(get("/hello"), get("/slow?ms=500"))
+    driver.answer(hello)
+    assert slow not in [number for number, *_ in driver.frames]
+    driver.answer(slow)
+
+
+def test_a_pulse_that_is_no_memory_is_reported_and_nothing_else(start: Start) -> None:
+    driver = start("driven_asgi:app")
+    ours, theirs = socket.socketpair()
+    with ours:
+        driver.tell({"pulse": True, "fd": True}, theirs)
+        (number,) = driver.request(get("/slow"))
+        assert driver.answer(number).status == 200
+    assert "the pulse cannot be shown" in driver.log()
+    assert not turns(driver)
