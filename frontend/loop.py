@@ -17,13 +17,15 @@ from typing import Final, Protocol, runtime_checkable
 from reactor_run.frontend.log import log
 from reactor_run.turns import Turns
 
-__all__ = ["ERRORS", "Deadlined", "Loop", "Timer"]
+__all__ = ["ERRORS", "LATE", "Deadlined", "Loop", "Timer"]
 
 _EVENTS_MAX: Final = 512
 _BATCH_MIN: Final = 32
 """Events that are worth handling without looking for more."""
 _TICKS: Final = 8
 """How often in a second deadlines are looked at: they pass at most a tick too late."""
+LATE: Final = 1.25 / _TICKS
+"""Seconds by which one is over at the latest when it is looked at, as long as batches are short."""
 _LONGEST: Final = 3600.0
 """Seconds to sleep if there are no deadlines."""
 

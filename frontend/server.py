@@ -23,7 +23,7 @@ from reactor_run.frontend.heartbeat import Heartbeat
 from reactor_run.frontend.limits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.frontend.listeners import Listener, open_admin, open_health, open_listeners
 from reactor_run.frontend.log import configure, log
-from reactor_run.frontend.loop import Loop, Timer
+from reactor_run.frontend.loop import LATE, Loop, Timer
 from reactor_run.frontend.notify import Notifier
 from reactor_run.frontend.reaper import Reaper, adopts_orphans
 from reactor_run.frontend.recycling import Recycling
@@ -113,7 +113,8 @@ class Server:
         self.close_grace = settings.close_grace
         self.response_timeout = settings.response_timeout
         self.min_response_rate = settings.min_response_rate
-        self.queue_timeout = settings.queue_timeout
+        # Nobody shall wait longer than that: deadlines pass late, and this one must not.
+        self.queue_timeout = max(settings.queue_timeout - LATE, settings.queue_timeout / 2)
         self.first_byte_timeout = settings.first_byte_timeout
         self.request_timeout = settings.request_timeout
         self.times_exchanges = bool(settings.first_byte_timeout or settings.request_timeout)

@@ -85,8 +85,12 @@ def test_a_proxy_in_front_is_started_last_and_its_files_are_written():
     )
     server = Server("two", "two", "wsgi", (), (Program(behind, "app", "app worker"), front))
     with running(server, NOTHING, CORES) as found:
-        roles = [role for role, _ in found.processes()]
-        assert roles == ["app", "app worker", "proxy", "helper"]
+        # Workers start in their own time.
+        eventually(
+            lambda: (
+                [role for role, _ in found.processes()] == ["app", "app worker", "proxy", "helper"]
+            )
+        )
         assert found.pid == found.leaders[0][0]
         assert "FOLDER/front.conf" in found.command
     assert proc.session(found.leaders[0][0]) == proc.session(found.leaders[1][0]) == []

@@ -284,8 +284,12 @@ class StandIn:
 
     def hang_up(self) -> None:
         """Close everything, as the end of a process does."""
-        eventually(self._is_asleep)
+        self.fall_asleep()
         self._close()
+
+    def fall_asleep(self) -> None:
+        """Wait until the process does nothing more, and ignores SIGUSR1."""
+        eventually(self._is_asleep)
 
     def _is_asleep(self) -> bool:
         """The process has closed what it inherited, and does nothing more."""

@@ -15,6 +15,8 @@ from tests.frontend.test_reactor import replacement
 
 def beat(front: Front, times: int = 1) -> None:
     """Let so many beats pass of a --timeout of 40 seconds; deadlines are coarse, so a bit more."""
+    for reactor in front.reactors:
+        reactor.fall_asleep()
     for _ in range(times):
         front.pass_time(12)
 
