@@ -513,7 +513,7 @@ def test_a_head_must_come_in_time_however_it_trickles(start: Start) -> None:
     front, client, _ = begin(start, head_timeout=10.0)
     for byte in b"GET / HTTP":
         client.send(bytes([byte]))
-        front.pass_time(1)
+        front.pass_time(0.9)
         assert front.silent(client)
     front.pass_time(3)
     response = client.response()

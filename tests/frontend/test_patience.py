@@ -134,6 +134,12 @@ def test_a_body_that_comes_fast_enough_may_take_its_time(start: Start, interface
 def test_speed_is_not_saved_up(start: Start) -> None:
     front, client, _ = begin(start, interface="wsgi", body_timeout=10.0, min_body_rate=1)
     client.send(post(b"x" * LARGE)[: -LARGE // 2])
+    sent = LARGE - LARGE // 2
+    eventually(
+        lambda: any(
+            each._body and each._body._reader.received == sent for each in front.server._clients
+        )
+    )
     front.pass_time(12)
     assert client.response().status == 408
 
