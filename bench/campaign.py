@@ -3,6 +3,7 @@ server or one workload that fails."""
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -90,7 +91,8 @@ class Campaign:
             if workload.start == "fresh":
                 with self._start(planned, name) as server:
                     return workload.sample(case, server, setup)
-            return workload.sample(case, self._keep(planned, name), setup)
+            with self._turn(planned, name) as server:
+                return workload.sample(case, server, setup)
 
     def _warm_up(self, planned: Planned, name: str) -> None:
         """Start a server that is to run all the time, and load it once."""
@@ -98,8 +100,8 @@ class Campaign:
             return
         setup = Setup(self._cores, self._options.warm_up, 0, self._options.scale)
         try:
-            with time_limit(3 * planned.workload.cost(setup.seconds) + _SPARE, "the warm-up"):
-                server = self._keep(planned, name)
+            limit = 3 * planned.workload.cost(setup.seconds) + _SPARE
+            with time_limit(limit, "the warm-up"), self._turn(planned, name) as server:
                 planned.workload.sample(planned.case, server, setup)
         except DidNotStart as error:
             tell(self._note_failure(planned, name, f"did not start: {error}"))
@@ -116,11 +118,26 @@ class Campaign:
             kept[1].close()
         return f"{name} failed: {why}"
 
+    @contextmanager
+    def _turn(self, planned: Planned, name: str) -> Iterator[Running]:
+        """A server that runs all the time; one that never rests only now."""
+        server = self._keep(planned, name)
+        if not BY_NAME[name].restless:
+            yield server
+            return
+        server.signal(signal.SIGCONT)
+        try:
+            yield server
+        finally:
+            server.signal(signal.SIGSTOP)
+
     def _keep(self, planned: Planned, name: str) -> Running:
         key = (name, planned.case.deployment)
         if key not in self._kept:
             stack = ExitStack()
             server = stack.enter_context(self._start(planned, name))
+            # It cannot end while it is stopped.
+            stack.callback(server.signal, signal.SIGCONT)
             self._kept[key] = server, stack
         return self._kept[key][0]
 

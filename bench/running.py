@@ -86,6 +86,14 @@ class Running:
             ]
         return found
 
+    def signal(self, number: int) -> None:
+        """Send a signal to every process."""
+        for _, process in self.processes():
+            try:
+                os.kill(process.pid, number)
+            except ProcessLookupError:
+                pass
+
     def usage(self) -> Mapping[tuple[str, tuple[int, int]], proc.Cpu]:
         """The CPU time that each process has had, by its role and identity."""
         return {(role, process.identity): process.cpu for role, process in self.processes()}

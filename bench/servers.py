@@ -40,6 +40,8 @@ class Server:
     programs: tuple[Program, ...]
     install: str = "pip install 'reactor-run[bench]'"
     """What to do where it is missing."""
+    restless: bool = False
+    """It uses its core although nobody asks for anything: it is stopped while others have it."""
 
     def commands(self, deployment: Deployment, port: int, folder: str) -> list[list[str]]:
         """The words of each command line that serves on this port of the loopback."""
@@ -241,6 +243,7 @@ SERVERS: Final[Sequence[Server]] = (
         "asgi",
         ("fastpysgi",),
         _one("python -m bench.serve fastpysgi {port} {workers} {app}", *_FORKING),
+        restless=True,
     ),
     Server(
         "nginx-uvicorn",

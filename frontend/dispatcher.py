@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container
+from math import inf
 from typing import Final
 
 from reactor_run.frontend.exchange import Exchange
@@ -70,10 +71,9 @@ class Dispatcher:
                 self._start(reactor, exchange)
                 return
             self._start(reactor, queue.popitem(last=False)[0])
-        if self._fewest() is not None:
-            self._loop.set_deadline(self._later, _LOOK_AGAIN)
         queue[exchange] = None
         exchange.client.queued(exchange)
+        self._look_again()
 
     def withdraw(self, exchange: Exchange) -> None:
         """Take an exchange out of the queue: its client left, or waited too long."""
@@ -119,15 +119,18 @@ class Dispatcher:
         while queue:
             reactor = self._choose(sated)
             if reactor is None:
-                if self._fewest() is not None:
-                    # Those that have room may have nothing to say for long.
-                    self._loop.set_deadline(self._later, _LOOK_AGAIN)
+                self._look_again()
                 return
             exchange, _ = queue.popitem(last=False)
             given[reactor] = given.get(reactor, 0) + 1
             if given[reactor] == share:
                 sated.add(reactor)
             self._start(reactor, exchange)
+
+    def _look_again(self) -> None:
+        """See to what waits although there is room: those that have it may say nothing for long."""
+        if self._later.deadline == inf and self._fewest() is not None:
+            self._loop.set_deadline(self._later, _LOOK_AGAIN)
 
     def add(self, reactor: Reactor) -> None:
         """Let a reactor get exchanges."""

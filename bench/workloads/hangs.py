@@ -43,7 +43,7 @@ class Hangs(Disruption):
                     *against("reactor-run", "uvicorn", "granian-asgi"),
                     *against("reactor-run-wsgi", "gunicorn-gthread"),
                 ),
-                6,
+                5,
                 {"connections": 32, "path": "/burn/2"},
             ),
         )

@@ -34,7 +34,7 @@ class Kills(Disruption):
                     *against("reactor-run", "uvicorn", "granian-asgi"),
                     *against("reactor-run-wsgi", "gunicorn-gthread"),
                 ),
-                4,
+                3,
                 {"connections": 32, "path": "/burn/2"},
                 ("uvicorn",),
                 cannot={

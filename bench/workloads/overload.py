@@ -61,7 +61,7 @@ class Overload(Workload):
                     *against("reactor-run", "uvicorn", "granian-asgi"),
                     *against("reactor-run-wsgi", "granian-wsgi", "gunicorn-gthread"),
                 ),
-                4,
+                3,
                 {"connections": 32, "path": "/burn/2"},
                 ("uvicorn",),
             ),

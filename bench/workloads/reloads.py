@@ -36,7 +36,7 @@ class Reloads(Disruption):
                     *against("reactor-run", "uvicorn", "granian-asgi"),
                     *against("reactor-run-wsgi", "gunicorn-gthread"),
                 ),
-                6,
+                4,
                 {"connections": 32, "path": "/burn/2"},
                 ("uvicorn",),
                 cannot=dict.fromkeys(("fastpysgi-asgi", "bjoern"), "has no reload"),

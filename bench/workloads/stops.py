@@ -36,7 +36,7 @@ class Stops(Disruption):
                     *against("reactor-run", "uvicorn", "granian-asgi", "hypercorn-uvloop"),
                     *against("reactor-run-wsgi", "gunicorn-gthread"),
                 ),
-                4,
+                3,
                 {"connections": 32, "path": "/burn/2"},
             ),
         )

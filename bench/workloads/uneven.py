@@ -61,7 +61,7 @@ class Uneven(Workload):
                 f"(b) {interface.upper()}, burn, utilisation {utilisation:g}",
                 one,
                 asgi if interface == "asgi" else wsgi,
-                6,
+                5,
                 {"slow": burn, "utilisation": utilisation},
             )
 
