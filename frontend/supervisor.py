@@ -37,8 +37,10 @@ Told = Callable[[str | None], None]
 
 _YOUNG: Final = 10.0
 """Seconds; a reactor that dies before is replaced with a pause."""
-_PAUSE_MAX: Final = 2.0
-_START_PAUSE_MAX: Final = 30.0
+_PAUSES: Final = (0.1, 2.0)
+"""Seconds of the shortest pause and of the longest; each death in a row doubles it."""
+_START_PAUSES: Final = (1.0, 30.0)
+"""The same for those that have never been ready."""
 _TRY_AGAIN: Final = 1.0
 """Seconds until a reactor is started that could not be."""
 _KILL_AFTER: Final = 2.0
@@ -325,8 +327,8 @@ class Supervisor:
         if self._deaths < 2:
             self.fill()
         else:
-            longest = _PAUSE_MAX if reactor.interface else _START_PAUSE_MAX
-            pause = min(2.0 ** (self._deaths - 2), longest)
+            first, longest = _PAUSES if reactor.interface else _START_PAUSES
+            pause = min(first * 2.0 ** (self._deaths - 2), longest)
             log.warning("its replacement starts in %g seconds", pause)
             self._later(pause, self.fill)
 
@@ -400,7 +402,8 @@ class Supervisor:
     def _successor_failed(self, how: str) -> None:
         self._successor = None
         self._failures += 1
-        pause = min(2.0 ** (self._failures - 1), _START_PAUSE_MAX)
+        first, longest = _START_PAUSES
+        pause = min(first * 2.0 ** (self._failures - 1), longest)
         log.error("no successor: %s; the next is tried in %g seconds", how, pause)
         self._later(pause, self._replace_next)
 

@@ -602,6 +602,22 @@ def test_reactors_that_die_young_are_replaced_ever_more_slowly(start: Start) -> 
         assert len(front.reactors) == count + 1
 
 
+def test_those_that_had_started_well_are_replaced_sooner(start: Start) -> None:
+    front, _, reactor = begin(start)
+    reactor.die()
+    front.settle()
+    for pause in 0.1, 0.2, 0.4, 0.8, 1.6, 2, 2:
+        count = len(front.reactors)
+        front.reactors[-1].ready()
+        front.settle()
+        front.reactors[-1].die()
+        front.settle()
+        front.pass_time(max(0, pause - 0.1))
+        assert len(front.reactors) == count
+        front.pass_time(0.3)
+        assert len(front.reactors) == count + 1
+
+
 def test_a_stop_reaches_the_app_and_a_deaf_reactor_is_killed(start: Start) -> None:
     front, _, reactor = begin(start, graceful_timeout=10.0)
     front.signal(signal.SIGTERM)
