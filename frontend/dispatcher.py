@@ -51,7 +51,12 @@ class Dispatcher:
     @property
     def full(self) -> bool:
         """An exchange that came now would be refused."""
-        return len(self._queue) >= self._queue_size and self._fewest() is None
+        return len(self._queue) >= self._queue_size and not self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        """Some reactor would take an exchange, held up or not."""
+        return any(each.in_flight < each.capacity for each in self.reactors)
 
     def submit(self, exchange: Exchange) -> None:
         """Start an exchange, queue it, or refuse it; its client is told which."""
@@ -63,7 +68,7 @@ class Dispatcher:
                 self._start(reactor, exchange)
                 return
         if len(queue) >= self._queue_size:
-            reactor = self._fewest()
+            reactor = self._choose(attentive=False)
             if reactor is None:
                 exchange.client.refuse_overload(exchange)
                 return
@@ -129,7 +134,7 @@ class Dispatcher:
 
     def _look_again(self) -> None:
         """See to what waits although there is room: those that have it may say nothing for long."""
-        if self._later.deadline == inf and self._fewest() is not None:
+        if self._later.deadline == inf and self._has_room:
             self._loop.set_deadline(self._later, _LOOK_AGAIN)
 
     def add(self, reactor: Reactor) -> None:
@@ -157,33 +162,22 @@ class Dispatcher:
             self.doubted.remove(reactor)
             self.add(reactor)
 
-    def _choose(self, but_not: Container[Reactor] = ()) -> Reactor | None:
-        """The reactor with room and the fewest in flight, of those that are attentive.
+    def _choose(
+        self, but_not: Container[Reactor] = (), *, attentive: bool = True
+    ) -> Reactor | None:
+        """The reactor with room and the fewest in flight; by default, of those that are attentive.
 
         A single one is never passed over for that: what it is to do can wait there as well.
         """
-        if len(self.reactors) == 1:
-            return self._fewest()
+        anybody = not attentive or len(self.reactors) == 1
         best = None
-        fewest = 0
         for reactor in self.reactors:
             busy = reactor.in_flight
             if (
                 busy < reactor.capacity
-                and (best is None or busy < fewest)
-                and reactor not in but_not
-                and reactor.attentive
+                and (best is None or busy < best.in_flight)
+                and (anybody or (reactor not in but_not and reactor.attentive))
             ):
-                best = reactor
-                fewest = busy
-        return best
-
-    def _fewest(self) -> Reactor | None:
-        """The reactor with room and the fewest in flight, attentive or not."""
-        best = None
-        for reactor in self.reactors:
-            busy = reactor.in_flight
-            if busy < reactor.capacity and (best is None or busy < best.in_flight):
                 best = reactor
         return best
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from reactor_run.protocol.express import ANSWER, DONE, GONE
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, answer, get, post
+from tests.frontend.standin import OK, Front, StandIn, answer, get, post
 from tests.integration.client import Client
 
 
@@ -211,6 +213,13 @@ def test_pipelined_requests_are_refused_one_after_another(start: Start) -> None:
     assert [client.response().status for _ in range(20)] == [503] * 20
 
 
+def test_nobody_waits_longer_than_the_queue_timeout(start: Start) -> None:
+    front, clients = _fill(start, "a", queue_timeout=10.0)
+    front.pass_time(10)
+    assert front.server.dispatcher.waiting == 0
+    assert clients["a"].response().status == 503
+
+
 def test_who_waits_too_long_is_refused(start: Start) -> None:
     front, clients = _fill(start, "ab", queue_timeout=10.0)
     (reactor,) = front.reactors
@@ -294,6 +303,14 @@ def test_the_next_request_of_a_connection_may_go_elsewhere(start: Start, lanes: 
 # Reactors whose loop is held up -------------------------------------------------------------------
 
 
+def both_held_up(start: Start, **settings: Any) -> tuple[Front, StandIn, StandIn]:
+    front = start(**settings)
+    first, second = front.reactors
+    first.hold_up()
+    second.hold_up()
+    return front, first, second
+
+
 def test_one_that_is_held_up_is_passed_over(start: Start) -> None:
     front = start(capacities=(10, 10))
     first, second = front.reactors
@@ -312,10 +329,7 @@ def test_one_that_is_held_up_is_passed_over(start: Start) -> None:
 
 
 def test_if_all_are_held_up_requests_wait_for_the_first_that_goes_on(start: Start) -> None:
-    front = start(capacities=(10, 10))
-    first, second = front.reactors
-    first.hold_up()
-    second.hold_up()
+    front, first, second = both_held_up(start, capacities=(10, 10))
     clients = [front.connect() for _ in range(4)]
     for number, client in enumerate(clients):
         client.send(get(f"/{number}"))
@@ -332,10 +346,7 @@ def test_if_all_are_held_up_requests_wait_for_the_first_that_goes_on(start: Star
 
 
 def test_after_a_slow_step_little_is_given_at_once_then_more(start: Start) -> None:
-    front = start(capacities=(100, 100))
-    first, second = front.reactors
-    first.hold_up()
-    second.hold_up()
+    front, first, second = both_held_up(start, capacities=(100, 100))
     for _ in range(20):
         front.connect().send(get())
     front.settle()
@@ -354,10 +365,7 @@ def test_after_a_slow_step_little_is_given_at_once_then_more(start: Start) -> No
 
 
 def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Start) -> None:
-    front = start(capacities=(10, 10))
-    first, second = front.reactors
-    first.hold_up()
-    second.hold_up()
+    front, first, second = both_held_up(start, capacities=(10, 10))
     for _ in range(2):
         front.connect().send(get())
     front.settle()
@@ -383,10 +391,7 @@ def test_a_single_reactor_is_given_all_though_it_is_held_up(start: Start) -> Non
 
 
 def test_with_a_full_queue_those_that_are_held_up_get_what_has_waited_longest(start: Start) -> None:
-    front = start(capacities=(2, 2), queue_size=1)
-    first, second = front.reactors
-    first.hold_up()
-    second.hold_up()
+    front, first, second = both_held_up(start, capacities=(2, 2), queue_size=1)
     clients = [front.connect() for _ in range(6)]
     for number, client in enumerate(clients):
         client.send(get(f"/{number}"))
