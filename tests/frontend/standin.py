@@ -319,6 +319,8 @@ class StandIn:
         while any(r.name == self.name for r in self._front.server._supervisor.reactors):
             assert time.monotonic() < end, f"{self.name} lives on"
             self._front.settle()
+        # It is off the list before all that follows from its end has been done.
+        self._front.settle()
 
     def die(self) -> None:
         """End the process, with all that it had open."""
