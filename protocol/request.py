@@ -6,7 +6,7 @@ control characters in targets and values, a CR that no LF follows, and names tha
 What it lets through, and where it is caught:
 
     bare LF line ends                  the head must hold one CR for each line
-    obs-fold                           comes out as a field with an empty name
+    obs-fold                           comes out as a field with an empty name (before 0.6.10)
     leading empty lines, wide spaces   the request line is measured against its pieces
     forms of targets, dot segments     `accept_target`, in target.py
     Host, and framing fields in any    `read_fields`, in meaning.py, by our own reading, not the
@@ -224,7 +224,11 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         keep_alive = minor_version == 1
         expect = upgrade = False
     else:
-        body, keep_alive, expect, upgrade = read_fields(fields, minor_version)
+        try:
+            body, keep_alive, expect, upgrade = read_fields(fields, minor_version)
+        except Refused:
+            # What is wrong with the syntax comes before what is wrong with the meaning.
+            raise Refused(diagnose(data, limits)) from None
         if 0 < limits.body_size < body:
             raise Refused(policy.BODY_TOO_LARGE)
     if target not in PATHS_SEEN or method == b"CONNECT":
