@@ -40,6 +40,8 @@ class Shutdown:
         self, server: Server, settings: Settings, acceptor: Acceptor, supervisor: Supervisor
     ) -> None:
         self.state = SERVING
+        self.handed_over = False
+        """The service goes on, with another front end."""
         self._server = server
         self._loop = server.loop
         self._settings = settings
@@ -81,6 +83,7 @@ class Shutdown:
     def hand_over(self, pid: int) -> None:
         """Another front end, process `pid`, accepts from the same listeners: leave them to it."""
         if self.state == SERVING:
+            self.handed_over = True
             self._server.notifier.main_pid(pid)
             self._server.notifier.close()
             self._server.admin.leave()

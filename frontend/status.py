@@ -52,8 +52,11 @@ class Status:
     def not_ready(self) -> str | None:
         """Why a balancer should send nothing here; None if it should.
 
-        A full queue is no reason: a busy fleet would be taken out of service as a whole.
+        A full queue is no reason: a busy fleet would be taken out of service as a whole. Nor is an
+        upgrade: who asked the old front end in its last moment asked about the service.
         """
+        if self._server.shutdown.handed_over:
+            return None
         if self._server.shutdown.begun:
             return "the service is stopping"
         if not self._server.dispatcher.reactors:

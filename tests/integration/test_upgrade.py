@@ -135,6 +135,36 @@ while not pathlib.Path({str(gate._path)!r}).exists():
     assert ready()
 
 
+def test_who_asked_the_old_front_end_is_told_of_the_service(
+    server: Server, upgraded: Upgraded, tmp_path: Path, gate: Gate
+) -> None:
+    """A probe that the old one accepted, and that asks when the new one serves already."""
+    waiting = f"""
+import anyio, os
+
+async def app(scope, receive, send):
+    while scope["path"] == "/wait" and not os.path.exists({str(gate._path)!r}):
+        await anyio.sleep(0.01)
+    await send({{"type": "http.response.start", "status": 200}})
+    await send({{"type": "http.response.body", "body": b"waited"}})
+"""
+    (tmp_path / "upgraded_app.py").write_text(waiting)
+    server.signal(signal.SIGHUP)
+    assert eventually(lambda: "generation 2 serves" in server.log())
+    (health,) = re.findall(r"health on (\S+)", server.log())
+    with Client(server.addresses[0]) as client, Client(health) as probe:
+        probe.send(b"GET /readyz HTTP/1.1\r\nHost: a\r\n")
+        client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer(server.addresses[0])
+        upgraded(server)
+        assert eventually(lambda: "this one leaves" in server.log())
+        probe.send(b"\r\n")
+        assert probe.response().status == 200
+        gate.open()
+        assert client.response().text == "waited"
+    assert server.wait(deadline=30) == 0
+
+
 def test_a_new_front_end_that_fails_leaves_the_old_one_serving(
     server: Server, upgraded: Upgraded, tmp_path: Path
 ) -> None:
