@@ -122,7 +122,7 @@ async def slow(it: Exchange) -> None:
 @on("/slow-later")
 async def slow_later(it: Exchange) -> None:
     await anyio.sleep(0.001)
-    time.sleep(0.01)  # noqa: ASYNC251 - it is to hold up the loop
+    time.sleep(int(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to hold up the loop
     await it.answer("slow")
 
 
