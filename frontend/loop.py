@@ -20,8 +20,6 @@ from reactor_run.turns import Turns
 __all__ = ["ERRORS", "LATE", "Deadlined", "Loop", "Timer"]
 
 _EVENTS_MAX: Final = 512
-_BATCH_MIN: Final = 32
-"""Events that are worth handling without looking for more."""
 _TICKS: Final = 8
 """How often in a second deadlines are looked at: they pass at most a tick too late."""
 LATE: Final = 1.25 / _TICKS
@@ -176,8 +174,9 @@ class Loop:
         now = self.now
         while self._running:
             wait = self._next_sweep - now
+            turns.before_wait()
             events = poll(wait if wait > 0 else 0, _EVENTS_MAX)
-            if 0 < len(events) < _BATCH_MIN and turns.give():
+            if turns.after_wait(len(events)):
                 events = poll(0, _EVENTS_MAX)
             self.now = now = monotonic()
             for fd, mask in events:

@@ -57,3 +57,42 @@ def test_short_turns_are_given_again_and_again(processor: Processor) -> None:
     processor.seconds = 0.0005
     given = Turns()
     assert all(given.give() for _ in range(10))
+
+
+def test_with_little_to_do_the_turn_is_given_before_the_wait(processor: Processor) -> None:
+    processor.seconds = 0.0005
+    turns = Turns()
+    for _ in range(3):
+        before = processor.given
+        turns.before_wait()
+        assert processor.given == before + 1
+        assert not turns.after_wait(2)
+        assert processor.given == before + 1
+
+
+def test_with_much_to_do_it_is_given_after_the_wait(processor: Processor) -> None:
+    processor.seconds = 0.0005
+    turns = Turns()
+    turns.after_wait(3)
+    for _ in range(3):
+        before = processor.given
+        turns.before_wait()
+        assert processor.given == before
+        assert turns.after_wait(3)
+        assert processor.given == before + 1
+    assert not turns.after_wait(0), "there is nothing to add to"
+    assert not turns.after_wait(3), "there was nothing to do before"
+
+
+def test_enough_events_are_taken_as_they_are(processor: Processor) -> None:
+    turns = Turns()
+    turns.after_wait(3)
+    assert not turns.after_wait(32)
+    assert processor.given == 0
+
+
+def test_it_is_not_asked_again_if_nobody_ran(processor: Processor) -> None:
+    processor.seconds = 0.000001
+    turns = Turns()
+    turns.after_wait(3)
+    assert not turns.after_wait(3)

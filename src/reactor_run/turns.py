@@ -1,8 +1,14 @@
-"""Giving others a turn on this processor before a batch is collected.
+"""Giving others a turn on this processor around the wait for the next batch.
 
-Front end and reactor often share a processor. When one is woken, the other is mostly in the midst
-of handing over more: let it finish, and all of it is taken at once, with fewer wake-ups and fewer
-system calls on either side. Where each has a processor of its own this costs next to nothing. A
+Front end and reactor often share a processor, and there are two moments to give it away:
+
+    after the wait    the other is mostly in the midst of handing over more: let it finish, and all
+                      of it is taken at once, with fewer wake-ups and system calls on either side
+    before the wait   the other has just been handed something: let it answer, and there is nothing
+                      to wait for, which saves putting this process to sleep and waking it
+
+The first is right while there is much to do, the second while there is little; what the last batch
+was tells which it is. Where each has a processor of its own either costs next to nothing. A
 stranger that computes would keep the processor for milliseconds: then nothing is given for a while.
 """
 
@@ -14,6 +20,10 @@ from typing import Final
 
 __all__ = ["Turns"]
 
+_FEW: Final = 3
+"""Events of a batch below which there is little to do."""
+_MANY: Final = 32
+"""Events that are worth handling without looking for more."""
 _NOBODY: Final = 0.000005
 """Seconds within which the processor comes back if nobody wanted it."""
 _TOO_LONG: Final = 0.0025
@@ -25,10 +35,22 @@ _PAUSE: Final = 0.25
 class Turns:
     """The turns that one process gives."""
 
-    __slots__ = ("_not_before",)
+    __slots__ = ("_little", "_not_before")
 
     def __init__(self) -> None:
         self._not_before = 0.0
+        self._little = True
+
+    def before_wait(self) -> None:
+        """To be called before the loop asks for events, waiting or not."""
+        if self._little:
+            self.give()
+
+    def after_wait(self, events: int) -> bool:
+        """There were so many events; whether to ask again, since there may be more by now."""
+        again = not self._little and 0 < events < _MANY and self.give()
+        self._little = events < _FEW
+        return again
 
     def give(self) -> bool:
         """Let others run; whether somebody did."""
