@@ -37,8 +37,7 @@ import anyio.abc
 from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.log import log
-from reactor_run.reactor.runtime import Hygiene, hygiene_for
-from reactor_run.turns import Turns
+from reactor_run.reactor.runtime import Events, Hygiene, hygiene_for, sleep_for
 
 if TYPE_CHECKING:
     from reactor_run.reactor.express import ExpressPort
@@ -105,8 +104,8 @@ class Reactor:
         loop is distrusted, with 0, at the end of each batch."""
         self._distrusted_until = 0.0
         self._dirty: list[Exchange] = []
-        self._turns = Turns()
         self._epoll = select.epoll()
+        self._sleep = sleep_for(runtime, self._epoll, BATCH_MAX)
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[socket.socket] = []
         self._before_batch: list[Callable[[], None]] = []
@@ -212,13 +211,12 @@ class Reactor:
                 sock.close()
             self._buried.clear()
 
-    def _collect(self) -> None:
-        """Take what is ready, without waiting."""
+    def _handle(self, events: Events) -> None:
         handlers = self._handlers
-        for fd, events in self._epoll.poll(0, BATCH_MAX):
+        for fd, mask in events:
             handler = handlers.get(fd)
             if handler is not None:
-                handler(events)
+                handler(mask)
 
     # Workers -----------------------------------------------------------------------------------
 
@@ -292,15 +290,10 @@ class Reactor:
         self._leader = worker
         ready = self.ready
         hygiene = worker.hygiene
-        epoll = self._epoll.fileno()
         while not self._closing:
             if not ready:
                 self.flush()
-                await anyio.wait_readable(epoll)
-                # The front end may be in the midst of handing over more, on this very processor:
-                # let it finish, and take all of it at once. Where nobody waits it costs nothing.
-                self._turns.give()
-                self._collect()
+                self._handle(await self._sleep.events())
             flushed = began = now = monotonic()
             pulse = self.pulse
             for begin in self._before_batch:
