@@ -133,7 +133,7 @@ class KnownHeads:
     that requests which all differ cost next to nothing more.
     """
 
-    __slots__ = ("_heads", "_once")
+    __slots__ = ("_heads", "_once", "get")
 
     MAX: Final = 512
     SIZE: Final = 1024
@@ -143,10 +143,8 @@ class KnownHeads:
         self._heads: dict[bytes, RequestHead] = {}
         self._once: set[int] = set()
         """Hashes of what came once. A wrong one only has a head remembered too early."""
-
-    def get(self, data: bytes) -> RequestHead | None:
-        """The head that `data` is, if it was remembered. Not to be changed: others share it."""
-        return self._heads.get(data)
+        self.get: Final = self._heads.get
+        """The head that some bytes are, or None. Not to be changed: others share it."""
 
     def add(self, data: bytes, head: RequestHead) -> None:
         """Remember what `data` was read as, if it is all of a request and worth it."""

@@ -151,7 +151,14 @@ class ScopeBuilder:
         return scope
 
     def _build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
-        path, raw_path, query, host = _read_target(head.target)
+        target = head.target
+        if target[:1] == b"/" and b"%" not in target and target.isascii():
+            # By far the most frequent: nothing is encoded, and the query is at most cut off.
+            raw_path, _, query = target.partition(b"?")
+            path = raw_path.decode("ascii")
+            host = b""
+        else:
+            path, raw_path, query, host = _read_target(target)
         if self._root and raw_path[:1] == b"/":
             path = self._root + path
             raw_path = self._raw_root + raw_path
