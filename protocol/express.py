@@ -55,9 +55,11 @@ DONE: Final = 0xE2
 
 _TLVS: Final = Struct("!BHQBHI")
 _START: Final = Struct("!12sBBH")
-_LOCAL: Final = Struct("!12sBBHBHQBHI")
-_LOCAL_SIZE: Final = _LOCAL.size
-_pack_local = _LOCAL.pack
+_LOCAL_START: Final = Struct("!12sBBHBH").pack(SIGNATURE, 0x20, 0, 18, 5, 8)
+"""What every LOCAL message begins with, up to the exchange; `_REST` is what follows."""
+_REST: Final = Struct("!QBHI")
+_LOCAL_SIZE: Final = len(_LOCAL_START) + _REST.size
+_pack_rest = _REST.pack
 _pack_tlvs = _TLVS.pack
 
 
@@ -84,7 +86,7 @@ def pack_request(prefix: bytes, exchange: int, size: int) -> bytes:
 
 def pack_message(exchange: int, kind: int, size: int = 0) -> bytes:
     """The frame before any other message."""
-    return _pack_local(SIGNATURE, 0x20, 0, 18, 5, 8, exchange, kind, 4, size)
+    return _LOCAL_START + _pack_rest(exchange, kind, 4, size)
 
 
 def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int]:
@@ -135,20 +137,12 @@ def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
     messages = []
     at = 0
     end = len(data)
-    unpack = _LOCAL.unpack_from
+    unpack = _REST.unpack_from
+    start = len(_LOCAL_START)
     while end - at >= _LOCAL_SIZE:
-        signature, command, _, length, unique_id, id_size, exchange, kind, size_size, size = unpack(
-            data, at
-        )
-        if (
-            signature != SIGNATURE
-            or command != 0x20
-            or length != 18
-            or unique_id != 5
-            or id_size != 8
-            or size_size != 4
-            or not 0xE0 <= kind <= 0xE2
-        ):
+        rest = at + start
+        exchange, kind, size_size, size = unpack(data, rest)
+        if data[at:rest] != _LOCAL_START or size_size != 4 or not 0xE0 <= kind <= 0xE2:
             raise FrameError("not a message of an express lane")
         payload = at + _LOCAL_SIZE
         after = payload + size

@@ -125,6 +125,7 @@ class AsgiExchange(Hosted):
         self._fields: Iterable[tuple[bytes, bytes]] = ()
         self._out: list[bytes] = []
         self._out_size = 0
+        """Bytes of `_out`, exactly: the express lane's framing counts on it."""
         self._on_wire = False
         """Bytes of the answer have left for the front end."""
         self._answered = False
@@ -309,7 +310,7 @@ class AsgiExchange(Hosted):
     def _answer(self, kind: int) -> None:
         self._answered = self._on_wire = True
         self._done_told = kind == ANSWER_DONE
-        self._gateway.express_answer(self.express, kind, self._out)
+        self._gateway.express_answer(self.express, kind, self._out, self._out_size)
 
     # What the client does ------------------------------------------------------------------------
 
@@ -406,7 +407,7 @@ class AsgiExchange(Hosted):
         ):
             # By far the most frequent end: the whole answer and the end of the app in one message.
             self.ended = True
-            self._gateway.express_over(self.express, self._out)
+            self._gateway.express_over(self.express, self._out, self._out_size)
             return
         if error is not None or self._state != COMPLETE:
             self._report(error)
@@ -453,7 +454,7 @@ class AsgiExchange(Hosted):
             server_field=SERVER_FIELD,
         )
         self._out = [head] if self.head.method == b"HEAD" else [head, text]
-        self._out_size = len(text)
+        self._out_size = sum(map(len, self._out))
         self._state = COMPLETE
 
     def _drained(self) -> bool:

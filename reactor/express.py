@@ -80,10 +80,10 @@ class ExpressPort:
                 else:
                     self._reactor.give_up(exchange)
 
-    def answer(self, number: int, kind: int, pieces: list[bytes]) -> None:
-        """Gather one message; it goes out with the batch."""
-        payload = b"".join(pieces)
-        self._out += (pack_message(number, kind, len(payload)), payload)
+    def answer(self, number: int, kind: int, pieces: list[bytes], size: int) -> None:
+        """Gather one message of `size` bytes; it goes out with the batch."""
+        self._out.append(pack_message(number, kind, size))
+        self._out += pieces
 
     def flush(self) -> None:
         """Send what was gathered, unless the kernel is still busy with what came before."""

@@ -188,21 +188,21 @@ class Gateway:
 
     # Answers out -------------------------------------------------------------------------------
 
-    def express_answer(self, number: int, kind: int, pieces: list[bytes]) -> None:
-        """Gather a whole answer for the express lane."""
+    def express_answer(self, number: int, kind: int, pieces: list[bytes], size: int) -> None:
+        """Gather a whole answer of `size` bytes for the express lane."""
         assert self._express is not None
-        self._express.answer(number, kind, pieces)
+        self._express.answer(number, kind, pieces, size)
 
-    def express_over(self, number: int, pieces: list[bytes]) -> None:
+    def express_over(self, number: int, pieces: list[bytes], size: int) -> None:
         """Gather a whole answer of an app that is done; the exchange is over."""
         assert self._express is not None
         del self._on_express_lane[number]
-        self._express.answer(number, ANSWER_DONE, pieces)
+        self._express.answer(number, ANSWER_DONE, pieces, size)
 
     def express_done(self, number: int) -> None:
         """Tell that the app of an exchange that was answered before, or on a lane, is done."""
         assert self._express is not None
-        self._express.answer(number, DONE, [])
+        self._express.answer(number, DONE, [], 0)
 
     def open_lane(self, exchange: Exchange) -> Lane | None:
         """A lane for the answer of an express exchange. Thread-safe.

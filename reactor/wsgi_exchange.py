@@ -121,7 +121,8 @@ class WsgiExchange(Hosted):
             if self.express:
                 self._gateway.express_done(self.express)
         elif self.lane is None:
-            self._gateway.express_answer(self.express, ANSWER_DONE, self._held)
+            held = self._held
+            self._gateway.express_answer(self.express, ANSWER_DONE, held, sum(map(len, held)))
         else:
             if self._framing == UNTIL_CLOSE:
                 self.lane.half_close()
