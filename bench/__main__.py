@@ -18,6 +18,7 @@ from pathlib import Path
 from bench import machine, pinning, plan, plots, report
 from bench.bars import BARS
 from bench.campaign import Campaign, tell
+from bench.compiled import compile_ours
 from bench.errors import CannotMeasure
 from bench.plan import NotThere, Options
 from bench.records import Recorder, Results
@@ -72,6 +73,7 @@ def _compare(options: Options, output: Path | None, *, just_plan: bool) -> int:
     names = {name for each in planned for name in each.case.servers()}
     os.sched_setaffinity(0, {cores.load})
     _allow_open_files()
+    compile_ours()
     facts = machine.describe(cores, {d for name in names for d in BY_NAME[name].distributions})
 
     day = datetime.now().strftime("%Y-%m-%dT%H%M%S")
