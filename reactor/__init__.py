@@ -3,7 +3,3 @@
 This room knows exchanges, never client connections: no listener, no queue, no other reactor, and
 nothing of `reactor_run.frontend`. The two processes meet only at file descriptors.
 """
-
-from reactor_run.reactor.exchange import Exchange, signal_write_ready
-
-__all__ = ["Exchange", "signal_write_ready"]

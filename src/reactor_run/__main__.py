@@ -1,10 +1,12 @@
-"""`reactor-run` and `python -m reactor_run`: the command, once signals can end it.
+"""`reactor-run` and `python -m reactor_run`: the command, before it imports anything.
 
 The first process of a container is not ended by SIGTERM unless it has a handler: what came before
 would be lost, and whoever stops the container would wait in vain. Anywhere else Ctrl-C would show a
-traceback. So this stands before everything that takes time to import.
+traceback. So this stands before everything that takes time to import, which goes faster while no
+garbage is looked for.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -18,6 +20,8 @@ def main() -> int:
             signal.signal(number, _leave)
     else:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # `serve` enables it again.
+    gc.disable()
     from reactor_run.frontend.cli import main as command
 
     return command()

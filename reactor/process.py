@@ -1,0 +1,223 @@
+"""What a reactor process does: loads the app, runs it, follows the front end's words.
+
+Whoever holds the other end of the control channel drives it; docs/lanes.md says how. It loads the
+app, starts it, says that it is ready, and serves what comes over its lanes until it is told to stop
+or until the channel ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from reactor_run.channel import ControlChannel
+from reactor_run.protocol.control import ControlError
+from reactor_run.protocol.environ import EnvironBuilder
+from reactor_run.protocol.scope import ScopeBuilder
+from reactor_run.pulse import Pulse
+from reactor_run.reactor.asgi import asgi_exchanges
+from reactor_run.reactor.gateway import Gateway
+from reactor_run.reactor.lifespan import Lifespan
+from reactor_run.reactor.loader import detect_interface, load_app
+from reactor_run.reactor.log import AppFailure, configure, log
+from reactor_run.reactor.loop import Reactor
+from reactor_run.reactor.runtime import backend_options, hygiene_for
+from reactor_run.reactor.service import Prefetch
+from reactor_run.reactor.threads import ThreadPool
+from reactor_run.reactor.wsgi_exchange import WsgiExchange, wsgi_exchanges
+
+APP_FAILED = 3
+"""Exit status when the app could not be loaded or started."""
+SHUTDOWN_TIMEOUT = 30.0
+"""Seconds for the lifespan's shutdown, unless the front end says otherwise."""
+
+
+def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options; the front end passes on what concerns a reactor."""
+    parser = argparse.ArgumentParser(prog="python -m reactor_run.reactor", description=__doc__)
+    parser.add_argument("app", metavar="APP", help="module[:attribute]")
+    parser.add_argument("--control-fd", type=int, required=True, metavar="N")
+    parser.add_argument("--name", default="reactor", help="what its log lines call it")
+    parser.add_argument("--interface", choices=["auto", "asgi", "wsgi"], default="auto")
+    parser.add_argument("--runtime", choices=["trio", "asyncio", "uvloop"], default="trio")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--concurrency", type=int, default=1000)
+    parser.add_argument(
+        "--multiprocess", action="store_true", help="other reactors run the app too"
+    )
+    parser.add_argument("--lifespan", choices=["auto", "on", "off"], default="auto")
+    parser.add_argument("--factory", action="store_true")
+    parser.add_argument("--app-dir", default=".")
+    parser.add_argument("--root-path", default="")
+    parser.add_argument("--lane-proxy", choices=["v2", "v1", "off"], default="v2")
+    parser.add_argument("--log-level", default="info")
+    return parser.parse_args(argv)
+
+
+class ReactorProcess:
+    """Follows the front end's words."""
+
+    def __init__(self, options: argparse.Namespace, control: ControlChannel) -> None:
+        self.options = options
+        self.control = control
+        self.shutdown_timeout = SHUTDOWN_TIMEOUT
+        self._control_is_full = False
+        self._stopped = anyio.Event()
+
+    async def run(self, app: Callable[..., Any], interface: str) -> None:
+        """Serve until the end. Raises AppFailure if the app does not start."""
+        lifespan = Lifespan(app, self.options.lifespan if interface == "asgi" else "off")
+        async with anyio.create_task_group() as group:
+            await lifespan.startup(group)
+            self.reactor = Reactor(self.options.runtime)
+            capacity = self._open_gateway(app, interface, lifespan)
+            self.reactor.watch(self.control.fileno(), select.EPOLLIN, self._on_control)
+            self.reactor.after_batch(self._flush_control)
+            group.start_soon(self.reactor.run)
+            inline = interface == "wsgi" and self.options.threads == 1
+            ready = {"interface": interface, "capacity": capacity, "inline": inline}
+            self.control.send({"ready": ready})
+            await self._stopped.wait()
+            self.reactor.close()
+            await lifespan.shutdown(self.shutdown_timeout)
+            group.cancel_scope.cancel()
+
+    def _open_gateway(self, app: Callable[..., Any], interface: str, lifespan: Lifespan) -> int:
+        """Make ready for the app's interface; how many exchanges it takes at once."""
+        options = self.options
+        threads = options.threads
+        admit: Callable[[Any], None] = self.reactor.ready.append
+        if interface == "asgi":
+            state = lifespan.state if lifespan.supported else None
+            make = asgi_exchanges(ScopeBuilder(root_path=options.root_path, state=state))
+            capacity: int = options.concurrency
+        else:
+            environs = EnvironBuilder(
+                script_name=options.root_path,
+                multithread=threads > 1,
+                multiprocess=options.multiprocess,
+            )
+            prefetch = None
+            if threads == 1:
+                prefetch = Prefetch(lambda capacity: self.control.send({"capacity": capacity}))
+                self.reactor.before_batch(prefetch.begin_batch)
+            else:
+                pool = ThreadPool(threads)
+
+                def admit(exchange: WsgiExchange) -> None:
+                    pool.submit(exchange)
+
+            make = wsgi_exchanges(environs, prefetch)
+            capacity = threads
+        self.gateway = Gateway(
+            self.reactor,
+            self.control,
+            app,
+            make,
+            admit,
+            runtime=options.runtime,
+            lane_proxy=options.lane_proxy,
+        )
+        return capacity
+
+    def _on_control(self, _: int) -> None:
+        messages = self.control.receive()
+        if messages is None:
+            # The front end is gone, and with it everybody who could read an answer.
+            self.reactor.unwatch(self.control.fileno())
+            self._control_is_full = False
+            self.shutdown_timeout = min(self.shutdown_timeout, 5.0)
+            self._stopped.set()
+            return
+        for message in messages:
+            self._obey(message)
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        if "lane" in message:
+            if message.get("fd") is not None:
+                self.gateway.adopt_lane(socket.socket(fileno=message["fd"]), message["lane"])
+            else:
+                log.error("a lane was lost on its way: too many open files")
+                # Its request will never be one, and the front end waits for a word on it.
+                self.control.send({"drop": [message["lane"]]})
+        elif "free" in message:
+            self.gateway.free_lane(message["free"])
+        elif "cancel" in message:
+            self.gateway.cancel(message["cancel"])
+        elif "express" in message:
+            if message.get("fd") is None:
+                raise ControlError("the express lane was lost on its way: too many open files")
+            self.gateway.adopt_express(socket.socket(fileno=message["fd"]), self._stopped.set)
+        elif "pulse" in message:
+            if message.get("fd") is not None:
+                self._show_pulse(message["fd"])
+        elif "ping" in message:
+            self.control.send({"pong": message["ping"]})
+        elif "stop" in message:
+            self.shutdown_timeout = float(message["stop"])
+            self._stopped.set()
+
+    def _show_pulse(self, descriptor: int) -> None:
+        try:
+            self.reactor.pulse = Pulse(descriptor).word
+        except (OSError, ValueError) as error:
+            log.error("the pulse cannot be shown: %s", error)
+            return
+        finally:
+            os.close(descriptor)
+        self.reactor.on_turn = lambda took: self.control.send({"turn": round(took, 6)})
+
+    def _flush_control(self) -> None:
+        full = not self.control.flush()
+        if full != self._control_is_full:
+            self._control_is_full = full
+            events = select.EPOLLIN | select.EPOLLOUT if full else select.EPOLLIN
+            self.reactor.modify(self.control.fileno(), events)
+
+
+def die_with_parent() -> None:
+    """Be killed when the front end dies, even while the app blocks the loop (prctl(2))."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until the front end says stop, or is gone; the exit status."""
+    options = parse_options(argv)
+    die_with_parent()
+    configure(options.log_level, options.name)
+    os.set_inheritable(options.control_fd, False)
+    control = ControlChannel(socket.socket(fileno=options.control_fd))
+    status = 0
+    backend, backend_options_ = backend_options(options.runtime)
+    # Imports the runtime, by which all is there that lives as long as the process: no collection
+    # needs to look at it, not even one for the little garbage among it. The app is another matter.
+    hygiene_for(options.runtime)
+    gc.freeze()
+    gc.enable()
+    try:
+        app = load_app(options.app, factory=options.factory, app_dir=options.app_dir)
+        interface = options.interface
+        if interface == "auto":
+            interface = detect_interface(app)
+        # What start-up made of it stays as well.
+        gc.collect()
+        gc.freeze()
+        process = ReactorProcess(options, control)
+        anyio.run(process.run, app, interface, backend=backend, backend_options=backend_options_)
+    except* AppFailure as failures:
+        failure = failures.exceptions[0]
+        assert isinstance(failure, AppFailure)
+        control.send({"failed": failure.message, "details": failure.details})
+        control.drain(5)
+        status = APP_FAILED
+    return status
