@@ -30,14 +30,10 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 from reactor_run.protocol.origin import Origin
+from reactor_run.protocol.path import decode_path, mount_prefix
 from reactor_run.protocol.request import KnownHeads, RequestHead
 from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache, decode_method
-from reactor_run.protocol.target import (
-    decode_path,
-    host_of_absolute,
-    mount_prefix,
-    split_target,
-)
+from reactor_run.protocol.target import host_of_absolute, split_target
 
 __all__ = ["EnvironBuilder"]
 

@@ -22,14 +22,9 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from reactor_run.protocol.origin import Origin
+from reactor_run.protocol.path import decode_path, mount_prefix, quote_path
 from reactor_run.protocol.request import KnownHeads, RequestHead
-from reactor_run.protocol.target import (
-    decode_path,
-    host_of_absolute,
-    mount_prefix,
-    quote_path,
-    split_target,
-)
+from reactor_run.protocol.target import host_of_absolute, split_target
 
 __all__ = ["HOP_BY_HOP", "FieldNameCache", "ScopeBuilder", "decode_method"]
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 import re
 from enum import Enum
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.host import same_host, split_host
@@ -38,11 +37,8 @@ __all__ = [
     "TargetForm",
     "accept_target",
     "authority_of_absolute",
-    "decode_path",
     "form_of",
     "host_of_absolute",
-    "mount_prefix",
-    "quote_path",
     "remove_dot_segments",
     "split_target",
 ]
@@ -52,9 +48,6 @@ PATHS_SEEN: Final[set[bytes]] = set()
 
 # RFC 3986 section 3.2: the authority ends where the path, the query or a fragment begins.
 SCHEME_AND_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)")
-
-# RFC 3986 section 3.3: what a path may hold unescaped besides letters and digits.
-_SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 _DOT_SEGMENT = re.compile(rb"(?:/|%2[Ff])(?:\.|%2[Ee]){1,2}(?:/|%2[Ff]|\Z)")
@@ -217,29 +210,3 @@ def host_of_absolute(target: bytes) -> bytes:
     another form.
     """
     return authority_of_absolute(target).rpartition(b"@")[2]
-
-
-def decode_path(raw_path: bytes) -> bytes:
-    """Undo the percent-encoding of a path (RFC 3986 section 2.1), in one pass.
-
-    A percent sign that begins no valid escape stays as it is.
-    """
-    if b"%" not in raw_path:
-        return raw_path
-    return unquote_to_bytes(raw_path)
-
-
-def quote_path(path: str) -> bytes:
-    """Percent-encode a decoded path, as UTF-8, the way it would stand in a request line."""
-    return quote(path, safe=_SAFE_IN_PATH).encode("ascii")
-
-
-def mount_prefix(root_path: str) -> str:
-    """The path that an app is mounted at, as apps expect it: "/api" for "/api/", "" for "/".
-
-    `root_path` is not percent-encoded. Raises ValueError if it neither is empty nor begins with a
-    slash (PEP 3333, SCRIPT_NAME).
-    """
-    if root_path and not root_path.startswith("/"):
-        raise ValueError(f"a root path begins with a slash: {root_path!r}")
-    return root_path.rstrip("/")

@@ -1,4 +1,4 @@
-"""protocol/target.py: the four forms of a request target and their parts."""
+"""protocol/target.py and protocol/path.py: the four forms of a request target and their parts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reactor_run.protocol.path import decode_path, mount_prefix, quote_path
 from reactor_run.protocol.target import (
     TargetForm,
     authority_of_absolute,
-    decode_path,
     form_of,
     host_of_absolute,
-    mount_prefix,
-    quote_path,
     remove_dot_segments,
     split_target,
 )
