@@ -6,7 +6,6 @@ nothing heavy: the server comes in only once the settings stand.
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -113,10 +112,13 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             f"{sources['forwarded_allow_from']} needs --lane-proxy v2, and {sources['lane_proxy']} "
             f"says {settings.lane_proxy}, which cannot carry what proxies tell; leave that out"
         )
-    if settings.runtime == "uvloop" and importlib.util.find_spec("uvloop") is None:
-        raise OperatorError(
-            f"{sources['runtime']}: uvloop is not installed; pip install 'reactor-run[uvloop]'"
-        )
+    if settings.runtime == "uvloop":
+        from importlib.util import find_spec
+
+        if find_spec("uvloop") is None:
+            raise OperatorError(
+                f"{sources['runtime']}: uvloop is not installed; pip install 'reactor-run[uvloop]'"
+            )
 
 
 class Parser(argparse.ArgumentParser):

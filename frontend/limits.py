@@ -3,11 +3,15 @@
 Knows nothing of settings or sockets: numbers in, numbers out.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import resource
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
 
 NOFILE_CAP = 1_048_576
 """Open files asked for where the hard limit is higher or infinite. More serves nobody, and programs
@@ -70,7 +74,7 @@ def connections_for(nofile: int, max_connections: int, reactors: int) -> Connect
 
 
 def available_cpus(
-    cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+    cgroup_root: StrPath = "/sys/fs/cgroup", membership: StrPath = "/proc/self/cgroup"
 ) -> int:
     """Count the CPUs this process may use: its affinity mask, bounded by cgroup v2's `cpu.max`.
 
@@ -82,21 +86,28 @@ def available_cpus(
     return cpus
 
 
-def _cpu_quotas(cgroup_root: Path, membership: Path) -> list[float]:
+def _cpu_quotas(cgroup_root: StrPath, membership: StrPath) -> list[float]:
     """Read the quotas, in CPUs, of our cgroup and of every one above it: each of them binds."""
     try:
-        lines = membership.read_text().splitlines()
+        lines = _read(membership).splitlines()
     except OSError:
         return []
     own = next((line[3:] for line in lines if line.startswith("0::/")), None)
     if own is None:
         return []
-    group = Path(own)
+    group = own.rstrip("/")
     quotas = []
-    for level in (group, *group.parents):
+    while True:
         try:
-            quota, period = (cgroup_root / str(level).lstrip("/") / "cpu.max").read_text().split()
+            quota, period = _read(f"{os.fspath(cgroup_root)}{group}/cpu.max").split()
             quotas.append(int(quota) / int(period))
         except (OSError, ValueError):  # no controller at this level, or `max`: no bound
-            continue
-    return quotas
+            pass
+        if not group:
+            return quotas
+        group = group.rpartition("/")[0]
+
+
+def _read(path: StrPath) -> str:
+    with open(path) as file:
+        return file.read()

@@ -7,7 +7,6 @@ occupy a process number for ever.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Collection
 from typing import Final
@@ -24,6 +23,8 @@ def adopts_orphans() -> bool:
     """Whether orphans of our descendants become children of this process."""
     if os.getpid() == 1:
         return True
+    import ctypes  # here, since it takes a while, and nobody waits for the first child to end
+
     pr_get_child_subreaper = 37
     is_subreaper = ctypes.c_int(0)
     ctypes.CDLL(None).prctl(pr_get_child_subreaper, ctypes.byref(is_subreaper))
@@ -38,9 +39,18 @@ class Reaper:
         self._loop = loop
         self._ours = ours
         self._again = Timer(self.reap)
+        self._adopts: bool | None = None
+        """Whether orphans become children of this process; not asked before one may have ended."""
+
+    def child_ended(self) -> None:
+        """SIGCHLD has come."""
+        if self._adopts is None:
+            self._adopts = adopts_orphans()
+        if self._adopts:
+            self.reap()
 
     def reap(self) -> None:
-        """Look for strangers that have ended: SIGCHLD has come."""
+        """Look for strangers that have ended."""
         ours = self._ours()
         while True:
             try:

@@ -7,7 +7,6 @@ supervisor's.
 from __future__ import annotations
 
 import os
-import random
 from typing import Final
 
 from reactor_run.frontend.loop import Loop, Timer
@@ -50,6 +49,8 @@ class Recycling:
     def _limit_of(self, reactor: Reactor) -> int:
         limit = self._limits.get(reactor.name)
         if limit is None:
+            import random  # here, since hardly any service asks for it
+
             jitter = random.randint(0, self._settings.max_requests_jitter)
             limit = self._settings.max_requests + jitter
         return limit

@@ -26,7 +26,7 @@ from reactor_run.frontend.listeners import Listener, open_admin, open_health, op
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop import LATE, Loop, Timer
 from reactor_run.frontend.notify import Notifier
-from reactor_run.frontend.reaper import Reaper, adopts_orphans
+from reactor_run.frontend.reaper import Reaper
 from reactor_run.frontend.recycling import Recycling
 from reactor_run.frontend.replay import METHODS
 from reactor_run.frontend.settings import Settings
@@ -154,9 +154,7 @@ class Server:
         self._follows_cpus = settings.reactors == 0
         self._cpus = Timer(self._follow_cpus)
         self._had_terminal = has_terminal()
-        self._reaper: Reaper | None = None
-        if adopts_orphans():
-            self._reaper = Reaper(self.loop, self._children)
+        self._reaper = Reaper(self.loop, self._children)
 
     # What the others ask -------------------------------------------------------------------------
 
@@ -258,8 +256,7 @@ class Server:
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGCHLD:
-            if self._reaper is not None:
-                self._reaper.reap()
+            self._reaper.child_ended()
         elif number == signal.SIGHUP:
             if self._had_terminal and not has_terminal():
                 # It was closed: this is how the shell says that it ends, not a wish to reload.

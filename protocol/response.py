@@ -44,15 +44,9 @@ class ResponseError(ValueError):
 # Encoding an app's head ---------------------------------------------------------------------------
 
 
-def _phrase(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode("ascii")
-    except ValueError:
-        return b""
-
-
+_PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES: Final = {
-    status: (b"HTTP/1.1 %d " % status, _phrase(status)) for status in range(200, 1000)
+    status: (b"HTTP/1.1 %d " % status, _PHRASES.get(status, b"")) for status in range(200, 1000)
 }
 """The status line (RFC 9112 §4) in two pieces: up to the reason phrase, and the phrase. The version
 is the server's own, whichever the client speaks (RFC 9110 §6.2)."""
