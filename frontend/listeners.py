@@ -12,9 +12,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reactor_run.frontend.errors import OperatorError
 
@@ -38,23 +36,20 @@ _ADMIN_BACKLOG = 64
 _BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME or fd:N"
 
 
-@dataclass(frozen=True, slots=True)
-class TCPBind:
+class TCPBind(NamedTuple):
     """`HOST:PORT`. An empty host means every interface; port 0 lets the kernel choose."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class UnixBind:
+class UnixBind(NamedTuple):
     """`unix:PATH`. A path that begins with `@` is a name in the abstract namespace (unix(7))."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class FDBind:
+class FDBind(NamedTuple):
     """`fd:N`, a listening socket that the parent process left open."""
 
     fd: int
@@ -246,6 +241,8 @@ def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
     `mode`: permissions of a unix socket. Raises OperatorError, also where a TCP address could be
     reached from another machine; then nothing stays open.
     """
+    from ipaddress import ip_address  # here, since most services need it for nothing
+
     listeners: list[Listener] = []
     try:
         if isinstance(bind, UnixBind):

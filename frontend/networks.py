@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
-from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_pton
+from typing import NamedTuple
 
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.protocol.proxy import Endpoint
@@ -14,8 +13,7 @@ __all__ = ["LOCAL", "NOBODY", "Networks", "pack_address", "parse_networks"]
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
 
-@dataclass(frozen=True, slots=True)
-class Networks:
+class Networks(NamedTuple):
     """A list of networks.
 
     text: as the operator wrote it. unix: unix sockets are in it.
@@ -56,6 +54,8 @@ def parse_networks(text: str) -> Networks:
 
     Raises OperatorError, naming what is none of these.
     """
+    from ipaddress import ip_network  # here, since hardly any service names networks
+
     unix = False
     blocks: list[tuple[int, int, int]] = []
     if text == "none":
@@ -65,7 +65,7 @@ def parse_networks(text: str) -> Networks:
             unix = True
             continue
         try:
-            network = ipaddress.ip_network(item)
+            network = ip_network(item)
         except ValueError as error:
             why = "has bits beyond its mask" if "host bits" in str(error) else "is none"
             raise OperatorError(
@@ -79,6 +79,8 @@ def parse_networks(text: str) -> Networks:
     return Networks(text, unix, tuple(blocks))
 
 
-NOBODY = parse_networks("none")
-LOCAL = parse_networks("127.0.0.0/8,::1,unix")
+NOBODY = Networks("none", False, ())
+LOCAL = Networks(
+    "127.0.0.0/8,::1,unix", True, ((4, 0x7F000000, 0xFF000000), (16, 1, (1 << 128) - 1))
+)
 """Whoever reaches the loopback addresses or a unix socket of this machine."""

@@ -6,13 +6,10 @@ its meaning. `OPTIONS` lists them in order. In which order command line and envi
 and which settings exclude each other, is `cli`'s.
 """
 
-# ruff: noqa: RUF009 - `_option` and `_options` return dataclass fields, which is what the rule asks
-
 import os
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Generic, Literal, TypeVar, cast, get_args
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.listeners import (
@@ -49,8 +46,11 @@ GROUPS = {
 """Groups of options, in the order in which help and documentation show them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+MISSING: Final = object()
+"""The default of what has none."""
+
+
+class Kind(NamedTuple, Generic[T]):
     """A sort of value.
 
     metavar: what help calls it.
@@ -63,8 +63,7 @@ class Kind(Generic[T]):
     show: Callable[[T], str] = str
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One setting, as an operator meets it.
 
     name: the field of `Settings`.
@@ -238,45 +237,53 @@ def _parse_health(text: str) -> TCPBind | None:
 HEALTH = Kind("ADDRESS", _parse_health, lambda _: "off")
 
 
+_rows: list[dict[str, Any]] = [
+    {
+        "group": "app",
+        "kind": Kind("module[:attribute]", _parse_app),
+        "meaning": "The WSGI or ASGI app: the module that holds it and its name there.",
+        "default": MISSING,
+        "shown_default": "",
+        "repeatable": False,
+    }
+]
+"""What is said of each field of `Settings`, in order; of the first, which has no default, here."""
+
+
 def _option(
     group: str, kind: Kind[T], default: T, meaning: str, *, shown_default: str | None = None
 ) -> T:
-    """Declare a field of `Settings`: a dataclass field that carries its row of the table."""
+    """Add the row of a field of `Settings`; its default."""
     row = {
         "group": group,
         "kind": kind,
         "meaning": meaning,
+        "default": default,
         "shown_default": kind.show(default) if shown_default is None else shown_default,
         "repeatable": False,
     }
-    return field(default=default, metadata=row)
+    _rows.append(row)
+    return default
 
 
 def _options(group: str, kind: Kind[T], meaning: str, *, shown_default: str) -> tuple[T, ...]:
-    """Declare a repeatable field of `Settings`, empty if it is not given."""
+    """Add the row of a repeatable field of `Settings`, which is empty if it is not given."""
     row = {
         "group": group,
         "kind": kind,
         "meaning": meaning,
+        "default": (),
         "shown_default": shown_default,
         "repeatable": True,
     }
-    return field(default=cast(tuple[T, ...], ()), metadata=row)
+    _rows.append(row)
+    return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything an operator decides. Sizes in bytes, times in seconds; the table says the rest."""
 
-    app: str = field(
-        metadata={
-            "group": "app",
-            "kind": Kind("module[:attribute]", _parse_app),
-            "meaning": "The WSGI or ASGI app: the module that holds it and its name there.",
-            "shown_default": "",
-            "repeatable": False,
-        }
-    )
+    app: str
     factory: bool = _option(
         "app", SWITCH, False, "The attribute is a function without parameters that makes the app."
     )
@@ -583,7 +590,7 @@ class Settings:
 
 
 OPTIONS: tuple[Option, ...] = tuple(
-    Option(name=item.name, default=item.default, **item.metadata) for item in fields(Settings)
+    Option(name, **row) for name, row in zip(Settings._fields, _rows, strict=True)
 )
 """The table: every setting, in the order in which help and documentation show it."""
 

@@ -11,14 +11,12 @@ is wrong about one request is not worth a second way of going on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 __all__ = ["FIELD_COUNT_MAX", "RULES", "Limits", "PathPolicy", "Refused", "Rule"]
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One ground for refusing a client's bytes."""
 
     name: str
@@ -54,34 +52,44 @@ FIELD_COUNT_MAX: Final = 256
 """Field lines that the parser can hold: no limit may be wider."""
 
 
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may send: bounds, in bytes unless said otherwise, and which paths.
+    """What a client may send: bounds, in bytes unless said otherwise, and which paths."""
 
-    Raises ValueError for a `field_count` above FIELD_COUNT_MAX.
-    """
+    __slots__ = (
+        "body_size",
+        "field_count",
+        "field_size",
+        "head_size",
+        "path_policy",
+        "request_line",
+        "wider_than_parser",
+    )
 
-    request_line: int = 8190
-    field_count: int = 100
-    """Number of field lines in a head."""
-    field_size: int = 8190
-    """One field line with its line end, counted as if a space followed its colon."""
-    head_size: int = 65536
-    body_size: int = 1 << 30
-    """Payload of one request body; 0 is no bound."""
-    path_policy: PathPolicy = "reject"
-    wider_than_parser: bool = field(init=False)
-    """The parser must be told these limits: by itself it enforces narrower ones."""
-
-    def __post_init__(self) -> None:
-        if self.field_count > FIELD_COUNT_MAX:
+    def __init__(
+        self,
+        request_line: int = 8190,
+        field_count: int = 100,
+        field_size: int = 8190,
+        head_size: int = 65536,
+        body_size: int = 1 << 30,
+        path_policy: PathPolicy = "reject",
+    ) -> None:
+        """Raises ValueError for a `field_count` above FIELD_COUNT_MAX."""
+        if field_count > FIELD_COUNT_MAX:
             raise ValueError(f"the parser holds at most {FIELD_COUNT_MAX} fields")
-        wider = (
-            self.request_line > _PARSER_LINE
-            or self.field_count > _PARSER_COUNT
-            or self.field_size > _PARSER_FIELD
+        self.request_line = request_line
+        self.field_count = field_count
+        """Number of field lines in a head."""
+        self.field_size = field_size
+        """One field line with its line end, counted as if a space followed its colon."""
+        self.head_size = head_size
+        self.body_size = body_size
+        """Payload of one request body; 0 is no bound."""
+        self.path_policy = path_policy
+        self.wider_than_parser = (
+            request_line > _PARSER_LINE or field_count > _PARSER_COUNT or field_size > _PARSER_FIELD
         )
-        object.__setattr__(self, "wider_than_parser", wider)
+        """The parser must be told these limits: by itself it enforces narrower ones."""
 
 
 # What gunicorn_h1c enforces unasked; passing it limits takes it three times as long.

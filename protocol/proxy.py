@@ -22,12 +22,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 # Conversions between text and bytes only: no socket is made here.
 from socket import AF_INET, AF_INET6, AddressFamily, inet_ntop, inet_pton
 from struct import Struct
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.crc32c import crc32c as checksum_of
@@ -98,8 +97,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 _Endpoints: TypeAlias = tuple[Endpoint, Endpoint]
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyHeader:
+class ProxyHeader(NamedTuple):
     """One decoded header.
 
     `source` and `destination` are the ends of the original connection. Both are None when the

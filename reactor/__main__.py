@@ -1,4 +1,4 @@
-"""`python -m reactor_run.reactor --control-fd N APP`: a reactor process, before it imports anything.
+"""`python -m reactor_run.reactor --control-fd N APP`: a reactor process, before its imports.
 
 Importing takes most of a start. Signals must be in order before that, and the garbage collector
 need not look again and again at what all stays.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.networks import NOBODY, pack_address, parse_networks
+from reactor_run.frontend.networks import LOCAL, NOBODY, pack_address, parse_networks
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,10 @@ def test_addresses(text: str, host: str, covered: bool) -> None:
 def test_unix_sockets(path: str) -> None:
     assert parse_networks("10.0.0.0/8,unix").cover((path, None))
     assert not parse_networks("0.0.0.0/0,::/0").cover((path, None))
+
+
+def test_local_is_what_it_says() -> None:
+    assert parse_networks(LOCAL.text) == LOCAL
 
 
 def test_nobody() -> None:

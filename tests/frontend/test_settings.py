@@ -1,6 +1,5 @@
 """The table of options: what each sort of value accepts, and that the documentation follows it."""
 
-from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def test_settings_need_an_app_alone_and_do_not_change() -> None:
     settings = Settings(app="shop:app")
     assert settings.limit_head_size == 65536
     assert settings.unix_mode == 0o666
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         settings.threads = 2  # type: ignore[misc]
 
 

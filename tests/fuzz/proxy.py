@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Final
 
 from reactor_run.protocol.policy import Refused, Rule
@@ -49,7 +48,7 @@ def check(data: bytes) -> None:
     assert check_pieces(decode_either, control, content) == (expected if content else None)
     if isinstance(of_v1, ProxyHeader):
         line = encode_v1(of_v1.source, of_v1.destination)
-        assert decode_v1(line) == replace(of_v1, size=len(line))
+        assert decode_v1(line) == of_v1._replace(size=len(line))
     if isinstance(of_v2, ProxyHeader):
         check_encoded(of_v2, crc32c=False)
         check_encoded(of_v2, crc32c=True)
@@ -85,7 +84,7 @@ def check_encoded(header: ProxyHeader, *, crc32c: bool) -> None:
         assert crc32c
         assert header.size > 16 + LENGTH_MAX - 7
         return
-    assert decode_v2(data + b"more") == replace(header, size=len(data))
+    assert decode_v2(data + b"more") == header._replace(size=len(data))
 
 
 def make_up(control: bytes, choices: Choices) -> bytes:
