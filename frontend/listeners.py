@@ -347,6 +347,10 @@ def _addresses(bind: TCPBind) -> Iterator[tuple[int, str, int]]:
         yield socket.AF_INET, "0.0.0.0", 0
         yield socket.AF_INET6, "::", 0
         return
+    if _is_ipv4(bind.host):
+        # The resolver would say the same, after importing Python's codec for foreign names.
+        yield socket.AF_INET, bind.host, 0
+        return
     try:
         found = socket.getaddrinfo(
             bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -359,6 +363,14 @@ def _addresses(bind: TCPBind) -> Iterator[tuple[int, str, int]]:
     unique = {(family, *address) for family, _type, _protocol, _name, address in found}
     for family, host, _port, *rest in sorted(unique):  # AF_INET is the smaller number
         yield family, str(host), int(rest[1]) if rest else 0
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _tcp_trouble(error: OSError, host: str, port: int) -> str:

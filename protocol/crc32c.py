@@ -3,6 +3,8 @@
 Reflected polynomial 0x82F63B78, initial value and final XOR all ones (RFC 4960 Appendix B).
 """
 
+from functools import cache
+
 _POLYNOMIAL = 0x82F63B78
 
 
@@ -12,12 +14,15 @@ def _remainder(byte: int) -> int:
     return byte
 
 
-_TABLE = tuple(_remainder(byte) for byte in range(256))
+@cache
+def _table() -> tuple[int, ...]:
+    return tuple(map(_remainder, range(256)))
 
 
 def crc32c(data: bytes) -> int:
     """The CRC32C of `data` as an unsigned 32-bit number (RFC 4960 Appendix B)."""
+    table = _table()
     value = 0xFFFFFFFF
     for byte in data:
-        value = (value >> 8) ^ _TABLE[(value ^ byte) & 0xFF]
+        value = (value >> 8) ^ table[(value ^ byte) & 0xFF]
     return value ^ 0xFFFFFFFF
