@@ -1,27 +1,22 @@
 """The `reactor-run` command: from the command line and the environment to `Settings`.
 
-Owns the order in which they are read, the settings that exclude each other, help and version, and
-how an operator's mistake is shown. What each option is called and accepts is `settings`'. Imports
-nothing heavy: the server comes in only once the settings stand.
+Owns the order in which they are read, the settings that exclude each other, and how an operator's
+mistake is shown. What each option is called and accepts is `settings`'. Imports nothing heavy: the
+server comes in only once the settings stand.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from reactor_run import __version__
-from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.errors import SEE_HELP, OperatorError
 from reactor_run.frontend.networks import NOBODY
-from reactor_run.frontend.settings import GROUPS, OPTIONS, Option, Settings
+from reactor_run.frontend.settings import OPTIONS, Option, Settings
+from reactor_run.frontend.words import sort_words
 
 COMMANDS = ("status", "reload", "stop")
 """What `reactor-run` does as its first word, instead of running an app of that name."""
-
-SEE_HELP = "see reactor-run --help"
-
-_COMPONENTS = ("trio", "anyio", "uvloop", "gunicorn_h1c")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +46,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     An empty environment variable counts as unset. Raises OperatorError naming the flag or variable
     at fault; SystemExit(0) after help and version.
     """
-    written: dict[str, list[str]] = vars(_parser().parse_args(argv))
+    written = sort_words(argv)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for option in OPTIONS:
@@ -119,82 +114,3 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             raise OperatorError(
                 f"{sources['runtime']}: uvloop is not installed; pip install 'reactor-run[uvloop]'"
             )
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise OperatorError(f"{message} ({SEE_HELP})")
-
-
-class _Version(argparse.Action):
-    """Print the versions. They are looked up only here: that takes longer than all else."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(version_line())
-        parser.exit()
-
-
-def version_line() -> str:
-    """Name our version, Python's, and those of the components that are installed."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    parts = [f"Python {platform.python_version()}"]
-    for name in _COMPONENTS:
-        try:
-            parts.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return f"reactor-run {__version__} ({', '.join(parts)})"
-
-
-def _parser() -> Parser:
-    """Derive the parser from the table. It only sorts words: all values stay text, in lists."""
-    parser = Parser(
-        prog="reactor-run",
-        usage="reactor-run [options] module[:attribute]\n"
-        "       reactor-run status|reload|stop [--admin ADDRESS]",
-        description="Run a WSGI or ASGI app, or ask a running service for something.",
-        epilog="Every option can be set in the environment too: --bind as REACTOR_RUN_BIND "
-        "(several addresses with commas between them), and so on; the command line wins.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        add_help=False,
-    )
-    for group, title in GROUPS.items():
-        section = parser.add_argument_group(title)
-        for option in OPTIONS:
-            if option.group == group:
-                _add(section, option)
-    about = parser.add_argument_group("About")
-    about.add_argument("-h", "--help", action="help", help="Show this help.")
-    about.add_argument(
-        "--version",
-        action=_Version,
-        nargs=0,
-        help="Show the versions of reactor-run and its parts.",
-    )
-    return parser
-
-
-def _add(section: argparse._ArgumentGroup, option: Option) -> None:
-    meaning = option.meaning.replace("%", "%%")
-    if option.positional:
-        section.add_argument(
-            option.name, nargs="?", action="append", metavar=option.kind.metavar, help=meaning
-        )
-        return
-    meaning += f" (default: {option.shown_default})"
-    if option.switch:
-        section.add_argument(
-            option.flag, dest=option.name, action="append_const", const="on", help=meaning
-        )
-    else:
-        section.add_argument(
-            option.flag,
-            dest=option.name,
-            action="append",
-            metavar=option.kind.metavar,
-            help=meaning,
-        )

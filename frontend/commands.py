@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from reactor_run.frontend.cli import Parser
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.listeners import AdminBind, UnixBind, parse_admin
+from reactor_run.frontend.parser import Parser
 
 __all__ = ["run_command"]
 

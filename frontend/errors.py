@@ -7,3 +7,7 @@ class OperatorError(Exception):
     The message is one line. It says what is wrong and how to mend it; the command prints it after
     `reactor-run: error: ` and exits with status 2.
     """
+
+
+SEE_HELP = "see reactor-run --help"
+"""What ends the message where the command line itself is wrong."""
