@@ -84,6 +84,9 @@ class ReactorProcess:
             self.reactor.after_batch(self._flush_control)
             group.start_soon(self.reactor.run)
             inline = interface == "wsgi" and self.options.threads == 1
+            # What the app's start-up made, and the loop's, stays as well.
+            gc.collect()
+            gc.freeze()
             ready = {"interface": interface, "capacity": capacity, "inline": inline}
             self.control.send({"ready": ready})
             await self._stopped.wait()
@@ -200,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     status = 0
     backend, backend_options_ = backend_options(options.runtime)
     # Imports the runtime, by which all is there that lives as long as the process: no collection
-    # needs to look at it, not even one for the little garbage among it. The app is another matter.
+    # needs to look at it, not even one for the little garbage among it. The app follows later.
     hygiene_for(options.runtime)
     gc.freeze()
     gc.enable()
@@ -209,9 +212,6 @@ def main(argv: list[str] | None = None) -> int:
         interface = options.interface
         if interface == "auto":
             interface = detect_interface(app)
-        # What start-up made of it stays as well.
-        gc.collect()
-        gc.freeze()
         process = ReactorProcess(options, control)
         anyio.run(process.run, app, interface, backend=backend, backend_options=backend_options_)
     except* AppFailure as failures:

@@ -208,3 +208,11 @@ def test_an_app_that_cancels_its_own_task_hits_no_other_exchange(on_asyncio, key
     assert on_asyncio.answer(waiting).text == "waited"
     assert on_asyncio.answer(behind).text == "waited"
     assert "cancelled the reactor's own tasks" not in on_asyncio.log()
+
+
+# Memory
+
+
+def test_collections_look_at_nothing_that_start_up_made(asgi):
+    (number,) = asgi.request(get("/collected"))
+    assert asgi.answer(number).text == "[]"
