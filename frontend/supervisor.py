@@ -8,9 +8,10 @@ Every reactor has a part here:
     leaving    it takes no more exchanges, finishes what it has, and is then dismissed
 
 Nothing is taken away before its replacement is ready: a generation that does not start, or a
-successor that does not, leaves those who serve alone. A reactor that dies is replaced at once; one
-that dies young, again and again, after a pause that doubles, so that a broken app does not burn the
-machine.
+successor that does not, leaves those who serve alone. Of the next generation only a few start at
+once, because each takes a processor for itself meanwhile, and others serve. A reactor that dies is
+replaced at once; one that dies young, again and again, after a pause that doubles, so that a broken
+app does not burn the machine.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Supervisor:
         self._settings = settings
         self._serving: list[Reactor] = []
         self._coming: list[Reactor] = []
+        self._next_size = 0
+        """How many the next generation is to have."""
         self._reload_again = False
         """Another reload was asked for while one was under way: the app may have changed since."""
         self._awaited: list[Told] = []
@@ -137,11 +140,8 @@ class Supervisor:
         self.reload_failure = None
         log.info("reloading: generation %d starts", self.generation + 1)
         self._server.notifier.reloading()
-        try:
-            for _ in range(self.wanted):
-                self._coming.append(self._spawn(self.generation + 1))
-        except OSError as error:
-            self._reload_failed(f"cannot start a reactor: {error.strerror}")
+        self._next_size = self.wanted
+        self._bring_on()
 
     def scale(self, wanted: int) -> None:
         """Have so many reactors serve, at least one."""
@@ -239,8 +239,7 @@ class Supervisor:
             if len(self._serving) < self.wanted:
                 self._later(_TRY_AGAIN, self.fill)
         if reactor in self._coming:
-            if all(reactor.state == READY for reactor in self._coming):
-                self._switch()
+            self._bring_on()
         elif reactor is self._successor:
             self._succeed(reactor)
         elif reactor in self._serving:
@@ -333,6 +332,23 @@ class Supervisor:
             self._later(pause, self.fill)
 
     # Generations ---------------------------------------------------------------------------------
+
+    def _bring_on(self) -> None:
+        """Start of the next generation what may start now, or let it serve when all of it is ready.
+
+        At once as many start as half of the processors can bear: those who serve need the others.
+        """
+        unready = sum(reactor.state != READY for reactor in self._coming)
+        missing = min(self._next_size, self.wanted) - len(self._coming)
+        if missing <= 0 and not unready:
+            self._switch()
+            return
+        room = max(1, available_cpus() // 2) - unready
+        try:
+            for _ in range(min(missing, room)):
+                self._coming.append(self._spawn(self.generation + 1))
+        except OSError as error:
+            self._reload_failed(f"cannot start a reactor: {error.strerror}")
 
     def _switch(self) -> None:
         """The next generation is ready: it serves from now on, and the present one leaves."""

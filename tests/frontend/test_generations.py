@@ -26,6 +26,15 @@ def names(front: Front) -> list[str]:
     return [reactor.name for reactor in front.server._supervisor.serving]
 
 
+@pytest.fixture(autouse=True)
+def cpus(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many processors there are; a test may change it."""
+    count = {"now": 4}
+    for module in server_module, supervisor_module:
+        monkeypatch.setattr(module, "available_cpus", lambda: count["now"])
+    return count
+
+
 def reload(front: Front) -> None:
     front.signal(signal.SIGHUP)
     front.settle()
@@ -55,6 +64,97 @@ def test_a_reload_moves_dispatch_when_all_of_the_next_generation_is_ready(start:
         leaving.wait_for_end()
     serves(front, first, client)
     assert not any(line.startswith(("error", "warning")) for line in front.log)
+
+
+@pytest.mark.parametrize(("processors", "at_once"), [(1, 1), (2, 1), (5, 2), (64, 4)])
+def test_the_next_generation_starts_on_half_of_the_processors(
+    start: Start, cpus: dict[str, int], processors: int, at_once: int
+) -> None:
+    front = start(capacities=(1, 1, 1, 1))
+    cpus["now"] = processors
+    client = front.connect()
+    reload(front)
+    for ready in range(4):
+        assert len(front.reactors) == 4 + min(4, ready + at_once)
+        assert front.server._supervisor.generation == 1
+        serves(front, front.reactors[0], client)
+        front.reactors[4 + ready].ready()
+        front.settle()
+    assert front.server._supervisor.generation == 2
+    assert names(front) == [f"reactor {number}" for number in (5, 6, 7, 8)]
+
+
+def test_the_time_to_start_counts_from_each_ones_own_start(
+    start: Start, cpus: dict[str, int]
+) -> None:
+    front = start(capacities=(1, 1, 1), start_timeout=5.0)
+    cpus["now"] = 1
+    reload(front)
+    for number in (3, 4):
+        front.pass_time(4)
+        front.reactors[number].ready()
+        front.settle()
+    front.pass_time(4)
+    front.reactors[5].ready()
+    front.settle()
+    assert front.server._supervisor.generation == 2
+
+
+@pytest.mark.parametrize("dies", [3, 4])
+def test_when_one_fails_no_more_of_its_generation_start(
+    start: Start, cpus: dict[str, int], dies: int
+) -> None:
+    """The one that starts, or one that has started already."""
+    front = start(capacities=(1, 1, 1))
+    cpus["now"] = 1
+    reload(front)
+    front.reactors[3].ready()
+    front.settle()
+    assert len(front.reactors) == 5
+    front.reactors[dies].die()
+    front.reactors[dies].wait_for_end()
+    front.settle()
+    assert front.server._supervisor.reload_failure is not None
+    assert not front.server._supervisor.reloading
+    assert len(front.reactors) == 5
+    assert names(front) == ["reactor 1", "reactor 2", "reactor 3"]
+    serves(front, front.reactors[0], front.connect())
+
+
+def test_one_that_cannot_be_started_later_on_leaves_the_old_ones_serving(
+    start: Start, cpus: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = start(capacities=(1, 1))
+    cpus["now"] = 1
+    reload(front)
+
+    def refuse(generation: int) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    with front.held():
+        monkeypatch.setattr(front.server._supervisor, "_spawn", refuse)
+        front.reactors[2].ready()
+    front.settle()
+    supervisor = front.server._supervisor
+    assert (supervisor.generation, supervisor.reloading) == (1, False)
+    assert "cannot start a reactor" in str(supervisor.reload_failure)
+    assert "stop" in front.reactors[2].hear("stop")
+    serves(front, front.reactors[0], front.connect())
+
+
+def test_scaling_down_during_a_reload_starts_no_more_than_are_wanted(
+    start: Start, cpus: dict[str, int]
+) -> None:
+    front = start(capacities=(1, 1, 1))
+    cpus["now"] = 1
+    reload(front)
+    for _ in range(2):
+        front.signal(signal.SIGTTOU)
+        front.settle()
+    front.reactors[3].ready()
+    front.settle()
+    assert names(front) == ["reactor 4"]
+    assert len(front.reactors) == 4
 
 
 def test_old_reactors_finish_what_they_have(start: Start) -> None:
@@ -169,6 +269,23 @@ def test_a_second_hup_follows_a_reload_that_failed(start: Start) -> None:
     front.reactors[2].ready()
     front.settle()
     assert front.server._supervisor.generation == 2
+
+
+def test_stopping_between_two_starts_of_a_reload_starts_no_more(
+    start: Start, cpus: dict[str, int]
+) -> None:
+    front = start(capacities=(1, 1))
+    cpus["now"] = 1
+    reload(front)
+    front.reactors[2].ready()
+    front.settle()
+    front.signal(signal.SIGTERM)
+    front.reactors[3].wait_for_end()
+    for reactor in front.reactors[:3]:
+        assert "stop" in reactor.hear("stop")
+        reactor.die()
+    front.exit()
+    assert len(front.reactors) == 4
 
 
 def test_stopping_during_a_reload_ends_both_generations(start: Start) -> None:
@@ -387,10 +504,8 @@ def test_scaling_during_a_reload_holds_for_the_next_generation(start: Start) -> 
     assert "reactor 2" in names(front)
 
 
-def test_auto_follows_the_cpus(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    cpus = {"now": 1}
-    for module in server_module, supervisor_module:
-        monkeypatch.setattr(module, "available_cpus", lambda: cpus["now"])
+def test_auto_follows_the_cpus(start: Start, cpus: dict[str, int]) -> None:
+    cpus["now"] = 1
     front = start(auto=True)
     cpus["now"] = 2
     front.pass_time(12)
