@@ -167,7 +167,6 @@ class ExpressLane:
             return False
         self._partial = data[consumed:]
         exchanges = self.exchanges
-        reactor.spoke()
         freed = False
         for number, kind, payload in messages:
             exchange = exchanges.get(number)

@@ -30,9 +30,10 @@ from reactor_run.frontend.lanes import Lanes
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import Loop
 from reactor_run.frontend.owner import Owner
+from reactor_run.frontend.trust import Trust
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
-from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Pulse
+from reactor_run.pulse import HELD_UP_AFTER, Pulse
 
 __all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor"]
 
@@ -41,8 +42,6 @@ READY: Final = 1
 LEAVING: Final = 2
 DEAD: Final = 3
 
-_AT_ONCE: Final = 0.01
-"""Seconds of work that a distrusted reactor is given at once, at first."""
 _EXIT_MAX: Final = 2.0
 """Seconds for a process to exit, once it has hung up."""
 _TELL: Final = 0.5
@@ -76,11 +75,7 @@ class Reactor:
         self.capacity = 0
         self.in_flight = 0
         """Exchanges that occupy it."""
-        self._given = 0
-        """Exchanges that it was given since it said something."""
-        self._window = 0
-        """How many these may be while it is distrusted."""
-        self._distrusted_until = 0.0
+        self._trust = Trust()
         self.served = 0
         """Exchanges that it was given."""
         self.interface = ""
@@ -150,29 +145,13 @@ class Reactor:
         """What it is given now is begun at once, as far as anybody can tell.
 
         It is not if a step of an app keeps its loop from turning; nor, while it is distrusted, if
-        it was given something of which nothing is known yet: that may be the next slow step.
+        enough that it was given has not begun: that may be the next slow step.
         """
         since = self._pulse.word[0]
         now = self.loop.now
         if since != 0.0 and now - since > HELD_UP_AFTER:
             return False
-        return self._given < self._window or now > self._distrusted_until
-
-    def spoke(self) -> None:
-        """It has said something: its loop turns, and what it was given has been begun.
-
-        Then it may be given twice as much at once, if it could have had more.
-        """
-        if self._given:
-            if self._given >= self._window:
-                self._window *= 2
-            self._given = 0
-
-    def _was_slow(self, seconds: float) -> None:
-        """A step of an app has held it up for so long."""
-        self._window = max(1, int(_AT_ONCE / seconds))
-        self._given = 0
-        self._distrusted_until = self.loop.now + DISTRUST
+        return self._trust.allows(self.served, self.in_flight, now)
 
     def start(self, exchange: Exchange) -> None:
         """Give it an exchange. Raises OSError if there is no descriptor for the lane it needs."""
@@ -191,7 +170,6 @@ class Reactor:
         exchange.state = RUNNING
         self.in_flight += 1
         self.served += 1
-        self._given += 1
 
     @property
     def idle(self) -> bool:
@@ -321,17 +299,13 @@ class Reactor:
                 self.lanes.done(number, keep=True)
             for number in message.get("drop", ()):
                 self.lanes.done(number, keep=False)
-            self.spoke()
             self.owner.reactor_has_room(self)
         elif "answer" in message:
             # The answer to an express exchange comes over a lane that the reactor opened.
             exchange = None if self.express is None else self.express.running(message["answer"])
             self.lanes.answer_moves(exchange, message["lane"], message)
         elif "turn" in message:
-            if message["turn"] > SLOW:
-                self._was_slow(message["turn"])
-            else:
-                self.spoke()
+            self._trust.turned(float(message["turn"]), int(message["begun"]), self.loop.now)
             self.owner.reactor_has_room(self)
         elif "pong" in message:
             self.owner.reactor_answered(self)

@@ -96,6 +96,8 @@ class Reactor:
     def __init__(self, runtime: str) -> None:
         self.ready: deque[Hosted] = deque()
         """Exchanges whose app has not begun."""
+        self.begun = 0
+        """Exchanges whose app has begun, or never will."""
         self.express: ExpressPort | None = None
         self.pulse: Word = unshared()
         """Since when a step of an app runs; 0.0 between steps."""
@@ -160,6 +162,7 @@ class Reactor:
         exchange.on_gone()
         if isinstance(exchange, Hosted) and exchange in self.ready:
             self.ready.remove(exchange)
+            self.begun += 1
             exchange.over(None)
 
     def cancel(self, exchange: Exchange) -> None:
@@ -302,6 +305,7 @@ class Reactor:
             before = hygiene.snapshot()
             while ready:
                 exchange = ready.popleft()
+                self.begun += 1
                 context = self._context.copy()
                 worker.exchange = exchange
                 exchange.worker = worker

@@ -177,7 +177,10 @@ class ReactorProcess:
             return
         finally:
             os.close(descriptor)
-        self.reactor.on_turn = lambda took: self.control.send({"turn": round(took, 6)})
+        self.reactor.on_turn = self._tell_turn
+
+    def _tell_turn(self, took: float) -> None:
+        self.control.send({"turn": round(took, 6), "begun": self.reactor.begun})
 
     def _flush_control(self) -> None:
         full = not self.control.flush()

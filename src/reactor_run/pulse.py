@@ -19,8 +19,8 @@ HELD_UP_AFTER: Final = 0.001
 SLOW: Final = 0.005
 """Seconds of a step after which the loop is distrusted for a while."""
 DISTRUST: Final = 1.0
-"""Seconds for which that is so. Meanwhile the front end gives the reactor little at a time, and the
-reactor tells the end of each batch."""
+"""Seconds for which that is so. Meanwhile the front end bounds what the reactor has not begun, and
+the reactor tells the end of each batch."""
 
 Word: TypeAlias = "memoryview[float]"
 """One float: seconds of the monotonic clock, which all processes share; 0.0 between steps."""

@@ -191,11 +191,11 @@ class StandIn:
         assert self._pulse is not None
         self._pulse.word[0] = time.monotonic() - 1
 
-    def go_on(self, seconds: float) -> None:
-        """End that step, and tell that it took so long."""
+    def go_on(self, seconds: float, begun: int = 0) -> None:
+        """End that step, and tell that it took so long, and how many exchanges have begun."""
         assert self._pulse is not None
         self._pulse.word[0] = 0.0
-        self.say(turn=seconds)
+        self.say(turn=seconds, begun=begun)
 
     def _listen(self) -> None:
         data, descriptors, _, _ = socket.recv_fds(self.control, 65536, 16)

@@ -345,23 +345,51 @@ def test_if_all_are_held_up_requests_wait_for_the_first_that_goes_on(start: Star
     assert first.request()[1].startswith(b"GET /2")
 
 
-def test_after_a_slow_step_little_is_given_at_once_then_more(start: Start) -> None:
+def test_after_a_slow_step_what_has_not_begun_is_bounded(start: Start) -> None:
     front, first, second = both_held_up(start, capacities=(100, 100))
-    for _ in range(20):
+    for _ in range(5):
         front.connect().send(get())
     front.settle()
     # The first stays as it is.
     second.go_on(0.05)
-    given = []
-    while front.server.dispatcher.waiting:
-        numbers = [second.request()[0]]
-        while not second.silent:
-            numbers.append(second.request()[0])
-        given.append(len(numbers))
-        second.reply(numbers[0])
+    for begun in range(1, 5):
+        second.request()
+        # One that was sent before this one came says nothing of it.
+        second.go_on(0.0, begun - 1)
         front.settle()
-    assert given[:3] == [1, 2, 4]
+        assert second.silent
+        # It has begun, and its app may wait for something: nothing is answered.
+        second.go_on(0.0, begun)
+    second.request()
     assert first.silent
+    assert front.server.dispatcher.waiting == 0
+
+
+def test_what_is_answered_has_begun_whatever_was_told(start: Start) -> None:
+    front, first, second = both_held_up(start, capacities=(100, 100))
+    for _ in range(5):
+        front.connect().send(get())
+    front.settle()
+    second.go_on(0.05)
+    for _ in range(5):
+        number, _ = second.request()
+        assert second.silent
+        second.reply(number)
+        front.settle()
+    assert first.silent
+
+
+def test_an_app_that_is_seldom_slow_is_given_much_at_once(start: Start) -> None:
+    front, _, second = both_held_up(start, capacities=(100, 100))
+    for _ in range(60):
+        front.connect().send(get())
+    front.settle()
+    # Steps of 6 ms, 240 exchanges apart: each exchange costs 25 us of them.
+    second.go_on(0.006, 240)
+    for _ in range(30):
+        second.request()
+    assert second.silent
+    assert front.server.dispatcher.waiting == 30
 
 
 def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Start) -> None:

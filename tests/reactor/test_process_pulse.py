@@ -74,7 +74,7 @@ def test_after_a_slow_step_the_end_of_each_batch_is_told(watched: tuple[Driver, 
     driver, _ = watched
     for number in driver.request(get("/slow"), get("/hello")):
         driver.answer(number)
-    driver.wait(lambda: 0.0 in turns(driver))
+    driver.wait(lambda: {"turn": 0.0, "begun": 2} in driver.messages)
 
 
 def test_an_answer_does_not_wait_for_the_slow_step_behind_it(
