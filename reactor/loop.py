@@ -181,12 +181,19 @@ class Reactor:
         """An exchange has output; see `signal_write_ready`. Thread-safe."""
         if threading.get_ident() == self._thread:
             self._dirty.append(exchange)
+            if not self.pulse[0]:
+                # A task that the app has started, outside of the steps that end with a flush.
+                self._wake()
         else:
             self.call_soon(lambda: self._dirty.append(exchange))
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Have the loop call `function`. Thread-safe."""
         self._signalled.append(function)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the loop turn, if it is about to wait. Thread-safe."""
         if not self._woken:
             self._woken = True
             os.eventfd_write(self._wakeup, 1)

@@ -130,6 +130,16 @@ def test_an_answer_flushed_unfinished_moves_to_a_lane_from_its_first_byte(asgi, 
     asgi.free(lane)
 
 
+def test_what_another_task_of_the_app_sends_leaves_at_once(asgi, key):
+    (number,) = asgi.request(get(f"/child-sends?key={key}"))
+    lane = asgi.answer_lane(number)
+    assert lane.read_until(b"begun \r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+    key.open(asgi)
+    assert lane.read_until(b"0\r\n\r\n") == b"5\r\nended\r\n0\r\n\r\n"
+    asgi.wait_done(number)
+    asgi.free(lane)
+
+
 def test_a_wsgi_generator_moves_to_a_lane(wsgi, key):
     (number,) = wsgi.request(get(f"/stream?n=3&key={key}"))
     lane = wsgi.answer_lane(number)

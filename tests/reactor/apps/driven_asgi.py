@@ -304,6 +304,23 @@ async def two_senders(it: Exchange) -> None:
     await it.body()
 
 
+@on("/child-sends")
+async def child_sends(it: Exchange) -> None:
+    """A task beside the exchange's own sends a part, and later the rest."""
+
+    async def send() -> None:
+        for _ in range(10):
+            # Until the loop has nothing to do but to wait.
+            await anyio.lowlevel.checkpoint()
+        await it.body(b"begun ", more=True)
+        await it.gate()
+        await it.body(b"ended")
+
+    await it.start()
+    async with anyio.create_task_group() as group:
+        group.start_soon(send)
+
+
 @on("/send-for-ever")
 async def send_for_ever(it: Exchange) -> None:
     await it.start()
