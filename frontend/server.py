@@ -35,6 +35,7 @@ from reactor_run.frontend.signals import Signals, has_terminal
 from reactor_run.frontend.status import Status
 from reactor_run.frontend.supervisor import Supervisor, Told, nobody
 from reactor_run.frontend.upgrade import Inheritance, Upgrade, inherit
+from reactor_run.heap import keep_dropped_memory
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 from reactor_run.protocol.request import KnownHeads
@@ -54,6 +55,7 @@ def serve(settings: Settings) -> int:
     configure(settings.log_level)
     # Works while the loop stands still, which is when somebody asks.
     faulthandler.register(signal.SIGUSR1)
+    keep_dropped_memory()
     nofile = raise_nofile_limit()
     reactors = settings.reactors or available_cpus()
     connections, line = connections_for(nofile, settings.max_connections, reactors)

@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 
 from reactor_run.channel import ControlChannel
+from reactor_run.heap import keep_dropped_memory
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
@@ -199,6 +200,7 @@ def die_with_parent() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Serve until the front end says stop, or is gone; the exit status."""
     options = parse_options(argv)
+    keep_dropped_memory()
     die_with_parent()
     configure(options.log_level, options.name)
     os.set_inheritable(options.control_fd, False)
