@@ -28,6 +28,8 @@ __all__ = ["OUT_MAX", "Lane", "has_bytes"]
 OUT_MAX: Final = 262144
 """Bytes of a request that may wait for a lane, before its client is read no further."""
 
+_SEND_BUFFER: Final = 1 << 20
+"""Bytes asked for as the kernel's buffer of a request, as `reactor/lane.py` does for an answer."""
 _READ: Final = 262144
 _READ_FIRST: Final = 65536
 _IN: Final = select.EPOLLIN
@@ -66,6 +68,7 @@ class Lane:
         self, loop: Loop, reactor: Reactor, sock: socket.socket, number: int, *, opened_here: bool
     ) -> None:
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.loop = loop
         self.reactor = reactor
         self.sock = sock

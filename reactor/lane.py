@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LANE_READ", "Lane"]
 
+_SEND_BUFFER = 1 << 20
+"""Bytes asked for as the kernel's buffer of what is sent: the more, the fewer times both processes
+are woken for a large answer. Linux gives twice as much, for its bookkeeping, and no more than
+`net.core.wmem_max` allows."""
 LANE_READ = 65536
 """Bytes taken from a lane at once. More, and malloc would map and unmap memory for each read."""
 
@@ -67,6 +71,7 @@ class Lane:
         """`on_request` is called when bytes come and no exchange is under way; a lane without it
         was opened by this reactor, for answers."""
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.reactor = reactor
         self.sock = sock
         self.fd = sock.fileno()

@@ -530,7 +530,7 @@ async def few_descriptors(it: Exchange) -> None:
             os.close(taken.pop())
         try:
             await it.start()
-            await it.body(b"f" * 200000, more=True)
+            await it.body(b"f" * 300000, more=True)
             await it.body()
         except OSError:
             it.note("OSError")
