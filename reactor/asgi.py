@@ -51,13 +51,13 @@ from reactor_run.reactor.loop import FINISHED, Hosted
 __all__ = ["HIGH_WATER", "AsgiExchange", "asgi_exchanges"]
 
 
-WRITE_AT: Final = 65536
-"""Bytes of an answer that are gathered before any of it is written, if the app does not suspend."""
 HIGH_WATER: Final = 262144
 LOW_WATER: Final = 65536
-"""Bytes of an answer that may wait here; beyond the first, `send` waits until there are no more
-than the second. What lies between spares a large answer most of its task switches."""
-QUOTA_BYTES: Final = 262144
+"""Bytes of an answer that may wait here. Beyond the first they are written, if the app has not
+suspended before, and if the kernel leaves more than that, `send` waits until there are no more than
+the second. The kernel takes four pieces of 64 KiB in one call for less than one by one, and what
+lies between spares a large answer most of its task switches."""
+QUOTA_BYTES: Final = 1 << 20
 QUOTA_SECONDS: Final = 0.001
 """What an exchange may move, and for how long it may go on, before others get a turn."""
 
@@ -89,9 +89,9 @@ class AsgiExchange(Hosted):
         "_quota",
         "_receiving",
         "_sending",
-        "_since",
         "_state",
         "_status",
+        "_turn_ends",
         "_unread",
         "scope",
     )
@@ -136,7 +136,7 @@ class AsgiExchange(Hosted):
         self._receiving: anyio.Event | None = None
         self._sending: anyio.Event | None = None
         self._quota = QUOTA_BYTES
-        self._since = 0.0
+        self._turn_ends = 0.0
 
     def first_step(self) -> object:
         coroutine = self._gateway.app(self.scope, self.receive, self.send)
@@ -206,12 +206,19 @@ class AsgiExchange(Hosted):
                 self._out.append(head)
                 self._out_size = len(head)
             self._append(body, more)
-            worker = self.worker
-            if worker is None or worker.suspended:
-                # Else the app has not suspended: the end of its first step sends what there is.
-                self.reactor.write_ready(self)
-            if more or self._out_size > WRITE_AT:
-                await self._let_go(len(body))
+            lane = self.lane
+            full = self._out_size + (0 if lane is None else lane.out.size) > HIGH_WATER
+            if full:
+                self.write_out()
+            else:
+                worker = self.worker
+                if worker is None or worker.suspended:
+                    # Else the app has not suspended: the end of its first step sends what there is.
+                    self.reactor.write_ready(self)
+            if full or more:
+                self._quota -= len(body)
+                if full or self._quota <= 0 or monotonic() > self._turn_ends:
+                    await self._let_go()
         elif kind == "http.response.start":
             if state != IDLE:
                 raise RuntimeError(f"{kind} is out of order: {_EXPECTED[state]}")
@@ -253,31 +260,29 @@ class AsgiExchange(Hosted):
             if self._receiving is not None:
                 self._receiving.set()
 
-    async def _let_go(self, size: int) -> None:
-        """Backpressure, and a turn for the others after QUOTA_BYTES or QUOTA_SECONDS."""
-        if self._out_size > WRITE_AT:
-            self.write_out()
+    async def _let_go(self) -> None:
+        """Backpressure, and a turn for the others when the exchange's own is over."""
         lane = self.lane
         if lane is not None and lane.out.size > HIGH_WATER:
             while lane.out.size > LOW_WATER and not self.gone:
-                self._quota = QUOTA_BYTES
-                self._since = 0.0
                 if self._sending is None or self._sending.is_set():
                     self._sending = anyio.Event()
                 await self._sending.wait()
+            self._begin_turn()
         if self.gone and self._state != COMPLETE:
             raise OSError("the client is gone")
-        await self._yield_after(size)
+        if self._quota <= 0 or monotonic() > self._turn_ends:
+            await self._give_turn()
 
-    async def _yield_after(self, size: int) -> None:
-        now = monotonic()
-        self._quota -= size
-        if not self._since:
-            self._since = now
-        if self._quota <= 0 or now - self._since > QUOTA_SECONDS:
+    async def _give_turn(self) -> None:
+        """Let others run, unless the exchange begins only now."""
+        if self._turn_ends:
             await anyio.lowlevel.checkpoint()
-            self._quota = QUOTA_BYTES
-            self._since = monotonic()
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._quota = QUOTA_BYTES
+        self._turn_ends = monotonic() + QUOTA_SECONDS
 
     def write_out(self) -> None:
         if self.lane is None:
@@ -335,7 +340,9 @@ class AsgiExchange(Hosted):
                     self._fin = True
                     continue
                 data = more
-                await self._yield_after(len(data))
+                self._quota -= len(data)
+                if self._quota <= 0 or monotonic() > self._turn_ends:
+                    await self._give_turn()
             parts: list[bytes] = []
             try:
                 end = body.feed(data, 0, parts)
@@ -367,6 +374,7 @@ class AsgiExchange(Hosted):
         if self._receiving is None or self._receiving.is_set():
             self._receiving = anyio.Event()
         await self._receiving.wait()
+        self._begin_turn()
 
     def on_read_ready(self) -> None:
         if self._receiving is not None:
