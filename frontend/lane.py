@@ -31,6 +31,8 @@ OUT_MAX: Final = 262144
 _SEND_BUFFER: Final = 1 << 20
 """Bytes asked for as the kernel's buffer of a request, as `reactor/lane.py` does for an answer."""
 _READ: Final = 262144
+_READS_MAX: Final = 4
+"""Reads of one body in a row, as long as each fills the space."""
 _READ_FIRST: Final = 65536
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
@@ -261,10 +263,7 @@ class Lane:
             if answer is None:
                 self._begin(exchange, self._partial + first)
             else:
-                data = _space[:size]
-                end = answer.feed(data)
-                exchange.client.answer_goes_on(exchange, data[:end], self)
-                self._end(exchange, answer, beyond=end < size)
+                self._go_on(exchange, answer, size)
         except (BadResponse, Refused) as error:
             log.error("%s sent an answer that cannot be relayed: %s", self.reactor.name, error)
             self._clean = False
@@ -303,6 +302,25 @@ class Lane:
         end = answer.feed(data, start + head.size)
         client.answer_begins(exchange, data[start:end], head, self)
         self._end(exchange, answer, beyond=end < size)
+
+    def _go_on(self, exchange: Exchange, answer: BodyReader, size: int) -> None:
+        """More of a body, so many bytes; where they fill the space there is mostly more at once."""
+        reads = 1
+        while size:
+            data = _space[:size]
+            end = answer.feed(data)
+            exchange.client.answer_goes_on(exchange, data[:end], self)
+            self._end(exchange, answer, beyond=end < size)
+            if size < _READ or reads == _READS_MAX:
+                return
+            if self._answer is not answer or self._paused or self.closed:
+                return
+            reads += 1
+            try:
+                size = self.sock.recv_into(_space)
+            except OSError:
+                # There is nothing more now. The end, and a fault, the next event tells as well.
+                return
 
     def _end(self, exchange: Exchange, answer: BodyReader, *, beyond: bool) -> None:
         """See whether the answer is complete."""

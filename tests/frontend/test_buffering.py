@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import tempfile
 
 import pytest
@@ -250,6 +251,25 @@ def test_a_client_that_left_room_gets_more(start: Start) -> None:
         taken += pour(front, lane, raw[taken:])
         assert taken - read < 1.2 * MIB
     assert taken > 1.2 * MIB
+
+
+def test_all_that_a_lane_holds_comes_in_order(start: Start) -> None:
+    """Many reads of it in one batch, each of which fills the space for them."""
+    front, client, _, lane = begin_answer(start, "asgi")
+    for sock in (lane.sock, front.inside.sock):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MIB)
+    raw = answer(os.urandom(4 * MIB))
+    lane.send(raw[:1000])
+    front.settle()
+    taken = 1000
+    got = bytearray()
+    while len(got) < len(raw):
+        with front.held():
+            taken += lane.fill(raw[taken:])
+        front.settle()
+        while len(got) < taken:
+            got += client._sock.recv(MIB)
+    assert got == raw
 
 
 def test_wsgi_answers_are_taken_off_at_once(start: Start) -> None:
