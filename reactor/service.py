@@ -21,7 +21,7 @@ __all__ = ["Prefetch"]
 
 BUDGET: Final = 0.001
 """Seconds that all of a prefetch may take."""
-PREFETCH_MAX: Final = 32
+PREFETCH_MAX: Final = 64
 CALLS: Final = 64
 """Calls whose mean service time decides; before as many were seen, nothing is known of the app."""
 SLOW: Final = 0.002
