@@ -23,7 +23,7 @@ def date_field() -> bytes:
     now = time()
     if not _next_second - 1 <= now < _next_second:
         _field = f"date: {http_date(now)}\r\n".encode()
-        _next_second = floor(now) + 1
+        _next_second = floor(now) + 1.0
     return _field
 
 
