@@ -2,7 +2,7 @@
 
 One environ is built for each request, so this is a hot path: no call that a lookup can replace.
 Every byte of the request becomes one character of a native string, as latin-1 (PEP 3333, "Unicode
-Issues"). Whoever runs the app adds wsgi.input, wsgi.errors and wsgi.file_wrapper.
+Issues"). Whoever runs the app sets wsgi.input; what else is the server's own it names once.
 
 What becomes of a field:
 
@@ -26,6 +26,7 @@ An absolute-form target replaces HTTP_HOST (RFC 9112 section 3.2.2). The scheme 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -41,6 +42,23 @@ _DROPPED: Final = HOP_BY_HOP | {b"proxy"}
 _CONTENT: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
+_FILLED_IN: Final = dict.fromkeys(
+    (
+        "REQUEST_METHOD",
+        "PATH_INFO",
+        "QUERY_STRING",
+        "REQUEST_URI",
+        "RAW_URI",
+        "SERVER_PROTOCOL",
+        "SERVER_NAME",
+        "SERVER_PORT",
+        "REMOTE_ADDR",
+        "REMOTE_PORT",
+    ),
+    "",
+)
+"""What is set for each request. It is in the template because a dict that need not grow for it is
+made in half the time."""
 
 
 def _key(name: bytes) -> str:
@@ -59,19 +77,19 @@ def _key_without_underscores(name: bytes) -> str:
     return "" if b"_" in name else _key(name)
 
 
-@lru_cache(maxsize=1024)
-def _read_target(target: bytes) -> tuple[str, str, str, str]:
-    """PATH_INFO, QUERY_STRING, REQUEST_URI and, of an absolute-form, HTTP_HOST."""
+@lru_cache(maxsize=256)
+def _decoded(path: str) -> str:
+    """PATH_INFO of a path in which something is percent-encoded."""
+    return decode_path(path.encode("latin-1")).decode("latin-1")
+
+
+def _read_other_form(target: bytes) -> tuple[str, str, str]:
+    """Path, query and host of a target that is no path: `*`, a whole URI, or that of CONNECT."""
     raw_path, query = split_target(target)
-    host = b"" if target[:1] == b"/" else host_of_absolute(target)
-    if raw_path == b"*":
-        raw_path = b""
-    path = decode_path(raw_path) if b"%" in raw_path else raw_path
     return (
-        path.decode("latin-1"),
+        "" if raw_path == b"*" else raw_path.decode("latin-1"),
         query.decode("latin-1"),
-        target.decode("latin-1"),
-        host.decode("latin-1"),
+        host_of_absolute(target).decode("latin-1"),
     )
 
 
@@ -89,6 +107,7 @@ class EnvironBuilder:
     PATH_INFO is the path as it came. It is not percent-encoded; a slash at its end is taken off.
     `multithread` and `multiprocess`: the app may be called by another thread of this process, or
     by another process, at the same time (PEP 3333).
+    `constants` are in every environ as they are: what they hold, all requests share.
     Raises ValueError for a `script_name` that does not begin with a slash.
     """
 
@@ -101,6 +120,7 @@ class EnvironBuilder:
         multithread: bool,
         multiprocess: bool,
         underscores: Literal["drop", "keep"] = "drop",
+        constants: Mapping[str, Any] | None = None,
     ) -> None:
         self._keys = FieldNameCache(_key if underscores == "keep" else _key_without_underscores)
         self._known: dict[RequestHead, dict[str, Any]] = {}
@@ -108,22 +128,23 @@ class EnvironBuilder:
         self._template: dict[str, Any] = {
             # PEP 3333, "Unicode Issues": the bytes of it, seen as latin-1.
             "SCRIPT_NAME": mount_prefix(script_name).encode().decode("latin-1"),
-            "REMOTE_ADDR": "",
+            **_FILLED_IN,
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
             "wsgi.multithread": multithread,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
+            **(constants or {}),
         }
 
     def build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
-        """The environ of one request, all but wsgi.input, wsgi.errors and wsgi.file_wrapper.
+        """The environ of one request, all but wsgi.input.
 
-        Without a client REMOTE_ADDR is empty. Without a
-        server port, which is what a unix socket has, SERVER_NAME and SERVER_PORT are those of
-        HTTP_HOST; what it lacks is "localhost" and the scheme's port (neither may be empty). The
-        targets that are no path, `*` and those of CONNECT, have an empty PATH_INFO.
+        Without a client REMOTE_ADDR is empty. Without a server port, which is what a unix socket
+        has, SERVER_NAME and SERVER_PORT are those of HTTP_HOST; what it lacks is "localhost" and
+        the scheme's port (neither may be empty). The targets that are no path, `*` and those of
+        CONNECT, have an empty PATH_INFO.
         """
         known = self._known.get(head)
         if known is not None:
@@ -139,6 +160,8 @@ class EnvironBuilder:
         if client is not None:
             environ["REMOTE_ADDR"] = client[0]
             environ["REMOTE_PORT"] = str(client[1])
+        else:
+            del environ["REMOTE_PORT"]
         if server is not None and server[1] is not None:
             environ["SERVER_NAME"], environ["SERVER_PORT"] = _name_server(*server)
         else:
@@ -147,7 +170,15 @@ class EnvironBuilder:
 
     def _build(self, head: RequestHead) -> dict[str, Any]:
         """What the head says, and what is always the same."""
-        path, query, uri, host = _read_target(head.target)
+        target = head.target
+        uri = target.decode("latin-1")
+        host = ""
+        if uri[:1] == "/":
+            path, _, query = uri.partition("?")
+        else:
+            path, query, host = _read_other_form(target)
+        if "%" in path:
+            path = _decoded(path)
         environ = self._template.copy()
         environ["REQUEST_METHOD"] = decode_method(head.method)
         environ["PATH_INFO"] = path
@@ -158,11 +189,11 @@ class EnvironBuilder:
         keys = self._keys
         for name, value in head.fields:
             key = keys[name]
+            text = value.decode("latin-1")
             if key in environ:
-                separator = "; " if key == "HTTP_COOKIE" else ", "
-                environ[key] += separator + value.decode("latin-1")
+                environ[key] += ("; " if key == "HTTP_COOKIE" else ", ") + text
             elif key:
-                environ[key] = value.decode("latin-1")
+                environ[key] = text
         if "CONTENT_LENGTH" in environ:
             if head.body >= 0:
                 environ["CONTENT_LENGTH"] = str(head.body)

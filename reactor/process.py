@@ -34,7 +34,7 @@ from reactor_run.reactor.loop import Reactor
 from reactor_run.reactor.runtime import backend_options, hygiene_for
 from reactor_run.reactor.service import Prefetch
 from reactor_run.reactor.threads import ThreadPool
-from reactor_run.reactor.wsgi_exchange import WsgiExchange, wsgi_exchanges
+from reactor_run.reactor.wsgi_exchange import ENVIRON_CONSTANTS, WsgiExchange, wsgi_exchanges
 
 APP_FAILED = 3
 """Exit status when the app could not be loaded or started."""
@@ -109,6 +109,7 @@ class ReactorProcess:
                 script_name=options.root_path,
                 multithread=threads > 1,
                 multiprocess=options.multiprocess,
+                constants=ENVIRON_CONSTANTS,
             )
             prefetch = None
             if threads == 1:

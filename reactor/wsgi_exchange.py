@@ -34,8 +34,15 @@ from reactor_run.reactor.wsgi import ERRORS, run_wsgi
 from reactor_run.reactor.wsgi_file import FileWrapper
 from reactor_run.reactor.wsgi_input import LaneInput
 
-__all__ = ["WsgiExchange", "wsgi_exchanges"]
+__all__ = ["ENVIRON_CONSTANTS", "WsgiExchange", "wsgi_exchanges"]
 
+
+ENVIRON_CONSTANTS: Final = {
+    "wsgi.errors": ERRORS,
+    "wsgi.file_wrapper": FileWrapper,
+    "wsgi.input": None,
+}
+"""What every environ has of us; the last is set for each request."""
 
 _HELD_MAX: Final = 65536
 """Bytes of an answer that are gathered before they are written to a lane."""
@@ -88,8 +95,6 @@ class WsgiExchange(Hosted):
         self._held_size = 0
         self._cut = False
 
-        environ["wsgi.errors"] = ERRORS
-        environ["wsgi.file_wrapper"] = FileWrapper
         if lane is None and head.body >= 0:
             environ["wsgi.input"] = io.BytesIO(payload)
             self._body = None

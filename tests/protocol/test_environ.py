@@ -381,3 +381,33 @@ def test_no_bytes_make_it_raise_or_break_the_gateway_rules(
     assert not http_keys(environ) & (dropped | {"HTTP_PROXY"})
     assert environ["SERVER_NAME"]
     assert environ["SERVER_PORT"]
+
+
+# What requests share ------------------------------------------------------------------------------
+
+
+def test_constants_are_in_every_environ() -> None:
+    errors = io.StringIO()
+    builder = builder_of(constants={"wsgi.errors": errors, "wsgi.input": None})
+    for head in (head_of(), head_of(b"/other")):
+        environ = builder.build(head, Origin(CLIENT, SERVER))
+        assert environ["wsgi.errors"] is errors
+        assert environ["wsgi.input"] is None
+
+
+def test_a_head_that_is_known_tells_nothing_of_the_requests_before() -> None:
+    builder = builder_of()
+    head = head_of(b"/a%20b?c", HOST, (b"Cookie", b"d=e"))
+    head.known = True
+    origins = [
+        Origin(CLIENT, SERVER),
+        Origin(None, UNIX),
+        Origin(("192.0.2.8", 1), SERVER, "https"),
+    ]
+    for origin in (*origins, *origins[::-1]):
+        environ = builder.build(head, origin)
+        assert environ == builder_of().build(head, origin)
+        assert ("REMOTE_PORT" in environ) == (origin.client is not None)
+        environ["PATH_INFO"] = "/changed"
+        environ["app.own"] = object()
+        del environ["HTTP_COOKIE"]
