@@ -30,15 +30,13 @@ An answer passes through these phases, and what the app may do depends on them:
 from __future__ import annotations
 
 import io
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
-from reactor_run.protocol.fields import TOKEN
 from reactor_run.reactor.wsgi_file import FileWrapper, bytes_left
+from reactor_run.reactor.wsgi_head import AppHead, read_app_head
 from reactor_run.reactor.wsgi_input import ClientGone
 
 if TYPE_CHECKING:
@@ -66,7 +64,11 @@ class AnswerSink(Protocol):
         ...
 
     def begin(
-        self, status: int, reason: bytes, fields: list[tuple[bytes, bytes]], length: int | None
+        self,
+        status: int,
+        reason: bytes,
+        fields: tuple[tuple[bytes, bytes], ...],
+        length: int | None,
     ) -> int:
         """Take the head, and return the framing: the bytes that the body must have, or CHUNKED or
         UNTIL_CLOSE of reactor_run.protocol.body.
@@ -190,25 +192,18 @@ class _Answer:
 
     __slots__ = (
         "_bodyless",
-        "_declared",
-        "_fields",
+        "_head",
         "_head_only",
         "_left",
         "_phase",
-        "_reason",
         "_sink",
-        "_status",
     )
 
+    _head: AppHead
     _bodyless: bool
     """The answer has no body, by its method or status."""
-    _declared: int | None
-    """The app's Content-Length."""
     _left: int
     """Bytes of the body still to come; negative if the framing does not say."""
-    _fields: list[tuple[bytes, bytes]]
-    _reason: bytes
-    _status: int
 
     def __init__(self, sink: AnswerSink, head_only: bool) -> None:
         self._sink = sink
@@ -238,30 +233,8 @@ class _Answer:
         elif self._phase is not _SILENT:
             raise AssertionError("start_response was called a second time, without exc_info")
 
-        code, reason = _status_line(status)
-        if not isinstance(headers, list):
-            raise TypeError(f"headers are a list of tuples, not {headers!r}")
-        declared = None
-        fields = []
-        for name, value in headers:
-            encoded, is_length = _field_name(name)
-            if not isinstance(value, str):
-                raise TypeError(f"value of {name} is a str, not {value!r}")
-            raw = value.encode("latin-1")
-            if not value.isprintable() and _CONTROL(raw):
-                raise ValueError(f"value of {name} has control characters: {value!r}")
-            if is_length:
-                length = _content_length(value)
-                if declared is not None and declared != length:
-                    raise ValueError(f"two Content-Lengths: {declared} and {length}")
-                declared = length
-            fields.append((encoded, raw))
-
-        self._status = code
-        self._reason = reason
-        self._fields = fields
-        self._declared = declared
-        self._bodyless = self._head_only or code == 204 or code == 304
+        self._head = head = read_app_head(status, headers)
+        self._bodyless = self._head_only or head.bodyless
         self._phase = _STARTED
         return self.write
 
@@ -297,7 +270,7 @@ class _Answer:
             return
         sink = self._sink
         try:
-            if sink.begin(500, _ERROR_BODY, list(_ERROR_FIELDS), len(_ERROR_BODY)):
+            if sink.begin(500, _ERROR_BODY, _ERROR_FIELDS, len(_ERROR_BODY)):
                 sink.write(_ERROR_BODY)
             sink.finish()
         except OSError:
@@ -324,6 +297,10 @@ class _Answer:
             total += len(block)
         if self._phase is _STARTED or self._phase is _SILENT:
             self._begin(total)
+            if self._left == total:
+                # As it should be, and as it mostly is: nothing is to be cut, nothing lacks.
+                self._complete(blocks)
+                return None
         for block in blocks:
             if block and not self._pass_on(block, flush=False):
                 return _SURPLUS
@@ -370,10 +347,11 @@ class _Answer:
         """Give the head to the sink. length: bytes of the body that the app made, if known."""
         if self._phase is _SILENT:
             raise AssertionError("start_response was not called")
-        if self._declared is not None:
-            length = self._declared
+        head = self._head
+        if head.declared is not None:
+            length = head.declared
         try:
-            self._left = self._sink.begin(self._status, self._reason, self._fields, length)
+            self._left = self._sink.begin(head.status, head.reason, head.fields, length)
         except OSError as exc:
             raise self._gone(exc) from exc
         self._phase = _BEGUN
@@ -407,6 +385,18 @@ class _Answer:
             raise self._gone(exc) from exc
         self._finish()
         return fits
+
+    def _complete(self, blocks: Sequence[bytes]) -> None:
+        """Send the blocks, which are all of the body."""
+        sink = self._sink
+        try:
+            for block in blocks:
+                if block:
+                    sink.write(block)
+            sink.finish()
+        except OSError as exc:
+            raise self._gone(exc) from exc
+        self._phase = _ENDED
 
     def _hand_over(self, file: object, count: int) -> bool:
         """Let the sink send the file itself, if it can."""
@@ -453,45 +443,6 @@ class _Answer:
 
 class _Write(Protocol):
     def __call__(self, data: bytes, /) -> None: ...
-
-
-# Heads: few different status lines and field names occur, so they are looked at once.
-
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
-"""RFC 9110 §5.5: what a field value must not contain."""
-
-_STATUS: Final = re.compile("[2-9][0-9][0-9](?: .*)?", re.DOTALL).fullmatch
-_TOKEN: Final = re.compile(TOKEN).fullmatch
-
-
-@lru_cache(maxsize=256)
-def _status_line(status: str) -> tuple[int, bytes]:
-    """The code and the reason, which may be empty (RFC 9112 §4). 1xx are not an app's to send."""
-    if not isinstance(status, str):
-        raise TypeError(f"status is a str, not {status!r}")
-    reason = status[4:].encode("latin-1")
-    if not _STATUS(status) or _CONTROL(reason):
-        raise ValueError(f"status is a code and a reason, such as '200 OK', not {status!r}")
-    return int(status[:3]), reason
-
-
-@lru_cache(maxsize=256)
-def _field_name(name: str) -> tuple[bytes, bool]:
-    """The name, and whether it is Content-Length."""
-    if not isinstance(name, str):
-        raise TypeError(f"a field name is a str, not {name!r}")
-    encoded = name.encode("latin-1")
-    if not _TOKEN(encoded):
-        raise ValueError(f"not a field name: {name!r}")
-    return encoded, encoded.lower() == b"content-length"
-
-
-def _content_length(value: str) -> int:
-    """RFC 9110 §8.6: digits, and the white space that a value may have around it (§5.5)."""
-    value = value.strip(" \t")
-    if not (value.isascii() and value.isdigit()):
-        raise ValueError(f"Content-Length is a number of bytes, not {value!r}")
-    return int(value)
 
 
 def _not_bytes(block: object) -> TypeError:

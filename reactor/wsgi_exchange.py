@@ -140,7 +140,11 @@ class WsgiExchange(Hosted):
     # The sink; in the app's thread ---------------------------------------------------------------
 
     def begin(
-        self, status: int, reason: bytes, fields: list[tuple[bytes, bytes]], length: int | None
+        self,
+        status: int,
+        reason: bytes,
+        fields: tuple[tuple[bytes, bytes], ...],
+        length: int | None,
     ) -> int:
         head, self._framing = encode_response_head(
             status,

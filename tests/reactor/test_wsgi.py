@@ -74,7 +74,7 @@ class Recorder:
 
     def begin(self, status, reason, fields, length):
         assert not self.head_sent
-        self._record("begin", status, reason, fields, length)
+        self._record("begin", status, reason, list(fields), length)
         if self.rejects and status != 500:
             raise ValueError("illegal fields")
         self.body = b""
@@ -677,6 +677,29 @@ def test_headers_that_change_after_start_response_do_not_matter():
         return []
 
     assert run(app).head[3] == [(b"Content-Type", b"text/plain")]
+
+
+def test_a_head_that_is_like_one_before_is_still_read_for_itself(logged):
+    fields = [(b"X-A", b"1"), (b"Content-Length", b"3")]
+    headers = [("X-A", "1"), ("Content-Length", "3")]
+    for _ in range(2):
+        assert run(answering([b"abc"], headers)).head == ("begin", 200, b"OK", fields, 3)
+        assert run(answering([b"abc"], headers, "404 No")).head == ("begin", 404, b"No", fields, 3)
+        assert run(answering([b"abc"], headers[::-1])).head[3] == fields[::-1]
+        assert run(answering([b"ab"], [headers[0], ("Content-Length", "2")])).head[4] == 2
+        # Of no type that can be remembered.
+        assert run(answering([b"abc"], [list(pair) for pair in headers])).head[3] == fields
+        assert logged.take() == []
+        # Nor is an error.
+        assert run(answering([b"abc"], [("X-A", 1), headers[1]])).calls == ERROR
+        assert "value of X-A is a str" in logged.take()[0]
+
+
+def test_a_head_of_many_fields_is_sent_like_any_other():
+    headers = [(f"X-{number}", str(number)) for number in range(100)]
+    for _ in range(2):
+        fields = run(answering([], headers)).head[3]
+        assert fields == [(name.encode(), value.encode()) for name, value in headers]
 
 
 def test_fields_that_the_sink_refuses_become_a_500(logged):
