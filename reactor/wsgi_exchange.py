@@ -21,7 +21,7 @@ from reactor_run.protocol.body import (
     chunk_head,
 )
 from reactor_run.protocol.environ import EnvironBuilder
-from reactor_run.protocol.express import ANSWER_DONE, EXPRESS_MAX
+from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
@@ -65,6 +65,15 @@ class WsgiExchange(Hosted):
         "head_sent",
     )
 
+    _framing: int
+    _held: list[bytes]
+    """What there is of the answer and was not pushed; like the others here, since `begin`."""
+    _held_size: int
+    _payload: bytes
+    """Bytes that came and were not decoded; like the next, only with a body to be read."""
+    _content: bytes
+    """What was decoded of the body and not asked for."""
+
     def __init__(
         self,
         gateway: Gateway,
@@ -75,6 +84,7 @@ class WsgiExchange(Hosted):
         payload: bytes,
         prefetch: Prefetch | None,
     ) -> None:
+        # Not by way of the base class: this happens once per request, where a call is measurable.
         self.reactor = gateway.reactor
         self.head = head
         self.express = express
@@ -84,22 +94,18 @@ class WsgiExchange(Hosted):
         self.environ = environ
         self.head_sent = False
         self._gateway = gateway
-        self._payload = payload
-        """Bytes after the head that came with it."""
-        self._content = b""
-        """What was decoded of the body and not asked for."""
         self._prefetch = prefetch
-        self._body: BodyReader | None = body_reader(head.body) if head.body else None
-        self._framing = 0
-        self._held: list[bytes] = []
-        self._held_size = 0
         self._cut = False
-
+        self._body: BodyReader | None = None
+        """Reads a body that does not come by its length, or has not come."""
         if lane is None and head.body >= 0:
             environ["wsgi.input"] = io.BytesIO(payload)
-            self._body = None
         else:
             environ["wsgi.input"] = LaneInput(self._read_some)
+            if head.body:
+                self._body = body_reader(head.body)
+                self._payload = payload
+                self._content = b""
 
     def first_step(self) -> object:
         """Run the app inline, as a whole."""
@@ -121,21 +127,22 @@ class WsgiExchange(Hosted):
         if error is not None:
             log.error("an exchange failed", exc_info=error)
             self._cut = True
-        if self._cut or self.gone:
-            self._gateway.cut(self)
-            if self.express:
-                self._gateway.express_done(self.express)
-        elif self.lane is None:
-            held = self._held
-            self._gateway.express_answer(self.express, ANSWER_DONE, held, sum(map(len, held)))
-        else:
-            if self._framing == UNTIL_CLOSE:
-                self.lane.half_close()
-            if self.express:
-                self._gateway.express_done(self.express)
         self.ended = True
-        drained = (self._body is None or self._body.complete) and not self._payload
-        self._gateway.over(self, drained and self._framing != UNTIL_CLOSE)
+        gateway = self._gateway
+        lane = self.lane
+        drained = False
+        if self._cut or self.gone:
+            gateway.cut(self)
+        elif lane is None:
+            gateway.express_over(self.express, self._held, self._held_size)
+            return
+        elif self._framing == UNTIL_CLOSE:
+            lane.half_close()
+        else:
+            drained = self._body is None or (self._body.complete and not self._payload)
+        if self.express:
+            gateway.express_done(self.express)
+        gateway.over(self, drained)
 
     # The sink; in the app's thread ---------------------------------------------------------------
 
@@ -163,7 +170,9 @@ class WsgiExchange(Hosted):
     def write(self, data: bytes) -> None:
         size = len(data)
         if self._framing == CHUNKED:
-            self._held += (chunk_head(size), data, CHUNK_TAIL)
+            start = chunk_head(size)
+            self._held += (start, data, CHUNK_TAIL)
+            self._held_size += len(start) + len(CHUNK_TAIL)
         else:
             self._held.append(data)
         self._held_size += size
@@ -184,6 +193,7 @@ class WsgiExchange(Hosted):
     def finish(self) -> None:
         if self._framing == CHUNKED:
             self._held.append(LAST_CHUNK)
+            self._held_size += len(LAST_CHUNK)
         if self.lane is not None or self._framing == UNTIL_CLOSE:
             self._push()
 
@@ -205,12 +215,12 @@ class WsgiExchange(Hosted):
     # The input; in the app's thread --------------------------------------------------------------
 
     def _read_some(self, size: int) -> bytes:
-        if self._content:
-            content, self._content = self._content[:size], self._content[size:]
-            return content
         body = self._body
         if body is None:
             return b""
+        if self._content:
+            content, self._content = self._content[:size], self._content[size:]
+            return content
         parts: list[bytes] = []
         while not parts and not body.complete:
             data = self._payload
