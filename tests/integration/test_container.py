@@ -79,7 +79,7 @@ def test_process_1_reaps_orphans_and_knows_how_reactors_died(
 @pytest.fixture
 def slow_import(tmp_path: Path, notes: Notes) -> dict[str, str]:
     """An environment in which the command imports a module that takes its time, and notes it."""
-    (tmp_path / "argparse.py").write_text(
+    (tmp_path / "logging.py").write_text(
         f"import time\nopen({str(notes._path)!r}, 'w').write('importing\\n')\ntime.sleep(60)\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
