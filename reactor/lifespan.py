@@ -44,10 +44,10 @@ _RETURN_GRACE: Final = 1.0
 
 # Of a request's scope and of its messages: who asks a lifespan for them takes it for a request.
 _HTTP_KEYS: Final = ("method", "path", "query_string", "headers", "body", "more_body")
-_UNKNOWN_SCOPE: Final = re.compile(
-    r"\b(unknown|unsupported|not support\w*|only|unexpected|invalid|unhandled|not implement\w*"
-    r"|scope)\b",
-    re.IGNORECASE,
+# Compiled when an app is in doubt: few are.
+_UNKNOWN_SCOPE: Final = (
+    r"(?i)\b(unknown|unsupported|not support\w*|only|unexpected|invalid|unhandled|not implement\w*"
+    r"|scope)\b"
 )
 
 
@@ -180,7 +180,7 @@ class Lifespan:
         if isinstance(error, KeyError):
             return bool(error.args) and error.args[0] in _HTTP_KEYS
         text = summary(error)
-        return "lifespan" in text and _UNKNOWN_SCOPE.search(text) is not None
+        return "lifespan" in text and re.search(_UNKNOWN_SCOPE, text) is not None
 
     def _account(self, what: str) -> tuple[str, str | None]:
         """What the app has sent and raised about its failure, as a line and details."""

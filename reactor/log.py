@@ -146,14 +146,15 @@ def summary(exc: BaseException) -> str:
 
 # What an app's code raises when the other runtime is there: texts of asyncio (3.11 to 3.14), trio
 # (0.30 to 0.35), and of each one's task runner when it gets what the other's awaitables yield.
-_ASYNCIO_IS_MISSING: Final = re.compile(
+# Patterns, compiled when an app has failed.
+_ASYNCIO_IS_MISSING: Final = (
     r"no running event loop"
     r"|There is no current event loop"
     r"|trio\.run received unrecognized yield message"
     # asyncio.Lock, Event, Queue: they take a loop that they do not find for granted.
     r"|'NoneType' object has no attribute '(create_future|create_task|call_\w+)'"
 )
-_TRIO_IS_MISSING: Final = re.compile(
+_TRIO_IS_MISSING: Final = (
     r"must be called from async context"
     r"|this thread wasn't created by Trio"
     r"|Task got bad yield: .*("
@@ -172,11 +173,11 @@ def runtime_hint(exc: BaseException, runtime: str) -> str | None:
         text = summary(error)
         if runtime == "trio":
             if isinstance(error, RuntimeError | TypeError | AttributeError) and (
-                _ASYNCIO_IS_MISSING.search(text)
+                re.search(_ASYNCIO_IS_MISSING, text)
             ):
                 return "this app needs asyncio: run it with --runtime asyncio (or uvloop)"
         elif type(error).__name__ == "TrioInternalError" or (
-            isinstance(error, RuntimeError | AttributeError) and _TRIO_IS_MISSING.search(text)
+            isinstance(error, RuntimeError | AttributeError) and re.search(_TRIO_IS_MISSING, text)
         ):
             return "this app needs Trio: run it with --runtime trio"
     return None

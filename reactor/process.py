@@ -7,7 +7,6 @@ or until the channel ends.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import gc
 import os
@@ -31,6 +30,7 @@ from reactor_run.reactor.lifespan import Lifespan
 from reactor_run.reactor.loader import detect_interface, load_app
 from reactor_run.reactor.log import AppFailure, configure, log
 from reactor_run.reactor.loop import Reactor
+from reactor_run.reactor.options import Options, parse_options
 from reactor_run.reactor.runtime import backend_options, hygiene_for
 from reactor_run.reactor.service import Prefetch
 from reactor_run.reactor.threads import ThreadPool
@@ -42,32 +42,10 @@ SHUTDOWN_TIMEOUT = 30.0
 """Seconds for the lifespan's shutdown, unless the front end says otherwise."""
 
 
-def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
-    """The options; the front end passes on what concerns a reactor."""
-    parser = argparse.ArgumentParser(prog="python -m reactor_run.reactor", description=__doc__)
-    parser.add_argument("app", metavar="APP", help="module[:attribute]")
-    parser.add_argument("--control-fd", type=int, required=True, metavar="N")
-    parser.add_argument("--name", default="reactor", help="what its log lines call it")
-    parser.add_argument("--interface", choices=["auto", "asgi", "wsgi"], default="auto")
-    parser.add_argument("--runtime", choices=["trio", "asyncio", "uvloop"], default="trio")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--concurrency", type=int, default=1000)
-    parser.add_argument(
-        "--multiprocess", action="store_true", help="other reactors run the app too"
-    )
-    parser.add_argument("--lifespan", choices=["auto", "on", "off"], default="auto")
-    parser.add_argument("--factory", action="store_true")
-    parser.add_argument("--app-dir", default=".")
-    parser.add_argument("--root-path", default="")
-    parser.add_argument("--lane-proxy", choices=["v2", "v1", "off"], default="v2")
-    parser.add_argument("--log-level", default="info")
-    return parser.parse_args(argv)
-
-
 class ReactorProcess:
     """Follows the front end's words."""
 
-    def __init__(self, options: argparse.Namespace, control: ControlChannel) -> None:
+    def __init__(self, options: Options, control: ControlChannel) -> None:
         self.options = options
         self.control = control
         self.shutdown_timeout = SHUTDOWN_TIMEOUT

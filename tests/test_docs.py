@@ -17,7 +17,7 @@ import pytest
 
 from reactor_run.frontend.cli import read_settings
 from reactor_run.frontend.commands import run_command
-from reactor_run.reactor.process import parse_options
+from reactor_run.reactor.options import parse_options
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

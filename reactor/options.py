@@ -1,0 +1,118 @@
+"""The options of a reactor process: what the front end passes on.
+
+It is a program that writes them, and has checked them before. So they are read without argparse,
+which would take as long as all that is imported of this room.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple, NoReturn
+
+__all__ = ["HELP", "Options", "parse_options"]
+
+HELP: Final = """\
+usage: python -m reactor_run.reactor [options] --control-fd N APP
+
+  APP                                  module[:attribute]
+  --control-fd N                       the control channel: an inherited descriptor
+  --name TEXT                          what its log lines call it (reactor)
+  --interface auto|asgi|wsgi           what the app speaks (auto)
+  --runtime trio|asyncio|uvloop        the event loop (trio)
+  --threads N                          WSGI: requests at once, each in a thread (1)
+  --concurrency N                      ASGI: requests at once (1000)
+  --multiprocess                       other reactors run the app too
+  --lifespan auto|on|off               ASGI: whether the app has a lifespan (auto)
+  --factory                            APP is a function that makes the app
+  --app-dir DIR                        where the app is imported from (.)
+  --root-path PATH                     where the app is mounted
+  --lane-proxy v2|v1|off               the header before each request on a lane (v2)
+  --log-level LEVEL                    the least urgent message logged (info)
+  --help                               show this
+"""
+
+_CHOICES: Final = {
+    "interface": ("auto", "asgi", "wsgi"),
+    "runtime": ("trio", "asyncio", "uvloop"),
+    "lifespan": ("auto", "on", "off"),
+    "lane_proxy": ("v2", "v1", "off"),
+}
+
+
+class Options(NamedTuple):
+    """What HELP says of each."""
+
+    app: str
+    control_fd: int
+    name: str = "reactor"
+    interface: str = "auto"
+    runtime: str = "trio"
+    threads: int = 1
+    concurrency: int = 1000
+    multiprocess: bool = False
+    lifespan: Literal["auto", "on", "off"] = "auto"
+    factory: bool = False
+    app_dir: str = "."
+    root_path: str = ""
+    lane_proxy: str = "v2"
+    log_level: str = "info"
+
+
+_FIELDS: Final = {"--" + name.replace("_", "-"): name for name in Options._fields[1:]}
+_NUMBERS: Final = ("control_fd", "threads", "concurrency")
+_SWITCHES: Final = ("multiprocess", "factory")
+
+
+def parse_options(argv: Sequence[str] | None = None) -> Options:
+    """Read the options; `argv` defaults to the arguments of the process.
+
+    Raises SystemExit: 0 after help, 2 after a line on standard error that says what is wrong.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    values: dict[str, Any] = {}
+    apps: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            apps += words
+            break
+        if word == "--help":
+            print(HELP, end="")
+            raise SystemExit(0)
+        flag, equals, text = word.partition("=")
+        name = _FIELDS.get(flag)
+        if name is None:
+            if word.startswith("-"):
+                _refuse(f"there is no option {word}")
+            apps.append(word)
+        elif name in _SWITCHES:
+            if equals:
+                _refuse(f"{flag} takes no value")
+            values[name] = True
+        else:
+            if not equals:
+                if not words:
+                    _refuse(f"{flag} needs a value")
+                text = words.pop(0)
+            values[name] = _value(flag, name, text)
+    if len(apps) != 1:
+        _refuse("name one app")
+    if "control_fd" not in values:
+        _refuse("--control-fd is missing")
+    return Options(apps[0], **values)
+
+
+def _value(flag: str, name: str, text: str) -> str | int:
+    if name in _NUMBERS:
+        if not (text.isascii() and text.isdigit()):
+            _refuse(f"{flag}: {text!r} is no number")
+        return int(text)
+    if name in _CHOICES and text not in _CHOICES[name]:
+        _refuse(f"{flag}: expected {' or '.join(_CHOICES[name])}, not {text!r}")
+    return text
+
+
+def _refuse(why: str) -> NoReturn:
+    print(f"python -m reactor_run.reactor: error: {why}; see --help", file=sys.stderr)
+    raise SystemExit(2)
