@@ -58,6 +58,7 @@ class Lane:
         "closed",
         "ended",
         "exchange",
+        "free_since",
         "loop",
         "number",
         "opened_here",
@@ -82,6 +83,8 @@ class Lane:
         self.closed = False
         self.ended = False
         """The reactor closed it before an answer; its word on the exchange is still to come."""
+        self.free_since = 0.0
+        """When it was put back last, by the loop's clock."""
         self.out = Outgoing()
         """What the kernel has not taken of the request."""
         self._spool_offset = 0

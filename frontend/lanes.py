@@ -11,12 +11,13 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from reactor_run.frontend.exchange import KEPT_MAX, Exchange
 from reactor_run.frontend.lane import Lane, has_bytes
 from reactor_run.frontend.log import log
-from reactor_run.frontend.loop import Loop
+from reactor_run.frontend.loop import Loop, Timer
 
 if TYPE_CHECKING:
     from reactor_run.frontend.reactor import Reactor
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["Lanes"]
 
 _POOL_MAX: Final = 256
-"""Lanes kept for later, of each sort. A lane is free a little later than its answer, so that more
-are in use than there are exchanges; closing and opening the difference would cost more."""
+"""Free lanes kept for later, of each sort; of ours as many as the reactor takes exchanges, if that
+is more. A lane is free a little later than its answer, so that more are in use than there are
+exchanges; closing and opening the difference would cost more."""
+_IDLE_MAX: Final = 10.0
+"""Seconds after which one of ours that nobody wanted is closed, at most twice as many."""
 
 
 class Lanes:
@@ -42,7 +46,9 @@ class Lanes:
         self._ours: dict[int, Lane] = {}
         """By number; closed ones too, until the reactor is done with them."""
         self._free: list[Lane] = []
-        """Those of ours that wait for an exchange."""
+        """Those of ours that wait for an exchange. The last one is taken, so that the first have
+        waited longest."""
+        self._tidy = Timer(self._close_idle)
         self._theirs: dict[int, Lane] = {}
         """Those that the reactor opened, by number."""
         self._idle: set[Lane] = set()
@@ -73,7 +79,23 @@ class Lanes:
             self._say({"lane": number, "fd": True}, theirs.fileno())
             undo.pop_all()
         self._ours[number] = lane
+        if self._tidy.deadline == inf:
+            self._loop.set_deadline(self._tidy, _IDLE_MAX)
         return lane
+
+    def _close_idle(self) -> None:
+        """Close those that only a burst has wanted."""
+        before = self._loop.now - _IDLE_MAX
+        free = self._free
+        idle = 0
+        while idle < len(free) and free[idle].free_since <= before:
+            idle += 1
+        for lane in free[:idle]:
+            lane.close()
+            del self._ours[lane.number]
+        del free[:idle]
+        if self._ours:
+            self._loop.set_deadline(self._tidy, _IDLE_MAX)
 
     def done(self, number: int, *, keep: bool) -> None:
         """The app of the exchange on a lane of ours is done; `keep`: the lane may carry another."""
@@ -143,7 +165,10 @@ class Lanes:
     def put_back(self, lane: Lane) -> None:
         """A lane is ready for another exchange."""
         if lane.opened_here:
-            if self._reactor.takes_more and len(self._free) < _POOL_MAX:
+            reactor = self._reactor
+            room = max(_POOL_MAX, reactor.capacity)
+            if reactor.takes_more and len(self._free) < room:
+                lane.free_since = self._loop.now
                 self._free.append(lane)
                 return
         elif len(self._idle) < _POOL_MAX:
@@ -192,6 +217,7 @@ class Lanes:
 
     def end(self) -> None:
         """Nothing comes over any of them any more."""
+        self._loop.forget(self._tidy)
         for lane in (*self._ours.values(), *self._theirs.values()):
             lane.close()
         for lanes in self.occupied, self._ours, self._theirs, self._free, self._idle:
