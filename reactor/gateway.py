@@ -273,7 +273,12 @@ class Gateway:
         if lane.opened_here:
             if exchange.gone:
                 lane.close()
-        elif drained and not lane.closed and not exchange.gone and lane.read() is None:
+        elif (
+            drained
+            and not lane.closed
+            and not exchange.gone
+            and (not lane.readable or lane.read() is None)
+        ):
             self._done.append(lane.number)
         else:
             self._drop.append(lane.number)

@@ -31,6 +31,8 @@ are woken for a large answer. Linux gives twice as much, for its bookkeeping, an
 LANE_READ = 65536
 """Bytes taken from a lane at once. More, and malloc would map and unmap memory for each read."""
 
+_IN = select.EPOLLIN
+_ENDS = select.EPOLLHUP | select.EPOLLERR
 READ_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _IOV_MAX = 64
 _JOIN_MAX = 16384
@@ -95,7 +97,12 @@ class Lane:
     def on_events(self, events: int) -> None:
         """The loop's word that something happened on this lane."""
         exchange = self.exchange
-        if events & (select.EPOLLHUP | select.EPOLLERR):
+        if events == _IN and exchange is None and self._on_request is not None:
+            # By far the most frequent: the next request.
+            self.readable = True
+            self._on_request(self)
+            return
+        if events & _ENDS:
             # The front end closed its end: the client is gone, or the lane is no longer wanted.
             self.readable = self._ending = True
             if exchange is None:
