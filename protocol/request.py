@@ -21,6 +21,7 @@ of them mean anything to a server, a name is checked by grammar once and then re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from gunicorn_h1c import LimitRequestHeaders, LimitRequestLine, parse_request_fast
@@ -143,8 +144,9 @@ class KnownHeads:
         self._heads: dict[bytes, RequestHead] = {}
         self._once: set[int] = set()
         """Hashes of what came once. A wrong one only has a head remembered too early."""
-        self.get: Final = self._heads.get
-        """The head that some bytes are, or None. Not to be changed: others share it."""
+        self.get: Callable[[bytes], RequestHead | None] = self._heads.get
+        """The head that some bytes are, if it was remembered. Not to be changed: others share it.
+        It is the dict's own, because it is asked for each request."""
 
     def add(self, data: bytes, head: RequestHead) -> None:
         """Remember what `data` was read as, if it is all of a request and worth it."""
