@@ -80,7 +80,6 @@ class Client:
         "_expires",
         "_fin",
         "_keep",
-        "_lane_prefix",
         "_parsing",
         "_recv",
         "_seen",
@@ -93,6 +92,7 @@ class Client:
         "express_prefix",
         "held",
         "https",
+        "lane_prefix",
         "peers",
         "server",
         "sock",
@@ -116,7 +116,8 @@ class Client:
         self.peers = (source, destination)
         self.https = https
         self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https))
-        self._lane_prefix: bytes | None = None
+        self.lane_prefix: bytes | None = None
+        """The PROXY header before each exchange of this connection on a lane, once it is needed."""
         self.state = IDLE
         self.exchange: Exchange | None = None
         self.held = b""
@@ -145,13 +146,11 @@ class Client:
         server.loop.watch(sock.fileno(), _IN, self._on_events)
         server.loop.set_deadline(self, server.head_timeout)
 
-    @property
-    def lane_prefix(self) -> bytes:
-        """The PROXY header before each exchange of this connection on a lane."""
-        if self._lane_prefix is None:
-            tlvs = origin_tlvs(https=self.https)
-            self._lane_prefix = self.server.encode_proxy(*self.peers, tlvs)
-        return self._lane_prefix
+    def make_lane_prefix(self) -> bytes:
+        """Encode `lane_prefix`, and keep it for the next exchange."""
+        tlvs = origin_tlvs(https=self.https)
+        self.lane_prefix = prefix = self.server.encode_proxy(*self.peers, tlvs)
+        return prefix
 
     # What happens on the socket ------------------------------------------------------------------
 

@@ -111,7 +111,15 @@ class Lane:
         self._spool_offset = 0
         self.begun = False
         if first:
-            self.write(first)
+            try:
+                sent = self.sock.send(first)
+                self.begun = True
+            except OSError:
+                # Full, or broken: what is done about either is done when the rest is sent.
+                sent = 0
+            if sent < len(first) or exchange.spool is not None:
+                self.out.add(first[sent:])
+                self._send()
 
     def release(self) -> None:
         """The exchange no longer needs this lane: keep it for the next one, or close it."""
@@ -224,6 +232,9 @@ class Lane:
         self._events = events
 
     def _on_events(self, events: int) -> None:
+        if events == _IN and not self._paused:
+            self.read()
+            return
         if events & _OUT:
             self._send()
             exchange = self.exchange
@@ -290,7 +301,7 @@ class Lane:
             if exchange.state != RUNNING:
                 return
         self._partial = b""
-        if not self._spooling():
+        if exchange.spool is not None and not self._spooling():
             exchange.drop_spool()
         size = len(data)
         if exchange.whole and start == 0 and head.body >= 0 and head.size + head.body == size:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from itertools import count
 from math import inf
@@ -65,7 +65,11 @@ class Lanes:
         """Send a request. Raises OSError if there is no descriptor for a lane."""
         lane = self._free.pop() if self._free else self._open()
         self.occupied[lane.number] = exchange
-        lane.carry(exchange, exchange.client.lane_prefix + exchange.request)
+        client = exchange.client
+        prefix = client.lane_prefix
+        if prefix is None:
+            prefix = client.make_lane_prefix()
+        lane.carry(exchange, prefix + exchange.request)
         if len(exchange.request) > KEPT_MAX and lane.begun:
             exchange.request = b""
 
@@ -97,17 +101,20 @@ class Lanes:
         if self._ours:
             self._loop.set_deadline(self._tidy, _IDLE_MAX)
 
-    def done(self, number: int, *, keep: bool) -> None:
-        """The app of the exchange on a lane of ours is done; `keep`: the lane may carry another."""
-        exchange = self.occupied.pop(number, None)
-        lane = self._ours.get(number)
-        if lane is not None:
-            if not keep:
-                lane.condemn()
-            if lane.closed:
-                del self._ours[number]
-        if exchange is not None:
-            self._reactor.app_done(exchange)
+    def done(self, numbers: Iterable[int], *, keep: bool) -> None:
+        """The apps of the exchanges on these lanes of ours are done; `keep`: the lanes may carry
+        others."""
+        app_done = self._reactor.app_done
+        for number in numbers:
+            exchange = self.occupied.pop(number, None)
+            lane = self._ours.get(number)
+            if lane is not None:
+                if not keep:
+                    lane.condemn()
+                if lane.closed:
+                    del self._ours[number]
+            if exchange is not None:
+                app_done(exchange)
 
     def number_of(self, exchange: Exchange) -> int | None:
         """The lane of ours that its request went out on; None if it went express."""
@@ -165,11 +172,10 @@ class Lanes:
     def put_back(self, lane: Lane) -> None:
         """A lane is ready for another exchange."""
         if lane.opened_here:
-            reactor = self._reactor
-            room = max(_POOL_MAX, reactor.capacity)
-            if reactor.takes_more and len(self._free) < room:
+            free = self._free
+            if len(free) < _POOL_MAX or len(free) < self._reactor.capacity:
                 lane.free_since = self._loop.now
-                self._free.append(lane)
+                free.append(lane)
                 return
         elif len(self._idle) < _POOL_MAX:
             self._idle.add(lane)

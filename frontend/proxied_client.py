@@ -92,6 +92,10 @@ class ProxiedClient(Client):
         """The PROXY header before the request that is under way."""
         return self._prefix()[1]
 
+    @lane_prefix.setter
+    def lane_prefix(self, _: bytes | None) -> None:
+        """Nothing, as above."""
+
     def _prefix(self) -> tuple[bytes, bytes]:
         assert self.exchange is not None
         lines = self._forwarding.lines(self.exchange.head.fields)

@@ -228,17 +228,19 @@ class Reactor:
             elif not exchange.whole:
                 # The client's rest is dropped. An app that reads on must not wait for it.
                 lane.half_close()
-        self._end_if_over(exchange)
+        if exchange.app_done:
+            self._end_if_over(exchange)
 
     def app_done(self, exchange: Exchange) -> None:
         """The reactor's word on an exchange: its capacity is free."""
         if not exchange.app_done:
             exchange.app_done = True
             self.in_flight -= 1
-            if exchange.state == RUNNING and exchange.lane is not None and exchange.lane.ended:
+            if exchange.state != RUNNING:
+                self._end_if_over(exchange)
+            elif exchange.lane is not None and exchange.lane.ended:
                 # Its lane has ended before the answer began: there will be none.
                 exchange.client.answer_failed(exchange)
-            self._end_if_over(exchange)
 
     def _end_if_over(self, exchange: Exchange) -> None:
         """Once the app is done and nobody waits for the answer, the exchange is over."""
@@ -295,10 +297,8 @@ class Reactor:
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "done" in message or "drop" in message:
-            for number in message.get("done", ()):
-                self.lanes.done(number, keep=True)
-            for number in message.get("drop", ()):
-                self.lanes.done(number, keep=False)
+            self.lanes.done(message.get("done", ()), keep=True)
+            self.lanes.done(message.get("drop", ()), keep=False)
             self.owner.reactor_has_room(self)
         elif "answer" in message:
             # The answer to an express exchange comes over a lane that the reactor opened.
