@@ -129,7 +129,7 @@ class Gateway:
         if data is None:
             return
         if not data:
-            lane.close()
+            lane.end()
             return
         seen = len(lane.partial)
         data = lane.partial + data

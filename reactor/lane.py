@@ -121,7 +121,7 @@ class Lane:
             if exchange is not None:
                 exchange.on_read_ready()
             elif self._on_request is None:
-                self.close()
+                self.end()
             else:
                 self._on_request(self)
 
@@ -241,6 +241,15 @@ class Lane:
         self._half_closing = True
         if not self.out.size:
             self._send()
+
+    def end(self) -> None:
+        """The front end sends nothing more, and no exchange is under way: close this end.
+
+        Unless the last answer is still on its way: then the front end closes its own, when it has
+        all of it, and that hang-up ends this one.
+        """
+        if not self.out.size:
+            self.close()
 
     def close(self) -> None:
         """Close this end. An answer that was not complete is thereby seen to be cut."""

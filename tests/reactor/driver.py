@@ -404,19 +404,19 @@ class Driver:
         """How often the reactor has told so far that the lane is to be dropped."""
         return sum(message.get("drop", []).count(lane.number) for message in self.messages)
 
+    def verdicts(self, lane: LaneEnd) -> list[str]:
+        """What was told of the lane so far, each "done" or "drop"."""
+        return [
+            what
+            for m in self.messages
+            for what in ("done", "drop")
+            for number in m.get(what, ())
+            if number == lane.number
+        ]
+
     def verdict(self, lane: LaneEnd, before: int = 0) -> str:
-        """ "done" or "drop", whichever comes for the lane as its `before + 1`th verdict."""
-
-        def verdicts() -> list[str]:
-            return [
-                what
-                for m in self.messages
-                for what in ("done", "drop")
-                for number in m.get(what, ())
-                if number == lane.number
-            ]
-
-        return self.wait(lambda: verdicts()[before:])[0]
+        """What comes for the lane as its `before + 1`th verdict."""
+        return self.wait(lambda: self.verdicts(lane)[before:])[0]
 
     # The process ---------------------------------------------------------------------------------
 

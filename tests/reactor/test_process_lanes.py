@@ -163,6 +163,24 @@ def test_an_answer_that_is_not_read_yet_when_its_lane_is_dropped_comes_whole(asg
     assert len(lane.response().body) == 260000
 
 
+def test_half_close_behind_the_end_of_an_app_cuts_nothing_of_its_answer(asgi, key):
+    # How much is still in the reactor when the app is done depends on the kernel's buffers.
+    for pieces in range(64, 72):
+        lane = asgi.open_lane()
+        lane.send(get(f"/flood?n={pieces}&key={key}"))
+        data = bytearray()
+        while not asgi.verdicts(lane):
+            data += lane.sock.recv(16384)
+            asgi.pump()
+        assert asgi.verdicts(lane) == ["done"]
+        lane.half_close()
+        while not data.endswith(b"\r\n0\r\n\r\n"):
+            piece = lane.sock.recv(65536)
+            assert piece, f"cut after {len(data)} bytes of {pieces} pieces"
+            data += piece
+        lane.close()
+
+
 # 100 Continue
 
 
