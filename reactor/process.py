@@ -32,9 +32,9 @@ from reactor_run.reactor.log import AppFailure, configure, log
 from reactor_run.reactor.loop import Reactor
 from reactor_run.reactor.options import Options, parse_options
 from reactor_run.reactor.runtime import backend_options, hygiene_for
-from reactor_run.reactor.service import Prefetch
+from reactor_run.reactor.service import InlinePrefetch, ThreadsPrefetch
 from reactor_run.reactor.threads import ThreadPool
-from reactor_run.reactor.wsgi_exchange import ENVIRON_CONSTANTS, WsgiExchange, wsgi_exchanges
+from reactor_run.reactor.wsgi_exchange import ENVIRON_CONSTANTS, wsgi_exchanges
 
 APP_FAILED = 3
 """Exit status when the app could not be loaded or started."""
@@ -89,17 +89,14 @@ class ReactorProcess:
                 multiprocess=options.multiprocess,
                 constants=ENVIRON_CONSTANTS,
             )
-            prefetch = None
+            inline = None
             if threads == 1:
-                prefetch = Prefetch(lambda capacity: self.control.send({"capacity": capacity}))
-                self.reactor.before_batch(prefetch.begin_batch)
+                inline = InlinePrefetch(self._announce)
+                self.reactor.before_batch(inline.begin_batch)
             else:
-                pool = ThreadPool(threads)
+                admit = ThreadPool(threads, ThreadsPrefetch(self._announce, threads)).submit
 
-                def admit(exchange: WsgiExchange) -> None:
-                    pool.submit(exchange)
-
-            make = wsgi_exchanges(environs, prefetch)
+            make = wsgi_exchanges(environs, inline)
             capacity = threads
         self.gateway = Gateway(
             self.reactor,
@@ -111,6 +108,9 @@ class ReactorProcess:
             lane_proxy=options.lane_proxy,
         )
         return capacity
+
+    def _announce(self, capacity: int) -> None:
+        self.control.send({"capacity": capacity})
 
     def _on_control(self, _: int) -> None:
         messages = self.control.receive()

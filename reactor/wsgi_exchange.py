@@ -8,7 +8,7 @@ inline app because the front end takes whole answers off its hands and sends who
 from __future__ import annotations
 
 import io
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reactor_run.clock import date_field
 from reactor_run.protocol.body import (
@@ -29,10 +29,13 @@ from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop import FINISHED, Hosted
-from reactor_run.reactor.service import Prefetch
+from reactor_run.reactor.service import InlinePrefetch
 from reactor_run.reactor.wsgi import ERRORS, run_wsgi
 from reactor_run.reactor.wsgi_file import FileWrapper
 from reactor_run.reactor.wsgi_input import LaneInput
+
+if TYPE_CHECKING:
+    from reactor_run.reactor.threads import ThreadPool
 
 __all__ = ["ENVIRON_CONSTANTS", "WsgiExchange", "wsgi_exchanges"]
 
@@ -63,7 +66,14 @@ class WsgiExchange(Hosted):
         "_prefetch",
         "environ",
         "head_sent",
+        "pool",
+        "took",
     )
+
+    pool: ThreadPool
+    """Whose threads run it, unless it is run inline."""
+    took: float
+    """Seconds that it had a thread."""
 
     _framing: int
     _held: list[bytes]
@@ -82,7 +92,7 @@ class WsgiExchange(Hosted):
         express: int,
         lane: Lane | None,
         payload: bytes,
-        prefetch: Prefetch | None,
+        prefetch: InlinePrefetch | None,
     ) -> None:
         # Not by way of the base class: this happens once per request, where a call is measurable.
         self.reactor = gateway.reactor
@@ -121,6 +131,7 @@ class WsgiExchange(Hosted):
 
     def write_out(self) -> None:
         """A thread's word that the app is done."""
+        self.pool.done(self)
         self.over(None)
 
     def over(self, error: BaseException | None) -> None:
@@ -243,7 +254,7 @@ class WsgiExchange(Hosted):
         return content[:size]
 
 
-def wsgi_exchanges(environs: EnvironBuilder, prefetch: Prefetch | None) -> MakeExchange:
+def wsgi_exchanges(environs: EnvironBuilder, prefetch: InlinePrefetch | None) -> MakeExchange:
     """What makes an exchange of each request, for a gateway to a WSGI app."""
 
     def make(

@@ -29,7 +29,53 @@ def test_capacity_grows_for_an_app_that_answers_at_once_and_falls_for_a_slow_one
     driver.wait(fallen)
 
 
-def test_threads_have_a_capacity_that_does_not_change(threaded):
-    for number in threaded.request(*[get("/hello")] * 200):
-        threaded.answer(number)
-    assert capacities(threaded) == []
+def grow(driver):
+    """Have the reactor find out that its app is fast."""
+
+    def grown():
+        for number in driver.request(*[get("/hello")] * 32):
+            driver.answer(number)
+        return capacities(driver)[-1:] > [2]
+
+    driver.wait(grown)
+
+
+def test_threads_are_a_capacity_that_grows_and_never_falls_below_their_number(start):
+    driver = start("driven_wsgi:app", "--threads", "2")
+    assert driver.ready["capacity"] == 2
+    grow(driver)
+
+    def fallen():
+        for number in driver.request(*[get("/slow")] * 2):
+            driver.answer(number)
+        return capacities(driver)[-1] == 2
+
+    driver.wait(fallen)
+    assert min(capacities(driver)) == 2
+
+
+def test_what_was_fetched_for_threads_waits_for_no_slow_call_while_one_thread_is_free(start):
+    driver = start("driven_wsgi:app", "--threads", "2")
+    grow(driver)
+    waiting, *others = driver.request(get("/wait?key=a"), *[get("/hello")] * 32)
+    for number in others:
+        assert driver.answer(number).text == "hello"
+    assert not driver.kinds(waiting)
+    driver.get("/open?key=a")
+    assert driver.answer(waiting).text == "waited"
+
+
+def test_nothing_more_is_fetched_when_no_thread_comes_back(start):
+    driver = start("driven_wsgi:app", "--threads", "2")
+    grow(driver)
+    waiting = driver.request(*[get("/noted-wait?key=a")] * 2)
+
+    behind = []
+
+    def fallen():
+        behind.extend(driver.request(get("/hello")))
+        driver.pump(0.01)
+        return capacities(driver)[-1] == 2
+
+    driver.wait(fallen)
+    assert not any(driver.kinds(number) for number in (*waiting, *behind))

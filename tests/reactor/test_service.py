@@ -1,11 +1,20 @@
-"""The prefetch of an inline WSGI reactor, on clocks of the test's own."""
+"""The prefetch of a WSGI reactor, inline and with threads, on clocks of the test's own."""
 
 from __future__ import annotations
 
 import pytest
 
 from reactor_run.reactor import service
-from reactor_run.reactor.service import BUDGET, CALLS, DISTRUST, PREFETCH_MAX, SLOW_WITHIN, Prefetch
+from reactor_run.reactor.service import (
+    BUDGET,
+    CALLS,
+    DISTRUST,
+    PREFETCH_MAX,
+    SLOW_WITHIN,
+    STALLED,
+    InlinePrefetch,
+    ThreadsPrefetch,
+)
 
 QUICK = BUDGET / 100
 SLOW = service.SLOW * 1.5
@@ -22,7 +31,7 @@ class Thread:
         monkeypatch.setattr(service, "thread_time", lambda: self.burnt)
         monkeypatch.setattr(service, "_sleeps", lambda: self.sleeps)
         self.told: list[int] = []
-        self.prefetch = Prefetch(self.told.append)
+        self.prefetch = InlinePrefetch(self.told.append)
 
     def call(self, seconds: float, how: str = "burn", count: int = 1) -> None:
         """Calls in a batch of their own, which sleep, burn the time, or wait for the processor."""
@@ -137,3 +146,88 @@ def test_the_calls_of_one_batch_are_measured_one_by_one(thread):
         thread.burnt += QUICK
         thread.prefetch.observe()
     assert thread.told == [PREFETCH_MAX]
+
+
+# Threads ------------------------------------------------------------------------------------------
+
+
+class Threads:
+    """Four threads, and the loop that gives them exchanges."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(service, "perf_counter", lambda: self.now)
+        self.told: list[int] = []
+        self.prefetch = ThreadsPrefetch(self.told.append, 4)
+
+    def end(self, took: float) -> None:
+        """A thread has been busy for so long with an exchange, which the loop hears of now."""
+        self.prefetch.moved_at = self.now
+        self.prefetch.ended(took)
+
+    def call(self, seconds: float, count: int = 1) -> None:
+        """Calls by one thread, one after the other."""
+        for _ in range(count):
+            self.prefetch.given()
+            self.now += seconds
+            self.end(seconds)
+
+
+@pytest.fixture
+def threads(monkeypatch) -> Threads:
+    return Threads(monkeypatch)
+
+
+@pytest.mark.parametrize("share", [0.6, 3.5, 7.5])
+def test_threads_are_the_least_capacity(threads, share):
+    threads.call(BUDGET / share, count=CALLS * 2)
+    assert threads.prefetch.capacity == 4
+    assert threads.told == []
+
+
+def test_threads_get_a_prefetch_for_trivial_calls(threads):
+    threads.call(BUDGET / 24.5, count=CALLS)
+    threads.call(QUICK, count=CALLS)
+    assert threads.told == [16, PREFETCH_MAX]
+
+
+def test_two_slow_calls_end_the_prefetch_of_threads(threads):
+    threads.call(QUICK, count=CALLS)
+    threads.call(SLOW, count=2)
+    threads.call(QUICK, count=CALLS * 10)
+    assert threads.told == [PREFETCH_MAX, 4]
+    threads.now += DISTRUST
+    threads.call(QUICK, count=CALLS)
+    assert threads.told == [PREFETCH_MAX, 4, PREFETCH_MAX]
+
+
+def test_threads_that_are_all_stuck_get_no_more(threads):
+    threads.call(QUICK, count=CALLS)
+    for _ in range(6):
+        threads.prefetch.given()
+    threads.now += STALLED / 2
+    threads.prefetch.given()
+    assert threads.prefetch.capacity == PREFETCH_MAX
+    threads.now += STALLED
+    threads.prefetch.given()
+    assert threads.told == [PREFETCH_MAX, 4]
+
+
+def test_threads_of_which_one_comes_back_are_not_stuck(threads):
+    threads.call(QUICK, count=CALLS)
+    for _ in range(6):
+        threads.prefetch.given()
+    for _ in range(10):
+        threads.now += STALLED * 0.75
+        # It tells so itself, before the loop hears of it.
+        threads.prefetch.moved_at = threads.now
+        threads.prefetch.given()
+    assert threads.told == [PREFETCH_MAX]
+
+
+def test_threads_with_nothing_to_do_are_not_stuck(threads):
+    threads.call(QUICK, count=CALLS)
+    threads.now += 60
+    for _ in range(8):
+        threads.prefetch.given()
+    assert threads.told == [PREFETCH_MAX]
