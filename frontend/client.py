@@ -31,7 +31,7 @@ from reactor_run.frontend.lane import Lane
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import ERRORS
 from reactor_run.frontend.patience import Patience
-from reactor_run.frontend.request_body import RequestBody
+from reactor_run.frontend.request_body import READ_MAX, RequestBody
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import UNTIL_CLOSE
 from reactor_run.protocol.express import request_prefix
@@ -66,6 +66,9 @@ _HELD_MAX: Final = 65536
 """Bytes of later requests that are read while an exchange is under way."""
 _LINGER: Final = 5.0
 """Seconds for a client to read a last answer before it is reset."""
+
+_space = memoryview(bytearray(READ_MAX))
+"""What bodies are read into. What is not passed on at once is copied out of it."""
 
 
 class Client:
@@ -164,6 +167,9 @@ class Client:
             self._lost()
 
     def _read(self) -> None:
+        if self._body is not None:
+            self._read_body(self._body)
+            return
         try:
             data = self._recv(_READ)
         except BlockingIOError:
@@ -180,10 +186,20 @@ class Client:
             if self.held:
                 self._go_on()
         elif state <= DRAINING:
-            if self._body is not None:
-                self._on_body(data)
-            else:
-                self._hold(data)
+            self._hold(data)
+
+    def _read_body(self, body: RequestBody) -> None:
+        try:
+            size = self.sock.recv_into(_space, body.read_size(self.exchange))
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lost()
+            return
+        if size:
+            self._on_body(_space[:size])
+        else:
+            self._on_fin()
 
     def _hold(self, data: bytes) -> None:
         """Keep what belongs to later requests."""
@@ -327,8 +343,8 @@ class Client:
             self._reckon()
         server.dispatcher.submit(exchange)
 
-    def _on_body(self, data: bytes) -> None:
-        """More of a request body; what lies beyond it is held."""
+    def _on_body(self, data: bytes | memoryview) -> None:
+        """More of a request body; what lies beyond it is held. `data` is only lent."""
         body = self._body
         assert body is not None
         try:
@@ -345,7 +361,7 @@ class Client:
             return
         if body.complete:
             self._body = None
-            self.held = data[end:]
+            self.held = bytes(data[end:])
             data = data[:end]
         else:
             body.patience.moved(len(data), self.server.loop.now)

@@ -23,10 +23,7 @@ from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
 if TYPE_CHECKING:
     from reactor_run.frontend.reactor import Reactor
 
-__all__ = ["OUT_MAX", "Lane", "has_bytes"]
-
-OUT_MAX: Final = 262144
-"""Bytes of a request that may wait for a lane, before its client is read no further."""
+__all__ = ["Lane", "has_bytes"]
 
 _SEND_BUFFER: Final = 1 << 20
 """Bytes asked for as the kernel's buffer of a request, as `reactor/lane.py` does for an answer."""
@@ -143,8 +140,8 @@ class Lane:
 
     # Requests out --------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Send what the kernel takes of `data`, keep the rest."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Send what the kernel takes of `data`, which is only lent; keep the rest."""
         if not self.out.size:
             try:
                 sent = self.sock.send(data)
@@ -155,7 +152,7 @@ class Lane:
             if sent == len(data) and not self._spooling():
                 return
             data = data[sent:]
-        self.out.add(data)
+        self.out.add(bytes(data))
         if not self._events & _OUT:
             self._send()
 
@@ -238,7 +235,7 @@ class Lane:
         if events & _OUT:
             self._send()
             exchange = self.exchange
-            if exchange is not None and exchange.state == RUNNING and self.out.size < OUT_MAX:
+            if exchange is not None and exchange.state == RUNNING and not self.out.size:
                 exchange.client.read_on()
         if events & (_IN | ERRORS) and not self.closed and not self._paused:
             self.read(hung_up=bool(events & ERRORS))

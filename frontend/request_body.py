@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Final
 
 from reactor_run.frontend.exchange import KEPT_MAX, WAITING, Exchange
-from reactor_run.frontend.lane import OUT_MAX
 from reactor_run.frontend.patience import Patience
 from reactor_run.frontend.spool import Spool
 from reactor_run.protocol import policy
@@ -21,8 +20,13 @@ from reactor_run.protocol.body import CHUNKED, body_reader
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead, reframe
 
-__all__ = ["RequestBody"]
+__all__ = ["READ_MAX", "RequestBody"]
 
+READ_MAX: Final = 262144
+_READ_MIN: Final = 65536
+"""Bytes of one read, at most: the larger, the less a byte costs."""
+_WAITING_MAX: Final = 262144
+"""Bytes of a request that may wait in the queue, before its client is read no further."""
 _DRAIN_MAX: Final = 262144
 """Bytes of an unwanted body that are read so that the connection can go on."""
 
@@ -54,14 +58,22 @@ class RequestBody:
         """The client may wait for 100 Continue before it sends any of it (RFC 9110 §10.1.1)."""
         return self._head.expect_continue and self._reader.received == 0
 
-    def feed(self, data: bytes, start: int = 0) -> int:
-        """Read `data` from `start` on; return where the body, or `data`, ends.
+    def read_size(self, exchange: Exchange | None) -> int:
+        """Bytes to read at once: few of what only waits, or may belong to later requests."""
+        if exchange is not None and exchange.state == WAITING and self._spool is None:
+            return _READ_MIN
+        if self._head.body == CHUNKED:
+            return READ_MAX
+        return min(max(self._head.body - self._reader.received, _READ_MIN), READ_MAX)
+
+    def feed(self, data: bytes | memoryview, start: int = 0) -> int:
+        """Read `data` from `start` on; return where the body, or `data`, ends. `data` is only lent.
 
         Raises Refused, and OSError if the temporary file of a collected body cannot be written.
         """
         reader = self._reader
-        parts: list[bytes] | None = None if self._spool is None else []
-        end = reader.feed(data, start, parts)
+        parts: list[memoryview] | None = None if self._spool is None else []
+        end = reader.feed(memoryview(data), start, parts)
         # A chunked body tells its size only by and by.
         if 0 < self._size_max < reader.received:
             raise Refused(policy.BODY_TOO_LARGE)
@@ -96,12 +108,15 @@ class RequestBody:
 
     # Passed on -----------------------------------------------------------------------------------
 
-    def pass_on(self, exchange: Exchange, data: bytes) -> bool:
-        """Send `data`, as it came, after the exchange's request; whether there is room for more."""
+    def pass_on(self, exchange: Exchange, data: bytes | memoryview) -> bool:
+        """Send `data`, as it came, after the exchange's request; whether there is room for more.
+
+        `data` is only lent. Once the lane does not take all of it, there is none until it has.
+        """
         exchange.whole = self._reader.complete
         if exchange.state == WAITING:
             exchange.request += data
-            return len(exchange.request) <= OUT_MAX
+            return len(exchange.request) <= _WAITING_MAX
         lane = exchange.lane
         if lane is None:
             return True
@@ -109,7 +124,7 @@ class RequestBody:
             kept = not lane.begun or len(exchange.request) + len(data) <= KEPT_MAX
             exchange.request = exchange.request + data if kept else b""
         lane.write(data)
-        return lane.out.size <= OUT_MAX
+        return not lane.out.size
 
     # Drained -------------------------------------------------------------------------------------
 

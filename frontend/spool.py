@@ -30,12 +30,15 @@ class Spool:
         self._parts: list[bytes] = []
         self._file: BinaryIO | None = None
 
-    def write(self, data: bytes) -> None:
-        """Add content. Raises OSError if the temporary file cannot be written."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Add content; `data` is only lent.
+
+        Raises OSError if the temporary file cannot be written.
+        """
         self.size += len(data)
         if self._file is None:
             if self.size <= MEMORY_MAX:
-                self._parts.append(data)
+                self._parts.append(bytes(data))
                 return
             self._file = _unnamed_file()
             _write_all(self._file, b"".join(self._parts))
@@ -71,7 +74,7 @@ def _unnamed_file() -> BinaryIO:
     return tempfile.TemporaryFile(prefix="reactor-run-", buffering=0)
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def _write_all(file: BinaryIO, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
