@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -37,6 +38,23 @@ RUNTIMES = ["trio", "asyncio", "uvloop"]
 )
 def test_ready_tells_interface_and_capacity(start, app, options, ready):
     assert start(app, *options).ready == ready
+
+
+# Each takes milliseconds to import, at every start of a reactor, and nothing here needs it on Trio.
+DISPENSABLE = {"argparse", "asyncio", "email", "importlib.metadata", "multiprocessing", "uvloop"}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_app_is_imported_when_all_that_stays_is_there(start, runtime):
+    facts = json.loads(start("at_start:app", "--runtime", runtime).get("/").text)
+    before, now = facts["before"], facts["now"]
+    # The garbage collector is the app's as ever, and need not look at what is ours.
+    assert before["collects"]
+    assert now["collects"]
+    assert now["frozen"] > before["frozen"] > 10_000
+    if runtime == "trio":
+        assert "trio" in before["modules"]
+        assert DISPENSABLE.intersection(before["modules"]) == set()
 
 
 @pytest.mark.parametrize(
