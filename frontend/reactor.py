@@ -136,11 +136,6 @@ class Reactor:
     # Exchanges -----------------------------------------------------------------------------------
 
     @property
-    def takes_more(self) -> bool:
-        """It may be given exchanges."""
-        return self.state == READY
-
-    @property
     def attentive(self) -> bool:
         """What it is given now is begun at once, as far as anybody can tell.
 

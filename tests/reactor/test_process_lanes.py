@@ -170,8 +170,9 @@ def test_half_close_behind_the_end_of_an_app_cuts_nothing_of_its_answer(asgi, ke
         lane.send(get(f"/flood?n={pieces}&key={key}"))
         data = bytearray()
         while not asgi.verdicts(lane):
-            data += lane.sock.recv(16384)
-            asgi.pump()
+            if not lane.is_silent:
+                data += lane.sock.recv(16384)
+            asgi.pump(0.001)
         assert asgi.verdicts(lane) == ["done"]
         lane.half_close()
         while not data.endswith(b"\r\n0\r\n\r\n"):
