@@ -51,6 +51,12 @@ def is_served(server: Server) -> bool:
         return client.get("/hello").text == "hello"
 
 
+def fresh(server: Server) -> Figures:
+    """What it holds at first, once it serves: its reactor may not have all it is given before."""
+    assert is_served(server)
+    return at_rest(server)
+
+
 def at_rest(server: Server) -> Figures:
     """What it holds once all clients are gone."""
     assert eventually(server.is_at_rest)
@@ -85,7 +91,7 @@ def test_connections_wait_while_there_is_no_descriptor_left(
 ) -> None:
     config = Config()
     server = start(config.app, *config.options)
-    at_start = figures(server)
+    at_start = fresh(server)
     with open_files(server.pid, room=5):
         clients = [connect(server) for _ in range(20)]
         for client in clients:
@@ -114,7 +120,7 @@ def test_a_front_end_that_can_open_nothing_more_fails_single_requests(
 ) -> None:
     """No lane, no temporary file; and nothing of it stays."""
     server = start(app_of(config), *config.options)
-    at_start = figures(server)
+    at_start = fresh(server)
     clients = [connect(server) for _ in range(8)]
     for client in clients:
         # They are accepted; and all lanes are closed again, or in the pool.
@@ -153,7 +159,7 @@ def test_a_reactor_that_can_open_nothing_more_fails_single_requests(
 ) -> None:
     """Lanes that cannot be opened, and those that cannot be received."""
     server = start(app_of(config), *config.options, "--threads", "1")
-    at_start = figures(server)
+    at_start = fresh(server)
     body = b"".join(pattern(200_000))
     (pid,) = server.reactor_pids()
     is_served(server)
@@ -180,7 +186,7 @@ def test_a_reactor_that_can_open_nothing_more_fails_single_requests(
 @some_configs
 def test_connections_that_are_reset_at_any_point(config: Config, start: Start) -> None:
     server = start(app_of(config), *config.options, "--queue-size", "4000")
-    at_start = figures(server)
+    at_start = fresh(server)
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     dice = random.Random(seed)

@@ -126,8 +126,10 @@ def test_storm(
     bind = f"unix:{socket_path}" if weather.unix else "127.0.0.1:0"
     server = start(weather.app, *weather.options, bind=(bind,), env={"TMPDIR": str(temporary)})
     assert eventually(lambda: server.log().count("is ready: process") == weather.reactors)
-    before = figures(server, temporary)
+    # Each has served something: a reactor may not have all that it is given before.
     threads = tasks_of(server)
+    assert eventually(server.is_at_rest)
+    before = figures(server, temporary)
 
     warm_up = trio.run(lambda: storm(server.address, seconds=seconds / 3, seed=seed + 1))
     warm = settled(server, before, temporary)
