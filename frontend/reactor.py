@@ -343,6 +343,13 @@ class Reactor:
         if self.process.poll() is None:
             self.process.kill()
 
+    def see_dead(self, seconds: float) -> None:
+        """Block until it has ended, at most so long."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            log.error("%s, process %d, was killed and is still there", self.name, self.pid)
+
     def hung_up(self) -> None:
         """It is dead, or as good as dead; its pidfd will tell. Nothing more is to be sent to it."""
         if self.state in (STARTING, READY):

@@ -228,7 +228,7 @@ class Server:
                 self._follow_cpus()
                 self.loop.run()
             finally:
-                self._supervisor.kill()
+                self._supervisor.bury()
         if self._failure is not None:
             error, details = self._failure
             if details:

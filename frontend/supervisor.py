@@ -46,6 +46,8 @@ _TRY_AGAIN: Final = 1.0
 """Seconds until a reactor is started that could not be."""
 _KILL_AFTER: Final = 2.0
 """Seconds that a reactor has to exit, beyond what its app was given to shut down."""
+_GONE_WITHIN: Final = 2.0
+"""Seconds that are waited for a process that was killed: to free much memory takes a while."""
 _SHUTDOWN_MIN: Final = 1.0
 """Seconds that an app has to shut down, however long its last exchanges took."""
 
@@ -497,6 +499,13 @@ class Supervisor:
         self._stopping = True
         for reactor in self.reactors:
             reactor.kill()
+
+    def bury(self) -> None:
+        """End every reactor, and return when the kernel is done with them: who waits for this
+        process may start another on the same files and ports."""
+        self.kill()
+        for reactor in self.reactors:
+            reactor.see_dead(_GONE_WITHIN)
 
 
 def _how(status: int) -> str:
