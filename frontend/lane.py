@@ -193,7 +193,8 @@ class Lane:
             out.clear()
             if spool is not None:
                 self._spool_offset = spool.size
-        if exchange is not None and not (exchange.request and exchange.repeatable):
+        if exchange is not None and self.begun and not (exchange.request and exchange.repeatable):
+            # Nobody else will be given it. Had nothing of it been taken, another reactor would.
             exchange.drop_spool()
         self._listen(self._events & ~_OUT)
         if self._fin:

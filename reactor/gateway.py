@@ -101,8 +101,8 @@ class Gateway:
         head = self._known_heads.get(payload)
         if head is None:
             head = read_relayed_head(payload)
-            if head is None:
-                raise FrameError("a request on the express lane is not whole")
+            if head is None or 0 <= head.body != len(payload) - head.size:
+                raise FrameError("what came on the express lane is not one whole request")
             self._known_heads.add(payload, head)
         exchange = self._make_exchange(self, head, origin, number, None, payload[head.size :])
         self._on_express_lane[number] = exchange

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reactor_run.frontend.exchange import KEPT_MAX
+from reactor_run.frontend.spool import MEMORY_MAX
 from reactor_run.protocol.express import ANSWER, FIN, GONE, read_requests
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, LaneEnd, StandIn, get, post
@@ -364,6 +365,29 @@ def test_a_lane_of_which_nothing_was_taken_waits_again(start: Start) -> None:
         front.reactors[0].die()
     lane = replacement(front).lane()
     assert lane.head() + lane.exactly(4) == post(b"once")
+    lane.send(OK)
+    assert client.response().status == 200
+
+
+@LANES
+def test_a_body_in_a_file_of_which_nothing_was_taken_waits_again(start: Start, lanes: str) -> None:
+    """The lane is broken before anybody knows that the reactor is dead."""
+    front = start(interface="wsgi", lanes=lanes, replay="off")
+    (reactor,) = front.reactors
+    client = front.connect()
+    body = os.urandom(MEMORY_MAX + 1)
+    whole = post(body)
+    client.send(whole[:-1])
+    front.settle()
+    with front.held():
+        client.send(whole[-1:])
+        reactor.hang_up()
+    front.settle()
+    front.pass_time(4)
+    reactor.wait_for_end()
+    lane = replacement(front).lane()
+    assert lane.head().startswith(b"POST / HTTP/1.1\r\n")
+    assert lane.exactly(len(body)) == body
     lane.send(OK)
     assert client.response().status == 200
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reactor_run.protocol.express import pack_message, pack_request, request_prefix
-from tests.reactor.driver import CLIENT, SERVER, get
+from tests.reactor.driver import CLIENT, SERVER, get, post
 
 APP_FAILED = 3
 RUNTIMES = ["trio", "asyncio", "uvloop"]
@@ -218,6 +218,8 @@ FRAME = frame(REQUEST)
         pytest.param(FRAME.replace(b"\5\0\10", b"\4\0\10"), "FrameError", id="no TLVs"),
         pytest.param(pack_message(1, 0xE4), "FrameError", id="unknown kind"),
         pytest.param(frame(REQUEST[:9]), "FrameError", id="half a request"),
+        pytest.param(frame(post("/echo", b"body")[:-1]), "FrameError", id="half a body"),
+        pytest.param(frame(post("/echo", b"body") + b"!"), "FrameError", id="more than a body"),
         pytest.param(frame(b"\0\0\r\n\r\n"), "Refused", id="no request"),
         pytest.param(pack_request(PREFIX, 1, 1 << 30), "FrameError", id="too large"),
     ],
