@@ -14,8 +14,9 @@ Rules, each of which something breaks without:
    for each exchange costs microseconds. A cancelled worker never parks or hosts again.
 3. Each exchange runs in a context of its own, and leaves nothing in its task (runtime.py).
 4. Nobody starves: a batch is bounded by number and by time, then the leader lets the others run.
-5. Answers are gathered, and go out when the batch ends, when an app suspends, or when the batch
-   has taken half a millisecond; one by one while the next step may be a slow one.
+5. Answers are gathered, and go out when the batch ends, when an app suspends, and half-way through
+   a batch that takes long, so that clients and front end have something to do during the other
+   half; one by one while the next step may be a slow one.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ __all__ = ["FINISHED", "Hosted", "Reactor", "Worker"]
 BATCH_MAX: Final = 64
 """Exchanges that the leader runs before it lets other tasks have a turn."""
 FLUSH_AFTER: Final = 0.0005
-"""Seconds after which gathered answers go out although the batch goes on."""
-YIELD_AFTER: Final = 0.001
-"""Seconds after which the leader lets other tasks have a turn."""
+"""Seconds of a batch that takes long: what was gathered goes out once half of it has run."""
+YIELD_AFTER: Final = 0.002
+"""Seconds after which a batch ends, and the leader lets other tasks have a turn."""
 PARKED_MAX: Final = 64
 """Followers kept for later; a worker that finds as many parked ends instead."""
 
@@ -304,7 +305,8 @@ class Reactor:
             if not ready:
                 self.flush()
                 self._handle(await self._sleep.events())
-            flushed = began = now = monotonic()
+            began = now = monotonic()
+            half = len(ready) // 2
             pulse = self.pulse
             for begin in self._before_batch:
                 begin()
@@ -317,7 +319,7 @@ class Reactor:
                 worker.exchange = exchange
                 exchange.worker = worker
                 error: BaseException | None = None
-                pulse[0] = now
+                pulse[0] = started = now
                 try:
                     trap = context.run(exchange.first_step)
                     if trap is not FINISHED:
@@ -343,12 +345,15 @@ class Reactor:
                     worker.suspended = False
                     return True
                 now = monotonic()
-                if now - flushed > FLUSH_AFTER or now < self._distrusted_until:
-                    flushed = now
-                    if now - pulse[0] > HELD_UP_AFTER:
-                        self._step_ended()
-                    self.flush()
                 handled += 1
+                if now - started > HELD_UP_AFTER:
+                    self._step_ended()
+                    self.flush()
+                elif now < self._distrusted_until or (
+                    handled >= half and now - began > FLUSH_AFTER
+                ):
+                    half = BATCH_MAX
+                    self.flush()
                 if handled == BATCH_MAX or now - began > YIELD_AFTER:
                     pulse[0] = 0.0
                     self.flush()

@@ -90,6 +90,19 @@ def test_an_answer_does_not_wait_for_the_slow_step_behind_it(
     driver.answer(slow)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_half_of_a_batch_that_takes_long_does_not_wait_for_the_rest(
+    start: Start, runtime: str
+) -> None:
+    driver = start("driven_asgi:app", "--runtime", runtime)
+    # Each of the short ones is too short to be told apart, and all of them too short for a turn.
+    *short, slow = driver.request(*[get("/slow?ms=0.15")] * 7, get("/slow?ms=500"))
+    for number in short[:4]:
+        driver.answer(number)
+    assert slow not in [number for number, *_ in driver.frames]
+    driver.answer(slow)
+
+
 def test_a_pulse_that_is_no_memory_is_reported_and_nothing_else(start: Start) -> None:
     driver = start("driven_asgi:app")
     ours, theirs = socket.socketpair()

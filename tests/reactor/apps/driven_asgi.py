@@ -125,14 +125,14 @@ async def hello(it: Exchange) -> None:
 
 @on("/slow")
 async def slow(it: Exchange) -> None:
-    time.sleep(int(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to hold up the loop
+    time.sleep(float(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to hold up the loop
     await it.answer("slow")
 
 
 @on("/slow-later")
 async def slow_later(it: Exchange) -> None:
     await anyio.sleep(0.001)
-    time.sleep(int(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to hold up the loop
+    time.sleep(float(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to hold up the loop
     await it.answer("slow")
 
 

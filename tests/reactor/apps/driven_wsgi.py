@@ -65,7 +65,7 @@ def hello(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byt
 
 @on("/slow")
 def slow(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
-    time.sleep(int(query.get("ms", "10")) / 1000)
+    time.sleep(float(query.get("ms", "10")) / 1000)
     return whole(start, b"slow")
 
 
