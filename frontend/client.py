@@ -375,7 +375,7 @@ class Client:
                 else:
                     self._reckon()
         elif not body.collected:
-            if not body.pass_on(exchange, data):
+            if not body.pass_on(exchange, data) and not body.complete:
                 self._listen(self._events & ~_IN)
                 body.patience.rest()
             timed = self.server.first_byte_timeout and exchange.state == RUNNING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 
 import pytest
 
@@ -198,6 +199,32 @@ def test_fin_counts_behind_a_body_that_the_lane_has_not_taken(start: Start) -> N
     client.finish_sending()
     front.settle()
     assert lane.exactly(LARGE) == body
+    front.settle()
+    assert lane.ended
+    lane.send(OK)
+    assert client.response().body == b"ok"
+
+
+def test_fin_is_told_though_the_lane_had_no_room_for_the_end_of_the_body(start: Start) -> None:
+    """All of the body has come by then: its client is listened to all the same."""
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect(front.unix)
+    body = b"x" * 60_000
+    client.send(post(body)[: -len(body)])
+    lane = reactor.lane()
+    lane.head()
+    front.settle()
+    assert front.inside.exchange is not None
+    assert front.inside.exchange.lane is not None
+    front.inside.exchange.lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with front.held():
+        client.send(body)
+    front.settle()
+    assert front.inside.exchange.lane.out.size
+    client.finish_sending()
+    front.settle()
+    assert lane.exactly(len(body)) == body
     front.settle()
     assert lane.ended
     lane.send(OK)

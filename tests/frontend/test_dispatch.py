@@ -189,6 +189,22 @@ def test_fin_of_a_waiting_client_counts_behind_what_it_pipelined(start: Start) -
     assert reactor.request()[1].startswith(b"GET /next")
 
 
+def test_fin_behind_a_large_body_takes_a_client_out_of_the_queue(start: Start) -> None:
+    """It is more than may wait, but all of it has come: its client is listened to all the same."""
+    front, _ = _fill(start, "")
+    client = front.connect(front.unix)
+    request = post(b"x" * 290_000)
+    client.send(request[:250_000])
+    front.settle()
+    with front.held():
+        client.send(request[250_000:])
+    front.settle()
+    assert front.server.dispatcher.waiting == 1
+    client.finish_sending()
+    front.settle()
+    assert front.server.dispatcher.waiting == 0
+
+
 def test_a_full_queue_refuses_at_once_and_keeps_the_connection(start: Start) -> None:
     front, _ = _fill(start, "ab", queue_size=2)
     (reactor,) = front.reactors
