@@ -81,6 +81,8 @@ class TrioSleep(TaskSleep):
         try:
             self._runner: Any = GLOBAL_RUN_CONTEXT.runner
             self._trio = (self._runner.io_manager._epoll.fileno(), select.EPOLLIN)
+            self._next_deadline = self._runner.deadlines.next_deadline
+            self._sleep_time = self._runner.clock.deadline_to_sleep_time
             self._queue = self._runner.runq = _RunQueue(self._runner.runq)
             self._is_watched()
         except AttributeError:
@@ -100,11 +102,12 @@ class TrioSleep(TaskSleep):
         if not self.direct:
             return await super().events()
         if not self._wakes and not self._queue and self._queue.turn == 1:
-            runner = self._runner
-            until = runner.clock.deadline_to_sleep_time(runner.deadlines.next_deadline())
-            events = self._poll(max(0.0, min(until, _LONGEST)))
-            if events:
-                return events
+            until = self._sleep_time(self._next_deadline())
+            # One that has passed is Trio's to see, or under load nobody would for long.
+            if until > 0.0:
+                events = self._poll(min(until, _LONGEST))
+                if events:
+                    return events
         await trio.lowlevel.checkpoint()
         return self._poll(0)
 

@@ -17,6 +17,8 @@ from reactor_run.reactor.runtime import Events
 
 DEADLINE = 10.0
 """Seconds after which something has been slept through."""
+MANY = 100_000
+"""Events that no timer of a millisecond waits for."""
 
 
 class Leader:
@@ -168,6 +170,26 @@ def test_its_own_events_come_while_others_are_busy(beside: Callable[[Beside], Le
             await trio.lowlevel.checkpoint()
 
     beside(tell)
+
+
+def test_timers_run_though_its_own_events_never_end(beside: Callable[[Beside], Leader]) -> None:
+    """As under a load that leaves the leader no moment to wait."""
+
+    async def flood(leader: Leader) -> None:
+        events = 0
+
+        def tell() -> None:
+            nonlocal events
+            events += 1
+            if events < MANY:
+                leader.tell()
+
+        leader.on_events = tell
+        leader.tell()
+        await trio.sleep(0.001)
+        assert events < MANY
+
+    assert beside(flood).sleep.direct
 
 
 def test_who_waits_for_trio_to_come_to_rest_sees_that(beside: Callable[[Beside], Leader]) -> None:
