@@ -83,9 +83,10 @@ class TrioSleep(TaskSleep):
             self._trio = (self._runner.io_manager._epoll.fileno(), select.EPOLLIN)
             self._next_deadline = self._runner.deadlines.next_deadline
             self._sleep_time = self._runner.clock.deadline_to_sleep_time
-            self._queue = self._runner.runq = _RunQueue(self._runner.runq)
+            self._sleep_time(self._next_deadline())
             self._is_watched()
-        except AttributeError:
+            self._queue = self._runner.runq = _RunQueue(self._runner.runq)
+        except (AttributeError, LookupError, TypeError):
             log.debug("this version of Trio is unknown: its loop is slept in")
             return
         epoll.register(*self._trio)

@@ -8,9 +8,11 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 import trio
+from trio._core._run import GLOBAL_RUN_CONTEXT as THEIRS
 
 from reactor_run.reactor.on_trio import TrioSleep
 from reactor_run.reactor.runtime import Events
@@ -19,6 +21,10 @@ DEADLINE = 10.0
 """Seconds after which something has been slept through."""
 MANY = 100_000
 """Events that no timer of a millisecond waits for."""
+
+
+KNOWN = ("clock", "deadlines", "instruments", "io_manager", "runq", "waiting_for_idle")
+"""What has to be known of Trio."""
 
 
 class Leader:
@@ -253,12 +259,23 @@ def test_what_comes_while_a_turn_is_given_is_taken_too(
     trio.run(main)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"io_manager": None}, id="no epoll set"),
+        pytest.param({"deadlines": None}, id="no deadlines"),
+        pytest.param({"clock": None}, id="no clock"),
+        pytest.param({"instruments": {}}, id="other instruments"),
+        pytest.param({"runq": None}, id="no queue"),
+    ],
+)
 def test_a_trio_of_another_make_is_slept_in_as_any_task_does(
-    closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+    closing: ExitStack, monkeypatch: pytest.MonkeyPatch, other: dict[str, object]
 ) -> None:
     async def main() -> None:
+        runner = SimpleNamespace(**{name: getattr(THEIRS.runner, name) for name in KNOWN} | other)
         monkeypatch.setattr(
-            "reactor_run.reactor.on_trio.GLOBAL_RUN_CONTEXT", type("Other", (), {"runner": None})
+            "reactor_run.reactor.on_trio.GLOBAL_RUN_CONTEXT", SimpleNamespace(runner=runner)
         )
         leader = Leader(closing)
         assert not leader.sleep.direct
