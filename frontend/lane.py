@@ -325,7 +325,7 @@ class Lane:
             self._end(exchange, answer, beyond=end < size)
             if size < _READ or reads == _READS_MAX:
                 return
-            if self._answer is not answer or self._paused or self.closed:
+            if exchange.state != RUNNING or self._paused or self.closed:
                 return
             reads += 1
             try:

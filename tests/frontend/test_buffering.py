@@ -272,6 +272,25 @@ def test_all_that_a_lane_holds_comes_in_order(start: Start) -> None:
     assert got == raw
 
 
+def test_what_comes_behind_an_answer_that_fills_the_space_is_no_part_of_it(start: Start) -> None:
+    """It ends where a read does, so that the next one, in the same batch, finds what is beyond."""
+    front, client, reactor, lane = begin_answer(start, "asgi")
+    lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MIB)
+    raw = answer(bytes(256 * KIB))
+    head = len(raw) - 256 * KIB
+    lane.send(raw[:head])
+    front.settle()
+    with front.held():
+        assert lane.fill(raw[head:] + b"beyond") == 256 * KIB + len(b"beyond")
+    assert client.response().body == bytes(256 * KIB)
+    front.settle()
+    assert f"warning reactor 1 sent bytes beyond an answer on lane {lane.number}" in front.log
+    assert lane.closed
+    reactor.done(lane)
+    client.send(get("/next"))
+    assert reactor.lane().head() == get("/next")
+
+
 def test_wsgi_answers_are_taken_off_at_once(start: Start) -> None:
     front, client, reactor, lane = begin_answer(start, "wsgi")
     body = os.urandom(8 * MIB)
