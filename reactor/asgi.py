@@ -239,9 +239,10 @@ class AsgiExchange(Hosted):
                 if self.head.method != b"HEAD" and self._status not in (204, 304):
                     raise RuntimeError("the response body is longer than its Content-Length")
                 size = 0
-            self._lacking -= size
-            if not more and self._lacking:
+            lacking = self._lacking - size
+            if not more and lacking:
                 raise RuntimeError("the response body is shorter than its Content-Length")
+            self._lacking = lacking
             if size:
                 self._out.append(body)
         elif framing == CHUNKED:

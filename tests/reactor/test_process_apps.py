@@ -63,6 +63,13 @@ def test_an_answer_that_is_none_is_a_500(asgi, key, how):
         assert f"{how}er than its Content-Length" in note
 
 
+def test_what_breaks_its_length_is_no_part_of_the_answer(asgi, key):
+    assert asgi.get(f"/mended?key={key}").text == "0123456789"
+    notes = asgi.wait(lambda: len(found := key.notes(asgi)) == 2 and found)
+    assert "shorter than its Content-Length" in notes[0]
+    assert "longer than its Content-Length" in notes[1]
+
+
 @pytest.mark.parametrize("how", ["long", "short", "unfinished"])
 def test_an_answer_that_breaks_its_length_later_is_cut(asgi, key, how):
     (number,) = asgi.request(get(f"/cut?how={how}&late=1&key={key}"))

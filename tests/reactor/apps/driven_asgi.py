@@ -390,6 +390,18 @@ async def cut(it: Exchange) -> None:
         raise
 
 
+@on("/mended")
+async def mended(it: Exchange) -> None:
+    """Break one's own Content-Length both ways, and then keep to it."""
+    await it.start((b"content-length", b"10"))
+    for wrong in b"01", b"0123456789ABCDEF":
+        try:
+            await it.body(wrong)
+        except RuntimeError as error:
+            it.note(repr(error))
+    await it.body(b"0123456789")
+
+
 @on("/order")
 async def order(it: Exchange) -> None:
     """Send messages out of order, note what each raises, then answer properly."""
