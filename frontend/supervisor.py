@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.errors import OperatorError
@@ -47,7 +48,7 @@ _TRY_AGAIN: Final = 1.0
 _KILL_AFTER: Final = 2.0
 """Seconds that a reactor has to exit, beyond what its app was given to shut down."""
 _GONE_WITHIN: Final = 2.0
-"""Seconds that are waited for a process that was killed: to free much memory takes a while."""
+"""Seconds that are waited for processes that were killed: to free much memory takes a while."""
 _SHUTDOWN_MIN: Final = 1.0
 """Seconds that an app has to shut down, however long its last exchanges took."""
 
@@ -504,8 +505,9 @@ class Supervisor:
         """End every reactor, and return when the kernel is done with them: who waits for this
         process may start another on the same files and ports."""
         self.kill()
+        until = monotonic() + _GONE_WITHIN
         for reactor in self.reactors:
-            reactor.see_dead(_GONE_WITHIN)
+            reactor.see_dead(max(0.0, until - monotonic()))
 
 
 def _how(status: int) -> str:

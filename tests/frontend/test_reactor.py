@@ -13,6 +13,7 @@ import pytest
 
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.loop import Loop
+from reactor_run.frontend.reactor import Reactor
 from reactor_run.protocol.express import ANSWER, DONE
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
@@ -650,3 +651,27 @@ def test_the_loop_rests(start: Start) -> None:
     poll = select.poll()
     poll.register(front.server.loop._epoll.fileno(), select.POLLIN)
     assert not poll.poll(0)
+
+
+# The end of the service ---------------------------------------------------------------------------
+
+
+def test_killed_reactors_that_stay_are_waited_for_together(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As processes do that the kernel cannot end: two seconds are for all of them."""
+    front = start(capacities=(1, 1, 1))
+    now = 100.0
+    waited: list[float] = []
+
+    def wait(_: Reactor, seconds: float) -> None:
+        nonlocal now
+        waited.append(seconds)
+        now += 1.5
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reactor_run.frontend.supervisor.monotonic", lambda: now)
+        patch.setattr(Reactor, "kill", lambda _: None)
+        patch.setattr(Reactor, "see_dead", wait)
+        front.call(front.server._supervisor.bury)
+    assert waited == [2.0, 0.5, 0.0]
