@@ -319,11 +319,18 @@ def test_the_next_request_of_a_connection_may_go_elsewhere(start: Start, lanes: 
 # Reactors whose loop is held up -------------------------------------------------------------------
 
 
-def both_held_up(start: Start, **settings: Any) -> tuple[Front, StandIn, StandIn]:
+def both_held_up(
+    start: Start, *, waiting: int = 0, **settings: Any
+) -> tuple[Front, StandIn, StandIn]:
+    """Two reactors, neither of which goes on, and so many requests that wait for them."""
     front = start(**settings)
     first, second = front.reactors
     first.hold_up()
     second.hold_up()
+    for _ in range(waiting):
+        front.connect().send(get())
+    front.settle()
+    assert front.server.dispatcher.waiting == waiting
     return front, first, second
 
 
@@ -362,10 +369,7 @@ def test_if_all_are_held_up_requests_wait_for_the_first_that_goes_on(start: Star
 
 
 def test_after_a_slow_step_what_has_not_begun_is_bounded(start: Start) -> None:
-    front, first, second = both_held_up(start, capacities=(100, 100))
-    for _ in range(5):
-        front.connect().send(get())
-    front.settle()
+    front, first, second = both_held_up(start, waiting=5, capacities=(100, 100))
     # The first stays as it is.
     second.go_on(0.05)
     for begun in range(1, 5):
@@ -382,10 +386,7 @@ def test_after_a_slow_step_what_has_not_begun_is_bounded(start: Start) -> None:
 
 
 def test_what_is_answered_has_begun_whatever_was_told(start: Start) -> None:
-    front, first, second = both_held_up(start, capacities=(100, 100))
-    for _ in range(5):
-        front.connect().send(get())
-    front.settle()
+    front, first, second = both_held_up(start, waiting=5, capacities=(100, 100))
     second.go_on(0.05)
     for _ in range(5):
         number, _ = second.request()
@@ -396,10 +397,7 @@ def test_what_is_answered_has_begun_whatever_was_told(start: Start) -> None:
 
 
 def test_an_app_that_is_seldom_slow_is_given_much_at_once(start: Start) -> None:
-    front, _, second = both_held_up(start, capacities=(100, 100))
-    for _ in range(60):
-        front.connect().send(get())
-    front.settle()
+    front, _, second = both_held_up(start, waiting=60, capacities=(100, 100))
     # Steps of 6 ms, 240 exchanges apart: each exchange costs 25 us of them.
     second.go_on(0.006, 240)
     for _ in range(30):
@@ -409,10 +407,7 @@ def test_an_app_that_is_seldom_slow_is_given_much_at_once(start: Start) -> None:
 
 
 def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Start) -> None:
-    front, first, second = both_held_up(start, capacities=(10, 10))
-    for _ in range(2):
-        front.connect().send(get())
-    front.settle()
+    front, first, second = both_held_up(start, waiting=2, capacities=(10, 10))
     second.go_on(0.05)
     second.request()
     front.settle()
