@@ -23,8 +23,9 @@ from reactor_run.protocol.request import RequestHead, reframe
 __all__ = ["READ_MAX", "RequestBody"]
 
 READ_MAX: Final = 262144
-_READ_MIN: Final = 65536
 """Bytes of one read, at most: the larger, the less a byte costs."""
+_READ_MIN: Final = 65536
+"""The same of what only waits, and of a body of which less is left."""
 _WAITING_MAX: Final = 262144
 """Bytes of a request that may wait in the queue, before its client is read no further."""
 _DRAIN_MAX: Final = 262144
@@ -59,7 +60,7 @@ class RequestBody:
         return self._head.expect_continue and self._reader.received == 0
 
     def read_size(self, exchange: Exchange | None) -> int:
-        """Bytes to read at once: few of what only waits, or may belong to later requests."""
+        """Bytes to read at once. Behind a body whose end is known few belong to later requests."""
         if exchange is not None and exchange.state == WAITING and self._spool is None:
             return _READ_MIN
         if self._head.body == CHUNKED:

@@ -70,7 +70,7 @@ def settled(server: Server, start: Figures, temporary: Path | None = None) -> Fi
         lanes = more.pop(server.pid)
         # Each lane has one end here and one there; and all else is gone.
         assert lanes == sum(more.values()), f"{lanes} sockets more, and {more} in the reactors"
-        # They are fewer than at the start if some of then have idled for too long since.
+        # They are fewer than at the start if some of them have idled for too long since.
         assert all(each <= 2 * POOL for each in more.values()), more
         assert not now.files
         assert server.is_at_rest()
