@@ -112,7 +112,8 @@ class RequestBody:
     def pass_on(self, exchange: Exchange, data: bytes | memoryview) -> bool:
         """Send `data`, as it came, after the exchange's request; whether there is room for more.
 
-        `data` is only lent. Once the lane does not take all of it, there is none until it has.
+        `data` is only lent. Once the lane does not take all of it, there is none until it has; for
+        a lane that has taken nothing there is as much as in the queue.
         """
         exchange.whole = self._reader.complete
         if exchange.state == WAITING:
@@ -125,6 +126,9 @@ class RequestBody:
             kept = not lane.begun or len(exchange.request) + len(data) <= KEPT_MAX
             exchange.request = exchange.request + data if kept else b""
         lane.write(data)
+        if not lane.begun:
+            # It is broken: another reactor will be given all of it.
+            return len(exchange.request) <= _WAITING_MAX
         return not lane.out.size
 
     # Drained -------------------------------------------------------------------------------------
