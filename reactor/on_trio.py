@@ -98,8 +98,7 @@ class TrioSleep(TaskSleep):
 
     async def events(self) -> Events:
         if self.direct and self._is_watched():
-            self.direct = False
-            self._epoll.unregister(self._trio[0])
+            self._go_the_long_way()
         if not self.direct:
             return await super().events()
         if not self._wakes and not self._queue and self._queue.turn == 1:
@@ -110,7 +109,15 @@ class TrioSleep(TaskSleep):
                 if events:
                     return events
         await trio.lowlevel.checkpoint()
+        if not self._queue.turn:
+            # This turn came from another queue: nobody can tell when Trio has nothing to do.
+            self._go_the_long_way()
         return self._poll(0)
+
+    def _go_the_long_way(self) -> None:
+        """Sleep in Trio's loop from now on."""
+        self.direct = False
+        self._epoll.unregister(self._trio[0])
 
     def _poll(self, seconds: float) -> Events:
         self._turns.before_wait()

@@ -267,6 +267,7 @@ def test_what_comes_while_a_turn_is_given_is_taken_too(
         pytest.param({"clock": None}, id="no clock"),
         pytest.param({"instruments": {}}, id="other instruments"),
         pytest.param({"runq": None}, id="no queue"),
+        pytest.param({}, id="another queue"),
     ],
 )
 def test_a_trio_of_another_make_is_slept_in_as_any_task_does(
@@ -278,7 +279,8 @@ def test_a_trio_of_another_make_is_slept_in_as_any_task_does(
             "reactor_run.reactor.on_trio.GLOBAL_RUN_CONTEXT", SimpleNamespace(runner=runner)
         )
         leader = Leader(closing)
-        assert not leader.sleep.direct
+        # That its queue is another one shows only when Trio turns.
+        assert leader.sleep.direct == (not other)
         told = trio.Event()
         leader.on_events = told.set
         with trio.fail_after(DEADLINE):
@@ -288,5 +290,6 @@ def test_a_trio_of_another_make_is_slept_in_as_any_task_does(
                 leader.tell()
                 await told.wait()
                 nursery.cancel_scope.cancel()
+        assert not leader.sleep.direct
 
     trio.run(main)
