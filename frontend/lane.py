@@ -188,8 +188,10 @@ class Lane:
             self._listen(self._events | _OUT)
             return
         except OSError:
-            # The reactor wants no more of it. It may have answered before: that is read first.
+            # The reactor wants no more of it, and may have answered before: that is read first. Or
+            # the file cannot be read: then the app has to hear that no more will come.
             self._clean = False
+            self._fin = True
             out.clear()
             if spool is not None:
                 self._spool_offset = spool.size

@@ -6,6 +6,7 @@ of its answers.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import BinaryIO, Final
@@ -56,9 +57,11 @@ class Spool:
     def send(self, sock: socket.socket, offset: int) -> int:
         """Send from `offset` on what the kernel takes. Raises OSError, BlockingIOError too."""
         assert self._file is not None
-        return os.sendfile(
-            sock.fileno(), self._file.fileno(), offset, min(self.size - offset, _SENDFILE_MAX)
-        )
+        count = min(self.size - offset, _SENDFILE_MAX)
+        sent = os.sendfile(sock.fileno(), self._file.fileno(), offset, count)
+        if not sent:
+            raise OSError(errno.EIO, "a temporary file has become shorter")
+        return sent
 
     def close(self) -> None:
         """Give the space back."""

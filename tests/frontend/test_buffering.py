@@ -201,6 +201,36 @@ def test_a_body_that_cannot_be_kept_gets_507(start: Start, monkeypatch: pytest.M
     assert reactor.silent
 
 
+@pytest.mark.parametrize("broken", ["unreadable", "shorter"])
+def test_a_body_that_cannot_be_read_back_ends_where_it_does(
+    start: Start, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """The app must not wait for what will never come."""
+    read = iter([1000])
+
+    def sendfile(out: int, file: int, offset: int, count: int) -> int:
+        size = next(read, 0)
+        if not size and broken == "unreadable":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return os.write(out, os.pread(file, size, offset))
+
+    front = start(interface="wsgi")
+    (reactor,) = front.reactors
+    client = front.connect()
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    with client.sending([get("/", "Content-Length: 100000", method="POST"), b"x" * 100_000]):
+        lane = reactor.lane()
+        lane.head()
+        assert lane.exactly(1000) == b"x" * 1000
+        front.settle()
+        assert lane.ended
+    lane.send(answer(b"bad", status="500 Internal Server Error"))
+    reactor.drop(lane)
+    assert client.response().status == 500
+    client.send(get("/next"))
+    assert reactor.request()[1] == get("/next")
+
+
 def test_collected_bodies_wait_in_the_queue_like_others(start: Start) -> None:
     front, reactor = begin(start, capacities=(1,))
     first, second = front.connect(), front.connect()
