@@ -33,6 +33,7 @@ def describe(cores: Cores, distributions: Iterable[str]) -> dict[str, str]:
         f"{_siblings(cores)}",
         "load average": f"{os.getloadavg()[0]:.1f} before the first run",
         "open files": f"at most {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,} a process",
+        "socket buffers": f"net.core.wmem_max {_sysctl('net/core/wmem_max'):,} bytes",
         "system": f"{platform.system()} {platform.release()}, interrupts charged to "
         + ("processes" if proc.charges_interrupts_to_processes() else "none"),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -40,6 +41,10 @@ def describe(cores: Cores, distributions: Iterable[str]) -> dict[str, str]:
         "versions": ", ".join(found),
         "commit": _commit(),
     }
+
+
+def _sysctl(name: str) -> int:
+    return int(Path("/proc/sys", name).read_text())
 
 
 def _version(distribution: str) -> str:
