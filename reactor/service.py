@@ -4,7 +4,7 @@ It runs as many app calls at once as it has threads, so that is its capacity; on
 their own, inline. To it comes a prefetch that saves a round trip to the front end for each call: as
 many exchanges as take less than BUDGET together. Behind slow calls nothing should wait that another
 reactor could have taken, so an app that has been slow twice within SLOW_WITHIN seconds gets no
-prefetch for a while.
+prefetch for a while: the longer, the slower it was.
 
 Once is not enough: on a busy or virtual machine any call now and then seems slow for reasons that
 are not the app's. Where the thread neither went to sleep nor burnt the time itself, the kernel gave
@@ -31,8 +31,8 @@ SLOW: Final = 0.002
 SLOW_WITHIN: Final = 1.0
 STALLED: Final = 0.01
 """Seconds without a free thread after which what waits for one waits behind slow calls."""
-DISTRUST: Final = 5.0
-"""Seconds without prefetch after slow calls."""
+DISTRUST: Final = 50.0
+"""How many times as long as a slow call took there is no prefetch after it."""
 
 
 class _Prefetch:
@@ -52,7 +52,7 @@ class _Prefetch:
         """A call has ended that tells something of the app."""
         if took > SLOW:
             if now - self._slow_at < SLOW_WITHIN or took > BUDGET * CALLS:
-                self._distrust(now)
+                self._distrust(now, took)
             self._slow_at = now
         self._spent += took
         self._calls += 1
@@ -72,8 +72,9 @@ class _Prefetch:
             capacity = max(capacity // 2, self.capacity)
         self._set(capacity)
 
-    def _distrust(self, now: float) -> None:
-        self._distrust_until = now + DISTRUST
+    def _distrust(self, now: float, seconds: float) -> None:
+        """A call has taken so long, or takes so long already."""
+        self._distrust_until = max(self._distrust_until, now + DISTRUST * seconds)
         self._set(1)
 
     def _set(self, capacity: int) -> None:
@@ -135,7 +136,7 @@ class ThreadsPrefetch(_Prefetch):
         if self._in_hand <= self._threads:
             self.moved_at = now
         elif self.capacity > self._threads and now - self.moved_at > STALLED:
-            self._distrust(now)
+            self._distrust(now, now - self.moved_at)
 
     def ended(self, took: float) -> None:
         """A thread is done with an exchange, the call of which took so many seconds."""

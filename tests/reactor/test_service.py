@@ -105,7 +105,20 @@ def test_two_slow_calls_end_the_prefetch_for_a_while(thread, how):
     # However quick it is meanwhile.
     thread.call(QUICK, count=CALLS * 10)
     assert thread.prefetch.capacity == 1
-    thread.rest(DISTRUST)
+    thread.rest(DISTRUST * SLOW)
+    thread.call(QUICK, count=CALLS)
+    assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
+
+
+def test_the_slower_the_calls_the_longer_there_is_no_prefetch(thread):
+    thread.call(QUICK, count=CALLS)
+    thread.call(SLOW * 20, "sleep", count=2)
+    # A shorter one does not end it.
+    thread.call(SLOW, "sleep")
+    thread.rest(DISTRUST * SLOW * 19)
+    thread.call(QUICK, count=CALLS)
+    assert thread.told == [PREFETCH_MAX, 1]
+    thread.rest(DISTRUST * SLOW)
     thread.call(QUICK, count=CALLS)
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
 
@@ -196,7 +209,7 @@ def test_two_slow_calls_end_the_prefetch_of_threads(threads):
     threads.call(SLOW, count=2)
     threads.call(QUICK, count=CALLS * 10)
     assert threads.told == [PREFETCH_MAX, 4]
-    threads.now += DISTRUST
+    threads.now += DISTRUST * SLOW
     threads.call(QUICK, count=CALLS)
     assert threads.told == [PREFETCH_MAX, 4, PREFETCH_MAX]
 
