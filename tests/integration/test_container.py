@@ -78,9 +78,17 @@ def test_process_1_reaps_orphans_and_knows_how_reactors_died(
 
 @pytest.fixture
 def slow_import(tmp_path: Path, notes: Notes) -> dict[str, str]:
-    """An environment in which the command imports a module that takes its time, and notes it."""
+    """An environment in which the command imports a module that takes its time, and notes it.
+
+    It does so in a finalizer, where an exception would be lost.
+    """
     (tmp_path / "logging.py").write_text(
-        f"import time\nopen({str(notes._path)!r}, 'w').write('importing\\n')\ntime.sleep(60)\n"
+        "import time\n"
+        "class Slow:\n"
+        "    def __del__(self):\n"
+        f"        open({str(notes._path)!r}, 'w').write('importing\\n')\n"
+        "        time.sleep(60)\n"
+        "Slow()\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     return clean_environment({"PYTHONPATH": path})
