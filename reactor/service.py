@@ -33,6 +33,8 @@ STALLED: Final = 0.01
 """Seconds without a free thread after which what waits for one waits behind slow calls."""
 DISTRUST: Final = 50.0
 """How many times as long as a slow call took there is no prefetch after it."""
+DISTRUST_MAX: Final = 5.0
+"""Seconds without prefetch at most, however slow a call was."""
 
 
 class _Prefetch:
@@ -74,7 +76,8 @@ class _Prefetch:
 
     def _distrust(self, now: float, seconds: float) -> None:
         """A call has taken so long, or takes so long already."""
-        self._distrust_until = max(self._distrust_until, now + DISTRUST * seconds)
+        until = now + min(DISTRUST * seconds, DISTRUST_MAX)
+        self._distrust_until = max(self._distrust_until, until)
         self._set(1)
 
     def _set(self, capacity: int) -> None:

@@ -9,6 +9,7 @@ from reactor_run.reactor.service import (
     BUDGET,
     CALLS,
     DISTRUST,
+    DISTRUST_MAX,
     PREFETCH_MAX,
     SLOW_WITHIN,
     STALLED,
@@ -123,6 +124,15 @@ def test_the_slower_the_calls_the_longer_there_is_no_prefetch(thread):
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
 
 
+def test_after_however_slow_a_call_there_is_a_prefetch_again(thread):
+    thread.call(QUICK, count=CALLS)
+    thread.call(60.0, "sleep")
+    thread.rest(DISTRUST_MAX)
+    # It still counts in the mean of the calls that it was among.
+    thread.call(QUICK, count=CALLS * 2)
+    assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
+
+
 def test_slow_calls_now_and_then_only_count_like_others(thread):
     thread.call(QUICK, count=CALLS)
     for _ in range(3):
@@ -224,6 +234,20 @@ def test_threads_that_are_all_stuck_get_no_more(threads):
     threads.now += STALLED
     threads.prefetch.given()
     assert threads.told == [PREFETCH_MAX, 4]
+
+
+def test_however_long_threads_were_stuck_there_is_a_prefetch_again(threads):
+    threads.call(QUICK, count=CALLS)
+    for _ in range(4):
+        threads.prefetch.given()
+    threads.now += 60.0
+    threads.prefetch.given()
+    assert threads.told == [PREFETCH_MAX, 4]
+    threads.now += DISTRUST_MAX
+    for _ in range(5):
+        threads.end(QUICK)
+    threads.call(QUICK, count=CALLS)
+    assert threads.told == [PREFETCH_MAX, 4, PREFETCH_MAX]
 
 
 def test_threads_of_which_one_comes_back_are_not_stuck(threads):
