@@ -148,20 +148,14 @@ def encode_response_head(
         given = known = tuple(fields)
         if type(status) is not int or len(known) > _KNOWN_FIELDS_MAX:
             raise TypeError
-        start, framing, dated, named = _encode_known(
-            status, known, method, minor_version, length, reason
+        return _encode_known(
+            status, known, method, minor_version, length, date_field, server_field, reason
         )
     except TypeError:
         # Something in it cannot be remembered; whether it can be sent, we shall see.
-        start, framing, dated, named = _encode(status, given, method, minor_version, length, reason)
-    if dated:
-        date_field = b""
-    if named:
-        server_field = b""
-    head = b"".join((start, date_field, server_field, b"\r\n"))
-    if len(head) > HEAD_MAX:
-        raise ResponseError(f"the response's fields make a head of more than {HEAD_MAX} bytes")
-    return head, framing
+        return _encode(
+            status, given, method, minor_version, length, date_field, server_field, reason
+        )
 
 
 def _encode(
@@ -170,11 +164,11 @@ def _encode(
     method: bytes,
     minor_version: int,
     length: int | None,
+    date_field: bytes,
+    server_field: bytes,
     reason: bytes | None,
-) -> tuple[bytes, int, bool, bool]:
-    """All that does not change with the time: the head up to `date`, the framing, and whether the
-    app has a date and a server of its own."""
-    dated = named = False
+) -> tuple[bytes, int]:
+    """The head and the framing."""
     line = _STATUS_LINES.get(status) if isinstance(status, int) else None
     if line is None:
         raise ResponseError(f"status must be an int from 200 to 999, not {shown(status)}")
@@ -195,10 +189,10 @@ def _encode(
                 if meaning == DROPPED:
                     continue
                 if meaning == DATE:
-                    dated = True
+                    date_field = b""
                     start = _DATE_START
                 elif meaning == SERVER:
-                    named = True
+                    server_field = b""
                     start = _SERVER_START
                 else:
                     start = _line_start(name)
@@ -231,11 +225,13 @@ def _encode(
         framing = UNTIL_CLOSE
     if declared is not None:
         pieces += (_LENGTH_START, declared)
-    pieces.append(b"\r\n")
-    return b"".join(pieces), framing, dated, named
+    head = b"".join((*pieces, b"\r\n", date_field, server_field, b"\r\n"))
+    if len(head) > HEAD_MAX:
+        raise ResponseError(f"the response's fields make a head of more than {HEAD_MAX} bytes")
+    return head, framing
 
 
-# Most answers of an app have one of few heads, and those are not encoded again.
+# Most answers of an app have one of few heads, and those are encoded once a second, as is the date.
 _encode_known = lru_cache(maxsize=256)(_encode)
 
 
