@@ -37,7 +37,7 @@ from reactor_run.protocol.body import (
     body_reader,
     chunk_head,
 )
-from reactor_run.protocol.express import ANSWER, ANSWER_DONE, EXPRESS_MAX
+from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead
@@ -73,10 +73,7 @@ class AsgiExchange(Hosted):
     """One HTTP request that an ASGI app answers."""
 
     __slots__ = (
-        "_answered",
-        "_app_done",
         "_body",
-        "_done_told",
         "_fields",
         "_fin",
         "_framing",
@@ -95,6 +92,13 @@ class AsgiExchange(Hosted):
         "_unread",
         "scope",
     )
+
+    _status: int
+    _fields: Iterable[tuple[bytes, bytes]]
+    """What the app gave with its http.response.start."""
+    _framing: int
+    _lacking: int
+    """Since the head is encoded: how the body is framed, and how many bytes it lacks by that."""
 
     def __init__(
         self,
@@ -121,18 +125,11 @@ class AsgiExchange(Hosted):
         self._body: BodyReader | None = None
         self._fin = False
         self._state = IDLE
-        self._status = 0
-        self._fields: Iterable[tuple[bytes, bytes]] = ()
         self._out: list[bytes] = []
         self._out_size = 0
         """Bytes of `_out`, exactly: the express lane's framing counts on it."""
         self._on_wire = False
         """Bytes of the answer have left for the front end."""
-        self._answered = False
-        """The express lane's answer has been given."""
-        self._done_told = False
-        """And with it that the app is done."""
-        self._app_done = False
         self._receiving: anyio.Event | None = None
         self._sending: anyio.Event | None = None
         self._quota = QUOTA_BYTES
@@ -292,8 +289,9 @@ class AsgiExchange(Hosted):
                 and self._out_size <= EXPRESS_MAX
                 and self._framing != UNTIL_CLOSE
             ):
-                if not self._answered:
-                    self._answer(ANSWER_DONE if self._app_done else ANSWER)
+                if not self._on_wire:
+                    self._on_wire = True
+                    self._gateway.express_answer(self.express, self._out, self._out_size)
                 return
             if not self._out:
                 return
@@ -312,11 +310,6 @@ class AsgiExchange(Hosted):
                 return
         if self._state == COMPLETE and self._framing == UNTIL_CLOSE:
             self.lane.half_close()
-
-    def _answer(self, kind: int) -> None:
-        self._answered = self._on_wire = True
-        self._done_told = kind == ANSWER_DONE
-        self._gateway.express_answer(self.express, kind, self._out, self._out_size)
 
     # What the client does ------------------------------------------------------------------------
 
@@ -405,19 +398,6 @@ class AsgiExchange(Hosted):
     # The end -------------------------------------------------------------------------------------
 
     def over(self, error: BaseException | None) -> None:
-        if (
-            error is None
-            and self._state == COMPLETE
-            and self.lane is None
-            and not self._on_wire
-            and self._out_size <= EXPRESS_MAX
-            and self._framing != UNTIL_CLOSE
-            and not self.gone
-        ):
-            # By far the most frequent end: the whole answer and the end of the app in one message.
-            self.ended = True
-            self._gateway.express_over(self.express, self._out, self._out_size)
-            return
         if error is not None or self._state != COMPLETE:
             self._report(error)
             if self._state != COMPLETE and not self.gone:
@@ -425,12 +405,21 @@ class AsgiExchange(Hosted):
                     self._gateway.cut(self)
                 else:
                     self._fail()
-        self._app_done = True
+        self.ended = True
+        if (
+            self.lane is None
+            and not self._on_wire
+            and not self.gone
+            and self._out_size <= EXPRESS_MAX
+            and self._framing != UNTIL_CLOSE
+        ):
+            # By far the most frequent end: the whole answer and the end of the app in one message.
+            self._gateway.express_over(self.express, self._out, self._out_size)
+            return
         if not self.gone:
             self.write_out()
-        if self.express and not self._done_told:
+        if self.express:
             self._gateway.express_done(self.express)
-        self.ended = True
         # An answer that ended with its lane leaves nothing for another.
         reusable = not self.gone and self._framing != UNTIL_CLOSE and self._drained()
         self._gateway.over(self, reusable)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reactor_run.channel import ControlChannel
-from reactor_run.protocol.express import ANSWER_DONE, DONE, FrameError
+from reactor_run.protocol.express import ANSWER, ANSWER_DONE, DONE, FrameError
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.proxy import decode_v1, decode_v2
@@ -188,10 +188,10 @@ class Gateway:
 
     # Answers out -------------------------------------------------------------------------------
 
-    def express_answer(self, number: int, kind: int, pieces: list[bytes], size: int) -> None:
-        """Gather a whole answer of `size` bytes for the express lane."""
+    def express_answer(self, number: int, pieces: list[bytes], size: int) -> None:
+        """Gather a whole answer of `size` bytes of an app that goes on."""
         assert self._express is not None
-        self._express.answer(number, kind, pieces, size)
+        self._express.answer(number, ANSWER, pieces, size)
 
     def express_over(self, number: int, pieces: list[bytes], size: int) -> None:
         """Gather a whole answer of an app that is done; the exchange is over."""
