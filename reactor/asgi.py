@@ -43,12 +43,12 @@ from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
-from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange
+from reactor_run.reactor.gateway import SERVER_FIELD, Gateway
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import cut_traceback, log, runtime_hint
 from reactor_run.reactor.loop import FINISHED, Hosted
 
-__all__ = ["HIGH_WATER", "AsgiExchange", "asgi_exchanges"]
+__all__ = ["HIGH_WATER", "AsgiExchange"]
 
 
 HIGH_WATER: Final = 262144
@@ -102,9 +102,10 @@ class AsgiExchange(Hosted):
 
     def __init__(
         self,
+        scopes: ScopeBuilder,
         gateway: Gateway,
         head: RequestHead,
-        scope: dict[str, Any],
+        origin: Origin,
         express: int,
         lane: Lane | None,
         payload: bytes,
@@ -116,7 +117,7 @@ class AsgiExchange(Hosted):
         self.lane = lane
         self.gone = False
         self.ended = False
-        self.scope = scope
+        self.scope = scopes.build(head, origin)
         self._gateway = gateway
         self._payload = payload
         """Bytes after the head that came with it."""
@@ -475,22 +476,6 @@ class AsgiExchange(Hosted):
         except Refused:
             pass
         return False
-
-
-def asgi_exchanges(scopes: ScopeBuilder) -> MakeExchange:
-    """What makes an exchange of each request, for a gateway to an ASGI app."""
-
-    def make(
-        gateway: Gateway,
-        head: RequestHead,
-        origin: Origin,
-        express: int,
-        lane: Lane | None,
-        payload: bytes,
-    ) -> Hosted:
-        return AsgiExchange(gateway, head, scopes.build(head, origin), express, lane, payload)
-
-    return make
 
 
 _NAMES: Final = ("not started", "not begun", "incomplete", "complete")

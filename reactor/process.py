@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -24,8 +25,8 @@ from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import Pulse
-from reactor_run.reactor.asgi import asgi_exchanges
-from reactor_run.reactor.gateway import Gateway
+from reactor_run.reactor.asgi import AsgiExchange
+from reactor_run.reactor.gateway import Gateway, MakeExchange
 from reactor_run.reactor.lifespan import Lifespan
 from reactor_run.reactor.loader import detect_interface, load_app
 from reactor_run.reactor.log import AppFailure, configure, log
@@ -34,7 +35,7 @@ from reactor_run.reactor.options import Options, parse_options
 from reactor_run.reactor.runtime import backend_options, hygiene_for
 from reactor_run.reactor.service import InlinePrefetch, ThreadsPrefetch
 from reactor_run.reactor.threads import ThreadPool
-from reactor_run.reactor.wsgi_exchange import ENVIRON_CONSTANTS, wsgi_exchanges
+from reactor_run.reactor.wsgi_exchange import ENVIRON_CONSTANTS, WsgiExchange
 
 APP_FAILED = 3
 """Exit status when the app could not be loaded or started."""
@@ -80,7 +81,8 @@ class ReactorProcess:
         admit: Callable[[Any], None] = self.reactor.ready.append
         if interface == "asgi":
             state = lifespan.state if lifespan.supported else None
-            make = asgi_exchanges(ScopeBuilder(root_path=options.root_path, state=state))
+            scopes = ScopeBuilder(root_path=options.root_path, state=state)
+            make: MakeExchange = partial(AsgiExchange, scopes)
             capacity: int = options.concurrency
         else:
             environs = EnvironBuilder(
@@ -96,7 +98,7 @@ class ReactorProcess:
             else:
                 admit = ThreadPool(threads, ThreadsPrefetch(self._announce, threads)).submit
 
-            make = wsgi_exchanges(environs, inline)
+            make = partial(WsgiExchange, environs, inline)
             capacity = threads
         self.gateway = Gateway(
             self.reactor,

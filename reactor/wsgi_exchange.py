@@ -25,7 +25,7 @@ from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
-from reactor_run.reactor.gateway import SERVER_FIELD, Gateway, MakeExchange
+from reactor_run.reactor.gateway import SERVER_FIELD, Gateway
 from reactor_run.reactor.lane import Lane
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop import FINISHED, Hosted
@@ -37,7 +37,7 @@ from reactor_run.reactor.wsgi_input import LaneInput
 if TYPE_CHECKING:
     from reactor_run.reactor.threads import ThreadPool
 
-__all__ = ["ENVIRON_CONSTANTS", "WsgiExchange", "wsgi_exchanges"]
+__all__ = ["ENVIRON_CONSTANTS", "WsgiExchange"]
 
 
 ENVIRON_CONSTANTS: Final = {
@@ -86,13 +86,14 @@ class WsgiExchange(Hosted):
 
     def __init__(
         self,
+        environs: EnvironBuilder,
+        prefetch: InlinePrefetch | None,
         gateway: Gateway,
         head: RequestHead,
-        environ: dict[str, Any],
+        origin: Origin,
         express: int,
         lane: Lane | None,
         payload: bytes,
-        prefetch: InlinePrefetch | None,
     ) -> None:
         # Not by way of the base class: this happens once per request, where a call is measurable.
         self.reactor = gateway.reactor
@@ -101,7 +102,7 @@ class WsgiExchange(Hosted):
         self.lane = lane
         self.gone = False
         self.ended = False
-        self.environ = environ
+        self.environ = environ = environs.build(head, origin)
         self.head_sent = False
         self._gateway = gateway
         self._prefetch = prefetch
@@ -252,20 +253,3 @@ class WsgiExchange(Hosted):
         content = b"".join(parts)
         self._content = content[size:]
         return content[:size]
-
-
-def wsgi_exchanges(environs: EnvironBuilder, prefetch: InlinePrefetch | None) -> MakeExchange:
-    """What makes an exchange of each request, for a gateway to a WSGI app."""
-
-    def make(
-        gateway: Gateway,
-        head: RequestHead,
-        origin: Origin,
-        express: int,
-        lane: Lane | None,
-        payload: bytes,
-    ) -> Hosted:
-        environ = environs.build(head, origin)
-        return WsgiExchange(gateway, head, environ, express, lane, payload, prefetch)
-
-    return make
