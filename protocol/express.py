@@ -54,12 +54,14 @@ ANSWER: Final = 0xE1
 DONE: Final = 0xE2
 
 _TLVS: Final = Struct("!BHQBHI")
-_START: Final = Struct("!12sBBH")
+_START: Final = Struct("!13sxH")
+_STARTS: Final = frozenset((SIGNATURE + b"\x20", SIGNATURE + b"\x21"))
+"""What a message to a reactor begins with: LOCAL or PROXY."""
+_LOCAL: Final = Struct("!19sQBHI")
 _LOCAL_START: Final = Struct("!12sBBHBH").pack(SIGNATURE, 0x20, 0, 18, 5, 8)
-"""What every LOCAL message begins with, up to the exchange; `_REST` is what follows."""
-_REST: Final = Struct("!QBHI")
-_LOCAL_SIZE: Final = len(_LOCAL_START) + _REST.size
-_pack_rest = _REST.pack
+"""What a LOCAL message begins with, up to the exchange."""
+_LOCAL_SIZE: Final = _LOCAL.size
+_pack_local = _LOCAL.pack
 _pack_tlvs = _TLVS.pack
 
 
@@ -86,7 +88,7 @@ def pack_request(prefix: bytes, exchange: int, size: int) -> bytes:
 
 def pack_message(exchange: int, kind: int, size: int = 0) -> bytes:
     """The frame before any other message."""
-    return _LOCAL_START + _pack_rest(exchange, kind, 4, size)
+    return _pack_local(_LOCAL_START, exchange, kind, 4, size)
 
 
 def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int]:
@@ -96,15 +98,17 @@ def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int
     messages = []
     at = 0
     end = len(data)
+    unpack_start = _START.unpack_from
+    unpack_tlvs = _TLVS.unpack_from
     while end - at >= _LOCAL_SIZE:
-        signature, command, _, length = _START.unpack_from(data, at)
-        if signature != SIGNATURE or length < 18 or command not in (0x20, 0x21):
+        start, length = unpack_start(data, at)
+        if start not in _STARTS or length < 18:
             raise FrameError("not a PROXY v2 header")
         tlvs = at + length - 2
         payload = tlvs + 18
         if payload > end:
             break
-        unique_id, id_size, exchange, kind, size_size, size = _TLVS.unpack_from(data, tlvs)
+        unique_id, id_size, exchange, kind, size_size, size = unpack_tlvs(data, tlvs)
         if unique_id != 5 or id_size != 8 or size_size != 4 or not 0xE0 <= kind <= 0xE3:
             raise FrameError("the two TLVs are not there")
         if size > EXPRESS_MAX:
@@ -137,12 +141,10 @@ def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
     messages = []
     at = 0
     end = len(data)
-    unpack = _REST.unpack_from
-    start = len(_LOCAL_START)
+    unpack = _LOCAL.unpack_from
     while end - at >= _LOCAL_SIZE:
-        rest = at + start
-        exchange, kind, size_size, size = unpack(data, rest)
-        if data[at:rest] != _LOCAL_START or size_size != 4 or not 0xE0 <= kind <= 0xE2:
+        start, exchange, kind, size_size, size = unpack(data, at)
+        if start != _LOCAL_START or size_size != 4 or not 0xE0 <= kind <= 0xE2:
             raise FrameError("not a message of an express lane")
         payload = at + _LOCAL_SIZE
         after = payload + size
