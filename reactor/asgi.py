@@ -292,7 +292,7 @@ class AsgiExchange(Hosted):
             ):
                 if not self._on_wire:
                     self._on_wire = True
-                    self._gateway.express_answer(self.express, self._out, self._out_size)
+                    self._gateway.express.answer(self.express, self._out, self._out_size)
                 return
             if not self._out:
                 return
@@ -415,12 +415,12 @@ class AsgiExchange(Hosted):
             and self._framing != UNTIL_CLOSE
         ):
             # By far the most frequent end: the whole answer and the end of the app in one message.
-            self._gateway.express_over(self.express, self._out, self._out_size)
+            self._gateway.express.over(self.express, self._out, self._out_size)
             return
         if not self.gone:
             self.write_out()
         if self.express:
-            self._gateway.express_done(self.express)
+            self._gateway.express.done(self.express)
         # An answer that ended with its lane leaves nothing for another.
         reusable = not self.gone and self._framing != UNTIL_CLOSE and self._drained()
         self._gateway.over(self, reusable)

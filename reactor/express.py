@@ -7,7 +7,10 @@ import socket
 from collections.abc import Callable
 
 from reactor_run.protocol.express import (
+    ANSWER,
+    ANSWER_DONE,
     CANCEL,
+    DONE,
     FIN,
     REQUEST,
     pack_message,
@@ -28,11 +31,12 @@ class ExpressPort:
         self,
         reactor: Reactor,
         sock: socket.socket,
-        on_request: Callable[[int, bytes, bytes], None],
+        on_request: Callable[[int, bytes, bytes], Exchange],
         on_end: Callable[[], None],
     ) -> None:
+        """`on_request` makes an exchange of a number, a frame's prefix and a request."""
         sock.setblocking(False)
-        self.exchanges: dict[int, Exchange] = {}
+        self._exchanges: dict[int, Exchange] = {}
         """Those whose app may have to be told that the client left."""
         self._reactor = reactor
         self._sock = sock
@@ -66,11 +70,13 @@ class ExpressPort:
                 data = self._partial + data
             messages, consumed = read_requests(data)
             self._partial = data[consumed:]
+            exchanges = self._exchanges
+            on_request = self._on_request
             for number, kind, prefix, payload in messages:
                 if kind == REQUEST:
-                    self._on_request(number, prefix, payload)
+                    exchanges[number] = on_request(number, prefix, payload)
                     continue
-                exchange = self.exchanges.get(number)
+                exchange = exchanges.get(number)
                 if exchange is None:
                     pass
                 elif kind == FIN:
@@ -80,10 +86,24 @@ class ExpressPort:
                 else:
                     self._reactor.give_up(exchange)
 
-    def answer(self, number: int, kind: int, pieces: list[bytes], size: int) -> None:
-        """Gather one message of `size` bytes; it goes out with the batch."""
-        self._out.append(pack_message(number, kind, size))
+    # What is gathered goes out with the batch.
+
+    def answer(self, number: int, pieces: list[bytes], size: int) -> None:
+        """Gather a whole answer of `size` bytes; its app goes on."""
+        self._out.append(pack_message(number, ANSWER, size))
         self._out += pieces
+
+    def over(self, number: int, pieces: list[bytes], size: int) -> None:
+        """Gather a whole answer of `size` bytes; its app is done."""
+        del self._exchanges[number]
+        self._out.append(pack_message(number, ANSWER_DONE, size))
+        self._out += pieces
+
+    def done(self, number: int) -> None:
+        """Tell that an app is done, the answer of which was gathered before, or is on a lane, or
+        wanted by nobody."""
+        del self._exchanges[number]
+        self._out.append(pack_message(number, DONE))
 
     def flush(self) -> None:
         """Send what was gathered, unless the kernel is still busy with what came before."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reactor_run.channel import ControlChannel
-from reactor_run.protocol.express import ANSWER, ANSWER_DONE, DONE, FrameError
+from reactor_run.protocol.express import FrameError
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.proxy import decode_v1, decode_v2
@@ -38,6 +38,9 @@ _ORIGINS_MAX: Final = 4096
 class Gateway:
     """What the exchanges of one reactor share."""
 
+    express: ExpressPort
+    """The express lane, once there is one."""
+
     def __init__(
         self,
         reactor: Reactor,
@@ -56,8 +59,6 @@ class Gateway:
         self._make_exchange = make_exchange
         self._decode = {"v1": decode_v1, "v2": decode_v2, "off": None}[lane_proxy]
         self._admit = admit
-        self._express: ExpressPort | None = None
-        self._on_express_lane: dict[int, Exchange] = {}
         self._known_heads = KnownHeads()
         self._origins: dict[bytes, Origin] = {}
         """What PROXY headers say, of those seen lately."""
@@ -75,8 +76,7 @@ class Gateway:
 
     def adopt_express(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
         """Serve the express lane."""
-        self._express = ExpressPort(self.reactor, sock, self._on_express, on_end)
-        self._on_express_lane = self._express.exchanges
+        self.express = ExpressPort(self.reactor, sock, self._on_express, on_end)
 
     def adopt_lane(self, sock: socket.socket, number: int) -> None:
         """Serve a lane that the front end opened."""
@@ -94,7 +94,7 @@ class Gateway:
         if lane is not None and lane.exchange is not None:
             self.reactor.cancel(lane.exchange)
 
-    def _on_express(self, number: int, prefix: bytes, payload: bytes) -> None:
+    def _on_express(self, number: int, prefix: bytes, payload: bytes) -> Exchange:
         origin = self._origins.get(prefix)
         if origin is None:
             origin = self._read_origin(prefix)
@@ -105,8 +105,8 @@ class Gateway:
                 raise FrameError("what came on the express lane is not one whole request")
             self._known_heads.add(payload, head)
         exchange = self._make_exchange(self, head, origin, number, None, payload[head.size :])
-        self._on_express_lane[number] = exchange
         self._admit(exchange)
+        return exchange
 
     def _read_origin(self, prefix: bytes) -> Origin:
         """What a frame's prefix says; mostly the same for all requests of a connection."""
@@ -188,22 +188,6 @@ class Gateway:
 
     # Answers out -------------------------------------------------------------------------------
 
-    def express_answer(self, number: int, pieces: list[bytes], size: int) -> None:
-        """Gather a whole answer of `size` bytes of an app that goes on."""
-        assert self._express is not None
-        self._express.answer(number, ANSWER, pieces, size)
-
-    def express_over(self, number: int, pieces: list[bytes], size: int) -> None:
-        """Gather a whole answer of an app that is done; the exchange is over."""
-        assert self._express is not None
-        del self._on_express_lane[number]
-        self._express.answer(number, ANSWER_DONE, pieces, size)
-
-    def express_done(self, number: int) -> None:
-        """Tell that the app of an exchange that was answered before, or on a lane, is done."""
-        assert self._express is not None
-        self._express.answer(number, DONE, [], 0)
-
     def open_lane(self, exchange: Exchange) -> Lane | None:
         """A lane for the answer of an express exchange. Thread-safe.
 
@@ -263,8 +247,6 @@ class Gateway:
     def over(self, exchange: Exchange, drained: bool) -> None:
         """The app is done. `drained`: its lane stands at the end of the request, and may carry the
         next unless something came behind it, bytes or the client's FIN."""
-        if exchange.express:
-            self._on_express_lane.pop(exchange.express, None)
         lane = exchange.lane
         if lane is None or lane.exchange is not exchange:
             # The front end may give a lane back, and another answer take it, before this.

@@ -30,7 +30,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 import anyio.abc
@@ -39,9 +39,6 @@ from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.log import log
 from reactor_run.reactor.runtime import Events, Hygiene, hygiene_for, sleep_for
-
-if TYPE_CHECKING:
-    from reactor_run.reactor.express import ExpressPort
 
 __all__ = ["FINISHED", "Hosted", "Reactor", "Worker"]
 
@@ -99,7 +96,6 @@ class Reactor:
         """Exchanges whose app has not begun."""
         self.begun = 0
         """Exchanges whose app has begun, or never will."""
-        self.express: ExpressPort | None = None
         self.pulse: Word = unshared()
         """Since when a step of an app runs; 0.0 between steps."""
         self.on_turn: Callable[[float], None] | None = None

@@ -8,7 +8,7 @@ inline app because the front end takes whole answers off its hands and sends who
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from reactor_run.clock import date_field
 from reactor_run.protocol.body import (
@@ -146,14 +146,14 @@ class WsgiExchange(Hosted):
         if self._cut or self.gone:
             gateway.cut(self)
         elif lane is None:
-            gateway.express_over(self.express, self._held, self._held_size)
+            gateway.express.over(self.express, self._held, self._held_size)
             return
         elif self._framing == UNTIL_CLOSE:
             lane.half_close()
         else:
             drained = self._body is None or (self._body.complete and not self._payload)
         if self.express:
-            gateway.express_done(self.express)
+            gateway.express.done(self.express)
         gateway.over(self, drained)
 
     # The sink; in the app's thread ---------------------------------------------------------------
