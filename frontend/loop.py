@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Final, Protocol, runtime_checkable
 
 from reactor_run.frontend.log import log
+from reactor_run.frontend.vigil import Vigil
 from reactor_run.turns import Turns
 
 __all__ = ["ERRORS", "LATE", "Deadlined", "Loop", "Timer"]
@@ -171,14 +172,18 @@ class Loop:
         poll = self._epoll.poll
         handlers = self._handlers
         turns = Turns()
+        vigil = Vigil()
         now = self.now
         while self._running:
             wait = self._next_sweep - now
             turns.before_wait()
-            events = poll(wait if wait > 0 else 0, _EVENTS_MAX)
+            events = vigil.look(poll, turns) if vigil.due else []
+            if not events:
+                events = poll(wait if wait > 0 else 0, _EVENTS_MAX)
             if turns.after_wait(len(events)):
                 events = poll(0, _EVENTS_MAX)
             self.now = now = monotonic()
+            vigil.saw(events, now)
             for fd, mask in events:
                 handler = handlers.get(fd)
                 if handler is not None:

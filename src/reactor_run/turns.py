@@ -52,6 +52,11 @@ class Turns:
         self._little = events < _FEW
         return again
 
+    @property
+    def paused(self) -> bool:
+        """Somebody took too long a moment ago: nothing is given."""
+        return monotonic() < self._not_before
+
     def give(self) -> bool:
         """Let others run; whether somebody did."""
         began = monotonic()

@@ -1,0 +1,70 @@
+"""Looking for the next event again and again instead of sleeping, while one client asks without
+pause.
+
+To sleep and be woken takes longer than such a client needs to ask again, and is a good part of what
+it waits for. So when the same two descriptors, the client's and its reactor's, have reported in
+turn and in quick succession for a while, the loop looks for what comes next, for LOOK seconds at
+most, and gives turns meanwhile. If that was in vain, or anything else is reported, it takes as long
+as before to begin again: an idle server sleeps, and where several clients ask, sleeping is what
+gathers their requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, TypeAlias
+
+from reactor_run.turns import Turns
+
+__all__ = ["LOOK", "PAUSE", "SURE", "Vigil"]
+
+LOOK: Final = 0.00005
+"""Seconds that are spent looking, at most."""
+PAUSE: Final = 0.001
+"""Seconds between two events from which on they are not in quick succession."""
+SURE: Final = 16
+"""Events that came as expected before it is looked for the next."""
+
+Events: TypeAlias = "list[tuple[int, int]]"
+"""Descriptors and their epoll events."""
+
+
+class Vigil:
+    """What the last batches of events say of the next."""
+
+    __slots__ = ("_before", "_expected", "_last", "_when")
+
+    def __init__(self) -> None:
+        self._before: Events = []
+        self._last: Events = []
+        """The last two batches."""
+        self._when = 0.0
+        self._expected = 0
+        """How many in a row were as expected."""
+
+    @property
+    def due(self) -> bool:
+        """The next event is to be looked for."""
+        return self._expected >= SURE
+
+    def look(self, poll: Callable[[int], Events], turns: Turns) -> Events:
+        """The next event, if it comes soon. `poll(0)` tells what there is."""
+        events = poll(0)
+        until = monotonic() + LOOK
+        while not events and monotonic() < until and not turns.paused:
+            turns.give()
+            events = poll(0)
+        if not events:
+            self._expected = 0
+        return events
+
+    def saw(self, events: Events, now: float) -> None:
+        """These are a batch, at this time of the monotonic clock."""
+        if len(events) == 1 and events == self._before and now - self._when < PAUSE:
+            self._expected += 1
+        else:
+            self._expected = 0
+        self._before = self._last
+        self._last = events
+        self._when = now
