@@ -26,6 +26,12 @@ _FAILURES_MAX: Final = 2
 """In a row, after which a server is left out of a case."""
 _SPARE: Final = 45.0
 """Seconds that a run may take beyond thrice its cost: a start, answers that time out."""
+_REST_MAX: Final = 30.0
+"""Seconds that are waited for servers to finish what nobody asks for any more."""
+_LOOK: Final = 0.1
+"""Seconds over which is seen whether they have."""
+_IDLE: Final = 0.2
+"""Share of a core that servers without requests may use, all together."""
 
 
 class Campaign:
@@ -68,6 +74,7 @@ class Campaign:
         if self._failures.get(name, 0) >= _FAILURES_MAX:
             return f"{name} left out"
         setup = Setup(self._cores, planned.seconds, number, self._options.scale)
+        self._await_rest()
         try:
             sample = self._sample(planned, name, setup)
         except (DidNotStart, RunFailed) as error:
@@ -93,6 +100,23 @@ class Campaign:
                     return workload.sample(case, server, setup)
             with self._turn(planned, name) as server:
                 return workload.sample(case, server, setup)
+
+    def _await_rest(self) -> None:
+        """Wait until no server works any more: after an overload some still do, for nobody."""
+        latest = time.monotonic() + _REST_MAX
+        used = self._used()
+        while time.monotonic() < latest:
+            time.sleep(_LOOK)
+            before, used = used, self._used()
+            if used - before <= _IDLE * _LOOK:
+                return
+        tell(f"servers that nobody asks are still at work after {_REST_MAX:g} s")
+
+    def _used(self) -> float:
+        """CPU seconds of all servers that run."""
+        return sum(
+            cpu.total for server, _ in self._kept.values() for cpu in server.usage().values()
+        )
 
     def _warm_up(self, planned: Planned, name: str) -> None:
         """Start a server that is to run all the time, and load it once."""

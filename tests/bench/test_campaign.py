@@ -106,3 +106,33 @@ def test_a_run_that_lasts_too_long_is_given_up():
     with pytest.raises(RunFailed, match="the nap took more than"), time_limit(0.05, "the nap"):
         time.sleep(30)
     assert time.monotonic() - begin < 20
+
+
+class Working:
+    """A server that nobody asks, and that has so much to do still."""
+
+    def __init__(self, *seconds):
+        self.seconds = list(seconds)
+
+    def usage(self):
+        return {("main", (1, 1)): proc.Cpu(self.seconds.pop(0), 0.0)}
+
+
+def rests(*seconds, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    campaign = Campaign(CORES, Options(rounds=1), None)
+    server = Working(*seconds)
+    campaign._kept = {("busy", None): (server, None)}
+    campaign._await_rest()
+    return server.seconds
+
+
+def test_servers_finish_what_they_have_before_the_next_run(monkeypatch):
+    left = rests(1.0, 1.01, 1.02, 1.02, 9.0, monkeypatch=monkeypatch)
+    assert left == [9.0], "it was looked at until it had rested once"
+
+
+def test_one_that_never_rests_is_not_waited_for_for_ever(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_REST_MAX", 0.0)
+    assert rests(1.0, 2.0, monkeypatch=monkeypatch) == [2.0]
+    assert "still at work" in capsys.readouterr().err
