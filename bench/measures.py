@@ -25,6 +25,8 @@ MEASURES: Final = {
     "p50": Measure("p50 ms", ",.2f", 1e-3),
     "p99": Measure("p99 ms", ",.2f", 1e-3),
     "p99.9": Measure("p99.9 ms", ",.2f", 1e-3),
+    "slow_p50": Measure("slow ones, p50 ms", ",.1f", 1e-3),
+    "slow_p99": Measure("slow ones, p99 ms", ",.1f", 1e-3),
     "cpu": Measure("CPU µs/request", ",.1f", 1e-6),
     "speed": Measure("MB/s", ",.0f", 1e6, less_is_better=False),
     "cpu_gib": Measure("CPU s/GiB", ".2f"),

@@ -7,6 +7,12 @@ bound those that are only held up get what waits, as long as they have room; the
 refused at once, so that those who wait already keep their place. Exchanges that a reactor leaves
 behind as it dies have waited before: those that may be tried again come first, beyond the bound
 too.
+
+One that is likely to hold up its reactor (slow_routes.py) goes on only if another reactor stays
+free of such, as long as there are many requests that are not slow. Until then it stands aside, and
+they pass it: each takes a moment, and would have to wait for many times as long. At most SET_ASIDE
+stand so for each reactor that may have them; beyond that, and after PATIENCE, the oldest goes on as
+any other.
 """
 
 from __future__ import annotations
@@ -21,9 +27,16 @@ from reactor_run.frontend.log import log
 from reactor_run.frontend.loop import Loop, Timer
 from reactor_run.frontend.reactor import Reactor
 from reactor_run.frontend.replay import may_be_replayed
+from reactor_run.frontend.slow_routes import SlowRoutes
 
 __all__ = ["Dispatcher"]
 
+SET_ASIDE: Final = 2
+"""Slow exchanges that stand aside at most, for each reactor but one."""
+WORTH_IT: Final = 2.0
+"""Others that come while a slow exchange runs, for it to stand aside for them."""
+PATIENCE: Final = 3.0
+"""How many times as long as it takes itself a slow exchange stands aside at most."""
 _LOOK_AGAIN: Final = 0.1
 """Seconds until what waits is handed out although no reactor has said anything."""
 
@@ -39,19 +52,23 @@ class Dispatcher:
         self.replays = 0
         """Exchanges that were taken back from a reactor that died, to be tried again."""
         self._queue_size = queue_size
-        self._queue: OrderedDict[Exchange, None] = OrderedDict()
+        self._queue: OrderedDict[Exchange, float] = OrderedDict()
+        """What waits, and the seconds for which each is likely to hold up a reactor; mostly 0."""
+        self._aside: OrderedDict[Exchange, tuple[float, float]] = OrderedDict()
+        """What stands aside: these seconds, and the time at which it has stood so long enough."""
+        self.slow = SlowRoutes()
         self._loop = loop
         self._later = Timer(self.pump)
 
     @property
     def waiting(self) -> int:
-        """Exchanges in the queue."""
-        return len(self._queue)
+        """Exchanges that no reactor has."""
+        return len(self._queue) + len(self._aside)
 
     @property
     def full(self) -> bool:
         """An exchange that came now would be refused."""
-        return len(self._queue) >= self._queue_size and not self._has_room
+        return self.waiting >= self._queue_size and not self._has_room
 
     @property
     def _has_room(self) -> bool:
@@ -61,28 +78,54 @@ class Dispatcher:
     def submit(self, exchange: Exchange) -> None:
         """Start an exchange, queue it, or refuse it; its client is told which."""
         queue = self._queue
-        if not queue:
-            reactors = self.reactors
-            reactor = reactors[0] if len(reactors) == 1 else self._choose()
-            if reactor is not None and reactor.in_flight < reactor.capacity:
-                self._start(reactor, exchange)
+        reactors = self.reactors
+        single = len(reactors) == 1
+        slow = 0.0
+        if not single and self.slow.routes:
+            slow = self.slow.expect(exchange.head, self._loop.now)
+            if slow and self._set_aside(exchange, slow):
                 return
-        if len(queue) >= self._queue_size:
+        if not queue:
+            reactor = reactors[0] if single else self._choose()
+            if reactor is not None and reactor.in_flight < reactor.capacity:
+                self._start(reactor, exchange, slow)
+                return
+        if self.waiting >= self._queue_size:
             reactor = self._choose(attentive=False)
             if reactor is None:
                 exchange.client.refuse_overload(exchange)
                 return
             if not queue:
-                self._start(reactor, exchange)
+                self._start(reactor, exchange, slow)
                 return
-            self._start(reactor, queue.popitem(last=False)[0])
-        queue[exchange] = None
+            self._start(reactor, *queue.popitem(last=False))
+        queue[exchange] = slow
         exchange.client.queued(exchange)
         self._look_again()
+
+    def _set_aside(self, exchange: Exchange, seconds: float) -> bool:
+        """Have a slow exchange leave a reactor to others, if it is worth it; whether it is."""
+        now = self._loop.now
+        if self.waiting >= self._queue_size or self.slow.others(seconds, now) < WORTH_IT:
+            return False
+        self._aside[exchange] = (seconds, now + PATIENCE * seconds)
+        exchange.client.queued(exchange)
+        self.pump()
+        if len(self._aside) > SET_ASIDE * (len(self.reactors) - 1):
+            self._call_up()
+            self.pump()
+        return True
+
+    def _call_up(self) -> None:
+        """Have the one that has stood aside the longest go on as any other."""
+        exchange, (seconds, _) = self._aside.popitem(last=False)
+        self._queue[exchange] = seconds
+        self._queue.move_to_end(exchange, last=False)
 
     def withdraw(self, exchange: Exchange) -> None:
         """Take an exchange out of the queue: its client left, or waited too long."""
         self._queue.pop(exchange, None)
+        self._aside.pop(exchange, None)
 
     def take_back(self, reactor: Reactor, left: list[Exchange], never_begun: set[Exchange]) -> None:
         """A reactor has died with these, in this order: queue them again, or answer them."""
@@ -103,7 +146,7 @@ class Dispatcher:
         self.replays += len(again)
         for exchange in reversed(again):
             exchange.wait_again()
-            self._queue[exchange] = None
+            self._queue[exchange] = 0.0
             self._queue.move_to_end(exchange, last=False)
             exchange.client.queued(exchange)
         # Only now: their clients may have asked for more, which comes behind those.
@@ -117,7 +160,9 @@ class Dispatcher:
         No reactor gets more at once than its share of all that waits: others may only be held up,
         and will want something to do in a moment.
         """
-        queue = self._queue
+        queue, aside = self._queue, self._aside
+        while aside and next(iter(aside.values()))[1] <= self._loop.now:
+            self._call_up()
         share = -(-len(queue) // max(len(self.reactors), 1))
         given: dict[Reactor, int] = {}
         sated: set[Reactor] = set()
@@ -126,15 +171,28 @@ class Dispatcher:
             if reactor is None:
                 self._look_again()
                 return
-            exchange, _ = queue.popitem(last=False)
             given[reactor] = given.get(reactor, 0) + 1
             if given[reactor] == share:
                 sated.add(reactor)
-            self._start(reactor, exchange)
+            self._start(reactor, *queue.popitem(last=False))
+        while aside:
+            reactor = self._choose() if self._may_be_slow() else None
+            if reactor is None:
+                self._look_again()
+                return
+            exchange, (seconds, _) = aside.popitem(last=False)
+            self._start(reactor, exchange, seconds)
+
+    def _may_be_slow(self) -> bool:
+        """Whether a slow exchange leaves a reactor that is free of such."""
+        free = 0
+        for reactor in self.reactors:
+            free += not reactor.has_slow
+        return free > 1 or len(self.reactors) == 1
 
     def _look_again(self) -> None:
         """See to what waits although there is room: those that have it may say nothing for long."""
-        if self._later.deadline == inf and self._has_room:
+        if self._later.deadline == inf and (self._aside or self._has_room):
             self._loop.set_deadline(self._later, _LOOK_AGAIN)
 
     def add(self, reactor: Reactor) -> None:
@@ -182,11 +240,14 @@ class Dispatcher:
         return best
 
     @staticmethod
-    def _start(reactor: Reactor, exchange: Exchange) -> None:
+    def _start(reactor: Reactor, exchange: Exchange, slow: float = 0.0) -> None:
+        """`slow`: seconds for which it is likely to hold up the reactor."""
         try:
             reactor.start(exchange)
         except OSError as error:
             log.error("no lane to %s: %s", reactor.name, error)
             exchange.client.refuse_overload(exchange)
         else:
+            if slow:
+                reactor.expect(exchange, slow)
             exchange.client.started(exchange)

@@ -23,6 +23,9 @@ class Owner(Protocol):
     def reactor_has_room(self, reactor: Reactor) -> None:
         """One of its exchanges is over, its capacity changed, or it is not held up any more."""
 
+    def reactor_found_slow(self, route: bytes, seconds: float) -> None:
+        """Requests of a route hold it up, the last one for so long; or do not any more: 0."""
+
     def reactor_answered(self, reactor: Reactor) -> None:
         """It has answered a ping."""
 

@@ -33,7 +33,7 @@ from reactor_run.frontend.owner import Owner
 from reactor_run.frontend.trust import Trust
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
-from reactor_run.pulse import HELD_UP_AFTER, Pulse
+from reactor_run.pulse import HELD_UP_AFTER, SLOW, Pulse
 
 __all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor"]
 
@@ -76,6 +76,10 @@ class Reactor:
         self.in_flight = 0
         """Exchanges that occupy it."""
         self._trust = Trust()
+        self._slow: Exchange | None = None
+        """One that it was given lately, and that is known to hold up its loop, and"""
+        self._slow_until = 0.0
+        """when that is over."""
         self.served = 0
         """Exchanges that it was given."""
         self.interface = ""
@@ -139,14 +143,35 @@ class Reactor:
     def attentive(self) -> bool:
         """What it is given now is begun at once, as far as anybody can tell.
 
-        It is not if a step of an app keeps its loop from turning; nor, while it is distrusted, if
-        enough that it was given has not begun: that may be the next slow step.
+        It is not if a step of an app keeps its loop from turning, or is known to be about to; nor,
+        while it is distrusted, if enough that it was given has not begun: that may be the next slow
+        step.
         """
         since = self._pulse.word[0]
         now = self.loop.now
         if since != 0.0 and now - since > HELD_UP_AFTER:
             return False
+        if self._slow is not None and self._slow_is_to_come:
+            return False
         return self._trust.allows(self.served, self.in_flight, now)
+
+    @property
+    def has_slow(self) -> bool:
+        """A slow step of an app runs, or is about to."""
+        since = self._pulse.word[0]
+        return (since != 0.0 and self.loop.now - since > SLOW) or self._slow_is_to_come
+
+    @property
+    def _slow_is_to_come(self) -> bool:
+        slow = self._slow
+        if slow is not None and (slow.app_done or self.loop.now > self._slow_until):
+            slow = self._slow = None
+        return slow is not None
+
+    def expect(self, slow: Exchange, seconds: float) -> None:
+        """An exchange that it was given is likely to hold it up for so long."""
+        self._slow = slow
+        self._slow_until = self.loop.now + seconds
 
     def start(self, exchange: Exchange) -> None:
         """Give it an exchange. Raises OSError if there is no descriptor for the lane it needs."""
@@ -302,6 +327,9 @@ class Reactor:
         elif "turn" in message:
             self._trust.turned(float(message["turn"]), int(message["begun"]), self.loop.now)
             self.owner.reactor_has_room(self)
+        elif "slow" in message:
+            route = str(message["slow"]).encode("latin-1")
+            self.owner.reactor_found_slow(route, float(message["seconds"]))
         elif "pong" in message:
             self.owner.reactor_answered(self)
         elif "capacity" in message:

@@ -257,6 +257,10 @@ class Supervisor:
         if self._server.dispatcher.waiting:
             self._server.dispatcher.pump()
 
+    def reactor_found_slow(self, route: bytes, seconds: float) -> None:
+        """Requests of a route hold it up, the last one for so long; or do not any more: 0."""
+        self._server.dispatcher.slow.told(route, seconds, self._server.loop.now)
+
     def reactor_spent(self, reactor: Reactor, why: str) -> None:
         """It should serve no longer; it does until another has started in its place."""
         if reactor in self._serving and reactor not in self._spent and not self._stopping:

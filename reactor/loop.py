@@ -39,6 +39,7 @@ from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.log import log
 from reactor_run.reactor.runtime import Events, Hygiene, hygiene_for, sleep_for
+from reactor_run.reactor.slow_routes import SlowRoutes
 
 __all__ = ["FINISHED", "Hosted", "Reactor", "Worker"]
 
@@ -79,13 +80,15 @@ class Hosted(Exchange):
 class Worker:
     """One task that hosts exchanges."""
 
-    __slots__ = ("exchange", "hygiene", "scope", "suspended")
+    __slots__ = ("exchange", "hygiene", "scope", "slow", "suspended")
 
     def __init__(self, scope: anyio.CancelScope, hygiene: Hygiene) -> None:
         self.scope = scope
         self.hygiene = hygiene
         self.exchange: Hosted | None = None
         self.suspended = False
+        self.slow = 0.0
+        """Seconds that the slow steps of its exchange have taken."""
 
 
 class Reactor:
@@ -101,6 +104,7 @@ class Reactor:
         self.on_turn: Callable[[float], None] | None = None
         """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
         loop is distrusted, with 0, at the end of each batch."""
+        self.slow_routes: SlowRoutes | None = None
         self._distrusted_until = 0.0
         self._dirty: list[Exchange] = []
         self._epoll = select.epoll()
@@ -330,6 +334,7 @@ class Reactor:
                     context.run(exchange.over, error)
                 if worker.suspended:
                     self.flush()
+                    self._count(worker, exchange)
                     if not hygiene.reusable_after_suspension or worker.scope.cancel_called:
                         await hygiene.restore()
                         return False
@@ -343,11 +348,13 @@ class Reactor:
                 now = monotonic()
                 handled += 1
                 if now - started > HELD_UP_AFTER:
-                    self._step_ended()
+                    self._step_ended(worker)
+                    self._count(worker, exchange)
                     self.flush()
-                elif now < self._distrusted_until or (
-                    handled >= half and now - began > FLUSH_AFTER
-                ):
+                elif now < self._distrusted_until:
+                    self._count(worker, exchange)
+                    self.flush()
+                elif handled >= half and now - began > FLUSH_AFTER:
                     half = BATCH_MAX
                     self.flush()
                 if handled == BATCH_MAX or now - began > YIELD_AFTER:
@@ -361,7 +368,7 @@ class Reactor:
                     self.on_turn(0.0)
         return False
 
-    def _step_ended(self) -> None:
+    def _step_ended(self, worker: Worker) -> None:
         """A step of an app is over: tell it, if somebody may have taken the loop for held up."""
         now = monotonic()
         took = now - self.pulse[0]
@@ -369,7 +376,14 @@ class Reactor:
         if took > HELD_UP_AFTER and self.on_turn is not None:
             if took > SLOW:
                 self._distrusted_until = now + DISTRUST
+                worker.slow += took
             self.on_turn(took)
+
+    def _count(self, worker: Worker, exchange: Hosted) -> None:
+        """An exchange is over: count it for its route, as long as any are slow."""
+        slow, worker.slow = worker.slow, 0.0
+        if self.slow_routes is not None and (slow or monotonic() < self._distrusted_until):
+            self.slow_routes.ended(exchange.head, slow)
 
     @types.coroutine
     def _drive(
@@ -377,7 +391,7 @@ class Reactor:
     ) -> Generator[Any, Any, None]:
         """Go on with an app that suspended, in its own context; pass its traps through."""
         worker.suspended = True
-        self._step_ended()
+        self._step_ended(worker)
         if self._leader is worker:
             self._hand_over()
         exchange.write_out()
@@ -399,7 +413,7 @@ class Reactor:
             except StopIteration:
                 return
             finally:
-                self._step_ended()
+                self._step_ended(worker)
             if self._dirty:
                 self.flush()
 

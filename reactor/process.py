@@ -34,6 +34,7 @@ from reactor_run.reactor.loop import Reactor
 from reactor_run.reactor.options import Options, parse_options
 from reactor_run.reactor.runtime import backend_options, hygiene_for
 from reactor_run.reactor.service import InlinePrefetch, ThreadsPrefetch
+from reactor_run.reactor.slow_routes import SlowRoutes
 from reactor_run.reactor.threads import ThreadPool
 from reactor_run.reactor.wsgi_exchange import ENVIRON_CONSTANTS, WsgiExchange
 
@@ -160,9 +161,13 @@ class ReactorProcess:
         finally:
             os.close(descriptor)
         self.reactor.on_turn = self._tell_turn
+        self.reactor.slow_routes = SlowRoutes(self._tell_slow)
 
     def _tell_turn(self, took: float) -> None:
         self.control.send({"turn": round(took, 6), "begun": self.reactor.begun})
+
+    def _tell_slow(self, route: bytes, seconds: float) -> None:
+        self.control.send({"slow": route.decode("latin-1"), "seconds": round(seconds, 6)})
 
     def _flush_control(self) -> None:
         full = not self.control.flush()

@@ -439,3 +439,170 @@ def test_with_a_full_queue_those_that_are_held_up_get_what_has_waited_longest(st
     assert given == [b"GET /0", b"GET /1", b"GET /2", b"GET /3"]
     assert front.server.dispatcher.waiting == 1
     assert clients[5].response().status == 503
+
+
+# Requests that are known to be slow ---------------------------------------------------------------
+
+
+def with_slow_route(
+    start: Start, *, reactors: int = 2, seconds: float = 0.3, others: int = 20, **settings: Any
+) -> tuple[Front, list[StandIn]]:
+    """Reactors, the first of which has told of /slow; and so many others a second."""
+    front = start(capacities=(10,) * reactors, **settings)
+    first = front.reactors[0]
+    first.say(slow="GET /slow", seconds=seconds)
+    front.settle()
+    client = front.connect()
+    for _ in range(others):
+        client.send(get("/fast"))
+        first.reply(first.request()[0])
+        assert client.response().status == 200
+    front.pass_time(1.1)
+    return front, front.reactors
+
+
+def ask(front: Front, path: str) -> Client:
+    client = front.connect()
+    client.send(get(path))
+    front.settle()
+    return client
+
+
+def given(reactor: StandIn) -> str:
+    """The path of the next request that a reactor has got."""
+    return reactor.request()[1].split()[1].decode()
+
+
+def test_a_slow_one_leaves_a_reactor_to_others(start: Start) -> None:
+    front, (first, second) = with_slow_route(start)
+    ask(front, "/slow?1")
+    number, _ = first.request()
+    ask(front, "/slow?2")
+    assert front.server.dispatcher.waiting == 1
+    # Nothing shows yet that the first is held up, but it is about to be.
+    for _ in range(3):
+        ask(front, "/fast")
+        assert given(second) == "/fast"
+    assert first.silent
+    assert second.silent
+    first.reply(number)
+    assert given(first) == "/slow?2"
+    assert front.server.dispatcher.waiting == 0
+
+
+def test_it_waits_too_where_an_unknown_one_is_slow(start: Start) -> None:
+    front, (first, second) = with_slow_route(start)
+    second.hold_up()
+    ask(front, "/slow")
+    assert front.server.dispatcher.waiting == 1
+    ask(front, "/fast")
+    assert given(first) == "/fast"
+    second.go_on(0.3)
+    assert given(second) == "/slow"
+
+
+def test_all_reactors_but_one_may_have_slow_ones(start: Start) -> None:
+    front, (first, second, third) = with_slow_route(start, reactors=3)
+    for number in range(3):
+        ask(front, f"/slow?{number}")
+    assert given(first) == "/slow?0"
+    assert given(second) == "/slow?1"
+    assert front.server.dispatcher.waiting == 1
+    ask(front, "/fast")
+    assert given(third) == "/fast"
+    assert third.silent
+
+
+def test_beyond_what_may_stand_aside_the_oldest_goes_on(start: Start) -> None:
+    front, (first, second) = with_slow_route(start)
+    for number in range(4):
+        ask(front, f"/slow?{number}")
+    assert given(first) == "/slow?0"
+    assert given(second) == "/slow?1"
+    assert front.server.dispatcher.waiting == 2
+    assert first.silent
+    assert second.silent
+
+
+def test_none_stands_aside_for_ever(start: Start) -> None:
+    front, (first, second) = with_slow_route(start, seconds=0.3)
+    first.hold_up()
+    ask(front, "/slow")
+    front.pass_time(0.6)
+    front.settle()
+    assert second.silent
+    front.pass_time(0.6)
+    assert given(second) == "/slow"
+
+
+def test_a_reactor_is_not_avoided_for_longer_than_a_slow_one_takes(start: Start) -> None:
+    front, (first, second) = with_slow_route(start, seconds=0.3)
+    ask(front, "/slow")
+    assert given(first) == "/slow"
+    # Its app waits for something now, and holds up nobody.
+    front.pass_time(0.4)
+    ask(front, "/fast/1")
+    assert given(second) == "/fast/1"
+    ask(front, "/fast/2")
+    assert given(first) == "/fast/2"
+
+
+def test_a_single_reactor_takes_slow_ones_as_any(start: Start) -> None:
+    front, (reactor,) = with_slow_route(start, reactors=1)
+    for number in range(3):
+        ask(front, f"/slow?{number}")
+        assert given(reactor) == f"/slow?{number}"
+
+
+@pytest.mark.parametrize("others", [0, 5])
+def test_where_few_requests_are_fast_none_stands_aside(start: Start, others: int) -> None:
+    front, (first, second) = with_slow_route(start, others=others)
+    ask(front, "/slow?1")
+    assert given(first) == "/slow?1"
+    ask(front, "/slow?2")
+    assert given(second) == "/slow?2"
+    # But what is given out is still expected to be slow.
+    ask(front, "/fast")
+    assert front.server.dispatcher.waiting == 1
+
+
+def test_a_client_that_leaves_stands_aside_no_more(start: Start) -> None:
+    front, (first, _) = with_slow_route(start)
+    ask(front, "/slow")
+    first.request()
+    client = ask(front, "/slow")
+    assert front.server.dispatcher.waiting == 1
+    client.close()
+    front.settle()
+    assert front.server.dispatcher.waiting == 0
+
+
+def test_one_that_stands_aside_takes_a_place_of_the_queue(start: Start) -> None:
+    front, (first, second) = with_slow_route(start, queue_size=1)
+    for number in range(3):
+        ask(front, f"/slow?{number}")
+    assert given(first) == "/slow?0"
+    # There is no place for it to stand aside, but room in a reactor.
+    assert given(second) == "/slow?2"
+    assert front.server.dispatcher.waiting == 1
+
+
+def test_one_that_waits_too_long_is_refused(start: Start) -> None:
+    front, (first, _) = with_slow_route(start, seconds=10.0, queue_timeout=1.0)
+    ask(front, "/slow")
+    first.request()
+    client = ask(front, "/slow")
+    front.pass_time(2.0)
+    assert client.response().status == 503
+    front.settle()
+    assert front.server.dispatcher.waiting == 0
+
+
+def test_a_route_that_is_slow_no_more_is_as_any_other(start: Start) -> None:
+    front, (first, second) = with_slow_route(start)
+    first.say(slow="GET /slow", seconds=0.0)
+    front.settle()
+    ask(front, "/slow")
+    assert given(first) == "/slow"
+    ask(front, "/slow")
+    assert given(second) == "/slow"

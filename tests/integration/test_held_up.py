@@ -41,22 +41,25 @@ class Held:
         self.connect = connect
         self._folder = folder
 
-    def hold_up(self, name: str) -> Client:
+    def hold_up(self, name: str, seconds: float = 0.01) -> Client:
+        """Begin such a request. By default it then counts as one that holds up the loop."""
         client = self.connect(self.server)
         client.send(request("GET", f"/{name}"))
-        assert eventually((self._folder / f"begun-{name}").exists)
+        assert eventually(lambda: self.has_begun(name))
         begun = time.monotonic()
-        # Long enough for the loop to count as held up.
-        assert eventually(lambda: time.monotonic() > begun + 0.01)
+        assert eventually(lambda: time.monotonic() > begun + seconds)
         return client
+
+    def has_begun(self, name: str) -> bool:
+        return (self._folder / f"begun-{name}").exists()
 
     def let_go(self, name: str) -> None:
         (self._folder / f"open-{name}").touch()
 
-    def ask(self, count: int) -> list[Client]:
+    def ask(self, count: int, path: str = "/") -> list[Client]:
         clients = [self.connect(self.server) for _ in range(count)]
         for client in clients:
-            client.send(request("GET", "/"))
+            client.send(request("GET", path))
         return clients
 
 
@@ -71,7 +74,7 @@ def held(
     assert eventually(lambda: server.log().count("is ready") == 2)
     held = Held(server, connect, tmp_path)
     yield held
-    for name in "one", "two":
+    for name in "one", "two", "work-3", "work-4":
         held.let_go(name)
 
 
@@ -91,3 +94,23 @@ def test_when_all_are_held_up_the_first_that_goes_on_serves_who_waits(held: Held
     held.let_go("two")
     assert second.response().body == b"two"
     assert [client.response().body for client in waiting] == [b"fast"] * 10
+
+
+def test_one_that_is_known_to_be_slow_leaves_a_reactor_to_others(held: Held) -> None:
+    for number in range(3):
+        client = held.hold_up(f"work-{number}", 0.4)
+        held.let_go(f"work-{number}")
+        client.response()
+    # For slow ones to make room there must be others.
+    begun = time.monotonic()
+    while time.monotonic() < begun + 1.2:
+        held.ask(1)[0].response()
+    first = held.hold_up("work-3")
+    second = held.ask(1, "/work-4")[0]
+    for client in held.ask(10):
+        assert client.response().body == b"fast"
+    assert not held.has_begun("work-4")
+    held.let_go("work-3")
+    held.let_go("work-4")
+    assert first.response().body == b"work-3"
+    assert second.response().body == b"work-4"

@@ -103,6 +103,36 @@ def test_half_of_a_batch_that_takes_long_does_not_wait_for_the_rest(
     driver.answer(slow)
 
 
+def slow_routes(driver: Driver) -> list[tuple[str, bool]]:
+    """The routes that it has told of, and whether they are slow."""
+    words = [message for message in driver.messages if "slow" in message]
+    return [(message["slow"], message["seconds"] > 0) for message in words]
+
+
+def test_a_route_that_is_slow_time_and_again_is_told_of(watched: tuple[Driver, Pulse]) -> None:
+    driver, _ = watched
+    for _ in range(3):
+        assert slow_routes(driver) == []
+        for number in driver.request(get("/slow?ms=20"), get("/hello")):
+            driver.answer(number)
+    driver.wait(lambda: slow_routes(driver) == [("GET /slow", True)])
+    for number in driver.request(*[get("/slow?ms=0")] * 3):
+        driver.answer(number)
+    driver.wait(lambda: slow_routes(driver)[1:] == [("GET /slow", False)])
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_so_is_one_that_is_slow_after_it_has_waited(start: Start, runtime: str) -> None:
+    driver = start("driven_asgi:app", "--runtime", runtime)
+    pulse = show_pulse(driver)
+    for _ in range(3):
+        assert slow_routes(driver) == []
+        (number,) = driver.request(get("/slow-later?ms=20"))
+        driver.answer(number)
+    driver.wait(lambda: slow_routes(driver) == [("GET /slow-later", True)])
+    pulse.close()
+
+
 def test_a_pulse_that_is_no_memory_is_reported_and_nothing_else(start: Start) -> None:
     driver = start("driven_asgi:app")
     ours, theirs = socket.socketpair()
