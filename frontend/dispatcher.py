@@ -11,8 +11,8 @@ too.
 One that is likely to hold up its reactor (slow_routes.py) goes on only if another reactor stays
 free of such, as long as there are many requests that are not slow. Until then it stands aside, and
 they pass it: each takes a moment, and would have to wait for many times as long. At most SET_ASIDE
-stand so for each reactor that may have them; beyond that, and after PATIENCE, the oldest goes on as
-any other.
+stand so for each reactor that may have them. Beyond that the oldest, and after PATIENCE any, waits
+in the queue, behind what is there.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Dispatcher:
         reactors = self.reactors
         single = len(reactors) == 1
         slow = 0.0
-        if not single and self.slow.routes:
+        if self.slow.routes and len(reactors) > 1:
             slow = self.slow.expect(exchange.head, self._loop.now)
             if slow and self._set_aside(exchange, slow):
                 return
@@ -112,15 +112,13 @@ class Dispatcher:
         exchange.client.queued(exchange)
         self.pump()
         if len(self._aside) > SET_ASIDE * (len(self.reactors) - 1):
-            self._call_up()
+            self._call_up(next(iter(self._aside)))
             self.pump()
         return True
 
-    def _call_up(self) -> None:
-        """Have the one that has stood aside the longest go on as any other."""
-        exchange, (seconds, _) = self._aside.popitem(last=False)
-        self._queue[exchange] = seconds
-        self._queue.move_to_end(exchange, last=False)
+    def _call_up(self, exchange: Exchange) -> None:
+        """Have one that has stood aside wait as any other from now on, behind those that do."""
+        self._queue[exchange], _ = self._aside.pop(exchange)
 
     def withdraw(self, exchange: Exchange) -> None:
         """Take an exchange out of the queue: its client left, or waited too long."""
@@ -161,8 +159,9 @@ class Dispatcher:
         and will want something to do in a moment.
         """
         queue, aside = self._queue, self._aside
-        while aside and next(iter(aside.values()))[1] <= self._loop.now:
-            self._call_up()
+        now = self._loop.now
+        for exchange in [each for each, (_, until) in aside.items() if until <= now]:
+            self._call_up(exchange)
         share = -(-len(queue) // max(len(self.reactors), 1))
         given: dict[Reactor, int] = {}
         sated: set[Reactor] = set()

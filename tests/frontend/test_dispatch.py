@@ -524,6 +524,58 @@ def test_beyond_what_may_stand_aside_the_oldest_goes_on(start: Start) -> None:
     assert second.silent
 
 
+def test_slow_ones_go_on_in_the_order_in_which_they_came(start: Start) -> None:
+    front, (first, second) = with_slow_route(start)
+    for number in range(8):
+        ask(front, f"/slow?{number}")
+    order = []
+    # The last two stand aside, and the others have a reactor or wait in the queue.
+    for _ in range(3):
+        for reactor in first, second:
+            number, payload = reactor.request()
+            order.append(payload.split()[1].decode())
+            reactor.reply(number)
+            front.settle()
+    assert order == [f"/slow?{number}" for number in range(6)]
+
+
+def test_one_that_has_stood_aside_overtakes_nobody(start: Start) -> None:
+    front, (first, second) = with_slow_route(start)
+    first.hold_up()
+    second.hold_up()
+    ask(front, "/fast")
+    for number in range(3):
+        ask(front, f"/slow?{number}")
+    # The first of them is in the queue now, as too many stand aside.
+    first.go_on(0.3)
+    assert given(first) == "/fast"
+
+
+def test_without_reactors_the_queue_keeps_its_order(start: Start) -> None:
+    front, (first, second) = with_slow_route(start)
+    for reactor in first, second:
+        reactor.die()
+        reactor.wait_for_end()
+    for number in range(3):
+        ask(front, f"/slow?{number}")
+    third = front.reactors[2]
+    third.ready(capacity=10)
+    for number in range(3):
+        assert given(third) == f"/slow?{number}"
+
+
+def test_how_long_one_stands_aside_is_up_to_itself(start: Start) -> None:
+    front, (first, second) = with_slow_route(start)
+    first.say(slow="GET /slower", seconds=5.0)
+    front.settle()
+    first.hold_up()
+    ask(front, "/slower")
+    ask(front, "/slow")
+    front.pass_time(1.2)
+    assert given(second) == "/slow"
+    assert front.server.dispatcher.waiting == 1
+
+
 def test_none_stands_aside_for_ever(start: Start) -> None:
     front, (first, second) = with_slow_route(start, seconds=0.3)
     first.hold_up()
