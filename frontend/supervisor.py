@@ -281,6 +281,8 @@ class Supervisor:
     ) -> None:
         """It has died, and left these exchanges without an answer."""
         if self._stopping:
+            # What waits may still go to those that have not ended, and to no others.
+            self._server.dispatcher.remove(reactor)
             for exchange in exchanges:
                 exchange.client.answer_failed(exchange)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -597,6 +598,21 @@ def test_a_reactor_is_not_avoided_for_longer_than_a_slow_one_takes(start: Start)
     assert given(second) == "/fast/1"
     ask(front, "/fast/2")
     assert given(first) == "/fast/2"
+
+
+def test_reactors_that_have_ended_are_asked_nothing_as_the_service_stops(start: Start) -> None:
+    front, (first, second) = with_slow_route(start, seconds=10.0, graceful_timeout=1.0)
+    ask(front, "/slow")
+    first.request()
+    ask(front, "/slow")
+    front.signal(signal.SIGTERM)
+    front.pass_time(1.5)
+    second.die()
+    second.wait_for_end()
+    # What stands aside is looked at again, while the other has not ended.
+    front.pass_time(0.5)
+    assert front.server.dispatcher.reactors == [first.inside]
+    assert not [line for line in front.log if "internal error" in line]
 
 
 def test_a_single_reactor_takes_slow_ones_as_any(start: Start) -> None:
