@@ -103,7 +103,7 @@ class Reactor:
         """Since when a step of an app runs; 0.0 between steps."""
         self.on_turn: Callable[[float], None] | None = None
         """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
-        loop is distrusted, with 0, at the end of each batch."""
+        loop is distrusted, with 0, at the end of each batch and when an app suspends."""
         self.slow_routes: SlowRoutes | None = None
         self._distrusted_until = 0.0
         self._dirty: list[Exchange] = []
@@ -364,8 +364,8 @@ class Reactor:
                     break
             else:
                 pulse[0] = 0.0
-                if now < self._distrusted_until and self.on_turn is not None:
-                    self.on_turn(0.0)
+                if now < self._distrusted_until:
+                    self._tell_begun()
         return False
 
     def _step_ended(self, worker: Worker) -> None:
@@ -378,6 +378,11 @@ class Reactor:
                 self._distrusted_until = now + DISTRUST
                 worker.slow += took
             self.on_turn(took)
+
+    def _tell_begun(self) -> None:
+        """While the loop is distrusted: tell that what has begun holds it up no more."""
+        if self.on_turn is not None and monotonic() < self._distrusted_until:
+            self.on_turn(0.0)
 
     def _count(self, worker: Worker, exchange: Hosted) -> None:
         """An exchange is over: count it for its route, as long as any are slow."""
@@ -392,6 +397,7 @@ class Reactor:
         """Go on with an app that suspended, in its own context; pass its traps through."""
         worker.suspended = True
         self._step_ended(worker)
+        self._tell_begun()
         if self._leader is worker:
             self._hand_over()
         exchange.write_out()

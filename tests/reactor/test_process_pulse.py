@@ -77,6 +77,17 @@ def test_after_a_slow_step_the_end_of_each_batch_is_told(watched: tuple[Driver, 
     driver.wait(lambda: {"turn": 0.0, "begun": 2} in driver.messages)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_so_is_that_an_app_has_begun_and_waits(start: Start, runtime: str) -> None:
+    driver = start("driven_asgi:app", "--runtime", runtime)
+    pulse = show_pulse(driver)
+    (slow,) = driver.request(get("/slow"))
+    driver.answer(slow)
+    driver.request(get("/sleep"))
+    driver.wait(lambda: {"turn": 0.0, "begun": 2} in driver.messages)
+    pulse.close()
+
+
 def test_an_answer_does_not_wait_for_the_slow_step_behind_it(
     watched: tuple[Driver, Pulse],
 ) -> None:
