@@ -88,7 +88,7 @@ class Worker:
         self.exchange: Hosted | None = None
         self.suspended = False
         self.slow = 0.0
-        """Seconds that the slow steps of its exchange have taken."""
+        """Seconds of the longest slow step of its exchange."""
 
 
 class Reactor:
@@ -376,7 +376,7 @@ class Reactor:
         if took > HELD_UP_AFTER and self.on_turn is not None:
             if took > SLOW:
                 self._distrusted_until = now + DISTRUST
-                worker.slow += took
+                worker.slow = max(worker.slow, took)
             self.on_turn(took)
 
     def _tell_begun(self) -> None:

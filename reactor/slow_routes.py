@@ -31,13 +31,13 @@ class SlowRoutes:
     """Counts requests while some are slow."""
 
     def __init__(self, tell: Callable[[bytes, float], None]) -> None:
-        """`tell`: called with a slow route and the seconds that its last request took, each time;
+        """`tell`: called with a slow route and the seconds of its last request, each time;
         and with 0 when it is not mostly slow any more."""
         self._tell = tell
         self._shares: dict[bytes, float] = {}
 
     def ended(self, head: RequestHead, slow: float) -> None:
-        """A request is over; its slow steps have taken so many seconds, 0 if it had none."""
+        """A request is over; its longest slow step took so many seconds, 0 if it had none."""
         shares = self._shares
         if not slow and not shares:
             return

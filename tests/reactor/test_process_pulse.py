@@ -144,6 +144,18 @@ def test_so_is_one_that_is_slow_after_it_has_waited(start: Start, runtime: str) 
     pulse.close()
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_request_is_as_slow_as_its_longest_step(start: Start, runtime: str) -> None:
+    driver = start("driven_asgi:app", "--runtime", runtime)
+    pulse = show_pulse(driver)
+    for _ in range(3):
+        (number,) = driver.request(get("/slow-later?ms=20&steps=10"))
+        driver.answer(number)
+    message = driver.wait_message("slow")
+    assert 0.02 <= message["seconds"] < 0.2
+    pulse.close()
+
+
 def test_a_pulse_that_is_no_memory_is_reported_and_nothing_else(start: Start) -> None:
     driver = start("driven_asgi:app")
     ours, theirs = socket.socketpair()

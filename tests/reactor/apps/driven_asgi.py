@@ -131,8 +131,9 @@ async def slow(it: Exchange) -> None:
 
 @on("/slow-later")
 async def slow_later(it: Exchange) -> None:
-    await anyio.sleep(0.001)
-    time.sleep(float(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to hold up the loop
+    for _ in range(int(it.query.get("steps", "1"))):
+        await anyio.sleep(0.001)
+        time.sleep(float(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - as above
     await it.answer("slow")
 
 
