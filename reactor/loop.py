@@ -39,7 +39,7 @@ from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
 from reactor_run.reactor.exchange import Exchange
 from reactor_run.reactor.log import log
 from reactor_run.reactor.runtime import Events, Hygiene, hygiene_for, sleep_for
-from reactor_run.reactor.slow_routes import SlowRoutes
+from reactor_run.reactor.slow_routes import COUNTED, SlowRoutes
 
 __all__ = ["FINISHED", "Hosted", "Reactor", "Worker"]
 
@@ -106,6 +106,7 @@ class Reactor:
         loop is distrusted, with 0, at the end of each batch and when an app suspends."""
         self.slow_routes: SlowRoutes | None = None
         self._distrusted_until = 0.0
+        self._counted_until = 0.0
         self._dirty: list[Exchange] = []
         self._epoll = select.epoll()
         self._sleep = sleep_for(runtime, self._epoll, BATCH_MAX)
@@ -347,12 +348,12 @@ class Reactor:
                     return True
                 now = monotonic()
                 handled += 1
-                if now - started > HELD_UP_AFTER:
+                held_up = now - started > HELD_UP_AFTER
+                if held_up:
                     self._step_ended(worker)
+                if now < self._counted_until:
                     self._count(worker, exchange)
-                    self.flush()
-                elif now < self._distrusted_until:
-                    self._count(worker, exchange)
+                if held_up or now < self._distrusted_until:
                     self.flush()
                 elif handled >= half and now - began > FLUSH_AFTER:
                     half = BATCH_MAX
@@ -376,6 +377,9 @@ class Reactor:
         if took > HELD_UP_AFTER and self.on_turn is not None:
             if took > SLOW:
                 self._distrusted_until = now + DISTRUST
+                if now > self._counted_until and self.slow_routes is not None:
+                    self.slow_routes.forget()
+                self._counted_until = now + COUNTED
                 worker.slow = max(worker.slow, took)
             self.on_turn(took)
 
@@ -387,7 +391,7 @@ class Reactor:
     def _count(self, worker: Worker, exchange: Hosted) -> None:
         """An exchange is over: count it for its route, as long as any are slow."""
         slow, worker.slow = worker.slow, 0.0
-        if self.slow_routes is not None and (slow or monotonic() < self._distrusted_until):
+        if self.slow_routes is not None and (slow or monotonic() < self._counted_until):
             self.slow_routes.ended(exchange.head, slow)
 
     @types.coroutine

@@ -13,7 +13,11 @@ from typing import Final
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.route import route_of
 
-__all__ = ["SlowRoutes"]
+__all__ = ["COUNTED", "SlowRoutes"]
+
+COUNTED: Final = 10.0
+"""Seconds after a slow step in which requests are counted. Were they not, those of a route with few
+requests would seem to be all slow."""
 
 ROUTES_MAX: Final = 256
 """Routes that are remembered."""
@@ -35,6 +39,10 @@ class SlowRoutes:
         and with 0 when it is not mostly slow any more."""
         self._tell = tell
         self._shares: dict[bytes, float] = {}
+
+    def forget(self) -> None:
+        """Begin again: requests have ended that were not counted."""
+        self._shares.clear()
 
     def ended(self, head: RequestHead, slow: float) -> None:
         """A request is over; its longest slow step took so many seconds, 0 if it had none."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from reactor_run.protocol.control import encode_control
-from reactor_run.pulse import Pulse
+from reactor_run.pulse import DISTRUST, Pulse
 from tests.reactor.conftest import RUNTIMES, Start
 from tests.reactor.driver import Driver, get
 
@@ -130,6 +130,20 @@ def test_a_route_that_is_slow_time_and_again_is_told_of(watched: tuple[Driver, P
     for number in driver.request(*[get("/slow?ms=0")] * 3):
         driver.answer(number)
     driver.wait(lambda: slow_routes(driver)[1:] == [("GET /slow", False)])
+
+
+def test_fast_requests_count_also_where_they_are_few(start: Start) -> None:
+    driver = start("driven_asgi:app")
+    pulse = show_pulse(driver)
+    for _ in range(3):
+        (number,) = driver.request(get("/slow?ms=20"))
+        driver.answer(number)
+        told = time.monotonic()
+        driver.wait(lambda told=told: time.monotonic() > told + DISTRUST)  # type: ignore[misc]
+        for number in driver.request(*[get("/slow?ms=0")] * 3):
+            driver.answer(number)
+    assert slow_routes(driver) == []
+    pulse.close()
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

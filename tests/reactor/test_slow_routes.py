@@ -18,6 +18,9 @@ class Told:
         self.words: list[tuple[bytes, float]] = []
         self._routes = SlowRoutes(lambda route, seconds: self.words.append((route, seconds)))
 
+    def forget(self) -> None:
+        self._routes.forget()
+
     def ended(self, *slow: float, path: str = "/report/7") -> list[tuple[bytes, float]]:
         """End so many requests, slow for so many seconds each; what was told of them."""
         self.words.clear()
@@ -57,6 +60,13 @@ def test_one_fast_request_among_many_slow_ones_changes_nothing() -> None:
     told = Told()
     told.ended(*[SLOW] * 20)
     assert told.ended(0.0, SLOW) == [(b"GET /report/", SLOW)]
+
+
+def test_what_is_forgotten_begins_again() -> None:
+    told = Told()
+    told.ended(SLOW, SLOW)
+    told.forget()
+    assert told.ended(SLOW, SLOW) == []
 
 
 def test_others_are_not_touched() -> None:
