@@ -2,6 +2,7 @@
 
 import os
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -120,9 +121,9 @@ class Working:
 
 def rests(*seconds, monkeypatch):
     monkeypatch.setattr(module, "_LOOK", 0.01)
-    campaign = Campaign(CORES, Options(rounds=1), None)
+    campaign = Campaign(CORES, Options(rounds=1), cast(Recorder, None))
     server = Working(*seconds)
-    campaign._kept = {("busy", None): (server, None)}
+    campaign._kept = cast(Any, {"busy": (server, None)})
     campaign._await_rest()
     return server.seconds
 
