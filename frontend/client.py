@@ -248,7 +248,8 @@ class Client:
     def _parse(self, data: bytes) -> None:
         """Read a head, and begin its exchange."""
         server = self.server
-        head = server.known_heads.get(data)
+        known = server.known_heads
+        head = known.get(data) or known.before_body(data)
         if head is None:
             try:
                 head = parse_request_head(data, server.limits, self._seen)
@@ -262,7 +263,7 @@ class Client:
             if head is None:
                 self._await_head(data)
                 return
-            server.known_heads.add(data, head)
+            known.add(data, head)
         self._seen = 0
         self._parsing = True
         self.state = BUSY

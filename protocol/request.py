@@ -127,40 +127,57 @@ class Rewritten(Exception):
 
 
 class KnownHeads:
-    """Heads that were read lately, so that a request that is repeated is not read again.
+    """Heads that were read lately, so that one that is repeated is not read again.
 
-    Clients on kept connections, probes and other services send the same head again and again. Only
-    heads without a body are remembered: short ones, few, and not before they came a second time, so
+    Clients on kept connections, probes and other services send the same head again and again, be it
+    with other bodies. Remembered are short ones, few, and not before they came a second time, so
     that requests which all differ cost next to nothing more.
     """
 
-    __slots__ = ("_heads", "_once", "get")
+    __slots__ = ("_before_bodies", "_once", "_whole", "get")
 
     MAX: Final = 512
     SIZE: Final = 1024
     """Bytes of the longest head that is remembered."""
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, RequestHead] = {}
+        self._whole: dict[bytes, RequestHead] = {}
+        self._before_bodies: dict[bytes, RequestHead] = {}
         self._once: set[int] = set()
         """Hashes of what came once. A wrong one only has a head remembered too early."""
-        self.get: Callable[[bytes], RequestHead | None] = self._heads.get
-        """The head that some bytes are, if it was remembered. Not to be changed: others share it.
-        It is the dict's own, because it is asked for each request."""
+        self.get: Callable[[bytes], RequestHead | None] = self._whole.get
+        """The head that some bytes are, if it was remembered, and is all of a request. Not to be
+        changed: others share it. It is the dict's own, because it is asked for each request."""
+
+    def before_body(self, data: bytes) -> RequestHead | None:
+        """The head that `data` begins with, if it was remembered and announces a body."""
+        size = data.find(b"\r\n\r\n", 0, self.SIZE) + 4
+        return self._before_bodies.get(data[:size])
 
     def add(self, data: bytes, head: RequestHead) -> None:
-        """Remember what `data` was read as, if it is all of a request and worth it."""
-        if head.body == 0 and head.size == len(data) <= self.SIZE:
-            sighting = hash(data)
-            if sighting not in self._once:
-                if len(self._once) >= self.MAX:
-                    self._once.clear()
-                self._once.add(sighting)
+        """Remember the head that `data` was found to begin with, if it is worth it."""
+        if head.body == 0:
+            if head.size != len(data):
                 return
-            if len(self._heads) >= self.MAX:
-                self._heads.clear()
-            self._heads[data] = head
-            head.known = True
+            heads = self._whole
+        elif head.expect_continue:
+            # That is changed once it is done.
+            return
+        else:
+            heads = self._before_bodies
+            data = data[: head.size]
+        if head.size > self.SIZE:
+            return
+        sighting = hash(data)
+        if sighting not in self._once:
+            if len(self._once) >= self.MAX:
+                self._once.clear()
+            self._once.add(sighting)
+            return
+        if len(heads) >= self.MAX:
+            heads.clear()
+        heads[data] = head
+        head.known = True
 
 
 def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> RequestHead | None:

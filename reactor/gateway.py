@@ -100,10 +100,11 @@ class Gateway:
             origin = self._read_origin(prefix)
         head = self._known_heads.get(payload)
         if head is None:
-            head = read_relayed_head(payload)
+            head = self._known_heads.before_body(payload) or read_relayed_head(payload)
             if head is None or 0 <= head.body != len(payload) - head.size:
                 raise FrameError("what came on the express lane is not one whole request")
-            self._known_heads.add(payload, head)
+            if not head.known:
+                self._known_heads.add(payload, head)
         exchange = self._make_exchange(self, head, origin, number, None, payload[head.size :])
         self._admit(exchange)
         return exchange
@@ -152,7 +153,7 @@ class Gateway:
                     if self._decode is decode_v2:
                         self._remember(data[:start], origin)
             request = data[start:] if start else data
-            head = self._known_heads.get(request)
+            head = self._known_heads.get(request) or self._known_heads.before_body(request)
             if head is None:
                 head = read_relayed_head(request, max(0, seen - start))
                 if head is not None:

@@ -94,6 +94,22 @@ def test_download(server: Server, connect: Connect, size: int, length: int) -> N
         assert received(client) == hash_of(pattern(size))
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 6", "Transfer-Encoding: chunked"])
+def test_bodies_are_told_apart_behind_heads_that_are_the_same(
+    server: Server, connect: Connect, framing: str
+) -> None:
+    client = connect(server)
+    head = f"POST /echo HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode()
+    for number in range(5):
+        body = b"body-%d" % number
+        framed = body if "Length" in framing else b"6\r\n%b\r\n0\r\n\r\n" % body
+        for split in len(head) + len(framed), len(head), len(head) + 1, len(head) - 1:
+            data = head + framed
+            client.send(data[:split])
+            client.send(data[split:])
+            assert client.response().body == body
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_echo(server: Server, connect: Connect, size: int) -> None:
     client = connect(server, timeout=120)

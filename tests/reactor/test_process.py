@@ -231,6 +231,18 @@ def test_a_malformed_express_lane_ends_the_process(start, data, told):
     assert told in driver.log()
 
 
+@pytest.mark.parametrize("body", [b"bod", b"body!", b""])
+def test_so_does_a_wrong_body_behind_a_head_that_is_known(start, body):
+    driver = start("driven_asgi:app")
+    request = post("/echo", b"body")
+    for _ in range(3):
+        for number in driver.request(request):
+            driver.answer(number)
+    driver.send_express(frame(request[:-4] + body))
+    assert driver.wait_exit() == 1
+    assert "FrameError" in driver.log()
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES[1:])
 def test_a_malformed_express_lane_ends_the_process_on_every_runtime(start, runtime):
     driver = start("driven_asgi:app", "--runtime", runtime)
