@@ -249,7 +249,9 @@ class Client:
         """Read a head, and begin its exchange."""
         server = self.server
         known = server.known_heads
-        head = known.get(data) or known.before_body(data)
+        head = known.get(data)
+        if head is None and not data.startswith(b"GET "):
+            head = known.before_body(data)
         if head is None:
             try:
                 head = parse_request_head(data, server.limits, self._seen)

@@ -150,7 +150,10 @@ class KnownHeads:
         changed: others share it. It is the dict's own, because it is asked for each request."""
 
     def before_body(self, data: bytes) -> RequestHead | None:
-        """The head that `data` begins with, if it was remembered and announces a body."""
+        """The head that `data` begins with, if it was remembered and announces a body.
+
+        For GET it is hardly worth asking.
+        """
         size = data.find(b"\r\n\r\n", 0, self.SIZE) + 4
         return self._before_bodies.get(data[:size])
 

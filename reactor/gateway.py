@@ -100,7 +100,9 @@ class Gateway:
             origin = self._read_origin(prefix)
         head = self._known_heads.get(payload)
         if head is None:
-            head = self._known_heads.before_body(payload) or read_relayed_head(payload)
+            if not payload.startswith(b"GET "):
+                head = self._known_heads.before_body(payload)
+            head = head or read_relayed_head(payload)
             if head is None or 0 <= head.body != len(payload) - head.size:
                 raise FrameError("what came on the express lane is not one whole request")
             if not head.known:
