@@ -63,18 +63,11 @@ class AnswerSink(Protocol):
         """Bytes of the answer may be on the wire: from now on it cannot be replaced by a 500."""
         ...
 
-    def begin(
-        self,
-        status: int,
-        reason: bytes,
-        fields: tuple[tuple[bytes, bytes], ...],
-        length: int | None,
-    ) -> int:
+    def begin(self, head: AppHead, length: int | None) -> int:
         """Take the head, and return the framing: the bytes that the body must have, or CHUNKED or
         UNTIL_CLOSE of reactor_run.protocol.body.
 
-        `fields` are the app's, hop-by-hop ones among them; names are tokens, values are free of
-        control characters. `length` is the Content-Length among them, else the size of the body
+        `length` is its Content-Length, else the size of the body
         that the app made if that is known, else None. For HEAD, 204 and 304 the framing is 0
         whatever the length. Called a second time, and only while `head_sent` is false, it replaces
         the answer: head and body bytes of the first are dropped. Raises ValueError for fields that
@@ -181,9 +174,14 @@ _FILE_BLOCK: Final = 65536
 """Bytes of a file read at once if the sink does not send it by itself."""
 
 _ERROR_BODY: Final = b"Internal Server Error"
-_ERROR_FIELDS: Final = (
-    (b"Content-Type", b"text/plain; charset=utf-8"),
-    (b"Content-Length", str(len(_ERROR_BODY)).encode()),
+_ERROR_HEAD: Final = AppHead(
+    500,
+    _ERROR_BODY,
+    (
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Content-Length", str(len(_ERROR_BODY)).encode()),
+    ),
+    len(_ERROR_BODY),
 )
 
 
@@ -270,7 +268,7 @@ class _Answer:
             return
         sink = self._sink
         try:
-            if sink.begin(500, _ERROR_BODY, _ERROR_FIELDS, len(_ERROR_BODY)):
+            if sink.begin(_ERROR_HEAD, len(_ERROR_BODY)):
                 sink.write(_ERROR_BODY)
             sink.finish()
         except OSError:
@@ -351,7 +349,7 @@ class _Answer:
         if head.declared is not None:
             length = head.declared
         try:
-            self._left = self._sink.begin(head.status, head.reason, head.fields, length)
+            self._left = self._sink.begin(head, length)
         except OSError as exc:
             raise self._gone(exc) from exc
         self._phase = _BEGUN

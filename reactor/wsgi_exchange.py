@@ -8,6 +8,7 @@ inline app because the front end takes whole answers off its hands and sends who
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.clock import date_field
@@ -32,6 +33,7 @@ from reactor_run.reactor.loop import FINISHED, Hosted
 from reactor_run.reactor.service import InlinePrefetch
 from reactor_run.reactor.wsgi import ERRORS, run_wsgi
 from reactor_run.reactor.wsgi_file import FileWrapper
+from reactor_run.reactor.wsgi_head import AppHead
 from reactor_run.reactor.wsgi_input import LaneInput
 
 if TYPE_CHECKING:
@@ -158,25 +160,13 @@ class WsgiExchange(Hosted):
 
     # The sink; in the app's thread ---------------------------------------------------------------
 
-    def begin(
-        self,
-        status: int,
-        reason: bytes,
-        fields: tuple[tuple[bytes, bytes], ...],
-        length: int | None,
-    ) -> int:
-        head, self._framing = encode_response_head(
-            status,
-            fields,
-            method=self.head.method,
-            minor_version=self.head.minor_version,
-            length=length,
-            date_field=date_field(),
-            server_field=SERVER_FIELD,
-            reason=reason,
+    def begin(self, head: AppHead, length: int | None) -> int:
+        request = self.head
+        start, self._framing = _encode_head(
+            head, request.method, request.minor_version, length, date_field()
         )
-        self._held = [head]
-        self._held_size = len(head)
+        self._held = [start]
+        self._held_size = len(start)
         return self._framing
 
     def write(self, data: bytes) -> None:
@@ -253,3 +243,20 @@ class WsgiExchange(Hosted):
         content = b"".join(parts)
         self._content = content[size:]
         return content[:size]
+
+
+# Heads that are alike are the same object, and encoded once a second, as is the date.
+@lru_cache(maxsize=256)
+def _encode_head(
+    head: AppHead, method: bytes, minor_version: int, length: int | None, date: bytes
+) -> tuple[bytes, int]:
+    return encode_response_head(
+        head.status,
+        head.fields,
+        method=method,
+        minor_version=minor_version,
+        length=length,
+        date_field=date,
+        server_field=SERVER_FIELD,
+        reason=head.reason,
+    )

@@ -20,6 +20,7 @@ import pytest
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.reactor.wsgi import ERRORS, run_wsgi
 from reactor_run.reactor.wsgi_file import FileWrapper, bytes_left
+from reactor_run.reactor.wsgi_head import AppHead
 from reactor_run.reactor.wsgi_input import ClientGone, LaneInput
 
 LOG = logging.getLogger("tests.reactor.wsgi")
@@ -72,9 +73,10 @@ class Recorder:
     def head(self):
         return [call for call in self.calls if call[0] == "begin"][-1]
 
-    def begin(self, status, reason, fields, length):
+    def begin(self, head, length):
         assert not self.head_sent
-        self._record("begin", status, reason, list(fields), length)
+        status, fields = head.status, list(head.fields)
+        self._record("begin", status, head.reason, fields, length)
         if self.rejects and status != 500:
             raise ValueError("illegal fields")
         self.body = b""
@@ -662,8 +664,8 @@ def test_fields_go_to_the_sink_as_they_are():
 @pytest.mark.parametrize("headers", [[("Content-Length", " 3 ")], [("content-length", "3")] * 2])
 def test_content_length_may_have_space_around_it_or_be_repeated(headers):
     class Lenient(Recorder):
-        def begin(self, status, reason, fields, length):
-            return super().begin(status, reason, [], length)
+        def begin(self, head, length):
+            return super().begin(AppHead(head.status, head.reason, (), length), length)
 
     assert run(answering([b"abc"], headers), sink=Lenient()).head[4] == 3
 
