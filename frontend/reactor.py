@@ -77,9 +77,11 @@ class Reactor:
         """Exchanges that occupy it."""
         self._trust = Trust()
         self._slow: Exchange | None = None
-        """One that it was given lately, and that is known to hold up its loop, and"""
+        """One that it was given lately, and that is known to hold up its loop,"""
         self._slow_until = 0.0
-        """when that is over."""
+        """when that is over, and"""
+        self._slow_number = 0
+        """its number among all that the reactor was given."""
         self.served = 0
         """Exchanges that it was given."""
         self.interface = ""
@@ -172,6 +174,7 @@ class Reactor:
         """An exchange that it was given is likely to hold it up for so long."""
         self._slow = slow
         self._slow_until = self.loop.now + seconds
+        self._slow_number = self.served
 
     def start(self, exchange: Exchange) -> None:
         """Give it an exchange. Raises OSError if there is no descriptor for the lane it needs."""
@@ -325,7 +328,11 @@ class Reactor:
             exchange = None if self.express is None else self.express.running(message["answer"])
             self.lanes.answer_moves(exchange, message["lane"], message)
         elif "turn" in message:
-            self._trust.turned(float(message["turn"]), int(message["begun"]), self.loop.now)
+            begun = int(message["begun"])
+            self._trust.turned(float(message["turn"]), begun, self.loop.now)
+            if begun >= self._slow_number:
+                # It is over, or waits for something; its next step shows when it begins.
+                self._slow = None
             self.owner.reactor_has_room(self)
         elif "slow" in message:
             route = str(message["slow"]).encode("latin-1")

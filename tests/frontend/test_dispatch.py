@@ -634,6 +634,19 @@ def test_where_few_requests_are_fast_none_stands_aside(start: Start, others: int
     assert front.server.dispatcher.waiting == 1
 
 
+def test_a_slow_one_that_has_begun_and_waits_keeps_nobody_away(start: Start) -> None:
+    front, (first, second) = with_slow_route(start, others=0)
+    for number, reactor in enumerate((first, second)):
+        ask(front, f"/slow?{number}")
+        assert given(reactor) == f"/slow?{number}"
+    ask(front, "/fast")
+    first.go_on(0.0, 0)
+    front.settle()
+    assert front.server.dispatcher.waiting == 1
+    first.go_on(0.0, 1)
+    assert given(first) == "/fast"
+
+
 def test_a_client_that_leaves_stands_aside_no_more(start: Start) -> None:
     front, (first, _) = with_slow_route(start)
     ask(front, "/slow")
