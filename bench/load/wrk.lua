@@ -3,7 +3,7 @@
 --
 -- BENCH_BODY     bytes of a POST body
 -- BENCH_JSON     a POST body in JSON, as it stands
--- BENCH_VARY     1: no two requests are the same; target and cookie differ
+-- BENCH_VARY     1: no two requests are the same; target and cookie differ, with a body the cookie
 
 local size, json = os.getenv("BENCH_BODY"), os.getenv("BENCH_JSON")
 if size then
@@ -16,7 +16,14 @@ elseif json then
   wrk.body = json
 end
 
-if os.getenv("BENCH_VARY") then
+if os.getenv("BENCH_VARY") and wrk.body then
+  local count = 0
+  request = function()
+    count = count + 1
+    wrk.headers["Cookie"] = ("session=%08x%08x"):format(count, count * 2654435761 % 4294967296)
+    return wrk.format()
+  end
+elseif os.getenv("BENCH_VARY") then
   local count = 0
   local head = "GET /item/%d?q=%d HTTP/1.1\r\nHost: %s:%s\r\nCookie: session=%08x%08x\r\n\r\n"
   request = function()
