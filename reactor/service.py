@@ -105,15 +105,9 @@ class InlinePrefetch(_Prefetch):
         now = perf_counter()
         took = now - self._began
         self._began = now
-        if took > SLOW:
-            if not self._had_no_processor():
-                self._count(took, now)
+        if took > SLOW and self._had_no_processor():
             return
-        # As `_count` does, without another call: it is mostly this.
-        self._spent += took
-        self._calls += 1
-        if self._calls == CALLS:
-            self._decide(now)
+        self._count(took, now)
 
     def _had_no_processor(self) -> bool:
         """Whether a call took so long because others had it."""
