@@ -79,14 +79,13 @@ class Dispatcher:
         """Start an exchange, queue it, or refuse it; its client is told which."""
         queue = self._queue
         reactors = self.reactors
-        single = len(reactors) == 1
         slow = 0.0
         if self.slow.routes and len(reactors) > 1:
             slow = self.slow.expect(exchange.head, self._loop.now)
             if slow and self._set_aside(exchange, slow):
                 return
         if not queue:
-            reactor = reactors[0] if single else self._choose()
+            reactor = reactors[0] if len(reactors) == 1 else self._choose()
             if reactor is not None and reactor.in_flight < reactor.capacity:
                 self._start(reactor, exchange, slow)
                 return
@@ -184,9 +183,7 @@ class Dispatcher:
 
     def _may_be_slow(self) -> bool:
         """Whether a slow exchange leaves a reactor that is free of such."""
-        free = 0
-        for reactor in self.reactors:
-            free += not reactor.has_slow
+        free = sum(not reactor.has_slow for reactor in self.reactors)
         return free > 1 or len(self.reactors) == 1
 
     def _look_again(self) -> None:
