@@ -67,11 +67,10 @@ class AnswerSink(Protocol):
         """Take the head, and return the framing: the bytes that the body must have, or CHUNKED or
         UNTIL_CLOSE of reactor_run.protocol.body.
 
-        `length` is its Content-Length, else the size of the body
-        that the app made if that is known, else None. For HEAD, 204 and 304 the framing is 0
-        whatever the length. Called a second time, and only while `head_sent` is false, it replaces
-        the answer: head and body bytes of the first are dropped. Raises ValueError for fields that
-        cannot be sent.
+        `length` is its Content-Length, else the size of the body that the app made if that is
+        known, else None. For HEAD, 204 and 304 the framing is 0 whatever the length. Called a
+        second time, and only while `head_sent` is false, it replaces the answer: head and body
+        bytes of the first are dropped. Raises ValueError for fields that cannot be sent.
         """
         ...
 

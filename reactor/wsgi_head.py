@@ -25,7 +25,8 @@ _TOKEN: Final = re.compile(TOKEN).fullmatch
 
 class AppHead:
     """status: the code. reason: the reason phrase, which may be empty.
-    fields: the app's, hop-by-hop ones among them.
+    fields: the app's, hop-by-hop ones among them. Names are tokens, values free of control
+    characters.
     declared: its Content-Length, None without.
     bodyless: the status allows no body.
 
