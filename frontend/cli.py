@@ -10,10 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reactor_run.frontend.command.argv import sort_words
+from reactor_run.frontend.command.settings import OPTIONS, Option, Settings
 from reactor_run.frontend.errors import SEE_HELP, OperatorError
-from reactor_run.frontend.networks import NOBODY
-from reactor_run.frontend.settings import OPTIONS, Option, Settings
-from reactor_run.frontend.words import sort_words
+from reactor_run.frontend.sockets.networks import NOBODY
 
 COMMANDS = ("status", "reload", "stop")
 """What `reactor-run` does as its first word, instead of running an app of that name."""
@@ -28,11 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         if words and words[0] in COMMANDS:
-            from reactor_run.frontend.commands import run_command
+            from reactor_run.frontend.command.remote import run_command
 
             return run_command(words, os.environ)
         settings = read_settings(words, os.environ)
-        from reactor_run.frontend.server import serve
+        from reactor_run.frontend.service.server import serve
 
         return serve(settings)
     except OperatorError as error:

@@ -25,18 +25,18 @@ from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import Pulse
-from reactor_run.reactor.asgi import AsgiExchange
-from reactor_run.reactor.gateway import Gateway, MakeExchange
-from reactor_run.reactor.lifespan import Lifespan
+from reactor_run.reactor.asgi.http import AsgiExchange
+from reactor_run.reactor.asgi.lifespan import Lifespan
+from reactor_run.reactor.links.gateway import Gateway, MakeExchange
 from reactor_run.reactor.loader import detect_interface, load_app
 from reactor_run.reactor.log import AppFailure, configure, log
-from reactor_run.reactor.loop import Reactor
+from reactor_run.reactor.loop.runtime import backend_options, hygiene_for
+from reactor_run.reactor.loop.slow_routes import SlowRoutes
+from reactor_run.reactor.loop.worker_loop import Reactor
 from reactor_run.reactor.options import Options, parse_options
-from reactor_run.reactor.runtime import backend_options, hygiene_for
-from reactor_run.reactor.service import InlinePrefetch, ThreadsPrefetch
-from reactor_run.reactor.slow_routes import SlowRoutes
-from reactor_run.reactor.threads import ThreadPool
-from reactor_run.reactor.wsgi_exchange import ENVIRON_CONSTANTS, WsgiExchange
+from reactor_run.reactor.wsgi.exchange import ENVIRON_CONSTANTS, WsgiExchange
+from reactor_run.reactor.wsgi.prefetch import InlinePrefetch, ThreadsPrefetch
+from reactor_run.reactor.wsgi.threads import ThreadPool
 
 APP_FAILED = 3
 """Exit status when the app could not be loaded or started."""

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from reactor_run.frontend.cli import read_settings
-from reactor_run.frontend.commands import run_command
+from reactor_run.frontend.command.remote import run_command
 from reactor_run.reactor.options import parse_options
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 SOURCES = [
-    *(path for room in ("frontend", "protocol", "reactor") for path in (ROOT / room).glob("*.py")),
+    *(path for room in ("frontend", "protocol", "reactor") for path in (ROOT / room).rglob("*.py")),
     *(ROOT / "src" / "reactor_run").glob("*.py"),
 ]
 
@@ -162,12 +162,15 @@ def test_architecture_names_things_that_exist() -> None:
 
 
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "ms": 0.001, "s": 1}
-CONSTANT = re.compile(r"^\| `(\w+)` \| ([\d.]+) ?(\w*) \| `(\w+)/(\w+)\.py` \|", re.MULTILINE)
+CONSTANT = re.compile(r"^\| `(\w+)` \| ([\d.]+) ?(\w*) \| `([\w/]+)\.py` \|", re.MULTILINE)
 
 
 def test_architecture_gives_constants_as_in_the_code() -> None:
     rows = CONSTANT.findall(ARCHITECTURE.read_text())
     assert len(rows) > 20
-    for name, number, unit, room, module in rows:
-        value = getattr(importlib.import_module(f"reactor_run.{room}.{module}"), name)
-        assert value == pytest.approx(float(number) * UNITS[unit]), f"{room}/{module}.py {name}"
+    for name, number, unit, path in rows:
+        module = importlib.import_module(
+            "reactor_run." + path.removeprefix("src/reactor_run/").replace("/", ".")
+        )
+        value = getattr(module, name)
+        assert value == pytest.approx(float(number) * UNITS[unit]), f"{path}.py {name}"

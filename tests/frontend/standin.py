@@ -26,16 +26,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reactor_run.frontend import server as server_module
-from reactor_run.frontend.client import Client as FrontClient
-from reactor_run.frontend.listeners import open_listeners, parse_bind
+from reactor_run.frontend.clients.http1 import Client as FrontClient
+from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.log import log
-from reactor_run.frontend.loop import Loop
-from reactor_run.frontend.notify import Notifier
-from reactor_run.frontend.reactor import Reactor
-from reactor_run.frontend.server import Server
-from reactor_run.frontend.settings import Settings
-from reactor_run.frontend.supervisor import Supervisor
+from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.reactor import Reactor
+from reactor_run.frontend.reactors.supervisor import Supervisor
+from reactor_run.frontend.service import server as server_module
+from reactor_run.frontend.service.notify import Notifier
+from reactor_run.frontend.service.server import Server
+from reactor_run.frontend.sockets.listeners import open_listeners, parse_bind
 from reactor_run.protocol.control import ControlDecoder, encode_control
 from reactor_run.protocol.express import ANSWER_DONE, REQUEST, pack_message, read_requests
 from reactor_run.protocol.origin import NOWHERE, read_origin
@@ -396,7 +396,7 @@ class Front:
             self.settle()
 
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in "loop", "reactor":
+        for module in "loop.epoll", "reactors.reactor":
             monkeypatch.setattr(f"reactor_run.frontend.{module}.monotonic", self._clock)
         monkeypatch.setattr(server_module, "Signals", self._signals)
         monkeypatch.setattr(Supervisor, "_command", self._command)

@@ -9,9 +9,9 @@ import types
 import pytest
 
 from reactor_run.frontend import cli
+from reactor_run.frontend.command.settings import OPTIONS, Option, Settings
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.listeners import FDBind, TCPBind, UnixBind
-from reactor_run.frontend.settings import OPTIONS, Option, Settings
+from reactor_run.frontend.sockets.listeners import FDBind, TCPBind, UnixBind
 
 
 def run(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -181,9 +181,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
             raise OperatorError("port 8000 on 127.0.0.1 is in use; stop the other server")
         return 7
 
-    stand_in = types.ModuleType("reactor_run.frontend.server")
+    stand_in = types.ModuleType("reactor_run.frontend.service.server")
     stand_in.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "reactor_run.frontend.server", stand_in)
+    monkeypatch.setitem(sys.modules, "reactor_run.frontend.service.server", stand_in)
     for option in OPTIONS:
         monkeypatch.delenv(option.variable, raising=False)
     return seen
@@ -273,7 +273,7 @@ def test_the_front_end_starts_without_what_it_does_not_need() -> None:
 import sys
 before = set(sys.modules)
 from reactor_run.frontend.cli import read_settings
-import reactor_run.frontend.server
+import reactor_run.frontend.service.server
 read_settings(["--threads", "2", "shop:app"], {{}})
 print(sorted(set({DISPENSABLE}) & (set(sys.modules) - before)))
 """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reactor_run.frontend import client as client_module
-from reactor_run.frontend import express as express_module
-from reactor_run.frontend.client import Client as FrontClient
+from reactor_run.frontend.clients import http1 as client_module
+from reactor_run.frontend.clients.http1 import Client as FrontClient
+from reactor_run.frontend.reactors import express_lane as express_module
 from reactor_run.protocol.response_head import KnownResponseHeads
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, get

@@ -24,7 +24,7 @@ from typing import Any
 
 from reactor_run.channel import ControlChannel
 from reactor_run.frontend import cli
-from reactor_run.frontend.supervisor import Supervisor
+from reactor_run.frontend.reactors.supervisor import Supervisor
 
 _READ = 262144
 _EVENTS = select.POLLIN | select.POLLRDHUP

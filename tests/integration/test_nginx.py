@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from reactor_run.frontend.cli import read_settings
-from reactor_run.frontend.settings import Settings
+from reactor_run.frontend.command.settings import Settings
 from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Gate, Start

@@ -1,7 +1,7 @@
 """Slow clients in real time: those that are only slow are served, those that drip are given up.
 
-By the byte and by the second this is tested in tests/frontend/test_patience.py, with a clock that
-is moved by hand.
+By the byte and by the second this is tested in tests/frontend/clients/test_min_rate.py, with a
+clock that is moved by hand.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reactor_run.frontend.settings import OPTIONS, Settings
+from reactor_run.frontend.command.settings import OPTIONS, Settings
 from tests.integration.waiting import need
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"

@@ -24,7 +24,7 @@ import anyio
 import anyio.lowlevel
 import trio
 
-from reactor_run.reactor.exchange import signal_write_ready
+from reactor_run.reactor.links.exchange import signal_write_ready
 
 Scope = dict[str, Any]
 HANDLERS: dict[str, Callable] = {}

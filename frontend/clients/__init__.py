@@ -1,0 +1,1 @@
+"""The client connections: accepting, reading requests, writing answers, closing."""

@@ -1,0 +1,342 @@
+"""Accepting: from a listener's backlog to a `Client`, as many as there may be.
+
+With `--proxy-protocol` it is an `InboundProxy` first, if its peer is allowed to speak for others;
+any other peer is turned away.
+
+What there is too much of, and what happens then:
+
+    connections, or open files         idle connections make room, the longest idle first; where
+                                       none is, listeners rest until a client leaves, or PAUSE
+    connections of one address         the new one is closed at once. It gets no answer: that would
+                                       have to wait for its request, or a reset would destroy it.
+                                       The address is the one that a PROXY header tells, if any
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import select
+import socket
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.frontend.clients.forwarding import Forwarding, ProxiedClient
+from reactor_run.frontend.clients.http1 import Client
+from reactor_run.frontend.clients.proxy_preamble import InboundProxy
+from reactor_run.frontend.log import log
+from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.frontend.sockets.networks import pack_address
+from reactor_run.protocol.proxy import Endpoint
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.command.settings import Settings
+    from reactor_run.frontend.service.server import Server
+
+__all__ = ["Acceptor", "network"]
+
+_ACCEPTS_MAX: Final = 64
+"""Connections taken from one listener in a row."""
+_PAUSE: Final = 1.0
+"""Seconds without accepting, unless a client leaves."""
+_IDLE_MIN: Final = 1.0
+"""Seconds that a connection idles before it has to make room."""
+_SHED_PART: Final = 32
+"""One connection in so many makes room at once: looking for them takes a while."""
+_QUIET: Final = 60.0
+"""Seconds between two lines in the log about the same subject."""
+_ABORTED: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
+"""What accept(2) says of the one connection that it would have returned."""
+
+
+class Acceptor:
+    """Takes connections from the listeners, and counts them."""
+
+    def __init__(
+        self, server: Server, listeners: list[Listener], connections_max: int, settings: Settings
+    ) -> None:
+        self.clients: set[Client] = set()
+        self._inbound: set[InboundProxy] = set()
+        """Connections that have not told whose they are."""
+        self.accepted = 0
+        """Connections that were taken, ever."""
+        self.connections_max = connections_max
+        self.deadline = self.check_at = inf
+        self._server = server
+        self._listeners = listeners
+        self._per_address = settings.max_connections_per_address
+        self._proxies = settings.proxy_allow_from if settings.proxy_protocol else None
+        """Who has to begin with a PROXY header; nobody else is served then."""
+        self._forwarding = Forwarding(
+            settings.forwarded_allow_from, x_forwarded=settings.forwarded_fields == "x-forwarded"
+        )
+        self._counts: dict[bytes, int] = {}
+        """Connections of each address, if there is a bound for them."""
+        self._networks: dict[Client, bytes] = {}
+        self._begun = False
+        self._resting = False
+        self._quiet_until: dict[str, float] = {}
+
+    def begin(self) -> bool:
+        """Accept from now on; False if it had begun before."""
+        if self._begun:
+            return False
+        self._begun = True
+        self._listen()
+        return True
+
+    def take_backlog(self) -> None:
+        """Accept all who wait already: whoever closes a listener resets them."""
+        if self._begun and not self._resting:
+            for listener in self._listeners:
+                accept = self._acceptor(listener)
+                before = -1
+                while self._count != before:
+                    before = self._count
+                    accept(0)
+
+    def end(self, *, leave: bool = False) -> None:
+        """Close the listeners, or leave them to somebody else."""
+        if self._begun and not self._resting:
+            self._unlisten()
+        self._begun = False
+        self._server.loop.forget(self)
+        for listener in self._listeners:
+            if leave:
+                listener.leave()
+            else:
+                listener.close()
+
+    def shut(self, grace: float) -> None:
+        """The service ends: connections without a request have `grace` seconds for a last one."""
+        for client in list(self.clients):
+            client.shut(grace)
+        for inbound in list(self._inbound):
+            inbound.shut(grace)
+
+    @property
+    def busy(self) -> bool:
+        """Somebody still waits for an answer, or may ask for one."""
+        return bool(self._inbound) or any(not client.lingers for client in self.clients)
+
+    @property
+    def _count(self) -> int:
+        return len(self.clients) + len(self._inbound)
+
+    @property
+    def strangers(self) -> int:
+        """Connections that have not told whose they are."""
+        return len(self._inbound)
+
+    @property
+    def _full(self) -> bool:
+        return self._count >= self.connections_max
+
+    def left(self, client: Client | InboundProxy) -> None:
+        """A connection has ended."""
+        if isinstance(client, Client):
+            self._remove(client)
+        else:
+            self._inbound.discard(client)
+        if self._resting and not self._full:
+            # Its descriptor is free when the batch is over, and so not before the next event.
+            self._resume()
+
+    # Listening and resting -----------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        for listener in self._listeners:
+            accept = self._acceptor(listener)
+            self._server.loop.watch(listener.socket.fileno(), select.EPOLLIN, accept)
+
+    def _unlisten(self) -> None:
+        for listener in self._listeners:
+            self._server.loop.unwatch(listener.socket.fileno())
+
+    def _rest(self) -> None:
+        """Leave new connections in the backlog for a while."""
+        self._resting = True
+        self._unlisten()
+        self._server.loop.set_deadline(self, _PAUSE)
+
+    def _resume(self) -> None:
+        self._resting = False
+        self._server.loop.forget(self)
+        if self._begun:
+            self._listen()
+
+    def on_deadline(self) -> None:
+        """The rest is over; whether there is room shows."""
+        self._resume()
+
+    # Accepting -----------------------------------------------------------------------------------
+
+    def _acceptor(self, listener: Listener) -> Callable[[int], None]:
+        sock = listener.socket
+        address = sock.getsockname()
+        unix = listener.family == socket.AF_UNIX
+        local: Endpoint | None = None
+        if unix:
+            local = (address if isinstance(address, str) else os.fsdecode(address), None)
+        elif address[0] not in ("0.0.0.0", "::"):
+            local = (address[0], address[1])
+
+        def accept(_: int) -> None:
+            # Somebody waits, else there would be no event.
+            if self._full:
+                self._make_room(f"all {self.connections_max} connections are taken")
+            for _ in range(_ACCEPTS_MAX):
+                if self._full:
+                    return
+                try:
+                    client, peer = sock.accept()
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    if error.errno in _ABORTED:
+                        continue
+                    # What idle connections give back is there when the batch is over.
+                    self._make_room(f"no connection can be accepted ({error.strerror})")
+                    return
+                self._welcome(client, peer, local)
+
+        return accept
+
+    def _welcome(self, sock: socket.socket, peer: tuple[str, int], local: Endpoint | None) -> None:
+        """Make a client of a connection. `local`: the listener's end, where it is always one."""
+        source: Endpoint = ("", None) if sock.family == socket.AF_UNIX else (peer[0], peer[1])
+        if self._proxies is not None and not self._proxies.cover(source):
+            who = source[0] or "unix"
+            self.complain(
+                "stranger", f"{who} is not in --proxy-allow-from: its connections are closed"
+            )
+            sock.close()
+            return
+        if self._proxies is None and self._has_enough(source):
+            sock.close()
+            return
+        try:
+            sock.setblocking(False)
+            if local is None:
+                name = sock.getsockname()
+                local = (name[0], name[1])
+            if self._proxies is None:
+                self._add(self._client(sock, source, local), source)
+            else:
+                self._inbound.add(InboundProxy(self._server, self, sock, source, local))
+        except OSError as error:
+            log.error("a connection cannot be served: %s", error.strerror)
+            sock.close()
+            return
+        self.accepted += 1
+
+    def _client(
+        self, sock: socket.socket, source: Endpoint, destination: Endpoint, *, https: bool = False
+    ) -> Client:
+        """A client, or a proxy that says whose requests it passes on. Raises OSError."""
+        forwarding = self._forwarding
+        if forwarding.proxies.cover(source):
+            return ProxiedClient(self._server, sock, source, destination, forwarding, https=https)
+        return Client(self._server, sock, source, destination, https=https)
+
+    def introduced(
+        self,
+        inbound: InboundProxy,
+        sock: socket.socket,
+        source: Endpoint,
+        destination: Endpoint,
+        *,
+        https: bool,
+    ) -> Client | None:
+        """Make a client of a connection that has told whose it is; None if that is not to be."""
+        if self._has_enough(source):
+            inbound.close()
+            return None
+        try:
+            client = self._client(sock, source, destination, https=https)
+        except OSError as error:
+            log.error("a connection cannot be served: %s", error.strerror)
+            inbound.close()
+            return None
+        self._inbound.discard(inbound)
+        self._add(client, source)
+        return client
+
+    # Counting ------------------------------------------------------------------------------------
+
+    def _counts_for(self, source: Endpoint) -> bool:
+        """Its connections are bounded: it has an address, and is no proxy's for many clients."""
+        return (
+            self._per_address > 0
+            and source[1] is not None
+            and not self._forwarding.proxies.cover(source)
+        )
+
+    def _has_enough(self, source: Endpoint) -> bool:
+        """Its address has as many connections as it may have."""
+        if not self._counts_for(source):
+            return False
+        if self._counts.get(network(source[0]), 0) < self._per_address:
+            return False
+        self.complain(
+            "address", f"{source[0]} has {self._per_address} connections already: more are closed"
+        )
+        return True
+
+    def _add(self, client: Client, source: Endpoint) -> None:
+        self.clients.add(client)
+        if self._counts_for(source):
+            key = self._networks[client] = network(source[0])
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _remove(self, client: Client) -> None:
+        self.clients.discard(client)
+        key = self._networks.pop(client, None)
+        if key is not None:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
+
+    # Too many ------------------------------------------------------------------------------------
+
+    def _make_room(self, why: str) -> None:
+        """Close some idle connections; without any, rest."""
+        since = self._server.loop.now - _IDLE_MIN
+        idle = [client for client in self.clients if client.idle_since <= since]
+        count = max(1, self.connections_max // _SHED_PART)
+        longest = heapq.nsmallest(count, idle, key=lambda client: client.idle_since)
+        made = sum(client.shed() for client in longest)
+        if made:
+            self.complain("idle", f"{why}: idle ones make room")
+        else:
+            self.complain("rest", f"{why}: new ones wait")
+            self._rest()
+
+    def complain(self, subject: str, line: str) -> None:
+        """Log what the operator may want to mend, unless it was logged lately."""
+        now = self._server.loop.now
+        if now >= self._quiet_until.get(subject, 0.0):
+            self._quiet_until[subject] = now + _QUIET
+            log.warning("%s", line)
+
+
+def network(host: str) -> bytes:
+    """What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, as any single
+    customer of a provider has one (RFC 6177)."""
+    packed = pack_address(host)
+    return packed if len(packed) == 4 else packed[:8]

@@ -1,0 +1,146 @@
+"""A connection whose PROXY header is still to come (`--proxy-protocol`).
+
+Only peers that the operator allows get here, and each must begin with a header, of either version:
+whether one comes is never guessed. It arrives in any pieces, within the head timeout. What it says
+takes the place of the connection's own ends, unless it says nothing (LOCAL, UNKNOWN, UNSPEC). Then
+the connection becomes a `Client`; what was read behind the header is its first request.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.protocol import policy
+from reactor_run.protocol.origin import over_tls
+from reactor_run.protocol.policy import Refused, Rule
+from reactor_run.protocol.proxy import SIGNATURE, Endpoint, decode_either
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.clients.acceptor import Acceptor
+    from reactor_run.frontend.clients.http1 import Client
+    from reactor_run.frontend.service.server import Server
+
+__all__ = ["InboundProxy"]
+
+_READ: Final = 65536
+
+
+class InboundProxy:
+    """A connection, from accept to the end of its PROXY header."""
+
+    __slots__ = (
+        "_acceptor",
+        "_client",
+        "_data",
+        "_expected",
+        "_peers",
+        "_server",
+        "_sock",
+        "check_at",
+        "deadline",
+    )
+
+    def __init__(
+        self,
+        server: Server,
+        acceptor: Acceptor,
+        sock: socket.socket,
+        source: Endpoint,
+        destination: Endpoint,
+    ) -> None:
+        self._server = server
+        self._acceptor = acceptor
+        self._sock = sock
+        self._peers = (source, destination)
+        self._client: Client | None = None
+        """What the connection has become."""
+        self._data = bytearray()
+        self._expected = 0
+        """Bytes without which there is no use in reading the header."""
+        self.deadline = self.check_at = inf
+        server.loop.watch(sock.fileno(), select.EPOLLIN, self._on_events)
+        server.loop.set_deadline(self, server.head_timeout)
+
+    def _on_events(self, _: int) -> None:
+        try:
+            data = self._sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if not data:
+            self.close()
+            return
+        self._data += data
+        if len(self._data) < self._expected:
+            return
+        try:
+            header = decode_either(self._data)
+        except Refused as refused:
+            self._refuse(refused.rule)
+            return
+        if header is None:
+            if self._data.startswith(SIGNATURE) and len(self._data) >= 16:
+                self._expected = 16 + int.from_bytes(self._data[14:16], "big")
+            return
+        source, destination = header.source, header.destination
+        if source is None or destination is None:
+            source, destination = self._peers
+        https = over_tls(header) and not header.local
+        client = self._become_client(source, destination, https=https)
+        if client is not None and len(self._data) > header.size:
+            client.take(bytes(self._data[header.size :]))
+        if client is not None and self._server.draining:
+            client.shut(self._server.close_grace)
+
+    def _become_client(
+        self, source: Endpoint, destination: Endpoint, *, https: bool
+    ) -> Client | None:
+        """Hand the socket over; None if the kernel refuses."""
+        loop = self._server.loop
+        loop.unwatch(self._sock.fileno())
+        loop.forget(self)
+        client = self._acceptor.introduced(self, self._sock, source, destination, https=https)
+        self._client = client
+        return client
+
+    def _refuse(self, rule: Rule) -> None:
+        """What came is no PROXY header, or not in time."""
+        who = self._peers[0][0] or "unix"
+        self._acceptor.complain("header", f"no PROXY header from {who}: {rule.reason}")
+        client = self._become_client(*self._peers, https=False)
+        if client is not None:
+            client.refuse(rule)
+
+    def on_deadline(self) -> None:
+        """The header took too long."""
+        if self._data:
+            self._refuse(policy.HEAD_TIMEOUT)
+        else:
+            self.close()
+
+    def shut(self, grace: float) -> None:
+        """The service ends: the header, and a request behind it, may be on their way."""
+        if not grace:
+            self.close()
+        elif self._server.loop.now + grace < self.deadline:
+            self._server.loop.set_deadline(self, grace)
+
+    def on_fault(self) -> None:
+        """Nobody knows what was read."""
+        if self._client is not None:
+            self._client.on_fault()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        loop = self._server.loop
+        loop.unwatch(self._sock.fileno())
+        loop.forget(self)
+        loop.bury(self._sock)
+        self._acceptor.left(self)

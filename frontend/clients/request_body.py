@@ -1,0 +1,154 @@
+"""A request body that is still to come when its head is read: where it goes while it comes.
+
+    collected   kept here until all of it has come, for an app that shall not wait for it (WSGI)
+    passed on   to the exchange's lane; while the exchange waits in the queue, to its request
+    drained     read and dropped, because the answer is complete: the connection goes on behind it
+
+It knows the body's framing and bounds, not the client's connection: that reads the bytes, and
+decides what becomes of it when they are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reactor_run.frontend.clients.min_rate import Patience
+from reactor_run.frontend.exchanges.exchange import KEPT_MAX, WAITING, Exchange
+from reactor_run.frontend.exchanges.spool import Spool
+from reactor_run.protocol import policy
+from reactor_run.protocol.body import CHUNKED, body_reader
+from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.request import RequestHead, reframe
+
+__all__ = ["READ_MAX", "RequestBody"]
+
+READ_MAX: Final = 262144
+"""Bytes of one read, at most: the larger, the less a byte costs."""
+_READ_MIN: Final = 65536
+"""The same of what only waits, and of a body of which less is left."""
+_WAITING_MAX: Final = 262144
+"""Bytes of a request that may wait in the queue, before its client is read no further."""
+_DRAIN_MAX: Final = 262144
+"""Bytes of an unwanted body that are read so that the connection can go on."""
+
+
+class RequestBody:
+    """One body, from the first byte behind its head to its end."""
+
+    __slots__ = ("_drain_until", "_head", "_reader", "_size_max", "_spool", "patience")
+
+    def __init__(
+        self, head: RequestHead, size_max: int, patience: Patience, *, collect: bool
+    ) -> None:
+        """`size_max`: bytes of the largest body that is taken; 0 is no bound."""
+        self.patience = patience
+        self._head = head
+        self._size_max = size_max
+        self._reader = body_reader(head.body)
+        self._spool = Spool() if collect else None
+        self._drain_until = 0
+        """Bytes at which the connection is not worth reading the body to its end."""
+
+    @property
+    def complete(self) -> bool:
+        """It has come to its end."""
+        return self._reader.complete
+
+    @property
+    def awaits_permission(self) -> bool:
+        """The client may wait for 100 Continue before it sends any of it (RFC 9110 §10.1.1)."""
+        return self._head.expect_continue and self._reader.received == 0
+
+    def read_size(self, exchange: Exchange | None) -> int:
+        """Bytes to read at once. Behind a body whose end is known few belong to later requests."""
+        if exchange is not None and exchange.state == WAITING and self._spool is None:
+            return _READ_MIN
+        if self._head.body == CHUNKED:
+            return READ_MAX
+        return min(max(self._head.body - self._reader.received, _READ_MIN), READ_MAX)
+
+    def feed(self, data: bytes | memoryview, start: int = 0) -> int:
+        """Read `data` from `start` on; return where the body, or `data`, ends. `data` is only lent.
+
+        Raises Refused, and OSError if the temporary file of a collected body cannot be written.
+        """
+        reader = self._reader
+        parts: list[memoryview] | None = None if self._spool is None else []
+        end = reader.feed(memoryview(data), start, parts)
+        # A chunked body tells its size only by and by.
+        if 0 < self._size_max < reader.received:
+            raise Refused(policy.BODY_TOO_LARGE)
+        if self._spool is not None and parts:
+            for part in parts:
+                self._spool.write(part)
+        return end
+
+    # Collected -----------------------------------------------------------------------------------
+
+    @property
+    def collected(self) -> bool:
+        """It is kept here until all of it has come."""
+        return self._spool is not None
+
+    def hand_over(self, exchange: Exchange) -> None:
+        """Give the exchange all that was collected, as one request."""
+        spool, self._spool = self._spool, None
+        assert spool is not None
+        exchange.whole = True
+        exchange.request = reframe(self._head, spool.size)
+        if spool.in_memory:
+            exchange.request += spool.content()
+        else:
+            exchange.spool = spool
+
+    def drop(self) -> None:
+        """Nobody wants what was collected."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    # Passed on -----------------------------------------------------------------------------------
+
+    def pass_on(self, exchange: Exchange, data: bytes | memoryview) -> bool:
+        """Send `data`, as it came, after the exchange's request; whether there is room for more.
+
+        `data` is only lent. Once the lane does not take all of it, there is none until it has; for
+        a lane that has taken nothing there is as much as in the queue.
+        """
+        exchange.whole = self._reader.complete
+        if exchange.state == WAITING:
+            exchange.request += data
+            return len(exchange.request) <= _WAITING_MAX
+        lane = exchange.lane
+        if lane is None:
+            return True
+        if exchange.request:
+            kept = not lane.begun or len(exchange.request) + len(data) <= KEPT_MAX
+            exchange.request = exchange.request + data if kept else b""
+        lane.write(data)
+        if not lane.begun:
+            # It is broken: another reactor will be given all of it.
+            return len(exchange.request) <= _WAITING_MAX
+        return not lane.out.size
+
+    # Drained -------------------------------------------------------------------------------------
+
+    def may_be_drained(self, status: int) -> bool:
+        """Whether the connection may outlive an answer that comes before the body is whole."""
+        head = self._head
+        if self.awaits_permission:
+            # Nobody knows whether the client will send the body now.
+            return False
+        if status < 300:
+            # A good answer may come while the body does, and end after it.
+            return True
+        return head.body != CHUNKED and head.body - self._reader.received <= _DRAIN_MAX
+
+    def drain(self) -> None:
+        """What comes from now on is dropped."""
+        self._drain_until = self._reader.received + _DRAIN_MAX
+
+    @property
+    def too_long_to_drain(self) -> bool:
+        """More of it came since than the connection is worth."""
+        return self._reader.received > self._drain_until

@@ -1,0 +1,1 @@
+"""What the operator types: the command line, the environment, and the remote commands."""

@@ -1,0 +1,47 @@
+"""The words of a command line, sorted by option."""
+
+from collections.abc import Sequence
+
+from reactor_run.frontend.command.settings import OPTIONS
+
+__all__ = ["sort_words"]
+
+_FLAGS = {option.flag: option for option in OPTIONS if not option.positional}
+
+
+def sort_words(words: Sequence[str]) -> dict[str, list[str]]:
+    """The texts written for each option, by its name. They may mean nothing.
+
+    Raises OperatorError for what cannot be sorted; SystemExit(0) after help and version.
+    """
+    written = _sort_plain(words)
+    if written is None:
+        from reactor_run.frontend.command.help import build_parser
+
+        written = vars(build_parser().parse_args(words))
+    return written
+
+
+def _sort_plain(words: Sequence[str]) -> dict[str, list[str]] | None:
+    """The same without argparse, which takes longer to import than a server to open its sockets;
+    None where argparse has to judge."""
+    written: dict[str, list[str]] = {}
+    rest = iter(words)
+    for word in rest:
+        flag, equals, text = word.partition("=")
+        option = _FLAGS.get(flag)
+        if option is None:
+            if not word or word.startswith("-") or "app" in written:
+                return None
+            written["app"] = [word]
+            continue
+        if option.switch:
+            text = "on"
+            if equals:
+                return None
+        elif not equals:
+            text = next(rest, "")
+            if not text or text.startswith("-"):
+                return None
+        written.setdefault(option.name, []).append(text)
+    return written

@@ -1,0 +1,94 @@
+"""The command line as argparse sees it: help, version, and what to tell of words that are wrong.
+
+Imported only for these, and for the operator's commands: most words are sorted by `words`.
+"""
+
+import argparse
+from typing import NoReturn
+
+from reactor_run import __version__
+from reactor_run.frontend.command.settings import GROUPS, OPTIONS, Option
+from reactor_run.frontend.errors import SEE_HELP, OperatorError
+
+__all__ = ["Parser", "build_parser"]
+
+_COMPONENTS = ("trio", "anyio", "uvloop", "gunicorn_h1c")
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OperatorError(f"{message} ({SEE_HELP})")
+
+
+class _Version(argparse.Action):
+    """Print the versions. They are looked up only here: that takes longer than all else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(version_line())
+        parser.exit()
+
+
+def version_line() -> str:
+    """Name our version, Python's, and those of the components that are installed."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    parts = [f"Python {platform.python_version()}"]
+    for name in _COMPONENTS:
+        try:
+            parts.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return f"reactor-run {__version__} ({', '.join(parts)})"
+
+
+def build_parser() -> Parser:
+    """Derive the parser from the table. It only sorts words: all values stay text, in lists."""
+    parser = Parser(
+        prog="reactor-run",
+        usage="reactor-run [options] module[:attribute]\n"
+        "       reactor-run status|reload|stop [--admin ADDRESS]",
+        description="Run a WSGI or ASGI app, or ask a running service for something.",
+        epilog="Every option can be set in the environment too: --bind as REACTOR_RUN_BIND "
+        "(several addresses with commas between them), and so on; the command line wins.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    for group, title in GROUPS.items():
+        section = parser.add_argument_group(title)
+        for option in OPTIONS:
+            if option.group == group:
+                _add(section, option)
+    about = parser.add_argument_group("About")
+    about.add_argument("-h", "--help", action="help", help="Show this help.")
+    about.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="Show the versions of reactor-run and its parts.",
+    )
+    return parser
+
+
+def _add(section: argparse._ArgumentGroup, option: Option) -> None:
+    meaning = option.meaning.replace("%", "%%")
+    if option.positional:
+        section.add_argument(
+            option.name, nargs="?", action="append", metavar=option.kind.metavar, help=meaning
+        )
+        return
+    meaning += f" (default: {option.shown_default})"
+    if option.switch:
+        section.add_argument(
+            option.flag, dest=option.name, action="append_const", const="on", help=meaning
+        )
+    else:
+        section.add_argument(
+            option.flag,
+            dest=option.name,
+            action="append",
+            metavar=option.kind.metavar,
+            help=meaning,
+        )

@@ -1,0 +1,241 @@
+"""`reactor-run status`, `reload` and `stop`: words to a service that runs, over its admin socket.
+
+Exit status 0: done. 1: the service is not ready, says no, or says nothing. 2: the operator has
+something to mend, and that includes a socket at which nobody is.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from reactor_run.frontend.command.help import Parser
+from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.sockets.listeners import AdminBind, UnixBind, parse_admin
+
+__all__ = ["run_command"]
+
+_VARIABLE: Final = "REACTOR_RUN_ADMIN"
+_TIMEOUT: Final = 10.0
+"""Seconds within which a front end answers whose loop turns."""
+
+
+def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do what `words` say, the first of which is the command; the exit status.
+
+    Raises OperatorError; SystemExit(0) after help.
+    """
+    parser = Parser(
+        prog=f"reactor-run {words[0]}",
+        description={
+            "status": "Show how a running service is doing.",
+            "reload": "Have a running service start its app anew, as SIGHUP does, and wait until "
+            "the new generation serves.",
+            "stop": "Stop a running service as SIGTERM does, and wait for its end.",
+        }[words[0]],
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--admin",
+        metavar="ADDRESS",
+        default=environ.get(_VARIABLE),
+        help=f"The --admin address of the service (default: {_VARIABLE}).",
+    )
+    if words[0] == "status":
+        parser.add_argument("--json", action="store_true", help="Print the whole report as JSON.")
+    options = parser.parse_args(words[1:])
+    if not options.admin:
+        raise OperatorError(f"say which service: --admin unix:/PATH, or {_VARIABLE}")
+    try:
+        service = _Service(options.admin)
+        if words[0] == "status":
+            return _status(service, raw=options.json)
+        if words[0] == "reload":
+            return _reload(service)
+        return _stop(service)
+    except _NoAnswer as error:
+        print(f"reactor-run: {error}", file=sys.stderr)
+        return 1
+
+
+class _NoAnswer(Exception):
+    """The service does not do what it was asked for."""
+
+
+class _Service:
+    """The far end of an admin socket."""
+
+    def __init__(self, address: str) -> None:
+        """Raises OperatorError."""
+        try:
+            self._bind: AdminBind = parse_admin(address)
+        except OperatorError as error:
+            raise OperatorError(f"--admin: {error}") from None
+        self._address = address
+
+    def _connect(self) -> socket.socket:
+        try:
+            if isinstance(self._bind, UnixBind):
+                return _connect_unix(self._bind.path)
+            return socket.create_connection((self._bind.host, self._bind.port), _TIMEOUT)
+        except PermissionError:
+            raise OperatorError(
+                f"no permission to connect to {self._address}; be root or the service's user, or "
+                "see --admin-mode"
+            ) from None
+        except TimeoutError:
+            raise self._silent() from None
+        except OSError as error:
+            raise OperatorError(
+                f"nobody is at {self._address} ({error.strerror}); "
+                f"does the service run, with --admin {self._address}?"
+            ) from None
+
+    def _silent(self) -> _NoAnswer:
+        return _NoAnswer(
+            f"{self._address} did not answer within {_TIMEOUT:g} seconds: the front end hangs"
+        )
+
+    def ask(self, method: str, path: str, *, patient: bool = False) -> str:
+        """The text of a good answer, once the connection has ended.
+
+        `patient`: wait for that for ever. Raises _NoAnswer with the words of any other answer.
+        """
+        with self._connect() as sock:
+            request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            answer = b""
+            try:
+                sock.sendall(request.encode())
+                if patient:
+                    sock.settimeout(None)
+                while data := sock.recv(65536):
+                    answer += data
+            except TimeoutError:
+                raise self._silent() from None
+            except OSError:
+                # The front end was killed. What counts is whether it had answered.
+                pass
+        head, _, body = answer.partition(b"\r\n\r\n")
+        text = body.decode(errors="replace").rstrip()
+        status = head[9:12].decode(errors="replace")
+        if not head.startswith(b"HTTP/1.1 "):
+            raise _NoAnswer(f"{self._address} gave no answer")
+        if not status.startswith("2"):
+            raise _NoAnswer(f"{text} ({status})")
+        return text
+
+
+def _connect_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(_TIMEOUT)
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _reload(service: _Service) -> int:
+    service.ask("GET", "/healthz")  # what hangs is told at once; a reload may take minutes
+    print(service.ask("POST", "/reload", patient=True))
+    return 0
+
+
+def _stop(service: _Service) -> int:
+    service.ask("GET", "/healthz")
+    service.ask("POST", "/stop", patient=True)
+    print("stopped")
+    return 0
+
+
+def _status(service: _Service, *, raw: bool) -> int:
+    text = service.ask("GET", "/status")
+    report = json.loads(text)
+    print(text if raw else "\n".join(_page(report)))
+    return 0 if report["ready"] else 1
+
+
+# The page of `status` ----------------------------------------------------------------------------
+
+
+def _page(report: Mapping[str, Any]) -> Iterable[str]:
+    reactors = report["reactors"]
+    connections = report["connections"]
+    counters = report["counters"]
+    in_flight = sum(reactor["in_flight"] for reactor in reactors)
+    listeners = [
+        f"{listener['name']} ({listener['origin']})" if listener["origin"] else listener["name"]
+        for listener in report["listeners"]
+    ]
+    yield f"reactor-run {report['version']}: {report['reason'] or 'ready'}"
+    memory = _size(report["rss"])
+    yield f"  process      {report['pid']}, up {_duration(report['uptime'])}, {memory}"
+    reload = ", reloading" if report["reloading"] else ""
+    if report["reload_failure"]:
+        reload += f" (the last reload failed: {report['reload_failure']})"
+    yield f"  generation   {report['generation']}{reload}"
+    yield f"  listening    {', '.join(listeners)}"
+    yield (
+        f"  connections  {connections['open']} of {connections['max']}"
+        f"{_amounts(connections['states'], ': ')}"
+    )
+    yield f"  queue        {report['queue']['waiting']} of {report['queue']['size']}"
+    yield f"  requests     {counters['requests']}, {in_flight} in flight"
+    yield f"  answers      {_amounts(counters['answers']) or 'none'}"
+    yield f"  our own      {_amounts(counters['own_answers']) or 'none'}"
+    yield f"  refused      {_amounts(counters['refused']) or 'none'}"
+    yield ""
+    titles = (
+        "REACTOR",
+        "PROCESS",
+        "GENERATION",
+        "STATE",
+        "IN FLIGHT",
+        "CAPACITY",
+        "SERVED",
+        "AGE",
+        "MEMORY",
+    )
+    rows = [
+        (
+            reactor["name"],
+            str(reactor["pid"]),
+            str(reactor["generation"]),
+            reactor["state"],
+            str(reactor["in_flight"]),
+            str(reactor["capacity"]),
+            str(reactor["served"]),
+            _duration(reactor["age"]),
+            _size(reactor["rss"]),
+        )
+        for reactor in reactors
+    ]
+    table = [titles, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _amounts(amounts: Mapping[str, int], before: str = "") -> str:
+    """Those that are not 0, as in `3 idle, 1 busy`."""
+    parts = [f"{amount} {name}" for name, amount in amounts.items() if amount]
+    return before + ", ".join(parts) if parts else ""
+
+
+def _duration(seconds: float) -> str:
+    """Two units at most, as in `3 h 12 min`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next((place for place, (amount, _) in enumerate(parts) if amount), 3)
+    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2])
+
+
+def _size(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"

@@ -1,0 +1,97 @@
+"""One exchange as the front end sees it: a request of some client, and the answer it waits for.
+
+It is kept apart from the client's connection: the client may leave while the app goes on, and then
+the exchange still occupies its reactor until the reactor says that the app is done.
+
+    WAITING    in the dispatcher's queue, or its body is still being buffered
+    RUNNING    a reactor has it; if that dies it may wait again
+    ANSWERED   the answer is complete; the app may still run
+    ABANDONED  the client left, or was refused; the app may still run
+    OVER       nobody holds it any more
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.protocol.request import RequestHead
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.clients.http1 import Client
+    from reactor_run.frontend.exchanges.spool import Spool
+    from reactor_run.frontend.reactors.lane import Lane
+    from reactor_run.frontend.reactors.reactor import Reactor
+
+__all__ = ["ABANDONED", "ANSWERED", "KEPT_MAX", "OVER", "RUNNING", "WAITING", "Exchange"]
+
+WAITING: Final = 0
+RUNNING: Final = 1
+ANSWERED: Final = 2
+ABANDONED: Final = 3
+OVER: Final = 4
+
+KEPT_MAX: Final = 131072
+"""Bytes of a request that are kept while a reactor has it: a head and a body, each as large as they
+are held in memory. What is larger and not in a file cannot be given to another reactor."""
+
+
+class Exchange:
+    """A request and the way of its answer."""
+
+    __slots__ = (
+        "app_done",
+        "client",
+        "head",
+        "lane",
+        "number",
+        "reactor",
+        "replayed",
+        "request",
+        "spool",
+        "state",
+        "whole",
+    )
+
+    def __init__(self, client: Client, head: RequestHead, request: bytes, whole: bool) -> None:
+        self.client = client
+        self.head = head
+        self.request = request
+        """What has come of the request, as it came; nothing once the client knows something of the
+        answer, or if it is too large to be kept."""
+        self.whole = whole
+        """All of the request has come."""
+        self.state = WAITING
+        self.replayed = False
+        """A reactor that may have begun it has died."""
+        self.app_done = False
+        """The reactor's word that the app is done."""
+        self.number = 0
+        """On the express lane of its reactor; 0 on a lane."""
+        self.reactor: Reactor | None = None
+        self.lane: Lane | None = None
+        """What the request went out on, or what the answer comes in on."""
+        self.spool: Spool | None = None
+        """Where a buffered request body is that does not stand in `request`."""
+
+    @property
+    def repeatable(self) -> bool:
+        """By its method it may be run twice, as far as the operator is concerned."""
+        return self.head.method in self.client.server.replayed
+
+    @property
+    def name(self) -> str:
+        """What the log calls it: method and target."""
+        return f"{self.head.method.decode()} {self.head.target.decode('latin-1')}"
+
+    def wait_again(self) -> None:
+        """Be as before it was given to a reactor, which has died."""
+        self.state = WAITING
+        self.reactor = self.lane = None
+        self.number = 0
+        self.app_done = False
+
+    def drop_spool(self) -> None:
+        """Nobody wants the buffered body any more."""
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None

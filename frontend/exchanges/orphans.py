@@ -1,0 +1,43 @@
+"""Exchanges whose clients have left before their time was up: their apps have the rest of it.
+
+With the client its deadline is gone, and nobody would ever look again at an app that has no end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reactor_run.frontend.exchanges.exchange import Exchange
+from reactor_run.frontend.loop.epoll import Loop, Timer
+
+__all__ = ["Deserted"]
+
+_EVERY: Final = 1.0
+"""Seconds between two looks, while there is anything to look at."""
+
+
+class Deserted:
+    """Those of all reactors."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._ends: dict[Exchange, float] = {}
+        self._timer = Timer(self._look)
+
+    def add(self, exchange: Exchange, ends: float) -> None:
+        """Cancel its app at that time of the loop's clock, unless it is done."""
+        if not self._ends:
+            self._loop.set_deadline(self._timer, _EVERY)
+        self._ends[exchange] = ends
+
+    def _look(self) -> None:
+        self._loop.set_deadline(self._timer, _EVERY)
+        for exchange, ends in list(self._ends.items()):
+            if exchange.app_done:
+                del self._ends[exchange]
+            elif ends <= self._loop.now:
+                del self._ends[exchange]
+                if exchange.reactor is not None:
+                    exchange.reactor.cancel(exchange)
+        if not self._ends:
+            self._loop.forget(self._timer)

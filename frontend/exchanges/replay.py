@@ -1,0 +1,42 @@
+"""Which exchanges are given to another reactor when theirs has ended before it answered them.
+
+1. An exchange that cannot have begun, because the kernel took nothing of its request, waits again.
+2. One whose answer the client knows something of, be it an interim answer, is never replayed.
+3. Any other may have begun: it is replayed if its method says that this does no harm (RFC 9110
+   §9.2), if all that came of its request is still here, and if this is the first time. A request
+   that has been at the death of two reactors may be the cause of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from reactor_run.frontend.exchanges.exchange import Exchange
+from reactor_run.frontend.log import log
+
+__all__ = ["METHODS", "Replay", "may_be_replayed"]
+
+Replay = Literal["safe", "idempotent", "off"]
+
+_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+"""RFC 9110 §9.2.1."""
+
+METHODS: Final[dict[Replay, frozenset[bytes]]] = {
+    "safe": _SAFE,
+    "idempotent": _SAFE | {b"PUT", b"DELETE"},
+    "off": frozenset(),
+}
+"""The methods that are replayed. RFC 9110 §9.2.2: safe ones, PUT and DELETE are idempotent."""
+
+
+def may_be_replayed(exchange: Exchange) -> bool:
+    """Rules 2 and 3, for an exchange that waited for its answer; counts this time."""
+    if not (exchange.request and exchange.repeatable):
+        return False
+    if exchange.replayed:
+        log.error(
+            "%s was under way in two reactors that died; it is not tried again", exchange.name
+        )
+        return False
+    exchange.replayed = True
+    return True

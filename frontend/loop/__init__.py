@@ -1,0 +1,1 @@
+"""Events and time: the epoll loop, its busy poll, and signals as events."""

@@ -1,0 +1,202 @@
+"""The front end's loop: one epoll set, ordered deadlines, and work that waits for a batch to end.
+
+Everything is a file descriptor with a handler. A descriptor that is no longer wanted is closed when
+its batch is over: an event in the same batch may still be meant for it, and its number must not
+yet belong to somebody new.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Final, Protocol, runtime_checkable
+
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop.busy_poll import Vigil
+from reactor_run.turns import Turns
+
+__all__ = ["ERRORS", "LATE", "Deadlined", "Loop", "Timer"]
+
+_EVENTS_MAX: Final = 512
+_TICKS: Final = 8
+"""How often in a second deadlines are looked at: they pass at most a tick too late."""
+LATE: Final = 1.25 / _TICKS
+"""Seconds by which one is over at the latest when it is looked at, as long as batches are short."""
+_LONGEST: Final = 3600.0
+"""Seconds to sleep if there are no deadlines."""
+
+ERRORS: Final = select.EPOLLHUP | select.EPOLLERR
+
+
+class Deadlined(Protocol):
+    """Something that must not last for ever.
+
+    The loop looks at `deadline` (seconds of the monotonic clock, or inf) when `check_at` comes, so
+    moving a deadline later, or away, is only an assignment.
+    """
+
+    deadline: float
+    check_at: float
+
+    def on_deadline(self) -> None:
+        """The deadline has passed."""
+
+
+class Timer:
+    """One thing to do when its time comes."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.deadline = self.check_at = inf
+        self.on_deadline = action
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """Whose handlers may fail, by an error of ours."""
+
+    def on_fault(self) -> None:
+        """One has failed: nothing is certain any more, so end what it was about."""
+
+
+class Loop:
+    """One thread's worth of events."""
+
+    def __init__(self) -> None:
+        self.now = monotonic()
+        """When the current batch began."""
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._buried: list[socket.socket] = []
+        self._after_batch: list[Callable[[], None]] = []
+        self._due: dict[int, set[Deadlined]] = {}
+        """Deadlines by the tick in which they are looked at."""
+        self._next_sweep = self.now + _LONGEST
+        """When the earliest of those ticks is over."""
+        self._running = False
+
+    # Descriptors -------------------------------------------------------------------------------
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` with the epoll events of `fd` as they come. Raises OSError."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what is listened to. Hang-ups and errors are always reported."""
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Listen no more."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def bury(self, sock: socket.socket) -> None:
+        """Close a socket when the batch is over."""
+        self._buried.append(sock)
+
+    # Deadlines ---------------------------------------------------------------------------------
+
+    def set_deadline(self, item: Deadlined, seconds: float) -> None:
+        """Have `item.on_deadline` called so many seconds from now, if not moved; 0 is never."""
+        self.set_deadline_at(item, self.now + seconds if seconds else inf)
+
+    def set_deadline_at(self, item: Deadlined, when: float) -> None:
+        """The same at a time of the monotonic clock, which may be over already; inf is never."""
+        if when < item.check_at:
+            self.forget(item)
+            self._look_at(item, when)
+        item.deadline = when
+
+    def forget(self, item: Deadlined) -> None:
+        """Drop an item that has ended."""
+        item.deadline = inf
+        if item.check_at != inf:
+            self._due.get(int(item.check_at * _TICKS), set()).discard(item)
+            item.check_at = inf
+
+    def _look_at(self, item: Deadlined, when: float) -> None:
+        item.check_at = when
+        tick = int(when * _TICKS)
+        self._due.setdefault(tick, set()).add(item)
+        self._next_sweep = min(self._next_sweep, (tick + 1) / _TICKS)
+
+    def _sweep(self) -> None:
+        """Look at the deadlines of the ticks that are over."""
+        self._next_sweep = self.now + _LONGEST
+        over = int(self.now * _TICKS)
+        for tick in sorted(tick for tick in self._due if tick < over):
+            for item in self._due.pop(tick):
+                item.check_at = inf
+                if item.deadline <= self.now:
+                    item.deadline = inf
+                    try:
+                        item.on_deadline()
+                    except Exception:
+                        self._fault(item)
+                elif item.deadline != inf:
+                    self._look_at(item, item.deadline)
+        if self._due:
+            self._next_sweep = (min(self._due) + 1) / _TICKS
+
+    # Running -----------------------------------------------------------------------------------
+
+    def after_batch(self, work: Callable[[], None]) -> None:
+        """Have `work` called at the end of every batch, before the loop waits again."""
+        self._after_batch.append(work)
+
+    def not_after_batch(self, work: Callable[[], None]) -> None:
+        """Take back what `after_batch` was given."""
+        self._after_batch.remove(work)
+
+    def _fault(self, owner: object) -> bool:
+        """An error of ours: end what it was about, and nothing else; whether that went well."""
+        log.exception("an internal error, which should be reported")
+        if isinstance(owner, Mortal):
+            try:
+                owner.on_fault()
+            except Exception:
+                log.exception("an internal error in giving up")
+                return False
+        return True
+
+    def stop(self) -> None:
+        """Let `run` return when the batch is over."""
+        self._running = False
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        self._running = True
+        poll = self._epoll.poll
+        handlers = self._handlers
+        turns = Turns()
+        vigil = Vigil()
+        now = self.now
+        while self._running:
+            wait = self._next_sweep - now
+            turns.before_wait()
+            events = vigil.look(poll, turns) if vigil.due else []
+            if not events:
+                events = poll(wait if wait > 0 else 0, _EVENTS_MAX)
+            if turns.after_wait(len(events)):
+                events = poll(0, _EVENTS_MAX)
+            self.now = now = monotonic()
+            vigil.saw(events, now)
+            for fd, mask in events:
+                handler = handlers.get(fd)
+                if handler is not None:
+                    try:
+                        handler(mask)
+                    except Exception:
+                        if not self._fault(getattr(handler, "__self__", None)):
+                            self.unwatch(fd)
+            if now >= self._next_sweep:
+                self._sweep()
+            for work in self._after_batch:
+                work()
+            if self._buried:
+                for sock in self._buried:
+                    sock.close()
+                self._buried.clear()

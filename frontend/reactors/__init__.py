@@ -1,0 +1,1 @@
+"""The reactor processes: their links, their lives, and their replacement."""

@@ -1,0 +1,44 @@
+"""What a reactor tells whoever owns it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.exchanges.exchange import Exchange
+    from reactor_run.frontend.reactors.reactor import Reactor
+
+__all__ = ["Owner"]
+
+
+class Owner(Protocol):
+    """Who starts, replaces and stops reactors."""
+
+    def reactor_ready(self, reactor: Reactor) -> None:
+        """It has loaded and started the app."""
+
+    def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
+        """It could not; it exits by itself."""
+
+    def reactor_has_room(self, reactor: Reactor) -> None:
+        """One of its exchanges is over, its capacity changed, or it is not held up any more."""
+
+    def reactor_found_slow(self, route: bytes, seconds: float) -> None:
+        """Requests of a route hold it up, the last one for so long; or do not any more: 0."""
+
+    def reactor_answered(self, reactor: Reactor) -> None:
+        """It has answered a ping."""
+
+    def reactor_spent(self, reactor: Reactor, why: str) -> None:
+        """It should serve no longer than until another has started in its place."""
+
+    def reactor_ended(self, reactor: Reactor) -> None:
+        """It takes nothing more; its process is about to end."""
+
+    def reactor_left(
+        self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
+    ) -> None:
+        """It has died, and left these exchanges without an answer, in this order."""
+
+    def reactor_died(self, reactor: Reactor, status: int) -> None:
+        """Its process has ended. This comes last."""

@@ -1,0 +1,206 @@
+"""The front end's end of one reactor's express lane: whole requests out, whole answers in, many at
+once.
+
+Requests are gathered and sent when the batch is over; each read takes all answers that are there.
+What follows for the exchange, and for the reactor's room, is the reactor's.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, Exchange
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop.epoll import ERRORS, Loop
+from reactor_run.frontend.reactors.lane import has_bytes
+from reactor_run.protocol.express import (
+    ANSWER,
+    DONE,
+    FrameError,
+    pack_message,
+    pack_request,
+    read_answers,
+    requests_from,
+)
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.reactors.reactor import Reactor
+
+__all__ = ["SEND_BUFFER", "ExpressLane"]
+
+SEND_BUFFER: Final = 1 << 20
+"""Bytes asked for as the kernel's buffer, each way."""
+
+_READ: Final = 262144
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+
+_space = memoryview(bytearray(_READ))
+
+
+class ExpressLane:
+    """One socketpair, our end."""
+
+    def __init__(self, loop: Loop, reactor: Reactor, sock: socket.socket) -> None:
+        """Raises OSError if the kernel does not let it be watched."""
+        sock.setblocking(False)
+        self.exchanges: dict[int, Exchange] = {}
+        """Those that are not over, by number."""
+        self._loop = loop
+        self._reactor = reactor
+        self._sock = sock
+        self._numbers = count(1)
+        self._out: list[bytes] = []
+        """What the batch has gathered."""
+        self._unsent = b""
+        """A batch of which the kernel has not taken all."""
+        self._sent = 0
+        """How much of it the kernel has taken."""
+        self._blocked = False
+        """What is gathered must wait, or there is nobody to send it to any more."""
+        self._partial = b""
+        self._ended = False
+        loop.watch(sock.fileno(), _IN, self._on_events)
+
+    # Out -----------------------------------------------------------------------------------------
+
+    def carry(self, exchange: Exchange) -> None:
+        """Send a request; it goes out with the batch."""
+        request = exchange.request
+        exchange.number = number = next(self._numbers)
+        self.exchanges[number] = exchange
+        self._out += (pack_request(exchange.client.express_prefix, number, len(request)), request)
+
+    def running(self, number: int) -> Exchange | None:
+        """The exchange with this number, if it waits for its answer."""
+        exchange = self.exchanges.get(number)
+        return exchange if exchange is not None and exchange.state == RUNNING else None
+
+    def tell(self, number: int, kind: int) -> None:
+        """Tell something about an exchange that was sent."""
+        self._out.append(pack_message(number, kind))
+
+    def flush(self) -> None:
+        """Send what the batch gathered."""
+        if self._out and not self._blocked:
+            out = b"".join(self._out)
+            self._out.clear()
+            try:
+                sent = self._sock.send(out)
+            except OSError:
+                # Full, or broken: then its pidfd tells.
+                sent = 0
+            if sent < len(out):
+                self._unsent = out
+                self._sent = sent
+                self._blocked = True
+                self._loop.modify(self._sock.fileno(), _IN | _OUT)
+
+    def _send_on(self) -> None:
+        """Go on with a batch of which the kernel did not take all."""
+        try:
+            self._sent += self._sock.send(memoryview(self._unsent)[self._sent :])
+        except BlockingIOError:
+            return
+        except OSError:
+            # It is dying: its pidfd tells.
+            self._loop.modify(self._sock.fileno(), _IN)
+            return
+        if self._sent == len(self._unsent):
+            self._unsent = b""
+            self._sent = 0
+            self._blocked = False
+            self._loop.modify(self._sock.fileno(), _IN)
+
+    def never_sent(self) -> list[Exchange]:
+        """The exchanges of whose request the kernel has taken nothing."""
+        numbers = requests_from(self._unsent + b"".join(self._out), self._sent)
+        return [self.exchanges[number] for number in numbers if number in self.exchanges]
+
+    # In ------------------------------------------------------------------------------------------
+
+    def _on_events(self, events: int) -> None:
+        if events & _OUT:
+            self._send_on()
+        if events & (_IN | ERRORS) and not self._read():
+            self._reactor.hung_up()
+            self.end()
+
+    def on_fault(self) -> None:
+        """Nobody knows which answers were read."""
+        self._reactor.kill()
+
+    def read_to_end(self) -> None:
+        """Take what a reactor had sent before it died."""
+        while not self._ended and has_bytes(self._sock) and self._read():
+            pass
+
+    def end(self) -> None:
+        """Nothing comes over it any more, and nothing is to be sent."""
+        if not self._ended:
+            self._ended = self._blocked = True
+            self._loop.unwatch(self._sock.fileno())
+            self._loop.bury(self._sock)
+
+    def _read(self) -> bool:
+        """Take what is there, once; False at the end of the lane."""
+        try:
+            size = self._sock.recv_into(_space)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not size:
+            return False
+        data = bytes(_space[:size])
+        if self._partial:
+            data = self._partial + data
+        reactor = self._reactor
+        try:
+            messages, consumed = read_answers(data)
+        except FrameError as error:
+            log.error("%s broke the framing of its express lane: %s", reactor.name, error)
+            reactor.kill()
+            return False
+        self._partial = data[consumed:]
+        exchanges = self.exchanges
+        freed = False
+        for number, kind, payload in messages:
+            exchange = exchanges.get(number)
+            if exchange is None:
+                continue
+            if kind == DONE:
+                if exchange.state == RUNNING and exchange.lane is None:
+                    # The announcement of its answer's lane was sent before, over another socket.
+                    reactor.read_control()
+                    if exchange.state == RUNNING and exchange.lane is None:
+                        exchange.client.answer_failed(exchange)
+                reactor.app_done(exchange)
+                freed = True
+            elif kind == ANSWER:
+                if exchange.state == RUNNING:
+                    if payload:
+                        exchange.client.answer_whole(exchange, payload)
+                        reactor.answered(exchange)
+                    else:
+                        exchange.client.answer_failed(exchange)
+            else:
+                # By far the most frequent: answered and done at once.
+                del exchanges[number]
+                exchange.app_done = True
+                reactor.in_flight -= 1
+                freed = True
+                if exchange.state == RUNNING:
+                    exchange.state = OVER
+                    if payload:
+                        exchange.client.answer_whole(exchange, payload)
+                    else:
+                        exchange.client.answer_failed(exchange)
+                else:
+                    exchange.state = OVER
+        if freed:
+            reactor.owner.reactor_has_room(reactor)
+        return True

@@ -1,0 +1,230 @@
+"""All lanes between the front end and one reactor: who is on them, and those kept for later.
+
+Each side opens, numbers and reuses its own. On ours a request goes out and its answer comes back;
+on the reactor's come answers that outgrew the express lane.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from itertools import count
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from reactor_run.frontend.exchanges.exchange import KEPT_MAX, Exchange
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop.epoll import Loop, Timer
+from reactor_run.frontend.reactors.lane import Lane, has_bytes
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.reactors.reactor import Reactor
+
+__all__ = ["Lanes"]
+
+_POOL_MAX: Final = 256
+"""Free lanes kept for later, of each sort; of ours as many as the reactor takes exchanges, if that
+is more. A lane is free a little later than its answer, so that more are in use than there are
+exchanges; closing and opening the difference would cost more."""
+_IDLE_MAX: Final = 10.0
+"""Seconds after which one of ours that nobody wanted is closed, at most twice as many."""
+
+
+class Lanes:
+    """The lanes of one reactor."""
+
+    def __init__(self, loop: Loop, reactor: Reactor, say: Callable[..., None]) -> None:
+        """`say`: sends the reactor a control message, with a descriptor if one is given."""
+        self.occupied: dict[int, Exchange] = {}
+        """The exchanges on lanes that we opened, by the lane's number, until their app is done."""
+        self._loop = loop
+        self._reactor = reactor
+        self._say = say
+        self._numbers = count(1)
+        self._ours: dict[int, Lane] = {}
+        """By number; closed ones too, until the reactor is done with them."""
+        self._free: list[Lane] = []
+        """Those of ours that wait for an exchange. The last one is taken, so that the first have
+        waited longest."""
+        self._tidy = Timer(self._close_idle)
+        self._theirs: dict[int, Lane] = {}
+        """Those that the reactor opened, by number."""
+        self._idle: set[Lane] = set()
+        """Those of them that wait for an answer."""
+
+    @property
+    def open(self) -> int:
+        """How many there are, used and free."""
+        return sum(not lane.closed for lane in (*self._ours.values(), *self._theirs.values()))
+
+    # Ours ----------------------------------------------------------------------------------------
+
+    def carry(self, exchange: Exchange) -> None:
+        """Send a request. Raises OSError if there is no descriptor for a lane."""
+        lane = self._free.pop() if self._free else self._open()
+        self.occupied[lane.number] = exchange
+        client = exchange.client
+        prefix = client.lane_prefix
+        if prefix is None:
+            prefix = client.make_lane_prefix()
+        lane.carry(exchange, prefix + exchange.request)
+        if len(exchange.request) > KEPT_MAX and lane.begun:
+            exchange.request = b""
+
+    def _open(self) -> Lane:
+        ours, theirs = socket.socketpair()
+        number = next(self._numbers)
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
+            lane = Lane(self._loop, self._reactor, ours, number, opened_here=True)
+            undo.callback(lane.close)
+            self._say({"lane": number, "fd": True}, theirs.fileno())
+            undo.pop_all()
+        self._ours[number] = lane
+        if self._tidy.deadline == inf:
+            self._loop.set_deadline(self._tidy, _IDLE_MAX)
+        return lane
+
+    def _close_idle(self) -> None:
+        """Close those that only a burst has wanted."""
+        before = self._loop.now - _IDLE_MAX
+        free = self._free
+        idle = 0
+        while idle < len(free) and free[idle].free_since <= before:
+            idle += 1
+        for lane in free[:idle]:
+            lane.close()
+            del self._ours[lane.number]
+        del free[:idle]
+        if self._ours:
+            self._loop.set_deadline(self._tidy, _IDLE_MAX)
+
+    def done(self, numbers: Iterable[int], *, keep: bool) -> None:
+        """The apps of the exchanges on these lanes of ours are done; `keep`: the lanes may carry
+        others."""
+        app_done = self._reactor.app_done
+        for number in numbers:
+            exchange = self.occupied.pop(number, None)
+            lane = self._ours.get(number)
+            if lane is not None:
+                if not keep:
+                    lane.condemn()
+                if lane.closed:
+                    del self._ours[number]
+            if exchange is not None:
+                app_done(exchange)
+
+    def number_of(self, exchange: Exchange) -> int | None:
+        """The lane of ours that its request went out on; None if it went express."""
+        for number, other in self.occupied.items():
+            if other is exchange:
+                return number
+        return None
+
+    # Theirs --------------------------------------------------------------------------------------
+
+    def answer_moves(
+        self, exchange: Exchange | None, number: int | None, message: dict[str, Any]
+    ) -> None:
+        """The answer to an express exchange comes over a lane of the reactor's.
+
+        None for the exchange: nobody waits for it. None for the number: there was no lane.
+        """
+        lane = None
+        if number is not None:
+            if message.get("fd") is not None:
+                lane = self._adopt(message["fd"], number)
+            else:
+                lane = self._theirs.get(number)
+        if lane is not None:
+            self._idle.discard(lane)
+        if exchange is None:
+            if lane is not None:
+                lane.close()
+                self._theirs.pop(lane.number, None)
+        elif lane is None or lane.closed:
+            log.error("%s could not open a lane for an answer", self._reactor.name)
+            exchange.client.answer_failed(exchange)
+        else:
+            lane.carry(exchange)
+
+    def _adopt(self, descriptor: int, number: int) -> Lane | None:
+        """A lane that the reactor opened; None if it cannot be one."""
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError as error:
+            log.error("%s sent a lane that is no socket: %s", self._reactor.name, error.strerror)
+            os.close(descriptor)
+            return None
+        try:
+            lane = Lane(self._loop, self._reactor, sock, number, opened_here=False)
+        except OSError as error:
+            log.error("a lane of %s cannot be read: %s", self._reactor.name, error.strerror)
+            sock.close()
+            return None
+        self._theirs[number] = lane
+        return lane
+
+    # Both ----------------------------------------------------------------------------------------
+
+    def put_back(self, lane: Lane) -> None:
+        """A lane is ready for another exchange."""
+        if lane.opened_here:
+            free = self._free
+            if len(free) < _POOL_MAX or len(free) < self._reactor.capacity:
+                lane.free_since = self._loop.now
+                free.append(lane)
+                return
+        elif len(self._idle) < _POOL_MAX:
+            self._idle.add(lane)
+            self._say({"free": lane.number})
+            return
+        lane.close()
+        self.lost(lane)
+
+    @property
+    def in_use(self) -> bool:
+        """An answer is still to be read from one of them."""
+        return any(lane.exchange for lane in (*self._ours.values(), *self._theirs.values()))
+
+    def lost(self, lane: Lane) -> None:
+        """A lane without an exchange has ended."""
+        if lane.opened_here:
+            if lane in self._free:
+                self._free.remove(lane)
+            self._ours.pop(lane.number, None)
+        else:
+            self._idle.discard(lane)
+            self._theirs.pop(lane.number, None)
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """Those whose app is not done, then those that are only on their lane: their answer is
+        not."""
+        lanes = (*self._ours.values(), *self._theirs.values())
+        on_lanes = [lane.exchange for lane in lanes if lane.exchange is not None]
+        return [*self.occupied.values(), *on_lanes]
+
+    def never_sent(self) -> list[Exchange]:
+        """Those of whose request the kernel has taken nothing."""
+        return [
+            lane.exchange
+            for lane in self._ours.values()
+            if lane.exchange is not None and not lane.begun
+        ]
+
+    def read_to_end(self) -> None:
+        """Take what a reactor had sent before it died."""
+        for lane in [*self._ours.values(), *self._theirs.values()]:
+            while not lane.closed and lane.exchange is not None and has_bytes(lane.sock):
+                lane.read(hung_up=True)
+
+    def end(self) -> None:
+        """Nothing comes over any of them any more."""
+        self._loop.forget(self._tidy)
+        for lane in (*self._ours.values(), *self._theirs.values()):
+            lane.close()
+        for lanes in self.occupied, self._ours, self._theirs, self._free, self._idle:
+            lanes.clear()

@@ -1,0 +1,472 @@
+"""One reactor process, as the front end knows it: its control channel, its lanes, its exchanges.
+
+    STARTING   it imports the app
+    READY      it takes exchanges
+    LEAVING    it takes no more, and finishes what it has
+    DEAD       its process has ended
+
+An exchange occupies the reactor from dispatch until the reactor's own word that its app is done, or
+its death. On the express lane the word comes with the answer or after it; for lanes it comes over
+the control channel.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any, Final
+
+from reactor_run.channel import ControlChannel
+from reactor_run.frontend.exchanges.exchange import ABANDONED, ANSWERED, OVER, RUNNING, Exchange
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.events import Owner
+from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
+from reactor_run.frontend.reactors.lane import has_bytes
+from reactor_run.frontend.reactors.lane_pool import Lanes
+from reactor_run.frontend.reactors.stall_budget import Trust
+from reactor_run.protocol.control import ControlError
+from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
+from reactor_run.pulse import HELD_UP_AFTER, SLOW, Pulse
+
+__all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor"]
+
+STARTING: Final = 0
+READY: Final = 1
+LEAVING: Final = 2
+DEAD: Final = 3
+
+_EXIT_MAX: Final = 2.0
+"""Seconds for a process to exit, once it has hung up."""
+_TELL: Final = 0.5
+"""Seconds for a process that hangs to tell where, before it is killed."""
+_NAMED_MAX: Final = 5
+"""Exchanges that are named in the log when a reactor hangs."""
+
+
+class Reactor:
+    """A process, from its start to its end."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        owner: Owner,
+        name: str,
+        command: Callable[[int], list[str]],
+        *,
+        generation: int = 1,
+        express: bool,
+    ) -> None:
+        """Start it. `command` makes its command line, given the control channel's descriptor.
+
+        Raises OSError if the kernel refuses any of what it takes; then nothing is left of it.
+        """
+        self.loop = loop
+        self.owner = owner
+        self.name = name
+        self.generation = generation
+        self.state = STARTING
+        self.capacity = 0
+        self.in_flight = 0
+        """Exchanges that occupy it."""
+        self._trust = Trust()
+        self._slow: Exchange | None = None
+        """One that it was given lately, and that is known to hold up its loop,"""
+        self._slow_until = 0.0
+        """when that is over, and"""
+        self._slow_number = 0
+        """its number among all that the reactor was given."""
+        self.served = 0
+        """Exchanges that it was given."""
+        self.interface = ""
+        self.inline = False
+        """It runs its app in its loop, and hears nothing meanwhile."""
+        self._hangs = False
+        self.started = monotonic()
+        self.deadline = self.check_at = float("inf")
+        self.on_overdue: Callable[[], None] = lambda: None
+
+        self.express: ExpressLane | None = None
+        self.lanes = Lanes(loop, self, self._say)
+        with ExitStack() as undo:
+            self._start(command, undo)
+            self._share_pulse(undo)
+            if express:
+                self._open_express(undo)
+            undo.pop_all()
+
+    def _start(self, command: Callable[[int], list[str]], undo: ExitStack) -> None:
+        ours, theirs = socket.socketpair()
+        self._control = ControlChannel(ours)
+        self._control_full = False
+        undo.callback(ours.close)
+        undo.callback(self._control.give_up)
+        with theirs:
+            self.process = subprocess.Popen(
+                command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        undo.callback(self.process.wait)
+        undo.callback(self.process.kill)
+        self.pid = self.process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        undo.callback(os.close, self._pidfd)
+        for fd, handler in ((ours.fileno(), self._on_control), (self._pidfd, self._on_exit)):
+            self.loop.watch(fd, select.EPOLLIN, handler)
+            undo.callback(self.loop.unwatch, fd)
+
+    def _share_pulse(self, undo: ExitStack) -> None:
+        self._pulse, descriptor = Pulse.share()
+        undo.callback(self._pulse.close)
+        try:
+            self._say({"pulse": True, "fd": True}, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _open_express(self, undo: ExitStack) -> None:
+        ours, theirs = socket.socketpair()
+        undo.callback(ours.close)
+        with theirs:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            self.express = ExpressLane(self.loop, self, ours)
+            undo.callback(self.loop.unwatch, ours.fileno())
+            self._say({"express": True, "fd": True}, theirs.fileno())
+        self.loop.after_batch(self.express.flush)
+
+    # Exchanges -----------------------------------------------------------------------------------
+
+    @property
+    def attentive(self) -> bool:
+        """What it is given now is begun at once, as far as anybody can tell.
+
+        It is not if a step of an app keeps its loop from turning, or is known to be about to; nor,
+        while it is distrusted, if enough that it was given has not begun: that may be the next slow
+        step.
+        """
+        since = self._pulse.word[0]
+        now = self.loop.now
+        if since != 0.0 and now - since > HELD_UP_AFTER:
+            return False
+        if self._slow is not None and self._slow_is_to_come:
+            return False
+        return self._trust.allows(self.served, self.in_flight, now)
+
+    @property
+    def has_slow(self) -> bool:
+        """A slow step of an app runs, or is about to."""
+        since = self._pulse.word[0]
+        return (since != 0.0 and self.loop.now - since > SLOW) or self._slow_is_to_come
+
+    @property
+    def _slow_is_to_come(self) -> bool:
+        slow = self._slow
+        if slow is not None and (slow.app_done or self.loop.now > self._slow_until):
+            slow = self._slow = None
+        return slow is not None
+
+    def expect(self, slow: Exchange, seconds: float) -> None:
+        """An exchange that it was given is likely to hold it up for so long."""
+        self._slow = slow
+        self._slow_until = self.loop.now + seconds
+        self._slow_number = self.served
+
+    def start(self, exchange: Exchange) -> None:
+        """Give it an exchange. Raises OSError if there is no descriptor for the lane it needs."""
+        exchange.reactor = self
+        express = self.express
+        if (
+            exchange.whole
+            and express is not None
+            and exchange.spool is None
+            and len(exchange.request) <= EXPRESS_MAX
+            and not exchange.head.upgrade
+        ):
+            express.carry(exchange)
+        else:
+            self.lanes.carry(exchange)
+        exchange.state = RUNNING
+        self.in_flight += 1
+        self.served += 1
+
+    @property
+    def idle(self) -> bool:
+        """No app runs in it, and nothing of an answer is still to be read from it."""
+        return not self.in_flight and not self.lanes.in_use
+
+    def client_sent_fin(self, exchange: Exchange) -> None:
+        """The client asks for nothing more."""
+        if exchange.number and self.express is not None:
+            self.express.tell(exchange.number, FIN)
+        elif exchange.lane is not None:
+            exchange.lane.half_close()
+
+    def cancel(self, exchange: Exchange) -> None:
+        """It has lasted too long: end its app, as far as that can be done."""
+        if exchange.app_done:
+            return
+        number = self.lanes.number_of(exchange)
+        if number is not None:
+            self._say({"cancel": number})
+        if exchange.state == RUNNING:
+            self.abandon(exchange, CANCEL)
+        elif exchange.number and self.express is not None:
+            self.express.tell(exchange.number, CANCEL)
+        if self.inline:
+            self.hangs(f"has no end of {exchange.name}")
+        elif self.interface == "wsgi":
+            self.owner.reactor_spent(self, f"a thread of it has no end of {exchange.name}")
+
+    def abandon(self, exchange: Exchange, word: int = GONE) -> None:
+        """Nobody reads the answer any more. The app still occupies the reactor until it is done.
+
+        `word`: what it is told of an exchange that went express.
+        """
+        exchange.state = ABANDONED
+        exchange.request = b""
+        lane, exchange.lane = exchange.lane, None
+        if lane is not None:
+            lane.exchange = None
+            lane.close()
+            if not lane.opened_here:
+                self.lanes.lost(lane)
+        if exchange.number and self.express is not None:
+            self.express.tell(exchange.number, word)
+        self._end_if_over(exchange)
+
+    def answered(self, exchange: Exchange) -> None:
+        """The answer has come whole."""
+        exchange.state = ANSWERED
+        exchange.request = b""
+        lane = exchange.lane
+        if lane is not None:
+            if not lane.opened_here:
+                exchange.lane = None
+                lane.release()
+            elif not exchange.whole:
+                # The client's rest is dropped. An app that reads on must not wait for it.
+                lane.half_close()
+        if exchange.app_done:
+            self._end_if_over(exchange)
+
+    def app_done(self, exchange: Exchange) -> None:
+        """The reactor's word on an exchange: its capacity is free."""
+        if not exchange.app_done:
+            exchange.app_done = True
+            self.in_flight -= 1
+            if exchange.state != RUNNING:
+                self._end_if_over(exchange)
+            elif exchange.lane is not None and exchange.lane.ended:
+                # Its lane has ended before the answer began: there will be none.
+                exchange.client.answer_failed(exchange)
+
+    def _end_if_over(self, exchange: Exchange) -> None:
+        """Once the app is done and nobody waits for the answer, the exchange is over."""
+        if exchange.app_done and exchange.state in (ANSWERED, ABANDONED):
+            exchange.state = OVER
+            if exchange.number and self.express is not None:
+                self.express.exchanges.pop(exchange.number, None)
+            lane, exchange.lane = exchange.lane, None
+            if lane is not None:
+                lane.release()
+
+    # The control channel -------------------------------------------------------------------------
+
+    def _say(self, message: dict[str, Any], descriptor: int | None = None) -> None:
+        """Send a control message; what the kernel does not take goes out later."""
+        self._control.send(message, descriptor)
+        if self._control.waiting and not self._control_full:
+            self._control_full = True
+            self.loop.modify(self._control.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+    def _on_control(self, _: int) -> None:
+        if self._control_full and self._control.flush():
+            self._control_full = False
+            self.loop.modify(self._control.fileno(), select.EPOLLIN)
+        if self._hear_more() is None:
+            self.hung_up()
+            self._end_control()
+
+    def _end_control(self) -> None:
+        """Nothing is heard any more, and nothing is to be told."""
+        self.loop.unwatch(self._control.fileno())
+        self._control.give_up()
+        self._control_full = False
+
+    def read_control(self) -> None:
+        """Take all control messages that are there."""
+        while self._hear_more():
+            pass
+
+    def _hear_more(self) -> int | None:
+        """Read once; how many messages there were, None at the end of the channel."""
+        try:
+            messages = self._control.receive()
+            if messages is None:
+                self.hung_up()
+                return None
+            for message in messages:
+                self._hear(message)
+            return len(messages)
+        except (ControlError, KeyError, OverflowError, TypeError, ValueError) as error:
+            log.error("%s sent a control message that is none: %r", self.name, error)
+            self.kill()
+            return None
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "done" in message or "drop" in message:
+            self.lanes.done(message.get("done", ()), keep=True)
+            self.lanes.done(message.get("drop", ()), keep=False)
+            self.owner.reactor_has_room(self)
+        elif "answer" in message:
+            # The answer to an express exchange comes over a lane that the reactor opened.
+            exchange = None if self.express is None else self.express.running(message["answer"])
+            self.lanes.answer_moves(exchange, message["lane"], message)
+        elif "turn" in message:
+            begun = int(message["begun"])
+            self._trust.turned(float(message["turn"]), begun, self.loop.now)
+            if begun >= self._slow_number:
+                # It is over, or waits for something; its next step shows when it begins.
+                self._slow = None
+            self.owner.reactor_has_room(self)
+        elif "slow" in message:
+            route = str(message["slow"]).encode("latin-1")
+            self.owner.reactor_found_slow(route, float(message["seconds"]))
+        elif "pong" in message:
+            self.owner.reactor_answered(self)
+        elif "capacity" in message:
+            self.capacity = int(message["capacity"])
+            log.debug("%s takes %d exchanges at once", self.name, self.capacity)
+            self.owner.reactor_has_room(self)
+        elif "ready" in message:
+            if self.state == STARTING:
+                self.capacity = int(message["ready"]["capacity"])
+                self.interface = message["ready"]["interface"]
+                self.inline = bool(message["ready"].get("inline"))
+                self.state = READY
+                self.owner.reactor_ready(self)
+        elif "failed" in message:
+            self.owner.reactor_failed(self, message["failed"], message.get("details"))
+
+    # The process ---------------------------------------------------------------------------------
+
+    def on_deadline(self) -> None:
+        """It had time enough for what it was to do."""
+        self.on_overdue()
+
+    def leave(self) -> None:
+        """Let it take no more exchanges."""
+        if self.state in (STARTING, READY):
+            self.state = LEAVING
+
+    def stop(self, seconds: float) -> None:
+        """Let it shut its app down, which may take so long, and exit."""
+        self.leave()
+        self._say({"stop": seconds})
+
+    def on_fault(self) -> None:
+        """Nobody knows what was heard of it."""
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process.poll() is None:
+            self.process.kill()
+
+    def see_dead(self, seconds: float) -> None:
+        """Block until it has ended, at most so long."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            log.error("%s, process %d, was killed and is still there", self.name, self.pid)
+
+    def hung_up(self) -> None:
+        """It is dead, or as good as dead; its pidfd will tell. Nothing more is to be sent to it."""
+        if self.state in (STARTING, READY):
+            self._end_within(_EXIT_MAX)
+
+    def hangs(self, why: str, suspects: Iterable[Exchange] = ()) -> None:
+        """It does nothing any more, for all we know: have it tell where that is, and end it.
+
+        `suspects`: one of these may be the reason, and the log names them.
+        """
+        if self._hangs:
+            return
+        self._hangs = True
+        suspects = [exchange for exchange in suspects if exchange.state == RUNNING]
+        names = [exchange.name for exchange in suspects[:_NAMED_MAX]]
+        log.error(
+            "%s %s; what its threads do follows, then it is killed%s",
+            self.name,
+            why,
+            f". It had {len(suspects)} exchanges: {', '.join(names)}" if names else "",
+        )
+        self.process.send_signal(signal.SIGUSR1)
+        self._end_within(_TELL)
+
+    def _end_within(self, seconds: float) -> None:
+        self.on_overdue = self.kill
+        self.loop.set_deadline(self, seconds)
+        if self.state in (STARTING, READY):
+            self.state = LEAVING
+            self.owner.reactor_ended(self)
+
+    def ping(self) -> None:
+        """Have it show that its loop turns."""
+        self._say({"ping": 1})
+
+    def _on_exit(self, _: int) -> None:
+        """The process has ended. What it sent before is read first."""
+        loop = self.loop
+        self.hung_up()
+        self.state = DEAD
+        if self.express is not None:
+            self.express.read_to_end()
+        while has_bytes(self._control.sock) and self._hear_more() is not None:
+            pass
+        self.lanes.read_to_end()
+        left, never_begun = self._left_over()
+        self.in_flight = 0
+        self.lanes.end()
+
+        loop.forget(self)
+        loop.unwatch(self._pidfd)
+        os.close(self._pidfd)
+        self._pulse.close()
+        self._end_control()
+        loop.bury(self._control.sock)
+        if self.express is not None:
+            self.express.end()
+            loop.not_after_batch(self.express.flush)
+        self.owner.reactor_left(self, left, never_begun)
+        self.owner.reactor_died(self, self.process.wait())
+
+    def _left_over(self) -> tuple[list[Exchange], set[Exchange]]:
+        """The exchanges that wait for an answer, in order, and those of them whose app cannot have
+        begun: the kernel took nothing of their request."""
+        left = []
+        never_begun = self._never_begun()
+        for exchange in self.exchanges:
+            exchange.app_done = True
+            self._end_if_over(exchange)
+            if exchange.state == RUNNING:
+                left.append(exchange)
+        return left, never_begun
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """All that are not over, in order."""
+        express = () if self.express is None else self.express.exchanges.values()
+        return list(dict.fromkeys((*express, *self.lanes.exchanges)))
+
+    def _never_begun(self) -> set[Exchange]:
+        """Those of whose request the kernel took nothing."""
+        never_sent = set(self.lanes.never_sent())
+        if self.express is not None:
+            never_sent.update(self.express.never_sent())
+        return never_sent

@@ -1,0 +1,318 @@
+"""The admin socket: what goes on, and the operator's word, over HTTP/1.1. And, apart from it,
+health alone for other machines (--health).
+
+    GET  /healthz  200: the loop turns
+    GET  /readyz   200, or 503 and why a balancer should send nothing here
+    GET  /status   200: the report, in JSON
+    POST /reload   200 once the next generation serves, or 500 and why it does not
+    POST /stop     202: the service stops; the connection ends with it
+
+It is served by the front end's loop and by no reactor, and so while all reactors hang. Nobody can
+hurt the service by it: one small request a connection, a deadline, and when there are too many
+connections the oldest goes. Over TCP, where anybody on the machine may connect and a browser can be
+made to, nothing can be changed, and a request must look like none of a browser's. What other
+machines can reach has the first two paths alone, and says nothing that would be worth a trick.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import socket
+import struct
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.clock import date_field
+from reactor_run.frontend.log import log
+from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.protocol.policy import Limits, Refused
+from reactor_run.protocol.request import RequestHead, parse_request_head
+from reactor_run.protocol.response import simple_response
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.service.server import Server
+
+__all__ = ["Admin"]
+
+_CONNECTIONS_MAX: Final = 32
+_HEAD_MAX: Final = 8192
+"""Bytes of a request."""
+_TIMEOUT: Final = 10.0
+"""Seconds to send a request and take its answer."""
+_PAUSE: Final = 1.0
+"""Seconds without accepting when the kernel refuses a descriptor."""
+_LIMITS: Final = Limits(head_size=_HEAD_MAX)
+_LOCAL_HOST: Final = re.compile(
+    rb"(?:localhost|127(?:\.[0-9]+){3}|\[::1\])(?::[0-9]*)?", re.IGNORECASE
+)
+
+_PATHS: Final = {
+    b"/healthz": b"GET, HEAD",
+    b"/readyz": b"GET, HEAD",
+    b"/status": b"GET, HEAD",
+    b"/reload": b"POST",
+    b"/stop": b"POST",
+}
+"""The methods of each path."""
+_HEALTH_PATHS: Final = {path: _PATHS[path] for path in (b"/healthz", b"/readyz")}
+
+
+class Admin:
+    """The listeners and connections of the admin socket, or those of health alone."""
+
+    def __init__(
+        self, server: Server, listeners: list[Listener], *, health_only: bool = False
+    ) -> None:
+        """`health_only`: anybody may connect, and is told of nothing else."""
+        self.server = server
+        self.health_only = health_only
+        self.paths = _HEALTH_PATHS if health_only else _PATHS
+        self._name = "health" if health_only else "admin socket"
+        self.loop = server.loop
+        self.deadline = self.check_at = inf
+        self._listeners = listeners
+        self._connections: dict[_Connection, None] = {}
+        """The oldest first."""
+        self._resting = False
+
+    def begin(self) -> None:
+        """Accept from now on."""
+        for listener in self._listeners:
+            log.info("%s on %s", self._name, listener.name)
+        self._listen()
+
+    def _listen(self) -> None:
+        self._resting = False
+        for listener in self._listeners:
+            self.loop.watch(listener.socket.fileno(), select.EPOLLIN, self._acceptor(listener))
+
+    def close(self) -> None:
+        """The service has ended: only now do those who wait for that see the end."""
+        if not self._resting:
+            self._unlisten()
+        self.loop.forget(self)
+        for connection in self._connections:
+            connection.end()
+        self._connections.clear()
+        for listener in self._listeners:
+            listener.close()
+
+    def leave(self) -> None:
+        """Somebody else goes on with the same listeners."""
+        if not self._resting:
+            self._unlisten()
+        self.loop.forget(self)
+        for listener in self._listeners:
+            listener.leave()
+        self._listeners = []
+
+    def _unlisten(self) -> None:
+        for listener in self._listeners:
+            self.loop.unwatch(listener.socket.fileno())
+
+    def on_deadline(self) -> None:
+        """The pause is over."""
+        self._listen()
+
+    def _acceptor(self, listener: Listener) -> Callable[[int], None]:
+        def accept(_: int) -> None:
+            try:
+                sock, _address = listener.socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.warning("%s: cannot accept: %s", self._name, error.strerror)
+                self._resting = True
+                self._unlisten()
+                self.loop.set_deadline(self, _PAUSE)
+                return
+            if len(self._connections) >= _CONNECTIONS_MAX:
+                next(iter(self._connections)).close()
+            connection = _Connection(self, sock, trusted=listener.kind == "unix")
+            self._connections[connection] = None
+
+        return accept
+
+    def left(self, connection: _Connection) -> None:
+        """A connection has ended."""
+        self._connections.pop(connection, None)
+
+
+class _Connection:
+    """One request and its answer."""
+
+    def __init__(self, admin: Admin, sock: socket.socket, *, trusted: bool) -> None:
+        """`trusted`: the permissions of its socket say who may connect."""
+        sock.setblocking(False)
+        self.deadline = self.check_at = inf
+        self._admin = admin
+        self._loop = admin.loop
+        self._sock = sock
+        self._trusted = trusted
+        self._in = b""
+        self._out = b""
+        self._heard = False
+        """The request has come; whatever else does is dropped."""
+        self._head_only = False
+        self._closed = False
+        self._lasts = False
+        """The connection ends with the service."""
+        self._loop.watch(sock.fileno(), select.EPOLLIN, self._on_events)
+        self._loop.set_deadline(self, _TIMEOUT)
+
+    def on_deadline(self) -> None:
+        """It took too long."""
+        self.close()
+
+    def on_fault(self) -> None:
+        """An error of ours."""
+        self.close()
+
+    def close(self) -> None:
+        """End it while the loop goes on."""
+        self._closed = True
+        self._loop.unwatch(self._sock.fileno())
+        self._loop.forget(self)
+        self._loop.bury(self._sock)
+        self._admin.left(self)
+
+    def end(self) -> None:
+        """The loop has ended."""
+        self._closed = True
+        self._loop.unwatch(self._sock.fileno())
+        self._loop.forget(self)
+        self._sock.close()
+
+    def _on_events(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._send()
+        elif events & select.EPOLLIN:
+            self._read()
+        else:
+            self.close()
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(_HEAD_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+        elif not self._heard:
+            self._in += data
+            try:
+                head = parse_request_head(self._in, _LIMITS)
+            except Refused as refused:
+                self._answer(refused.rule.status, refused.rule.reason)
+                return
+            if head is not None:
+                self._serve(head)
+
+    # Answers -------------------------------------------------------------------------------------
+
+    def _serve(self, head: RequestHead) -> None:
+        path = head.target.partition(b"?")[0]
+        self._head_only = head.method == b"HEAD"
+        methods = self._admin.paths.get(path)
+        status = self._admin.server.status
+        if refusal := self._refusal(head):
+            self._answer(403, refusal)
+        elif methods is None:
+            self._answer(404, "there are only " + b", ".join(self._admin.paths).decode())
+        elif head.method not in methods.split(b", "):
+            self._answer(405, f"use {methods.decode()}", ((b"allow", methods),))
+        elif head.body:
+            self._answer(413, "no body is wanted")
+        elif path == b"/healthz":
+            self._answer(200, "alive")
+        elif path == b"/readyz":
+            reason = status.not_ready()
+            self._answer(503 if reason else 200, reason or "ready")
+        elif path == b"/status":
+            report = json.dumps(status.report())
+            self._answer(200, report, content_type=b"application/json")
+        else:
+            self._heard = True
+            verb = path[1:].decode()
+            log.info("told to %s over the admin socket, by %s", verb, self._peer())
+            self._loop.set_deadline(self, 0)
+            if path == b"/reload":
+                self._admin.server.reload(self._reloaded)
+            else:
+                self._lasts = True
+                self._answer(202, "stopping")
+                self._admin.server.stop()
+
+    def _reloaded(self, failure: str | None) -> None:
+        if not self._closed:
+            self._loop.set_deadline(self, _TIMEOUT)
+            generation = self._admin.server.status.generation
+            self._answer(500 if failure else 200, failure or f"generation {generation} serves")
+
+    def _peer(self) -> str:
+        """Who is at the other end of a unix socket (SO_PEERCRED of unix(7))."""
+        size = struct.calcsize("3i")
+        data = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        pid, uid, _ = struct.unpack("3i", data)
+        return f"process {pid} of user {uid}"
+
+    def _refusal(self, head: RequestHead) -> str | None:
+        """Why a request is not for us, however well it is formed."""
+        if self._trusted or self._admin.health_only:
+            return None
+        if head.method == b"POST":
+            return "over TCP nothing can be changed: use --admin unix:/PATH, or signals"
+        for name, value in head.fields:
+            lower = name.lower()
+            if lower == b"origin":
+                return "this is no place for browsers"
+            # A name that somebody has had resolve to this machine (DNS rebinding).
+            if lower == b"host" and not _LOCAL_HOST.fullmatch(value):
+                return "the Host field names another machine"
+        return None
+
+    def _answer(
+        self,
+        status: int,
+        text: str,
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        content_type: bytes = b"text/plain; charset=utf-8",
+    ) -> None:
+        self._heard = True
+        self._out = simple_response(
+            status,
+            text.encode() + b"\n",
+            content_type=content_type,
+            fields=(*fields, (b"cache-control", b"no-store"), (b"server", b"reactor-run")),
+            date_field=date_field(),
+            close=True,
+            head_only=self._head_only,
+        )
+        self._send()
+
+    def _send(self) -> None:
+        """Send what the kernel takes; after all of it, wait for the other side to close: a reset
+        for what it still sends would destroy the answer."""
+        try:
+            self._out = self._out[self._sock.send(self._out) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        events = select.EPOLLIN if not self._out else select.EPOLLIN | select.EPOLLOUT
+        self._loop.modify(self._sock.fileno(), events)
+        if self._out:
+            return
+        if self._lasts:
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()

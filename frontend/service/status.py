@@ -1,0 +1,156 @@
+"""What goes on, for operators: `Status` looks at everything and changes nothing.
+
+The names in the report are documented in docs/admin.md, and stay.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from reactor_run import __version__
+from reactor_run.frontend.clients.http1 import STATES
+from reactor_run.frontend.reactors.reactor import DEAD, LEAVING, READY, STARTING, Reactor
+from reactor_run.frontend.reactors.recycling import resident
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.clients.acceptor import Acceptor
+    from reactor_run.frontend.command.settings import Settings
+    from reactor_run.frontend.reactors.supervisor import Supervisor
+    from reactor_run.frontend.service.server import Server
+    from reactor_run.frontend.sockets.listeners import Listener
+
+__all__ = ["Status"]
+
+_REACTOR_STATES: Final = {
+    STARTING: "starting",
+    READY: "ready",
+    LEAVING: "leaving",
+    DEAD: "dead",
+}
+
+
+class Status:
+    """How one service is doing."""
+
+    def __init__(
+        self,
+        server: Server,
+        settings: Settings,
+        listeners: list[Listener],
+        acceptor: Acceptor,
+        supervisor: Supervisor,
+    ) -> None:
+        self._server = server
+        self._settings = settings
+        self._listeners = listeners
+        self._acceptor = acceptor
+        self._supervisor = supervisor
+        self._started = server.loop.now
+
+    def not_ready(self) -> str | None:
+        """Why a balancer should send nothing here; None if it should.
+
+        A full queue is no reason: a busy fleet would be taken out of service as a whole. Nor is an
+        upgrade: who asked the old front end in its last moment asked about the service.
+        """
+        if self._server.shutdown.handed_over:
+            return None
+        if self._server.shutdown.begun:
+            return "the service is stopping"
+        if not self._server.dispatcher.reactors:
+            return "no reactor is ready"
+        return None
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that serves."""
+        return self._supervisor.generation
+
+    def line(self) -> str:
+        """The figures of the moment, in one line."""
+        reactors = self._supervisor.reactors
+        why = self._supervisor.reload_failure
+        failure = f"; the last reload failed: {why}" if why else ""
+        return (
+            f"{sum(reactor.state == READY for reactor in reactors)} of {self._supervisor.wanted} "
+            f"reactors ready, {self._supervisor.in_flight} requests in flight, "
+            f"{self._server.dispatcher.waiting} waiting, "
+            f"{len(self._acceptor.clients) + self._acceptor.strangers} connections{failure}"
+        )
+
+    def report(self) -> dict[str, Any]:
+        """Everything, ready for JSON. Ages in seconds, sizes in bytes."""
+        reason = self.not_ready()
+        reactors = self._supervisor.reactors
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "rss": resident(os.getpid()),
+            "uptime": self._age(self._started),
+            "generation": self._supervisor.generation,
+            "reloading": self._supervisor.reloading,
+            "reload_failure": self._supervisor.reload_failure,
+            "ready": reason is None,
+            "reason": reason,
+            "listeners": [
+                {"name": listener.name, "origin": listener.origin} for listener in self._listeners
+            ],
+            "reactors_wanted": self._supervisor.wanted,
+            "reactors": [self._reactor(reactor) for reactor in reactors],
+            "queue": {
+                "waiting": self._server.dispatcher.waiting,
+                "size": self._settings.queue_size,
+            },
+            "connections": self._connections(),
+            "lanes": {
+                "mode": self._settings.lanes,
+                "open": sum(reactor.lanes.open for reactor in reactors),
+            },
+            "counters": self._counters(),
+        }
+
+    def _age(self, since: float) -> float:
+        return round(self._server.loop.now - since, 1)
+
+    def _reactor(self, reactor: Reactor) -> dict[str, Any]:
+        return {
+            "name": reactor.name,
+            "pid": reactor.pid,
+            "generation": reactor.generation,
+            "state": _REACTOR_STATES[reactor.state],
+            "in_flight": reactor.in_flight,
+            "capacity": reactor.capacity,
+            "served": reactor.served,
+            "age": self._age(reactor.started),
+            "rss": resident(reactor.pid),
+        }
+
+    def _connections(self) -> dict[str, Any]:
+        clients = self._acceptor.clients
+        strangers = self._acceptor.strangers
+        numbers = Counter(client.state for client in clients)
+        states = {name: numbers[number] for number, name in enumerate(STATES)}
+        del states["closed"]
+        return {
+            "open": len(clients) + strangers,
+            "max": self._acceptor.connections_max,
+            "states": {"stranger": strangers, **states},
+        }
+
+    def _counters(self) -> dict[str, Any]:
+        counters = self._server.counters
+        reactors = self._supervisor.reactors
+        own = counters.own_answers
+        return {
+            "connections": self._acceptor.accepted,
+            "requests": counters.served_by_the_dead + sum(reactor.served for reactor in reactors),
+            "answers": counters.answers_by_class(),
+            "own_answers": {str(status): own[status] for status in sorted(own)},
+            "refused": dict(sorted(counters.refused.items())),
+            "replays": self._server.dispatcher.replays,
+            "reloads": self._supervisor.generation - 1,
+            "reactor_starts": self._supervisor.started,
+            "reactor_deaths": counters.reactor_deaths,
+        }

@@ -1,0 +1,169 @@
+"""Upgrading the front end without closing its listeners: SIGUSR2.
+
+The old front end starts a new one, with its own command line and with the listening sockets as
+inherited descriptors. The new one starts its reactors, begins to accept beside the old one, and
+says so over a pipe. Then the old one stops as on SIGTERM, but leaves the sockets and their files to
+the new one. If the new one ends before it says so, nothing has happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Final
+
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.sockets.listeners import Listener
+
+__all__ = ["Inheritance", "Upgrade", "inherit"]
+
+_VARIABLE: Final = "REACTOR_RUN_UPGRADE"
+
+
+class Inheritance:
+    """What a new front end got from the old one."""
+
+    def __init__(self, ready: int) -> None:
+        """`ready`: the pipe over which the old one hears that the new one accepts."""
+        self.service: list[Listener] = []
+        self.admin: list[Listener] = []
+        self.health: list[Listener] = []
+        self._paths: list[tuple[Listener, str]] = []
+        self._ready = ready
+
+    def adopt(self, descriptions: list[list[Any]]) -> list[Listener]:
+        """Listening sockets: descriptor, origin, and the path to be removed at the end or None."""
+        listeners = []
+        for fd, origin, path in descriptions:
+            listeners.append(Listener(socket.socket(fileno=fd), origin))
+            if path is not None:
+                self._paths.append((listeners[-1], path))
+        return listeners
+
+    def accept_begins(self) -> None:
+        """Tell the old one that it may go, and that the sockets' files are ours from now on."""
+        for listener, path in self._paths:
+            listener.owns_path(path)
+        os.write(self._ready, b"!")
+        os.close(self._ready)
+
+
+def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
+    """What the process that started this one left to it; None if that was no front end."""
+    text = environ.pop(_VARIABLE, "")
+    if not text:
+        return None
+    left = json.loads(text)
+    os.set_inheritable(left["ready"], False)
+    inheritance = Inheritance(left["ready"])
+    inheritance.service = inheritance.adopt(left["service"])
+    inheritance.admin = inheritance.adopt(left["admin"])
+    inheritance.health = inheritance.adopt(left["health"])
+    return inheritance
+
+
+class Upgrade:
+    """The new front end, as the old one sees it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        service: list[Listener],
+        admin: list[Listener],
+        health: list[Listener],
+        environment: Mapping[str, str],
+        on_ready: Callable[[int], None],
+    ) -> None:
+        """`service`, `admin`, `health`: the listeners that the new one gets.
+        `environment`: what was taken out of ours at the start, and the new one needs.
+        `on_ready`: called with the new one's process number once it accepts.
+        """
+        self._loop = loop
+        self._service = service
+        self._admin = admin
+        self._health = health
+        self._environment = environment
+        self._on_ready = on_ready
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready = -1
+
+    @property
+    def pid(self) -> int:
+        """The new one's process, until it has said something; 0 without one."""
+        return self._process.pid if self._process is not None else 0
+
+    def begin(self) -> None:
+        """Start the new one."""
+        if self._process is not None:
+            log.info("an upgrade is under way already")
+            return
+        if os.getpid() == 1:
+            log.error("no upgrade: the container ends with this process; replace the container")
+            return
+        try:
+            self._start()
+        except OSError as error:
+            log.error("no upgrade: the new front end cannot be started: %s", error.strerror)
+
+    def _start(self) -> None:
+        ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            left = {
+                "ready": theirs,
+                "service": _described(self._service),
+                "admin": _described(self._admin),
+                "health": _described(self._health),
+            }
+            environment = {**os.environ, **self._environment, _VARIABLE: json.dumps(left)}
+            listeners = (*self._service, *self._admin, *self._health)
+            self._process = subprocess.Popen(
+                [sys.executable, *sys.orig_argv[1:]],
+                env=environment,
+                pass_fds=[theirs, *(listener.socket.fileno() for listener in listeners)],
+                stdin=subprocess.DEVNULL,
+            )
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        log.info("upgrading: the new front end is process %d", self._process.pid)
+        self._ready = ours
+        self._loop.watch(ours, select.EPOLLIN, self._on_word)
+
+    def _on_word(self, _: int) -> None:
+        assert self._process is not None
+        said = os.read(self._ready, 1)
+        self._close()
+        process, self._process = self._process, None
+        if said:
+            log.info("the new front end accepts; this one leaves")
+            self._on_ready(process.pid)
+        else:
+            process.kill()
+            status = process.wait()
+            log.error(
+                "UPGRADE FAILED: the new front end ended with status %d. This one goes on", status
+            )
+
+    def _close(self) -> None:
+        self._loop.unwatch(self._ready)
+        os.close(self._ready)
+
+    def cancel(self) -> None:
+        """This one stops before the new one accepts: that must not begin."""
+        if self._process is not None:
+            self._close()
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _described(listeners: list[Listener]) -> list[tuple[int, str, str | None]]:
+    return [(each.socket.fileno(), each.origin, each.path) for each in listeners]

@@ -1,0 +1,1 @@
+"""What the kernel grants: addresses, listeners, networks, and resource limits."""

@@ -1,0 +1,1 @@
+"""ASGI: HTTP exchanges and the lifespan."""

@@ -1,0 +1,61 @@
+"""One exchange as the reactor sees it, whatever interface its app speaks.
+
+`signal_write_ready` is the one way in which the app's side, from any thread, tells the loop that an
+exchange has something to send. It is keyed by the exchange itself, never by a descriptor's number,
+so a signal for an exchange that has ended finds it ended and is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reactor_run.protocol.request import RequestHead
+
+if TYPE_CHECKING:
+    from reactor_run.reactor.links.lane import Lane
+    from reactor_run.reactor.loop.worker_loop import Reactor
+
+__all__ = ["Exchange", "signal_write_ready"]
+
+
+class Exchange:
+    """One request and its response.
+
+    express: the exchange's number on the express lane, or 0 for one that came on a lane.
+    lane: what its answer goes out on; None while it may still go express.
+    """
+
+    __slots__ = ("__weakref__", "ended", "express", "gone", "head", "lane", "reactor")
+
+    def __init__(
+        self, reactor: Reactor, head: RequestHead, express: int, lane: Lane | None
+    ) -> None:
+        self.reactor = reactor
+        self.head = head
+        self.express = express
+        self.lane = lane
+        self.gone = False
+        """Nobody reads the answer any more: sending raises OSError."""
+        self.ended = False
+
+    def write_out(self) -> None:
+        """Send what there is to send; called by the loop after `signal_write_ready`."""
+        raise NotImplementedError
+
+    def on_read_ready(self) -> None:
+        """The lane has bytes, or its end, for this exchange."""
+
+    def on_write_ready(self) -> None:
+        """The lane takes bytes again."""
+
+    def on_fin(self) -> None:
+        """The client sent FIN: it asks for nothing more, and may still read."""
+
+    def on_gone(self) -> None:
+        """The client is gone."""
+        self.gone = True
+
+
+def signal_write_ready(exchange: Exchange) -> None:
+    """Tell the loop that `exchange` has output. Thread-safe; ignored once the exchange ended."""
+    exchange.reactor.write_ready(exchange)

@@ -1,0 +1,127 @@
+"""The reactor's end of the express lane: whole requests in, whole answers out, many at once."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+
+from reactor_run.protocol.express import (
+    ANSWER,
+    ANSWER_DONE,
+    CANCEL,
+    DONE,
+    FIN,
+    REQUEST,
+    pack_message,
+    read_requests,
+)
+from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.loop.worker_loop import Reactor
+
+__all__ = ["ExpressPort"]
+
+_READ = 262144
+
+
+class ExpressPort:
+    """Reads batches of requests, gathers answers and sends each batch at once."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        sock: socket.socket,
+        on_request: Callable[[int, bytes, bytes], Exchange],
+        on_end: Callable[[], None],
+    ) -> None:
+        """`on_request` makes an exchange of a number, a frame's prefix and a request."""
+        sock.setblocking(False)
+        self._exchanges: dict[int, Exchange] = {}
+        """Those whose app may have to be told that the client left."""
+        self._reactor = reactor
+        self._sock = sock
+        self._on_request = on_request
+        self._on_end = on_end
+        self._space = memoryview(bytearray(_READ))
+        self._partial = b""
+        self._out: list[bytes] = []
+        self._unsent = b""
+        reactor.watch(sock.fileno(), select.EPOLLIN, self._on_events)
+        reactor.after_batch(self.flush)
+
+    def _on_events(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._reactor.modify(self._sock.fileno(), select.EPOLLIN)
+            unsent, self._unsent = self._unsent, b""
+            self._send(unsent)
+        if events & ~select.EPOLLOUT:
+            try:
+                size = self._sock.recv_into(self._space)
+            except BlockingIOError:
+                return
+            except OSError:
+                size = 0
+            if size == 0:
+                self._reactor.unwatch(self._sock.fileno())
+                self._on_end()
+                return
+            data = bytes(self._space[:size])
+            if self._partial:
+                data = self._partial + data
+            messages, consumed = read_requests(data)
+            self._partial = data[consumed:]
+            exchanges = self._exchanges
+            on_request = self._on_request
+            for number, kind, prefix, payload in messages:
+                if kind == REQUEST:
+                    exchanges[number] = on_request(number, prefix, payload)
+                    continue
+                exchange = exchanges.get(number)
+                if exchange is None:
+                    pass
+                elif kind == FIN:
+                    exchange.on_fin()
+                elif kind == CANCEL:
+                    self._reactor.cancel(exchange)
+                else:
+                    self._reactor.give_up(exchange)
+
+    # What is gathered goes out with the batch.
+
+    def answer(self, number: int, pieces: list[bytes], size: int) -> None:
+        """Gather a whole answer of `size` bytes; its app goes on."""
+        self._out.append(pack_message(number, ANSWER, size))
+        self._out += pieces
+
+    def over(self, number: int, pieces: list[bytes], size: int) -> None:
+        """Gather a whole answer of `size` bytes; its app is done."""
+        del self._exchanges[number]
+        self._out.append(pack_message(number, ANSWER_DONE, size))
+        self._out += pieces
+
+    def done(self, number: int) -> None:
+        """Tell that an app is done, the answer of which was gathered before, or is on a lane, or
+        wanted by nobody."""
+        del self._exchanges[number]
+        self._out.append(pack_message(number, DONE))
+
+    def flush(self) -> None:
+        """Send what was gathered, unless the kernel is still busy with what came before."""
+        if self._out and not self._unsent:
+            out = b"".join(self._out)
+            self._out.clear()
+            self._send(out)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # The front end is gone; reading tells so, and the process ends.
+            return
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self._reactor.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        else:
+            self.flush()

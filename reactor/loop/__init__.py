@@ -1,0 +1,1 @@
+"""The worker loop, and what differs between Trio and asyncio."""

@@ -1,0 +1,85 @@
+"""What differs between Trio and asyncio under the worker loop, and nothing else.
+
+A worker task hosts one exchange after another. Whatever an app leaves behind in the task would hit
+the next client, so after each exchange the loop compares a snapshot with the one before, and a
+worker that has changed ends. And the leader waits for the epoll set of the reactor, on Trio by a
+shorter way than other tasks. What can be left in a task, and that way, is on_trio.py and
+on_asyncio.py; only the one in use is imported, since that is most of what a start takes.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import anyio
+
+from reactor_run.turns import Turns
+
+__all__ = ["Events", "Hygiene", "TaskSleep", "backend_options", "hygiene_for", "sleep_for"]
+
+Events = list[tuple[int, int]]
+"""Descriptors and their epoll events."""
+
+
+class Hygiene(Protocol):
+    """A worker's guard against what an app leaves in its task."""
+
+    @property
+    def reusable_after_suspension(self) -> bool:
+        """Whether a task in which an app suspended may host the next exchange."""
+
+    def snapshot(self) -> object:
+        """The task as it is before an exchange; compared with != afterwards."""
+
+    async def restore(self) -> None:
+        """Close what the app left open, so that the worker can end in order."""
+
+
+def hygiene_for(runtime: str) -> Callable[[], Hygiene]:
+    """The guard for `trio`, `asyncio` or `uvloop`."""
+    if runtime == "trio":
+        from reactor_run.reactor.loop.on_trio import TrioHygiene
+
+        return TrioHygiene
+    from reactor_run.reactor.loop.on_asyncio import AsyncioHygiene
+
+    return AsyncioHygiene
+
+
+class TaskSleep:
+    """The leader waits for the reactor's epoll set as any task waits for a descriptor."""
+
+    def __init__(self, epoll: select.epoll, events_max: int) -> None:
+        """`events_max`: how many events are taken at once."""
+        self._epoll = epoll
+        self._events_max = events_max
+        self._turns = Turns()
+
+    async def events(self) -> Events:
+        """What there is, once there is something. Other tasks that can run do so before.
+
+        There may be nothing after all: somebody else wanted to run.
+        """
+        await anyio.wait_readable(self._epoll.fileno())
+        # The front end may be in the midst of handing over more, on this very processor: let it
+        # finish, and take all of it at once. Where nobody waits it costs nothing.
+        self._turns.give()
+        return self._epoll.poll(0, self._events_max)
+
+
+def sleep_for(runtime: str, epoll: select.epoll, events_max: int) -> TaskSleep:
+    """How to wait on `trio`, `asyncio` or `uvloop`, which runs already."""
+    if runtime == "trio":
+        from reactor_run.reactor.loop.on_trio import TrioSleep
+
+        return TrioSleep(epoll, events_max)
+    return TaskSleep(epoll, events_max)
+
+
+def backend_options(runtime: str) -> tuple[str, dict[str, Any]]:
+    """anyio's backend and its options for a `--runtime`."""
+    if runtime == "uvloop":
+        return "asyncio", {"use_uvloop": True}
+    return runtime, {}

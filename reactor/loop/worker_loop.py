@@ -1,0 +1,439 @@
+"""The worker loop: leader and followers, apps run eagerly, on anyio.
+
+Everything the reactor listens to sits in one epoll set of our own. One task, the leader, waits for
+that set, takes all that is ready at once, and runs the apps one after another *inline*: an app that
+answers without really suspending costs no task switch. If an app does suspend, the leader is simply
+a task that is busy with that exchange; a follower is woken in the same instant, becomes the leader
+and goes on with the rest. A task whose exchange is over and which leads no longer parks as a
+follower.
+
+Rules, each of which something breaks without:
+
+1. There is always a leader. A worker that ends, however, hands leadership on.
+2. To cancel an exchange, cancel its worker's scope: one scope for each worker costs nothing, one
+   for each exchange costs microseconds. A cancelled worker never parks or hosts again.
+3. Each exchange runs in a context of its own, and leaves nothing in its task (runtime.py).
+4. Nobody starves: a batch is bounded by number and by time, then the leader lets the others run.
+5. Answers are gathered, and go out when the batch ends, when an app suspends, and half-way through
+   a batch that takes long, so that clients and front end have something to do during the other
+   half; one by one while the next step may be a slow one.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import select
+import socket
+import threading
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from time import monotonic
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
+from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.log import log
+from reactor_run.reactor.loop.runtime import Events, Hygiene, hygiene_for, sleep_for
+from reactor_run.reactor.loop.slow_routes import COUNTED, SlowRoutes
+
+__all__ = ["FINISHED", "Hosted", "Reactor", "Worker"]
+
+
+BATCH_MAX: Final = 64
+"""Exchanges that the leader runs before it lets other tasks have a turn."""
+FLUSH_AFTER: Final = 0.0005
+"""Seconds of a batch that takes long: what was gathered goes out once half of it has run."""
+YIELD_AFTER: Final = 0.002
+"""Seconds after which a batch ends, and the leader lets other tasks have a turn."""
+PARKED_MAX: Final = 64
+"""Followers kept for later; a worker that finds as many parked ends instead."""
+
+
+FINISHED: Final = object()
+"""What `Hosted.first_step` returns for an app that did not suspend."""
+
+
+class Hosted(Exchange):
+    """An exchange that a worker of this loop runs: in its own task, or as a plain call."""
+
+    __slots__ = ("coroutine", "worker")
+
+    worker: Worker | None
+    """The worker that runs it now."""
+    coroutine: Coroutine[Any, Any, None]
+    """The app's, once it has suspended."""
+
+    def first_step(self) -> object:
+        """Run the app as far as it goes: FINISHED, or the trap of its first suspension."""
+        raise NotImplementedError
+
+    def over(self, error: BaseException | None) -> None:
+        """The app returned, or raised `error`."""
+        raise NotImplementedError
+
+
+class Worker:
+    """One task that hosts exchanges."""
+
+    __slots__ = ("exchange", "hygiene", "scope", "slow", "suspended")
+
+    def __init__(self, scope: anyio.CancelScope, hygiene: Hygiene) -> None:
+        self.scope = scope
+        self.hygiene = hygiene
+        self.exchange: Hosted | None = None
+        self.suspended = False
+        self.slow = 0.0
+        """Seconds of the longest slow step of its exchange."""
+
+
+class Reactor:
+    """The loop of one reactor process, and what its other parts share."""
+
+    def __init__(self, runtime: str) -> None:
+        self.ready: deque[Hosted] = deque()
+        """Exchanges whose app has not begun."""
+        self.begun = 0
+        """Exchanges whose app has begun, or never will."""
+        self.pulse: Word = unshared()
+        """Since when a step of an app runs; 0.0 between steps."""
+        self.on_turn: Callable[[float], None] | None = None
+        """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
+        loop is distrusted, with 0, at the end of each batch and when an app suspends."""
+        self.slow_routes: SlowRoutes | None = None
+        self._distrusted_until = 0.0
+        self._counted_until = 0.0
+        self._dirty: list[Exchange] = []
+        self._epoll = select.epoll()
+        self._sleep = sleep_for(runtime, self._epoll, BATCH_MAX)
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._buried: list[socket.socket] = []
+        self._before_batch: list[Callable[[], None]] = []
+        self._after_batch: list[Callable[[], None]] = []
+        self._hygiene = hygiene_for(runtime)
+        self._context = contextvars.copy_context()
+        self._group: anyio.abc.TaskGroup | None = None
+        self._leader: Worker | None = None
+        self._parked: list[anyio.Event] = []
+        self._workers: set[Worker] = set()
+        self._closing = False
+        self._thread = threading.get_ident()
+        self._signalled: deque[Callable[[], None]] = deque()
+        self._woken = False
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.watch(self._wakeup, select.EPOLLIN, self._on_wakeup)
+
+    # What the loop listens to ------------------------------------------------------------------
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` with the epoll events of `fd` as they come."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what is listened to."""
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Listen no more; to be called before the descriptor is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def bury(self, sock: socket.socket) -> None:
+        """Close a socket when gathered output goes out, before the loop sleeps.
+
+        A number that is free at once could be given to a new socket while events are handled, and
+        an event meant for the old one would then reach the new one.
+        """
+        self._buried.append(sock)
+
+    def after_batch(self, flush: Callable[[], None]) -> None:
+        """Have `flush` called whenever gathered output is to go out."""
+        self._after_batch.append(flush)
+
+    def before_batch(self, begin: Callable[[], None]) -> None:
+        """Have `begin` called before the exchanges of a batch run."""
+        self._before_batch.append(begin)
+
+    def give_up(self, exchange: Exchange) -> None:
+        """Nobody reads the answer any more: tell the app, or do not begin it at all."""
+        exchange.on_gone()
+        if isinstance(exchange, Hosted) and exchange in self.ready:
+            self.ready.remove(exchange)
+            self.begun += 1
+            exchange.over(None)
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Nobody reads the answer any more, and nobody wants the app to go on.
+
+        The app gets its cancellation where it waits next, unless it shields itself. An app that
+        runs in a thread cannot be cancelled.
+        """
+        self.give_up(exchange)
+        for worker in self._workers:
+            # By the exchange that it hosts now: a word that comes late hits no other.
+            if worker.exchange is exchange:
+                worker.scope.cancel()
+
+    def write_ready(self, exchange: Exchange) -> None:
+        """An exchange has output; see `signal_write_ready`. Thread-safe."""
+        if threading.get_ident() == self._thread:
+            self._dirty.append(exchange)
+            if not self.pulse[0]:
+                # A task that the app has started, outside of the steps that end with a flush.
+                self._wake()
+        else:
+            self.call_soon(lambda: self._dirty.append(exchange))
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Have the loop call `function`. Thread-safe."""
+        self._signalled.append(function)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the loop turn, if it is about to wait. Thread-safe."""
+        if not self._woken:
+            self._woken = True
+            os.eventfd_write(self._wakeup, 1)
+
+    def _on_wakeup(self, _: int) -> None:
+        os.eventfd_read(self._wakeup)
+        # Before the queue is emptied: what is added from now on wakes the loop again.
+        self._woken = False
+        signalled = self._signalled
+        while signalled:
+            signalled.popleft()()
+
+    def flush(self) -> None:
+        """Send all that was gathered, and close what was buried. Not for handlers of events."""
+        dirty = self._dirty
+        if dirty:
+            self._dirty = []
+            for exchange in dirty:
+                if not exchange.ended:
+                    exchange.write_out()
+        for flush in self._after_batch:
+            flush()
+        if self._buried:
+            for sock in self._buried:
+                sock.close()
+            self._buried.clear()
+
+    def _handle(self, events: Events) -> None:
+        handlers = self._handlers
+        for fd, mask in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler(mask)
+
+    # Workers -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until `close`."""
+        while not self._closing:
+            async with anyio.create_task_group() as self._group:
+                self._spawn()
+            if not self._closing:
+                log.error("an app cancelled the reactor's own tasks; starting new ones")
+
+    def close(self) -> None:
+        """Cancel every worker; `run` returns when they ended."""
+        self.flush()
+        self._closing = True
+        for worker in self._workers:
+            worker.scope.cancel()
+
+    def _spawn(self) -> None:
+        assert self._group is not None
+        self._group.start_soon(self._work)
+
+    def _hand_over(self) -> None:
+        """Rule 1: make somebody the leader."""
+        self._leader = None
+        if self._parked:
+            self._parked.pop().set()
+        elif (
+            not self._closing
+            and self._group is not None
+            # A group that an app cancelled takes no new task; `run` makes another group.
+            and not self._group.cancel_scope.cancel_called
+        ):
+            self._spawn()
+
+    async def _work(self) -> None:
+        with anyio.CancelScope() as scope:
+            worker = Worker(scope, self._hygiene())
+            self._workers.add(worker)
+            try:
+                while await self._follow() and await self._lead(worker):
+                    pass
+            except anyio.get_cancelled_exc_class():
+                # Ours; or an app's, aimed at a task of the loop. The worker ends either way.
+                pass
+            except BaseException:
+                # A fault of our own: nothing is to be relied on any more, the process ends.
+                self._closing = True
+                raise
+            finally:
+                self._workers.discard(worker)
+                if self._leader is worker or self._leader is None:
+                    self._hand_over()
+
+    async def _follow(self) -> bool:
+        """Wait until there is no leader; False if there are followers enough."""
+        while self._leader is not None:
+            if len(self._parked) >= PARKED_MAX:
+                return False
+            event = anyio.Event()
+            self._parked.append(event)
+            try:
+                await event.wait()
+            finally:
+                if not event.is_set():
+                    self._parked.remove(event)
+        return True
+
+    async def _lead(self, worker: Worker) -> bool:
+        """Lead until an app suspends; whether this worker may go on as a follower."""
+        self._leader = worker
+        ready = self.ready
+        hygiene = worker.hygiene
+        while not self._closing:
+            if not ready:
+                self.flush()
+                self._handle(await self._sleep.events())
+            began = now = monotonic()
+            half = len(ready) // 2
+            pulse = self.pulse
+            for begin in self._before_batch:
+                begin()
+            handled = 0
+            before = hygiene.snapshot()
+            while ready:
+                exchange = ready.popleft()
+                self.begun += 1
+                context = self._context.copy()
+                worker.exchange = exchange
+                exchange.worker = worker
+                error: BaseException | None = None
+                pulse[0] = started = now
+                try:
+                    trap = context.run(exchange.first_step)
+                    if trap is not FINISHED:
+                        await self._drive(worker, exchange, context, trap)
+                except BaseException as raised:
+                    # Whatever an app raises ends its exchange, and nothing else.
+                    error = raised
+                worker.exchange = exchange.worker = None
+                if error is None:
+                    exchange.over(None)
+                else:
+                    context.run(exchange.over, error)
+                if worker.suspended:
+                    self.flush()
+                    self._count(worker, exchange)
+                    if not hygiene.reusable_after_suspension or worker.scope.cancel_called:
+                        await hygiene.restore()
+                        return False
+                if hygiene.snapshot() != before:
+                    pulse[0] = 0.0
+                    await self._retire(worker)
+                    return False
+                if worker.suspended:
+                    worker.suspended = False
+                    return True
+                now = monotonic()
+                handled += 1
+                held_up = now - started > HELD_UP_AFTER
+                if held_up:
+                    self._step_ended(worker)
+                if now < self._counted_until:
+                    self._count(worker, exchange)
+                if held_up or now < self._distrusted_until:
+                    self.flush()
+                elif handled >= half and now - began > FLUSH_AFTER:
+                    half = BATCH_MAX
+                    self.flush()
+                if handled == BATCH_MAX or now - began > YIELD_AFTER:
+                    pulse[0] = 0.0
+                    self.flush()
+                    await anyio.lowlevel.checkpoint()
+                    break
+            else:
+                pulse[0] = 0.0
+                if now < self._distrusted_until:
+                    self._tell_begun()
+        return False
+
+    def _step_ended(self, worker: Worker) -> None:
+        """A step of an app is over: tell it, if somebody may have taken the loop for held up."""
+        now = monotonic()
+        took = now - self.pulse[0]
+        self.pulse[0] = 0.0
+        if took > HELD_UP_AFTER and self.on_turn is not None:
+            if took > SLOW:
+                self._distrusted_until = now + DISTRUST
+                if now > self._counted_until and self.slow_routes is not None:
+                    self.slow_routes.forget()
+                self._counted_until = now + COUNTED
+                worker.slow = max(worker.slow, took)
+            self.on_turn(took)
+
+    def _tell_begun(self) -> None:
+        """While the loop is distrusted: tell that what has begun holds it up no more."""
+        if self.on_turn is not None and monotonic() < self._distrusted_until:
+            self.on_turn(0.0)
+
+    def _count(self, worker: Worker, exchange: Hosted) -> None:
+        """An exchange is over: count it for its route, as long as any are slow."""
+        slow, worker.slow = worker.slow, 0.0
+        if self.slow_routes is not None and (slow or monotonic() < self._counted_until):
+            self.slow_routes.ended(exchange.head, slow)
+
+    @types.coroutine
+    def _drive(
+        self, worker: Worker, exchange: Hosted, context: contextvars.Context, trap: object
+    ) -> Generator[Any, Any, None]:
+        """Go on with an app that suspended, in its own context; pass its traps through."""
+        worker.suspended = True
+        self._step_ended(worker)
+        self._tell_begun()
+        if self._leader is worker:
+            self._hand_over()
+        exchange.write_out()
+        self.flush()
+        coroutine = exchange.coroutine
+        run = context.run
+        send = coroutine.send
+        while True:
+            error: BaseException | None = None
+            value: Any = None
+            try:
+                value = yield trap
+            except BaseException as raised:
+                error = raised
+            self.pulse[0] = monotonic()
+            # Outside the handler, or the app would see our exception as the context of its own.
+            try:
+                trap = run(send, value) if error is None else run(coroutine.throw, error)
+            except StopIteration:
+                return
+            finally:
+                self._step_ended(worker)
+            if self._dirty:
+                self.flush()
+
+    async def _retire(self, worker: Worker) -> None:
+        """Rule 3: tidy a task in which an app left something, before its worker ends."""
+        self.flush()
+        log.warning(
+            "an app left a cancel scope, a nursery or a handle of its task behind; "
+            "the task is given up so that no other exchange is harmed"
+        )
+        if self._leader is worker:
+            self._hand_over()
+        await worker.hygiene.restore()

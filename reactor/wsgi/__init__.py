@@ -1,0 +1,1 @@
+"""WSGI (PEP 3333): the call, its answer, its input, its threads."""

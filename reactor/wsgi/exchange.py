@@ -1,0 +1,262 @@
+"""One exchange of a WSGI app: the sink that wsgi.py writes its answer to, over sockets.
+
+Its app may run inline in the worker loop or in a thread. What a thread may touch is marked; the
+rest is the loop's. Both block in the kernel where a lane is full or empty: a thread by design, an
+inline app because the front end takes whole answers off its hands and sends whole bodies.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from reactor_run.clock import date_field
+from reactor_run.protocol.body import (
+    CHUNK_TAIL,
+    CHUNKED,
+    LAST_CHUNK,
+    UNTIL_CLOSE,
+    BodyReader,
+    body_reader,
+    chunk_head,
+)
+from reactor_run.protocol.environ import EnvironBuilder
+from reactor_run.protocol.express import EXPRESS_MAX
+from reactor_run.protocol.origin import Origin
+from reactor_run.protocol.request import RequestHead
+from reactor_run.protocol.response import encode_response_head
+from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
+from reactor_run.reactor.links.lane import Lane
+from reactor_run.reactor.log import log
+from reactor_run.reactor.loop.worker_loop import FINISHED, Hosted
+from reactor_run.reactor.wsgi.file import FileWrapper
+from reactor_run.reactor.wsgi.head import AppHead
+from reactor_run.reactor.wsgi.input import LaneInput
+from reactor_run.reactor.wsgi.prefetch import InlinePrefetch
+from reactor_run.reactor.wsgi.run import ERRORS, run_wsgi
+
+if TYPE_CHECKING:
+    from reactor_run.reactor.wsgi.threads import ThreadPool
+
+__all__ = ["ENVIRON_CONSTANTS", "WsgiExchange"]
+
+
+ENVIRON_CONSTANTS: Final = {
+    "wsgi.errors": ERRORS,
+    "wsgi.file_wrapper": FileWrapper,
+    "wsgi.input": None,
+}
+"""What every environ has of us; the last is set for each request."""
+
+_HELD_MAX: Final = 65536
+"""Bytes of an answer that are gathered before they are written to a lane."""
+
+
+class WsgiExchange(Hosted):
+    """One request that a WSGI app answers; an AnswerSink."""
+
+    __slots__ = (
+        "_body",
+        "_content",
+        "_cut",
+        "_framing",
+        "_gateway",
+        "_held",
+        "_held_size",
+        "_payload",
+        "_prefetch",
+        "environ",
+        "head_sent",
+        "pool",
+        "took",
+    )
+
+    pool: ThreadPool
+    """Whose threads run it, unless it is run inline."""
+    took: float
+    """Seconds that it had a thread."""
+
+    _framing: int
+    _held: list[bytes]
+    """What there is of the answer and was not pushed; like the others here, since `begin`."""
+    _held_size: int
+    _payload: bytes
+    """Bytes that came and were not decoded; like the next, only with a body to be read."""
+    _content: bytes
+    """What was decoded of the body and not asked for."""
+
+    def __init__(
+        self,
+        environs: EnvironBuilder,
+        prefetch: InlinePrefetch | None,
+        gateway: Gateway,
+        head: RequestHead,
+        origin: Origin,
+        express: int,
+        lane: Lane | None,
+        payload: bytes,
+    ) -> None:
+        # Not by way of the base class: this happens once per request, where a call is measurable.
+        self.reactor = gateway.reactor
+        self.head = head
+        self.express = express
+        self.lane = lane
+        self.gone = False
+        self.ended = False
+        self.environ = environ = environs.build(head, origin)
+        self.head_sent = False
+        self._gateway = gateway
+        self._prefetch = prefetch
+        self._cut = False
+        self._body: BodyReader | None = None
+        """Reads a body that does not come by its length, or has not come."""
+        if lane is None and head.body >= 0:
+            environ["wsgi.input"] = io.BytesIO(payload)
+        else:
+            environ["wsgi.input"] = LaneInput(self._read_some)
+            if head.body:
+                self._body = body_reader(head.body)
+                self._payload = payload
+                self._content = b""
+
+    def first_step(self) -> object:
+        """Run the app inline, as a whole."""
+        self.run()
+        if self._prefetch is not None:
+            self._prefetch.observe()
+        return FINISHED
+
+    def run(self) -> None:
+        """Run the app, unless the client has left before it began; in any thread."""
+        if not self.gone:
+            run_wsgi(self._gateway.app, self.environ, self, log)
+
+    def write_out(self) -> None:
+        """A thread's word that the app is done."""
+        self.pool.done(self)
+        self.over(None)
+
+    def over(self, error: BaseException | None) -> None:
+        if error is not None:
+            log.error("an exchange failed", exc_info=error)
+            self._cut = True
+        self.ended = True
+        gateway = self._gateway
+        lane = self.lane
+        drained = False
+        if self._cut or self.gone:
+            gateway.cut(self)
+        elif lane is None:
+            gateway.express.over(self.express, self._held, self._held_size)
+            return
+        elif self._framing == UNTIL_CLOSE:
+            lane.half_close()
+        else:
+            drained = self._body is None or (self._body.complete and not self._payload)
+        if self.express:
+            gateway.express.done(self.express)
+        gateway.over(self, drained)
+
+    # The sink; in the app's thread ---------------------------------------------------------------
+
+    def begin(self, head: AppHead, length: int | None) -> int:
+        request = self.head
+        start, self._framing = _encode_head(
+            head, request.method, request.minor_version, length, date_field()
+        )
+        self._held = [start]
+        self._held_size = len(start)
+        return self._framing
+
+    def write(self, data: bytes) -> None:
+        size = len(data)
+        if self._framing == CHUNKED:
+            start = chunk_head(size)
+            self._held += (start, data, CHUNK_TAIL)
+            self._held_size += len(start) + len(CHUNK_TAIL)
+        else:
+            self._held.append(data)
+        self._held_size += size
+        if self._held_size > (EXPRESS_MAX if self.lane is None else _HELD_MAX):
+            self._push()
+
+    def flush(self) -> None:
+        self._push()
+
+    def send_file(self, file: io.BufferedIOBase | io.RawIOBase, count: int) -> bool:
+        if self._framing == CHUNKED or (self.lane is None and count <= EXPRESS_MAX):
+            return False
+        self._push()
+        assert self.lane is not None
+        self.lane.send_file(file.fileno(), file.tell(), count)
+        return True
+
+    def finish(self) -> None:
+        if self._framing == CHUNKED:
+            self._held.append(LAST_CHUNK)
+            self._held_size += len(LAST_CHUNK)
+        if self.lane is not None or self._framing == UNTIL_CLOSE:
+            self._push()
+
+    def abort(self) -> None:
+        self._cut = True
+
+    def _push(self) -> None:
+        """Hand everything to a lane, and wait until it took it."""
+        if self.gone:
+            raise BrokenPipeError("the client is gone")
+        if self.lane is None:
+            self.lane = self._gateway.open_lane(self)
+            if self.lane is None:
+                raise OSError("there is no lane for the answer")
+        self.head_sent = True
+        held, self._held, self._held_size = self._held, [], 0
+        self.lane.write_blocking(held)
+
+    # The input; in the app's thread --------------------------------------------------------------
+
+    def _read_some(self, size: int) -> bytes:
+        body = self._body
+        if body is None:
+            return b""
+        if self._content:
+            content, self._content = self._content[:size], self._content[size:]
+            return content
+        parts: list[bytes] = []
+        while not parts and not body.complete:
+            data = self._payload
+            if data:
+                self._payload = b""
+            elif self.lane is None or self.lane.opened_here:
+                raise ConnectionResetError("the request ended within its body")
+            else:
+                if self.head.expect_continue and body.received == 0 and not self.head_sent:
+                    self.lane.write_blocking([b"HTTP/1.1 100 Continue\r\n\r\n"])
+                self.head.expect_continue = False
+                data = self.lane.read_blocking(size)
+                if not data:
+                    raise ConnectionResetError("the client left within the request's body")
+            end = body.feed(data, 0, parts)
+            # What is beyond the body spoils the lane.
+            self._payload = data[end:]
+        content = b"".join(parts)
+        self._content = content[size:]
+        return content[:size]
+
+
+# Heads that are alike are the same object, and encoded once a second, as is the date.
+@lru_cache(maxsize=256)
+def _encode_head(
+    head: AppHead, method: bytes, minor_version: int, length: int | None, date: bytes
+) -> tuple[bytes, int]:
+    return encode_response_head(
+        head.status,
+        head.fields,
+        method=method,
+        minor_version=minor_version,
+        length=length,
+        date_field=date,
+        server_field=SERVER_FIELD,
+        reason=head.reason,
+    )

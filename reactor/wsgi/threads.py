@@ -1,0 +1,53 @@
+"""The threads of `--threads N`: each owns one WSGI exchange at a time, from start to end.
+
+All take from one queue. So what was fetched for them (service.py) waits behind a slow call only if
+every thread has one.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from queue import SimpleQueue
+from time import perf_counter
+
+from reactor_run.reactor.links.exchange import signal_write_ready
+from reactor_run.reactor.wsgi.exchange import WsgiExchange
+from reactor_run.reactor.wsgi.prefetch import ThreadsPrefetch
+
+__all__ = ["ThreadPool"]
+
+
+class ThreadPool:
+    """Threads that live as long as the reactor."""
+
+    def __init__(self, threads: int, prefetch: ThreadsPrefetch) -> None:
+        self._context = copy_context()
+        self._prefetch = prefetch
+        self._waiting: SimpleQueue[WsgiExchange] = SimpleQueue()
+        for number in range(1, threads + 1):
+            # Daemons: a call that hangs must not keep the process from leaving.
+            threading.Thread(target=self._work, name=f"wsgi-{number}", daemon=True).start()
+
+    def submit(self, exchange: WsgiExchange) -> None:
+        """Have the next free thread run it."""
+        exchange.pool = self
+        self._prefetch.given()
+        self._waiting.put(exchange)
+
+    def done(self, exchange: WsgiExchange) -> None:
+        """A thread has told the loop that it is done with an exchange."""
+        self._prefetch.ended(exchange.took)
+
+    def _work(self) -> None:
+        prefetch = self._prefetch
+        while True:
+            exchange = self._waiting.get()
+            began = perf_counter()
+            # In a context of its own, as everywhere, so that no exchange sees another's variables.
+            self._context.copy().run(exchange.run)
+            prefetch.moved_at = now = perf_counter()
+            exchange.took = now - began
+            signal_write_ready(exchange)
+            # The name would keep the last request alive until the next comes.
+            del exchange

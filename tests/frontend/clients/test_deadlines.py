@@ -1,0 +1,254 @@
+"""How long an exchange may take: the first byte of its answer, and all of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from reactor_run.protocol.express import CANCEL, DONE, GONE
+from tests.frontend.conftest import Start
+from tests.frontend.reactors.test_reactor import CHUNKED, PART, read_to_end, replacement
+from tests.frontend.standin import answer, get, post
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_no_first_byte_in_time_is_a_504(start: Start, moved: bool) -> None:
+    front = start(first_byte_timeout=10.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/slow"))
+    number, _ = reactor.request()
+    lane = reactor.open_lane(number, 1) if moved else None
+    front.pass_time(8)
+    assert front.silent(client)
+    front.pass_time(4)
+    response = client.response()
+    assert response.status == 504
+    assert response.field("connection") is None
+    assert reactor.message() == (number, CANCEL, b"")
+    assert lane is None or lane.closed
+    assert any("GET /slow took too long in reactor 1" in line for line in front.log)
+    # It occupies its place until its app is done.
+    assert front.call(lambda: reactor.inside.in_flight) == 1
+    reactor.reply(number, b"", DONE)
+    front.settle()
+    assert front.call(lambda: reactor.inside.in_flight) == 0
+
+
+def test_after_the_first_byte_there_is_time(start: Start) -> None:
+    front = start(first_byte_timeout=10.0, lanes="plain")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    front.pass_time(8)
+    lane.send(PART)
+    assert client.begin().status == 200
+    front.pass_time(1000)
+    lane.send(b"x" * 50)
+    assert len(b"".join(client.pieces())) == 100
+
+
+def test_an_interim_answer_is_no_first_byte(start: Start) -> None:
+    front = start(first_byte_timeout=10.0, lanes="plain")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    lane.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    assert client.informational("GET") == 103
+    front.pass_time(12)
+    assert client.response().status == 504
+
+
+def test_an_upload_may_take_longer_than_the_first_byte(start: Start) -> None:
+    """The app cannot answer what has not come."""
+    front = start(first_byte_timeout=10.0, body_timeout=0.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(post(b"xy")[:-2])
+    lane = reactor.lane()
+    front.pass_time(100)
+    client.send(b"x")
+    front.pass_time(100)
+    assert front.silent(client)
+    client.send(b"y")
+    front.settle()
+    front.pass_time(8)
+    assert front.silent(client)
+    front.pass_time(4)
+    assert client.response().status == 504
+    assert lane.closed
+
+
+@pytest.mark.parametrize("first_byte", [0.0, 5.0])
+def test_the_whole_answer_has_its_time_too(start: Start, first_byte: float) -> None:
+    front = start(first_byte_timeout=first_byte, request_timeout=20.0, lanes="plain")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    front.pass_time(3)
+    lane.send(CHUNKED)
+    assert client.begin().status == 200
+    front.pass_time(15)
+    assert lane.silent
+    front.pass_time(4)
+    assert read_to_end(client) == b""
+    assert lane.closed
+    assert reactor.hear("cancel") == {"cancel": lane.number}
+
+
+def test_a_replayed_request_has_no_more_time_than_others(start: Start) -> None:
+    front = start(request_timeout=20.0)
+    client = front.connect()
+    client.send(get())
+    front.reactors[0].request()
+    front.pass_time(12)
+    front.reactors[0].die()
+    second = replacement(front)
+    second.request()
+    front.pass_time(10)
+    assert client.response().status == 504
+
+
+def test_the_queue_has_its_own_time(start: Start) -> None:
+    front = start(first_byte_timeout=10.0, queue_timeout=30.0, capacities=(1,))
+    (reactor,) = front.reactors
+    first, second = front.connect(), front.connect()
+    first.send(get("/first"))
+    number, _ = reactor.request()
+    second.send(get("/second"))
+    front.pass_time(8)
+    reactor.reply(number)
+    assert first.response().status == 200
+    reactor.request()
+    front.pass_time(8)
+    assert front.silent(second)
+    front.pass_time(4)
+    assert second.response().status == 504
+
+
+def test_deadlines_are_over_with_their_exchange(start: Start) -> None:
+    front = start(first_byte_timeout=10.0, request_timeout=15.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    for _ in range(4):
+        client.send(get())
+        front.pass_time(8)
+        reactor.reply(reactor.request()[0])
+        assert client.response().status == 200
+        front.pass_time(8)
+
+
+def test_a_thread_that_has_no_end_costs_its_reactor(start: Start) -> None:
+    """It cannot be cancelled: another reactor starts, and this one leaves then."""
+    front = start(interface="wsgi", capacities=(2,), request_timeout=10.0)
+    (reactor,) = front.reactors
+    client, other = front.connect(), front.connect()
+    client.send(get("/stuck"))
+    reactor.request()
+    front.pass_time(8)
+    other.send(get("/other"))
+    number, _ = reactor.request()
+    front.pass_time(4)
+    assert client.response().status == 504
+    assert any(
+        "reactor 1 is replaced: a thread of it has no end of GET /stuck" in line
+        for line in front.log
+    )
+    second = replacement(front)
+    client.send(get("/next"))
+    assert second.request()[1] == get("/next")
+    # What it has besides comes to its end.
+    reactor.reply(number)
+    assert other.response().status == 200
+
+
+def test_an_asgi_reactor_goes_on(start: Start) -> None:
+    front = start(request_timeout=10.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    reactor.request()
+    front.pass_time(12)
+    assert client.response().status == 504
+    assert front.reactors == [reactor]
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_an_app_has_no_more_time_because_its_client_has_left(start: Start, lanes: str) -> None:
+    front = start(request_timeout=20.0, lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/left"))
+    number = 0
+    if lanes == "express":
+        number, _ = reactor.request()
+    else:
+        lane = reactor.lane()
+    front.pass_time(5)
+    client.reset()
+    front.settle()
+    if lanes == "express":
+        assert reactor.message() == (number, GONE, b"")
+    front.pass_time(10)
+    assert reactor.silent
+    front.pass_time(7)
+    if lanes == "express":
+        assert reactor.message() == (number, CANCEL, b"")
+    else:
+        assert reactor.hear("cancel") == {"cancel": lane.number}
+
+
+def test_an_app_that_is_done_after_its_client_has_left_is_forgotten(start: Start) -> None:
+    front = start(request_timeout=20.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    client.reset()
+    assert reactor.message() == (number, GONE, b"")
+    reactor.reply(number, b"", DONE)
+    front.pass_time(3)
+    assert not front.server.deserted._ends
+    front.pass_time(30)
+    assert reactor.silent
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_wsgi_app_whose_client_has_left_costs_its_reactor_too(start: Start, inline: bool) -> None:
+    front = start(interface="wsgi", capacities=(), request_timeout=10.0)
+    (reactor,) = front.reactors
+    reactor.ready(2, "wsgi", inline=inline)
+    front.settle()
+    client = front.connect()
+    client.send(get("/stuck"))
+    reactor.request()
+    client.reset()
+    front.pass_time(15)
+    if inline:
+        assert any("reactor 1 has no end of GET /stuck" in line for line in front.log)
+        reactor.wait_for_end()
+    else:
+        assert any("a thread of it has no end of GET /stuck" in line for line in front.log)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("kind", [0xE0, 0xE1])
+def test_an_express_answer_without_a_byte_is_none(start: Start, version: str, kind: int) -> None:
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/", "Connection: keep-alive", version=version))
+    number, _ = reactor.request()
+    reactor.reply(number, b"", kind)
+    assert client.response().status == 502
+    if kind == 0xE1:
+        reactor.message()
+        reactor.reply(number, b"", DONE)
+    client.send(get())
+    reactor.reply(reactor.request()[0], answer(b"good"))
+    assert client.response().body == b"good"

@@ -1,0 +1,411 @@
+"""Slow clients: for how long they are waited for, and when the time does not count against them."""
+
+from __future__ import annotations
+
+import signal
+from math import inf
+
+import pytest
+
+from reactor_run.frontend.clients.min_rate import Patience
+from tests.frontend.conftest import Start
+from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
+from tests.integration.client import Client
+from tests.integration.waiting import eventually
+
+LARGE = 1 << 20
+CONTINUE = "Expect: 100-continue"
+
+
+def begin(start: Start, **options: object) -> tuple[Front, Client, StandIn]:
+    front = start(**options)
+    return front, front.connect(), front.reactors[0]
+
+
+# Patience itself ----------------------------------------------------------------------------------
+
+
+def test_patience_comes_back_by_the_byte() -> None:
+    patience = Patience(30, 100)
+    assert patience.due == inf
+    patience.begin(1000)
+    assert patience.due == 1030
+    patience.moved(500, 1010)
+    assert patience.due == 1035
+    patience.moved(100_000, 1010)
+    assert patience.due == 1040, "never more than the full measure"
+    patience.moved(0, 1030)
+    assert patience.due == 1040
+    patience.rest()
+    assert patience.due == inf
+    patience.moved(1, 1050)
+    assert patience.due == 1080
+
+
+def test_without_a_rate_any_byte_brings_it_all_back() -> None:
+    patience = Patience(30, 0)
+    patience.begin(1000)
+    patience.moved(1, 1029)
+    assert patience.due == 1059
+    patience.moved(0, 1040)
+    assert patience.due == 1059
+
+
+def test_without_a_time_it_never_ends() -> None:
+    patience = Patience(0, 100)
+    patience.begin(1000)
+    patience.moved(1, 1029)
+    assert patience.due == inf
+
+
+# Heads --------------------------------------------------------------------------------------------
+
+
+def test_a_head_behind_another_request_has_its_time_from_its_first_byte_on(start: Start) -> None:
+    """And not from when it came: before its turn nobody waits for it."""
+    front, client, reactor = begin(start, head_timeout=10.0)
+    client.send(get() + b"GET /second HT")
+    number, _ = reactor.request()
+    front.pass_time(60)
+    reactor.reply(number)
+    assert client.response().status == 200
+    for _ in range(4):
+        front.pass_time(2)
+        client.send(b"x")
+    assert front.silent(client)
+    front.pass_time(4)
+    assert client.response().status == 408
+
+
+# Bodies -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_a_body_that_drips_is_given_up(start: Start, interface: str, lanes: str) -> None:
+    front, client, _ = begin(
+        start, interface=interface, lanes=lanes, body_timeout=10.0, min_body_rate=100
+    )
+    client.send(post(b"x" * LARGE)[:-LARGE])
+    seconds = 0
+    while front.silent(client):
+        client.send(b"x" * 50)
+        front.pass_time(1)
+        seconds += 1
+    assert client.response().status == 408
+    # It brings half of what it should: its ten seconds last for twenty.
+    assert 18 <= seconds <= 23
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+def test_a_body_that_drips_at_every_moment_is_given_up(start: Start, interface: str) -> None:
+    """Even if every time that the loop looks at deadlines something has just come."""
+    front, client, _ = begin(start, interface=interface, body_timeout=10.0, min_body_rate=100)
+    client.send(post(b"x" * LARGE)[:-LARGE])
+    for _ in range(16):
+        with front.held():
+            client.send(b"x")
+            front.skip_time(1)
+        front.settle()
+    assert not front.silent(client)
+    assert client.response().status == 408
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+def test_a_body_that_comes_fast_enough_may_take_its_time(start: Start, interface: str) -> None:
+    front, client, reactor = begin(start, interface=interface, body_timeout=10.0, min_body_rate=100)
+    client.send(post(b"x" * 20_000)[:-20_000])
+    for _ in range(25):
+        # It pauses, for nearly as long as it may, and then goes on.
+        front.pass_time(8)
+        assert front.silent(client)
+        client.send(b"x" * 800)
+    if interface == "wsgi":
+        reactor.reply(reactor.request()[0])
+    else:
+        lane = reactor.lane()
+        lane.head()
+        assert len(lane.exactly(20_000)) == 20_000
+        lane.send(OK)
+        reactor.done(lane)
+    assert client.response().status == 200
+
+
+def test_speed_is_not_saved_up(start: Start) -> None:
+    front, client, _ = begin(start, interface="wsgi", body_timeout=10.0, min_body_rate=1)
+    client.send(post(b"x" * LARGE)[: -LARGE // 2])
+    sent = LARGE - LARGE // 2
+    eventually(
+        lambda: any(
+            each._body and each._body._reader.received == sent for each in front.server._clients
+        )
+    )
+    front.pass_time(12)
+    assert client.response().status == 408
+
+
+def test_time_does_not_count_while_the_app_reads_nothing(start: Start) -> None:
+    front, client, reactor = begin(start, body_timeout=10.0)
+    client.send(post(b"x" * 4 * LARGE)[: -4 * LARGE])
+    lane = reactor.lane()
+    lane.head()
+    with client.sending([b"x" * 4 * LARGE]):
+        body = front.inside._body
+        assert body is not None
+        # The client has filled all that may wait for the app.
+        assert eventually(lambda: body.patience.due == inf)
+        for _ in range(20):
+            front.pass_time(10)
+        assert len(lane.exactly(4 * LARGE)) == 4 * LARGE
+        lane.send(OK)
+        reactor.done(lane)
+        assert client.response().status == 200
+
+
+def test_time_does_not_count_before_a_client_may_send_its_body(start: Start) -> None:
+    front, client, reactor = begin(start, body_timeout=10.0)
+    client.send(post(b"x" * 10, CONTINUE)[:-10])
+    lane = reactor.lane()
+    lane.head()
+    for _ in range(5):
+        front.pass_time(10)
+    assert front.silent(client)
+    lane.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert client.informational("POST") == 100
+    front.pass_time(8)
+    assert front.silent(client)
+    front.pass_time(4)
+    assert client.response("POST").status == 408
+
+
+def test_time_counts_for_a_client_that_does_not_wait_for_100_continue(start: Start) -> None:
+    front, client, reactor = begin(start, body_timeout=10.0)
+    client.send(post(b"x" * 10, CONTINUE)[:-10])
+    reactor.lane().head()
+    front.pass_time(20)
+    client.send(b"x")
+    front.pass_time(8)
+    assert front.silent(client)
+    front.pass_time(4)
+    assert client.response("POST").status == 408
+
+
+def test_time_does_not_count_in_the_queue_before_100_continue(start: Start) -> None:
+    front, client, reactor = begin(start, capacities=(1,), body_timeout=10.0, queue_timeout=100.0)
+    other = front.connect()
+    other.send(get())
+    number, _ = reactor.request()
+    client.send(post(b"x" * 10, CONTINUE)[:-10])
+    for _ in range(5):
+        front.pass_time(10)
+    assert front.silent(client)
+    reactor.reply(number)
+    reactor.lane().head()
+
+
+def test_a_body_that_stops_while_its_early_answer_goes_out(start: Start) -> None:
+    """The answer is complete, and is let out."""
+    front = start(body_timeout=10.0, response_timeout=100.0, lanes="plain")
+    (reactor,) = front.reactors
+    client = front.connect(front.unix)
+    client.send(post(b"x" * 10)[:-5])
+    lane = reactor.lane()
+    lane.head()
+    lane.send(answer(b"y" * 300_000))
+    reactor.drop(lane)
+    front.pass_time(12)
+    front.settle()
+    assert client.response("POST").body == b"y" * 300_000
+    assert client.at_end()
+
+
+# Pipelined uploads --------------------------------------------------------------------------------
+
+
+def test_an_upload_behind_other_requests_is_read_when_its_turn_comes(start: Start) -> None:
+    """What came with them was more than is held, so that the client was read no further."""
+    front, client, reactor = begin(start, interface="wsgi", body_timeout=10.0)
+    body = b"x" * LARGE
+    with client.sending([get("/first") + post(body)]):
+        number, _ = reactor.request()
+        for _ in range(20):
+            front.settle()
+        reactor.reply(number)
+        lane = reactor.lane()
+        assert b"content-length: 1048576" in lane.head()
+        assert lane.exactly(LARGE) == body
+    assert client.response().status == 200
+
+
+# Answers ------------------------------------------------------------------------------------------
+
+
+def stream(front: Front, reactor: StandIn, client: Client, size: int) -> LaneEnd:
+    """Begin an answer of so many bytes, of which the client has read nothing."""
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    lane.send(answer(b"x" * size)[:-size])
+    return lane
+
+
+def lose_patience(front: Front) -> None:
+    """Let a time of ten seconds pass twice: the client's kernel may have taken some meanwhile."""
+    for _ in range(2):
+        front.pass_time(12)
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+def test_an_answer_that_is_taken_by_drips_is_cut(start: Start, interface: str) -> None:
+    front = start(
+        interface=interface, lanes="plain", response_timeout=10.0, min_response_rate=10_000
+    )
+    (reactor,) = front.reactors
+    client = front.connect(receive_buffer=4096)
+    lane = stream(front, reactor, client, 16 * LARGE)
+    pour(front, lane, b"x" * 16 * LARGE)
+    seconds = 0
+    while front.server._clients:
+        client._sock.recv(2000, 0)
+        front.pass_time(1)
+        seconds += 1
+        assert seconds < 60
+    assert seconds >= 9
+    if interface == "asgi":
+        assert lane.closed
+
+
+def test_an_answer_that_is_taken_fast_enough_may_take_its_time(start: Start) -> None:
+    """The kernel wants no more for minutes: what it has is taken slowly, but steadily."""
+    front = start(lanes="plain", response_timeout=10.0, min_response_rate=100)
+    (reactor,) = front.reactors
+    client = front.connect(receive_buffer=4096)
+    lane = stream(front, reactor, client, 16 * LARGE)
+    pour(front, lane, b"x" * 16 * LARGE)
+    for _ in range(20):
+        taken = 0
+        while taken < 8000:
+            taken += len(client._sock.recv(8000))
+        front.pass_time(6)
+        assert front.server._clients
+
+
+def test_a_stream_that_pauses_is_not_its_clients_fault(start: Start) -> None:
+    front = start(lanes="plain", response_timeout=10.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    lane.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    client.begin()
+    pieces = client.pieces()
+    for _ in range(10):
+        front.pass_time(20)
+        lane.send(b"1\r\nx\r\n")
+        assert next(pieces) == b"x"
+
+
+def test_a_body_that_drips_does_not_keep_an_answer_waiting(start: Start) -> None:
+    """The two times do not renew each other."""
+    front = start(lanes="plain", response_timeout=10.0, body_timeout=10.0, min_body_rate=0)
+    (reactor,) = front.reactors
+    client = front.connect(front.unix)
+    client.send(post(b"x" * 100)[:-100])
+    lane = reactor.lane()
+    lane.head()
+    lane.send(answer(b"x" * 8 * LARGE)[: -8 * LARGE])
+    pour(front, lane, b"x" * 8 * LARGE)
+    for _ in range(4):
+        front.pass_time(3)
+        if front.server._clients:
+            client.send(b"x")
+    front.pass_time(3)
+    assert not front.server._clients
+
+
+@pytest.mark.parametrize("head", [b"", b"content-length: 100000000\r\n"], ids=["close", "length"])
+def test_a_client_that_is_given_up_is_reset(start: Start, head: bytes) -> None:
+    """Else the kernel would go on holding what it did not take, and some ends would look whole."""
+    front = start(lanes="plain", response_timeout=10.0)
+    (reactor,) = front.reactors
+    client = front.connect(receive_buffer=4096)
+    client.send(get(version="1.0"))
+    lane = reactor.lane()
+    lane.head()
+    lane.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+    pour(front, lane, b"x" * 16 * LARGE)
+    lose_patience(front)
+    with pytest.raises(ConnectionResetError):
+        b"".join(iter(lambda: client._sock.recv(65536), b""))
+
+
+# Interim answers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+def test_interim_answers_wait_for_a_client_that_does_not_read(start: Start, interface: str) -> None:
+    front = start(
+        interface=interface, lanes="plain", response_timeout=10.0, answer_spool_size=LARGE
+    )
+    (reactor,) = front.reactors
+    client = front.connect(receive_buffer=4096)
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    hint = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n"
+    flood = hint * (64 * LARGE // len(hint))
+    taken = pour(front, lane, flood)
+    assert taken < 16 * LARGE
+    waiting = front.inside._answer
+    assert waiting is not None
+    assert waiting.waiting < 3 * LARGE
+    lose_patience(front)
+    assert lane.closed
+
+
+# The end of the service ---------------------------------------------------------------------------
+
+
+def test_stopping_lets_a_client_read_its_last_answer(start: Start) -> None:
+    front, client, reactor = begin(start)
+    client.send(b"nonsense\r\n\r\n")
+    front.settle()
+    client.send(b"and more of it")
+    front.signal(signal.SIGTERM)
+    reactor.die()
+    # Still there, and neither closed nor reset.
+    front.settle()
+    client.send(b"and more")
+    assert client.response().status == 400
+    assert client.at_end()
+    client.close()
+    front.exit()
+
+
+def test_stopping_does_not_wait_for_ever_for_a_client_to_read(start: Start) -> None:
+    front, client, reactor = begin(start)
+    client.send(b"nonsense\r\n\r\n")
+    front.settle()
+    front.signal(signal.SIGTERM)
+    reactor.die()
+    front.settle()
+    front.exit(8)
+    assert client.response().status == 400
+
+
+def test_stopping_lets_a_client_that_still_sends_read_its_answer(start: Start) -> None:
+    front, client, reactor = begin(start, lanes="plain")
+    client.send(post(b"x" * 1000)[:-500])
+    lane = reactor.lane()
+    lane.head()
+    lane.send(answer(b"early", status="200 OK"))
+    reactor.drop(lane)
+    front.settle()
+    front.signal(signal.SIGTERM)
+    front.settle()
+    client.send(b"x" * 100)
+    front.settle()
+    client.send(b"x" * 100)
+    assert client.response("POST").body == b"early"
+    assert client.at_end()

@@ -1,0 +1,163 @@
+"""`reactor-run status`, `reload` and `stop` against sockets that behave in every way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reactor_run.frontend import cli
+from reactor_run.frontend.command import remote as commands
+from reactor_run.frontend.command.remote import run_command
+from reactor_run.frontend.errors import OperatorError
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """`serve(*answers, close=True)`: an address where the next requests get these answers."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{tmp_path}/admin.sock")
+    listener.listen()
+    over = threading.Event()
+    threads = []
+
+    def run(answers: tuple[bytes, ...], close: bool) -> None:
+        for answer in answers:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65536)
+                if close:
+                    sock.sendall(answer)
+                else:
+                    over.wait(20)
+
+    def start(*answers: bytes, close: bool = True) -> str:
+        threads.append(threading.Thread(target=run, args=(answers, close)))
+        threads[-1].start()
+        return f"unix:{tmp_path}/admin.sock"
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join(20)
+    listener.close()
+
+
+def http(status: str, text: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode()
+
+
+ALIVE = http("200 OK", "alive\n")
+
+
+def refusal(words: list[str], environ: dict[str, str]) -> str:
+    with pytest.raises(OperatorError) as caught:
+        run_command(words, environ)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_address_comes_from_the_flag_or_the_environment(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = http("200 OK", '{"ready": true}\n')
+    assert run_command(["status", "--json"], {"REACTOR_RUN_ADMIN": serve(good)}) == 0
+    address = serve(good)
+    assert run_command(["status", "--json", "--admin", address], {"REACTOR_RUN_ADMIN": "no"}) == 0
+    assert capsys.readouterr().out == '{"ready": true}\n' * 2
+
+
+def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
+    report = http("200 OK", '{"ready": false}\n')
+    assert run_command(["status", "--json", "--admin", serve(report)], {}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["status"], "--admin unix:/PATH, or REACTOR_RUN_ADMIN"),
+        (["stop", "--admin", "fd:3"], "--admin: 'fd:3' has no permissions"),
+        (["stop", "--admin", "unix:/no/such/socket"], "nobody is at unix:/no/such/socket"),
+        (["status", "--admin", "127.0.0.1:1"], "nobody is at 127.0.0.1:1"),
+        (["stop", "--json"], "--json"),
+        (["status", "shop:app"], "shop:app"),
+    ],
+)
+def test_what_the_operator_has_to_mend(words: list[str], says: str) -> None:
+    assert says in refusal(words, {})
+
+
+def test_a_socket_that_nobody_serves_any_more(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{tmp_path}/stale")
+    assert "Connection refused" in refusal(["status", "--admin", f"unix:{tmp_path}/stale"], {})
+
+
+def test_a_socket_of_somebody_else(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{tmp_path}/private")
+        sock.listen()
+        os.chmod(f"{tmp_path}/private", 0)
+        root = os.geteuid() == 0
+        if root:  # who may connect to everything
+            os.seteuid(65534)
+        try:
+            assert "no permission" in refusal(["stop", "--admin", f"unix:{tmp_path}/private"], {})
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (http("403 Forbidden", "over TCP nothing can be changed\n"), "can be changed (403)"),
+        (b"", "gave no answer"),
+        (b"220 mail.example ESMTP\r\n", "gave no answer"),
+    ],
+)
+def test_a_no_is_told_with_status_1(
+    serve: Serve, capsys: pytest.CaptureFixture[str], answer: bytes, says: str
+) -> None:
+    assert run_command(["stop", "--admin", serve(answer)], {}) == 1
+    assert says in capsys.readouterr().err
+    assert run_command(["reload", "--admin", serve(ALIVE, answer)], {}) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_a_front_end_that_hangs_is_told_with_status_1(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_TIMEOUT", 0.05)
+    address = serve(b"", b"", b"", close=False)
+    for word in "status", "reload", "stop":
+        assert run_command([word, "--admin", address], {}) == 1
+        assert "the front end hangs" in capsys.readouterr().err
+
+
+def test_a_command_is_the_first_word_and_no_app(tmp_path: Path) -> None:
+    for words in ["--admin", "unix:/x", "status"], ["--reactors", "2", "stop"]:
+        with pytest.raises(OperatorError, match=f"{words[-1]} is a command, which comes first"):
+            cli.read_settings(words, {})
+    assert cli.read_settings(["status:app"], {}).app == "status:app"
+    assert cli.read_settings([], {"REACTOR_RUN_APP": "status"}).app == "status"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (60, "1 min 0 s"),
+        (3725, "1 h 2 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert commands._duration(seconds) == shown

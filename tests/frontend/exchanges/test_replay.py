@@ -1,0 +1,521 @@
+"""What a reactor leaves behind as it dies: who is served by another one, and who is told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from typing import Any
+
+import pytest
+
+from reactor_run.frontend.exchanges.exchange import KEPT_MAX
+from reactor_run.frontend.exchanges.spool import MEMORY_MAX
+from reactor_run.protocol.express import ANSWER, FIN, GONE, read_requests
+from tests.frontend.conftest import Start
+from tests.frontend.reactors.test_reactor import CHUNKED, read_to_end, replacement
+from tests.frontend.standin import OK, LaneEnd, StandIn, get, post
+from tests.integration.client import Client
+
+LANES = pytest.mark.parametrize("lanes", ["express", "plain"])
+
+
+class Request:
+    """One request as a reactor got it, by whichever way."""
+
+    def __init__(self, reactor: StandIn, lanes: str) -> None:
+        self._reactor = reactor
+        self._lane: LaneEnd | None = None
+        if lanes == "express":
+            self._number, self.payload = reactor.request()
+        else:
+            self._lane = reactor.lane()
+            self.payload = self._lane.head()
+
+    def reply(self, payload: bytes = OK) -> None:
+        if self._lane is None:
+            self._reactor.reply(self._number, payload)
+        else:
+            self._lane.send(payload)
+            self._reactor.done(self._lane)
+
+
+# The rule -----------------------------------------------------------------------------------------
+
+
+@LANES
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
+def test_a_safe_request_is_replayed(start: Start, lanes: str, method: str) -> None:
+    front = start(lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/a", method=method))
+    first = Request(reactor, lanes)
+    reactor.die()
+    second = Request(replacement(front), lanes)
+    assert second.payload == first.payload
+    second.reply(OK if method != "HEAD" else b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+    assert client.response(method).status == 200
+    assert front.call(lambda: front.reactors[-1].inside.in_flight) == 0
+
+
+@LANES
+@pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE", "PURGE"])
+def test_any_other_request_is_answered_502(start: Start, lanes: str, method: str) -> None:
+    front = start(lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/a", method=method))
+    Request(reactor, lanes)
+    reactor.die()
+    assert client.response().status == 502
+    assert front.server.dispatcher.waiting == 0
+
+
+@LANES
+@pytest.mark.parametrize(
+    ("replay", "method", "replayed"),
+    [
+        ("idempotent", "GET", True),
+        ("idempotent", "PUT", True),
+        ("idempotent", "DELETE", True),
+        ("idempotent", "POST", False),
+        ("off", "GET", False),
+    ],
+)
+def test_the_operator_decides(
+    start: Start, lanes: str, replay: str, method: str, replayed: bool
+) -> None:
+    front = start(lanes=lanes, replay=replay)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/a", method=method))
+    Request(reactor, lanes)
+    reactor.die()
+    if replayed:
+        Request(replacement(front), lanes).reply()
+    assert client.response().status == (200 if replayed else 502)
+
+
+@LANES
+def test_nothing_is_replayed_twice(start: Start, lanes: str) -> None:
+    front = start(lanes=lanes)
+    client = front.connect()
+    client.send(get("/poison?x=1"))
+    Request(front.reactors[0], lanes)
+    front.reactors[0].die()
+    second = replacement(front)
+    Request(second, lanes)
+    second.die()
+    assert client.response().status == 502
+    assert any("GET /poison?x=1 was under way in two reactors" in line for line in front.log)
+    # What comes next on the connection has a count of its own. Replacements take longer by now.
+    client.send(get("/next"))
+    front.pass_time(3)
+    third = replacement(front)
+    Request(third, lanes)
+    third.die()
+    front.pass_time(4)
+    Request(replacement(front), lanes).reply()
+    assert client.response().status == 200
+
+
+def test_the_other_reactor_is_asked_at_once(start: Start) -> None:
+    front = start(capacities=(1, 1))
+    first, second = front.reactors
+    client = front.connect()
+    client.send(get("/a"))
+    first.request()
+    first.die()
+    number, payload = second.request()
+    assert payload == get("/a")
+    second.reply(number)
+    assert client.response().status == 200
+
+
+def test_those_that_are_replayed_come_before_those_that_wait(start: Start) -> None:
+    front = start(capacities=(2,), queue_size=1)
+    (reactor,) = front.reactors
+    clients = [front.connect() for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.send(get(f"/{number}"))
+        front.settle()
+    reactor.request(), reactor.request()
+    reactor.die()
+    front.settle()
+    # Beyond the bound of the queue, too.
+    assert front.server.dispatcher.waiting == 3
+    second = front.reactors[-1]
+    second.ready(1)
+    for expected in range(3):
+        number, payload = second.request()
+        assert payload == get(f"/{expected}")
+        second.reply(number)
+    assert [client.response().status for client in clients] == [200] * 3
+
+
+def test_a_pipelined_request_waits_behind_those_that_are_replayed(start: Start) -> None:
+    """The client of a failed exchange has asked for more, and it is its turn."""
+    front = start(capacities=(2,))
+    (reactor,) = front.reactors
+    eager, client = front.connect(), front.connect()
+    eager.send(post(b"x") + get("/eager"))
+    client.send(get("/a"))
+    reactor.request(), reactor.request()
+    reactor.die()
+    assert eager.response().status == 502
+    front.settle()
+    second = front.reactors[-1]
+    second.ready(1)
+    number, payload = second.request()
+    assert payload == get("/a")
+    second.reply(number)
+    number, payload = second.request()
+    assert payload == get("/eager")
+    second.reply(number)
+    assert eager.response().status == client.response().status == 200
+
+
+def test_who_is_replayed_waits_no_longer_than_others(start: Start) -> None:
+    front = start(queue_timeout=10.0)
+    client = front.connect()
+    client.send(get())
+    front.reactors[0].request()
+    front.reactors[0].die()
+    front.pass_time(12)
+    response = client.response()
+    assert response.status == 503
+    assert response.field("retry-after") == b"1"
+
+
+@pytest.mark.parametrize("leave", [Client.reset, Client.finish_sending])
+def test_a_client_that_leaves_meanwhile_is_not_replayed(start: Start, leave) -> None:
+    front = start()
+    client = front.connect()
+    client.send(get())
+    front.reactors[0].request()
+    front.reactors[0].die()
+    front.settle()
+    leave(client)
+    second = replacement(front)
+    front.settle()
+    assert second.silent
+
+
+def test_fin_that_came_before_is_told_to_the_next_reactor(start: Start) -> None:
+    front = start()
+    client = front.connect()
+    client.send(get())
+    client.finish_sending()
+    (reactor,) = front.reactors
+    number, _ = reactor.request()
+    assert reactor.message() == (number, FIN, b"")
+    reactor.die()
+    second = replacement(front)
+    number, _ = second.request()
+    assert second.message() == (number, FIN, b"")
+    second.reply(number)
+    assert client.response().status == 200
+
+
+# What the client knows already --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_after_the_head_of_an_answer_it_is_cut(start: Start, moved: bool) -> None:
+    front = start(lanes="express" if moved else "plain")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    if moved:
+        lane = reactor.open_lane(reactor.request()[0], 1)
+    else:
+        lane = reactor.lane()
+        lane.head()
+    lane.send(CHUNKED)
+    assert client.begin().status == 200
+    reactor.die()
+    assert read_to_end(client) == b""
+    assert replacement(front).silent
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_half_a_head_is_nothing_that_the_client_knows(start: Start, moved: bool) -> None:
+    front = start(lanes="express" if moved else "plain")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    if moved:
+        lane = reactor.open_lane(reactor.request()[0], 1)
+    else:
+        lane = reactor.lane()
+        lane.head()
+    lane.send(CHUNKED[:30])
+    front.settle()
+    reactor.die()
+    Request(replacement(front), "express" if moved else "plain").reply()
+    response = client.response()
+    assert (response.status, response.body) == (200, b"ok")
+
+
+def test_after_an_interim_answer_there_is_no_replay(start: Start) -> None:
+    front = start(lanes="plain")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    lane.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
+    assert client.informational("GET") == 103
+    reactor.die()
+    assert client.response().status == 502
+
+
+def test_an_app_in_the_background_dies_with_its_reactor_alone(start: Start) -> None:
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    reactor.reply(reactor.request()[0], OK, ANSWER)
+    assert client.response().status == 200
+    reactor.die()
+    assert replacement(front).silent
+
+
+def test_a_given_up_exchange_is_not_replayed(start: Start) -> None:
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    client.reset()
+    assert reactor.message() == (number, GONE, b"")
+    reactor.die()
+    assert replacement(front).silent
+
+
+# What never went out ------------------------------------------------------------------------------
+
+
+def test_what_was_gathered_and_not_sent_waits_again(start: Start) -> None:
+    """Whatever its method, and however often."""
+    front = start(capacities=(1,), replay="off")
+    client = front.connect()
+    front.settle()
+    with front.held():
+        client.send(post(b"once"))
+        front.reactors[0].die()
+    second = replacement(front)
+    number, payload = second.request()
+    assert payload == post(b"once")
+    second.reply(number)
+    assert client.response().status == 200
+
+
+def test_of_a_batch_that_was_sent_in_part_the_rest_waits_again(start: Start) -> None:
+    front = start(replay="off")
+    (reactor,) = front.reactors
+    express = reactor.express
+    bodies = [b"%05d" % number * 11_000 for number in range(100)]
+    clients = [front.connect() for _ in bodies]
+    front.settle()
+    with front.held():
+        for client, body in zip(clients, bodies, strict=True):
+            client.send(post(body))
+    front.settle()
+    # Some more is gathered behind it.
+    late = front.connect()
+    late.send(post(b"late"))
+    with front.held():
+        sent = [payload for _, _, _, payload in read_requests(drain(express))[0]]
+        reactor.die()
+    assert 0 < len(sent) < len(bodies)
+    second = replacement(front)
+    again = []
+    while not second.silent:
+        number, payload = second.request()
+        again.append(payload)
+        second.reply(number)
+        front.settle()
+    assert late.response().status == 200
+    assert again.pop() == post(b"late")
+    # The kernel cut one in two: nobody knows that the reactor did not get it.
+    assert sent + again == [post(b) for b in bodies if b != bodies[len(sent)]]
+    statuses = [client.response().status for client in clients]
+    assert statuses == [502] * (len(sent) + 1) + [200] * len(again)
+
+
+def drain(sock: socket.socket) -> bytes:
+    """All that is there."""
+    data = b""
+    sock.setblocking(False)
+    try:
+        while piece := sock.recv(1 << 20):
+            data += piece
+    except BlockingIOError:
+        pass
+    return data
+
+
+def test_a_lane_of_which_nothing_was_taken_waits_again(start: Start) -> None:
+    front = start(lanes="plain", replay="off")
+    client = front.connect()
+    with front.held():
+        client.send(post(b"once"))
+        front.reactors[0].die()
+    lane = replacement(front).lane()
+    assert lane.head() + lane.exactly(4) == post(b"once")
+    lane.send(OK)
+    assert client.response().status == 200
+
+
+@LANES
+def test_a_body_in_a_file_of_which_nothing_was_taken_waits_again(start: Start, lanes: str) -> None:
+    """The lane is broken before anybody knows that the reactor is dead."""
+    front = start(interface="wsgi", lanes=lanes, replay="off")
+    (reactor,) = front.reactors
+    client = front.connect()
+    body = os.urandom(MEMORY_MAX + 1)
+    whole = post(body)
+    client.send(whole[:-1])
+    front.settle()
+    with front.held():
+        client.send(whole[-1:])
+        reactor.hang_up()
+    front.settle()
+    front.pass_time(4)
+    reactor.wait_for_end()
+    lane = replacement(front).lane()
+    assert lane.head().startswith(b"POST / HTTP/1.1\r\n")
+    assert lane.exactly(len(body)) == body
+    lane.send(OK)
+    assert client.response().status == 200
+
+
+@pytest.mark.parametrize("size", [1, 200_000, 3_000_000])
+def test_a_body_that_goes_on_to_come_for_a_reactor_that_is_gone(start: Start, size: int) -> None:
+    """Nothing has been sent, so all of it is kept; it is read as far as in the queue."""
+    rest = b"y" * size
+    front = start(lanes="plain", replay="off")
+    client = front.connect()
+    whole = post(b"x" + rest)
+    with front.held():
+        client.send(whole[: -len(rest)])
+        front.reactors[0].hang_up()
+    front.settle()
+    with client.sending([rest]):
+        for _ in range(50):
+            front.settle()
+        assert front.inside.exchange is not None
+        assert len(front.inside.exchange.request) <= 600_000
+        front.pass_time(4)
+        front.reactors[0].wait_for_end()
+        lane = replacement(front).lane()
+        assert lane.head() + lane.exactly(1 + len(rest)) == whole
+    lane.send(OK)
+    assert client.response().status == 200
+
+
+# Bodies -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "replayed"), [(1000, True), (KEPT_MAX, False)])
+def test_a_body_that_was_streamed_is_replayed_if_it_is_small(
+    start: Start, size: int, replayed: bool
+) -> None:
+    front = start(lanes="plain", replay="idempotent")
+    (reactor,) = front.reactors
+    client = front.connect()
+    whole = get("/", f"Content-Length: {size}", method="PUT") + b"x" * size
+    client.send(whole[:100])
+    lane = reactor.lane()
+    front.settle()
+    client.send(whole[100:-1])
+    lane.head()
+    lane.exactly(size - 1)
+    reactor.die()
+    if not replayed:
+        assert client.response().status == 502
+        return
+    second = replacement(front).lane()
+    client.send(whole[-1:])
+    assert second.head() + second.exactly(size) == whole
+    second.send(OK)
+    assert client.response().status == 200
+
+
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_body_that_was_collected_is_replayed(start: Start, size: int, half: bool) -> None:
+    """In memory or in a file, sent or half sent."""
+    front = start(interface="wsgi", lanes="plain", replay="idempotent")
+    (reactor,) = front.reactors
+    client = front.connect()
+    body = os.urandom(size)
+    with client.sending([get("/", f"Content-Length: {size}", method="PUT"), body]):
+        lane = reactor.lane()
+        head = lane.head()
+        assert lane.exactly(size // 2 if half else size)
+    front.settle()
+    reactor.die()
+    front.settle()
+    front.reactors[-1].ready(10, "wsgi")
+    second = front.reactors[-1].lane()
+    assert second.head() == head
+    assert second.exactly(size) == body
+    second.send(OK)
+    front.reactors[-1].done(second)
+    assert client.response().status == 200
+    # The lane can be used again.
+    client.send(get("/next"))
+    front.settle()
+    assert second.head() == get("/next")
+
+
+def test_the_file_of_a_replayed_body_is_given_back_with_the_answer(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = []
+    create = tempfile.TemporaryFile
+
+    def note(*args: Any, **options: Any) -> Any:
+        files.append(create(*args, **options))
+        return files[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", note)
+    front = start(interface="wsgi", replay="idempotent")
+    (reactor,) = front.reactors
+    client = front.connect()
+    body = b"x" * 1_000_000
+    with client.sending([get("/", f"Content-Length: {len(body)}", method="PUT"), body]):
+        lane = reactor.lane()
+        lane.head()
+        lane.exactly(len(body))
+    front.settle()
+    assert not files[0].closed
+    lane.send(CHUNKED)
+    client.begin()
+    front.settle()
+    assert files[0].closed
+
+
+@LANES
+def test_a_request_is_kept_no_longer_than_it_may_be_of_use(start: Start, lanes: str) -> None:
+    front = start(lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    if lanes == "express":
+        number, payload = reactor.request()
+        lane = reactor.open_lane(number, 1)
+    else:
+        lane = reactor.lane()
+        payload = lane.head()
+    front.settle()
+    exchange = front.inside.exchange
+    assert exchange is not None
+    assert exchange.request == payload
+    lane.send(CHUNKED)
+    client.begin()
+    front.settle()
+    assert exchange.request == b""

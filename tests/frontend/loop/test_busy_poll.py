@@ -1,0 +1,132 @@
+"""When the loop looks for the next event instead of sleeping."""
+
+from __future__ import annotations
+
+import pytest
+
+from reactor_run.frontend.loop import busy_poll as module
+from reactor_run.frontend.loop.busy_poll import LOOK, PAUSE, SURE, Events, Vigil
+from reactor_run.turns import Turns
+
+CLIENT: Events = [(7, 1)]
+REACTOR: Events = [(5, 1)]
+OTHER: Events = [(8, 1)]
+
+
+class Clock:
+    """A clock that goes on by a step whenever it is asked."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.step = LOOK / 10
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+class Poll:
+    """Finds nothing so many times, then an event."""
+
+    def __init__(self, empty: int) -> None:
+        self.empty = empty
+        self.calls = 0
+
+    def __call__(self, seconds: int) -> Events:
+        assert seconds == 0
+        self.calls += 1
+        return CLIENT if self.calls > self.empty else []
+
+
+class FakeTurns(Turns):
+    given = 0
+    paused = False
+
+    def give(self) -> bool:
+        self.given += 1
+        return False
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
+def feed(vigil: Vigil, *batches: Events, start: float = 1000.0, gap: float = PAUSE / 10) -> float:
+    for events in batches:
+        start += gap
+        vigil.saw(events, start)
+    return start
+
+
+def due() -> Vigil:
+    vigil = Vigil()
+    feed(vigil, *[CLIENT, REACTOR] * SURE)
+    assert vigil.due
+    return vigil
+
+
+def test_it_is_due_after_a_while_of_one_client_and_its_reactor() -> None:
+    vigil = Vigil()
+    at = feed(vigil, *[CLIENT, REACTOR] * (SURE // 2), CLIENT)
+    assert not vigil.due
+    feed(vigil, REACTOR, start=at)
+    assert vigil.due
+
+
+@pytest.mark.parametrize(
+    "batch", [OTHER, CLIENT + OTHER, [], [(7, 5)]], ids=["other", "several", "none", "other-events"]
+)
+def test_anything_else_ends_it(batch: Events) -> None:
+    vigil = due()
+    feed(vigil, batch, start=1001.0)
+    assert not vigil.due
+
+
+def test_several_events_are_never_expected_however_regular() -> None:
+    vigil = Vigil()
+    feed(vigil, *[CLIENT + OTHER, REACTOR] * SURE)
+    assert not vigil.due
+
+
+def test_two_clients_in_turn_do_not_make_it_due() -> None:
+    vigil = Vigil()
+    feed(vigil, *[CLIENT, REACTOR, OTHER, REACTOR] * SURE)
+    assert not vigil.due
+
+
+def test_a_client_that_pauses_does_not_make_it_due() -> None:
+    vigil = Vigil()
+    feed(vigil, *[CLIENT, REACTOR] * SURE, gap=2 * PAUSE)
+    assert not vigil.due
+
+
+def test_what_comes_while_it_looks_is_found_and_others_have_turns(clock: Clock) -> None:
+    vigil, turns, poll = due(), FakeTurns(), Poll(3)
+    assert vigil.look(poll, turns) == CLIENT
+    assert turns.given == 3
+    assert vigil.due
+
+
+def test_what_is_there_already_costs_one_look(clock: Clock) -> None:
+    poll = Poll(0)
+    assert due().look(poll, FakeTurns()) == CLIENT
+    assert poll.calls == 1
+
+
+def test_it_looks_in_vain_only_once(clock: Clock) -> None:
+    vigil, poll = due(), Poll(1000)
+    assert vigil.look(poll, FakeTurns()) == []
+    assert clock.now <= 1000 + 2 * LOOK
+    assert 5 < poll.calls < 20
+    assert not vigil.due
+
+
+def test_it_does_not_go_on_while_no_turns_are_given(clock: Clock) -> None:
+    vigil, turns, poll = due(), FakeTurns(), Poll(5)
+    turns.paused = True
+    assert vigil.look(poll, turns) == []
+    assert poll.calls == 1
+    assert not vigil.due

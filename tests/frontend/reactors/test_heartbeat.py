@@ -1,0 +1,301 @@
+"""Reactors that hang: how they are found out, and what becomes of their exchanges."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from reactor_run.protocol.express import ANSWER
+from tests.frontend.conftest import Start
+from tests.frontend.reactors.test_reactor import replacement
+from tests.frontend.standin import OK, Front, StandIn, get, post
+
+
+def beat(front: Front, times: int = 1) -> None:
+    """Let so many beats pass of a --timeout of 40 seconds; deadlines are coarse, so a bit more."""
+    for reactor in front.reactors:
+        reactor.fall_asleep()
+    for _ in range(times):
+        front.pass_time(12)
+
+
+def pong(reactor: StandIn) -> None:
+    reactor.say(pong=reactor.hear("ping")["ping"])
+
+
+def end_of(reactor: StandIn, front: Front) -> None:
+    """The moment that it has to tell where it is, and its end."""
+    front.pass_time(3)
+    reactor.wait_for_end()
+
+
+def test_a_reactor_that_answers_lives(start: Start) -> None:
+    front = start(timeout=40.0)
+    (reactor,) = front.reactors
+    for _ in range(10):
+        beat(front)
+        pong(reactor)
+    assert front.reactors == [reactor]
+    assert reactor.silent
+
+
+def test_one_that_does_not_is_ended_and_replaced(start: Start) -> None:
+    front = start(timeout=40.0)
+    (reactor,) = front.reactors
+    beat(front, 4)
+    pid = reactor.inside.pid
+    reactor.hear("ping")
+    assert reactor.silent
+    beat(front)
+    assert any("reactor 1 has answered no ping for 40 seconds" in line for line in front.log)
+    end_of(reactor, front)
+    assert any("reactor 1 was killed by signal 9" in line for line in front.log)
+    assert replacement(front).inside.pid != pid
+
+
+def test_an_answer_at_the_last_moment_counts(start: Start) -> None:
+    front = start(timeout=40.0)
+    (reactor,) = front.reactors
+    for _ in range(3):
+        beat(front, 4)
+        pong(reactor)
+        front.settle()
+    assert front.reactors == [reactor]
+
+
+def test_a_front_end_that_was_stopped_itself_blames_nobody(start: Start) -> None:
+    front = start(timeout=40.0)
+    (reactor,) = front.reactors
+    beat(front)
+    front.pass_time(10_000)
+    pong(reactor)
+    beat(front, 3)
+    assert front.reactors == [reactor]
+
+
+def test_without_a_timeout_nobody_is_pinged(start: Start) -> None:
+    front = start(timeout=0.0)
+    front.pass_time(1000)
+    assert front.reactors[0].silent
+
+
+def test_who_answers_no_ping_gets_nothing_while_there_are_others(start: Start) -> None:
+    front = start(timeout=40.0, capacities=(10, 10))
+    first, second = front.reactors
+    beat(front, 2)
+    pong(second)
+    front.settle()
+    clients = [front.connect() for _ in range(4)]
+    for client in clients[:2]:
+        client.send(get())
+        second.reply(second.request()[0])
+        assert client.response().status == 200
+    pong(first)
+    front.settle()
+    for client in clients[2:]:
+        client.send(get())
+        front.settle()
+    assert first.request()
+    assert second.request()
+
+
+def test_if_none_answers_all_are_as_good_as_before(start: Start) -> None:
+    front = start(timeout=40.0, capacities=(10, 10))
+    beat(front, 2)
+    for client in [front.connect() for _ in range(4)]:
+        client.send(get())
+    front.settle()
+    assert sum(not reactor.silent for reactor in front.reactors) == 2
+    assert sum(r.inside.in_flight for r in front.reactors) == 4
+
+
+def test_the_last_one_that_answers_dies_and_the_doubted_is_better_than_nothing(
+    start: Start,
+) -> None:
+    front = start(timeout=40.0, capacities=(10, 10))
+    first, second = front.reactors
+    beat(front, 2)
+    pong(second)
+    front.settle()
+    second.die()
+    front.settle()
+    front.connect().send(get())
+    assert first.request()
+
+
+def test_to_doubt_twice_is_to_doubt_once(start: Start) -> None:
+    """An inline reactor may leave another ping unanswered, after work that nobody else took."""
+    front = start(capacities=(1, 1))
+    dispatcher = front.server.dispatcher
+    first, second = (reactor.inside for reactor in front.reactors)
+    for _ in range(2):
+        front.call(lambda: dispatcher.doubt(first))
+        assert (dispatcher.reactors, dispatcher.doubted) == ([second], [first])
+    for _ in range(2):
+        front.call(lambda: dispatcher.trust(first))
+        assert (dispatcher.reactors, dispatcher.doubted) == ([second, first], [])
+
+
+# What becomes of its exchanges --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_what_may_be_the_reason_is_named_and_tried_once_more(start: Start, lanes: str) -> None:
+    front = start(timeout=40.0, lanes=lanes)
+    (reactor,) = front.reactors
+    beat(front)
+    pong(reactor)
+    before, after, later = (front.connect() for _ in range(3))
+    before.send(get("/before"))
+    beat(front)
+    after.send(get("/after"))
+    later.send(post(b"x", path="/later"))
+    beat(front, 4)
+    assert any("It had 1 exchanges: GET /before" in line for line in front.log)
+    end_of(reactor, front)
+    # By its method, as ever: that it has not begun is likely, and not certain.
+    assert later.response().status == 502
+    second = replacement(front)
+    for client, path in (before, "/before"), (after, "/after"):
+        if lanes == "express":
+            number, payload = second.request()
+            assert payload == get(path)
+            second.reply(number)
+        else:
+            lane = second.lane()
+            assert lane.head() == get(path)
+            lane.send(OK)
+        assert client.response().status == 200
+
+
+def test_one_that_hangs_while_it_leaves_is_found_out_too(start: Start) -> None:
+    front = start(timeout=40.0, graceful_timeout=1000.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/stuck"))
+    front.settle()
+    front.signal(signal.SIGHUP)
+    front.settle()
+    second = front.reactors[1]
+    second.ready()
+    front.settle()
+    for _ in range(6):
+        beat(front)
+        pong(second)
+        front.settle()
+    end_of(reactor, front)
+    number, payload = second.request()
+    assert payload == get("/stuck")
+    second.reply(number)
+    assert client.response().status == 200
+
+
+def test_what_was_never_sent_cannot_be_the_reason(start: Start) -> None:
+    """A reactor that reads nothing: its lane is full, and a POST waits here."""
+    front = start(timeout=40.0)
+    (reactor,) = front.reactors
+    for _ in range(100):
+        front.connect().send(post(b"x" * 60_000))
+    front.settle()
+    last = front.connect()
+    last.send(post(b"last"))
+    front.settle()
+    beat(front, 5)
+    end_of(reactor, front)
+    second = replacement(front)
+    payload = b""
+    while payload != post(b"last"):
+        number, payload = second.request()
+        second.reply(number)
+        front.settle()
+    assert last.response().status == 200
+
+
+def test_a_suspect_that_was_answered_meanwhile_is_none(start: Start) -> None:
+    front = start(timeout=40.0)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    beat(front)
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
+    beat(front, 4)
+    assert not any("It had" in line for line in front.log)
+    end_of(reactor, front)
+
+
+# WSGI inline --------------------------------------------------------------------------------------
+
+
+Inline = Callable[..., tuple[Front, StandIn]]
+
+
+@pytest.fixture
+def inline(start: Start) -> Inline:
+    def begin(**options: object) -> tuple[Front, StandIn]:
+        front = start(capacities=(), interface="wsgi", timeout=40.0, **options)
+        (reactor,) = front.reactors
+        reactor.ready(4, "wsgi", inline=True)
+        front.settle()
+        return front, reactor
+
+    return begin
+
+
+def test_an_inline_reactor_may_run_its_app_for_as_long_as_it_likes(inline: Inline) -> None:
+    front, reactor = inline()
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    beat(front, 20)
+    reactor.reply(number)
+    assert client.response().status == 200
+
+
+def test_an_inline_reactor_without_work_is_pinged_like_any_other(inline: Inline) -> None:
+    front, reactor = inline()
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    beat(front, 10)
+    reactor.reply(number)
+    assert client.response().status == 200
+    beat(front, 6)
+    end_of(reactor, front)
+
+
+def test_what_an_inline_app_does_after_its_answer_is_bounded(inline: Inline) -> None:
+    front, reactor = inline()
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    reactor.reply(number, OK, ANSWER)
+    assert client.response().status == 200
+    beat(front, 6)
+    end_of(reactor, front)
+
+
+def test_an_inline_reactor_that_takes_too_long_is_ended(inline: Inline) -> None:
+    """With --request-timeout. Who waits behind is tried again, as after any death."""
+    front, reactor = inline(request_timeout=10.0)
+    client, get_behind, post_behind = (front.connect() for _ in range(3))
+    client.send(get("/slow"))
+    reactor.request()
+    front.pass_time(8)
+    get_behind.send(get("/behind"))
+    post_behind.send(post(b"x"))
+    front.pass_time(4)
+    assert client.response().status == 504
+    assert any("GET /slow took too long in reactor 1" in line for line in front.log)
+    assert any("reactor 1 has no end of GET /slow" in line for line in front.log)
+    end_of(reactor, front)
+    assert post_behind.response().status == 502
+    front.settle()
+    second = front.reactors[-1]
+    second.ready(1, "wsgi", inline=True)
+    number, payload = second.request()
+    assert payload == get("/behind")
+    second.reply(number)
+    assert get_behind.response().status == 200

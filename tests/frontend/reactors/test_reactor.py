@@ -1,0 +1,677 @@
+"""Reactors that die, break off or talk nonsense, and the operating system refusing things."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.reactor import Reactor
+from reactor_run.protocol.express import ANSWER, DONE
+from tests.frontend.conftest import Start
+from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
+from tests.integration.client import Client
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+PART = answer(b"x" * 100)[:-50]
+
+
+def begin(start: Start, **options: object) -> tuple[Front, Client, StandIn]:
+    """Nothing is replayed: of that see test_replay.py."""
+    front = start(replay="off", **options)
+    return front, front.connect(), front.reactors[0]
+
+
+def begin_lane(start: Start, **options: object) -> tuple[Front, Client, StandIn, LaneEnd]:
+    front, client, reactor = begin(start, lanes="plain", **options)
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    return front, client, reactor, lane
+
+
+def read_to_end(client: Client) -> bytes:
+    data = b""
+    while piece := client._sock.recv(65536):
+        data += piece
+    return data
+
+
+def replacement(front: Front) -> StandIn:
+    """The reactor that has taken the place of the last one; it is ready."""
+    front.settle()
+    reactor = front.reactors[-1]
+    reactor.ready()
+    front.settle()
+    return reactor
+
+
+# Death --------------------------------------------------------------------------------------------
+
+
+def test_a_death_is_answered_by_state(start: Start) -> None:
+    """Unanswered: 502. Begun: cut. Waiting: served by the next. Answered: nothing is seen."""
+    front, answered, reactor = begin(start, capacities=(4,))
+    answered.send(get("/answered"))
+    number, _ = reactor.request()
+    reactor.reply(number, OK, ANSWER)
+    assert answered.response().status == 200
+    express, moved, uploading, waiting = (front.connect() for _ in range(4))
+    express.send(get("/express"))
+    reactor.request()
+    moved.send(get("/moved"))
+    number, _ = reactor.request()
+    reactor.open_lane(number, 1).send(PART)
+    assert moved.begin().status == 200
+    uploading.send(post(b"body")[:-1])
+    reactor.lane().head()
+    waiting.send(get("/waiting"))
+    front.settle()
+    reactor.die()
+    assert express.response().status == 502
+    assert len(read_to_end(moved)) == 0
+    assert uploading.response().status == 502
+    second = replacement(front)
+    number, payload = second.request()
+    assert payload == get("/waiting")
+    second.reply(number)
+    assert waiting.response().status == 200
+    for client in answered, express:
+        client.send(get("/again"))
+        second.reply(second.request()[0])
+        assert client.response().status == 200
+    assert front.call(lambda: second.inside.in_flight) == 0
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_last_words_are_heard(start: Start, lanes: str, held: bool) -> None:
+    """What a reactor had sent before it died reaches the clients."""
+    front, client, reactor = begin(start, lanes=lanes)
+    client.send(get())
+    body = b"x" * 50_000
+    if lanes == "express":
+        number, _ = reactor.request()
+    else:
+        lane = reactor.lane()
+        lane.head()
+    with front.held():
+        if lanes == "express":
+            reactor.reply(number, answer(body))
+        else:
+            lane.send(answer(body))
+        if held:
+            # A child of the reactor still has everything open.
+            reactor.kill()
+        else:
+            reactor.die()
+    assert client.response().body == body
+
+
+def test_last_words_on_a_lane_announced_with_them(start: Start) -> None:
+    front, client, reactor = begin(start)
+    client.send(get())
+    number, _ = reactor.request()
+    with front.held():
+        lane = reactor.open_lane(number, 1)
+        lane.send(answer(b"x" * 100_000))
+        reactor.reply(number, b"", DONE)
+        reactor.die()
+    assert len(client.response().body) == 100_000
+
+
+def test_an_app_done_whose_answer_dies_with_its_reactor(start: Start) -> None:
+    """The app was done, and some of its answer still waited in the reactor."""
+    front, client, reactor, lane = begin_lane(start)
+    lane.send(PART)
+    reactor.done(lane)
+    assert client.begin().status == 200
+    front.settle()
+    reactor.kill()
+    front.settle()
+    assert lane.closed
+    assert len(read_to_end(client)) == 0
+
+
+def test_a_paused_answer_is_read_to_its_end(start: Start) -> None:
+    front = start(lanes="plain")
+    (reactor,) = front.reactors
+    client = front.connect(front.unix)
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    sent = pour(front, lane, answer(b"x" * (16 << 20)))
+    reactor.done(lane)
+    reactor.die()
+    front.settle()
+    assert len(read_to_end(client)) == sent
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_a_pipelined_request_behind_a_death_is_served(start: Start, lanes: str) -> None:
+    front, client, reactor = begin(start, lanes=lanes)
+    client.send(get("/first") + get("/second"))
+    if lanes == "express":
+        reactor.request()
+    else:
+        reactor.lane().head()
+    front.settle()
+    reactor.die()
+    assert client.response().status == 502
+    second = replacement(front)
+    if lanes == "express":
+        number, payload = second.request()
+        assert payload == get("/second")
+        second.reply(number)
+    else:
+        lane = second.lane()
+        assert lane.head() == get("/second")
+        lane.send(OK)
+    assert client.response().status == 200
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_lane_that_ends_before_its_reactor_does(start: Start, moved: bool) -> None:
+    """A process closes one thing after another; a client told too early would ask the dying."""
+    front, client, reactor = begin(start, lanes="express" if moved else "plain")
+    client.send(get())
+    if moved:
+        number, _ = reactor.request()
+        lane = reactor.open_lane(number, 1)
+    else:
+        lane = reactor.lane()
+        lane.head()
+    front.settle()
+    lane.close()
+    assert front.silent(client)
+    reactor.die()
+    assert client.response().status == 502
+    client.send(get())
+    second = replacement(front)
+    if moved:
+        second.reply(second.request()[0])
+    else:
+        lane = second.lane()
+        lane.head()
+        lane.send(OK)
+    assert client.response().status == 200
+
+
+def test_a_moved_answer_that_never_came(start: Start) -> None:
+    front, client, reactor = begin(start)
+    client.send(get())
+    number, _ = reactor.request()
+    lane = reactor.open_lane(number, 1)
+    lane.close()
+    assert front.silent(client)
+    reactor.reply(number, b"", DONE)
+    assert client.response().status == 502
+
+
+def test_room_that_a_death_leaves_is_not_used(start: Start) -> None:
+    """Last words free capacity; what waits must not be given to the dead for that."""
+    front, client, reactor = begin(start, capacities=(1,))
+    client.send(get())
+    number, _ = reactor.request()
+    waiting = front.connect()
+    waiting.send(get("/waiting"))
+    front.settle()
+    with front.held():
+        reactor.kill()
+        reactor.reply(number)
+    assert client.response().status == 200
+    second = replacement(front)
+    second.reply(second.request()[0])
+    assert waiting.response().status == 200
+
+
+def test_one_of_two_dies_and_the_other_gets_what_waits(start: Start) -> None:
+    front = start(capacities=(1, 1), replay="off")
+    first, second = front.reactors
+    clients = [front.connect() for _ in range(3)]
+    for client in clients:
+        client.send(get())
+        front.settle()
+    first.request()
+    number, _ = second.request()
+    first.die()
+    assert clients[0].response().status == 502
+    second.reply(number)
+    assert clients[1].response().status == 200
+    second.reply(second.request()[0])
+    assert clients[2].response().status == 200
+
+
+@pytest.mark.parametrize("channel", ["control", "express"])
+def test_a_reactor_that_hangs_up_gets_nothing_more_and_is_replaced(
+    start: Start, channel: str
+) -> None:
+    """Its process stays, so its pidfd tells nothing."""
+    front, client, reactor = begin(start)
+    client.send(get())
+    reactor.request()
+    if channel == "control":
+        reactor.hang_up()
+    else:
+        reactor.express.close()
+    front.settle()
+    other = front.connect()
+    other.send(get("/other"))
+    assert front.silent(other)
+    front.pass_time(4)
+    reactor.wait_for_end()
+    assert client.response().status == 502
+    second = replacement(front)
+    assert second is not reactor
+    second.reply(second.request()[0])
+    assert other.response().status == 200
+
+
+def test_a_reactor_that_reads_no_more_of_express_but_lives(start: Start) -> None:
+    """Nobody reads what is sent, and the end of the other direction has come."""
+    front, client, reactor = begin(start)
+    client.send(get())
+    reactor.request()
+    reactor.express.shutdown(socket.SHUT_WR)
+    front.settle()
+    for _ in range(40):
+        other = front.connect()
+        other.send(post(b"x" * 60_000))
+    front.settle()
+    front.pass_time(4)
+    reactor.wait_for_end()
+    assert client.response().status == 502
+
+
+# Faults -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"nonsense\n",
+        b"[]\n",
+        b'{"answer":[],"lane":1}\n',
+        b'{"done":5}\n',
+        b'{"done":[[]]}\n',
+        b'{"capacity":"many"}\n',
+        b'{"capacity":null}\n',
+        b'{"capacity":Infinity}\n',
+        b'{"capacity":NaN}\n',
+        b"[" * 100_000 + b"\n",
+        b"x" * ((1 << 20) + 70_000),
+    ],
+)
+def test_a_control_message_that_is_none_ends_its_reactor_alone(start: Start, line: bytes) -> None:
+    front = start(capacities=(1, 1), replay="off")
+    first, second = front.reactors
+    clients = [front.connect() for _ in range(3)]
+    for client in clients:
+        client.send(get())
+        front.settle()
+    number, _ = second.request()
+    try:
+        first.control.sendall(line)
+    except OSError:
+        pass
+    front.settle()
+    first.wait_for_end()
+    assert clients[0].response().status == 502
+    second.reply(number)
+    assert clients[1].response().status == 200
+    second.reply(second.request()[0])
+    assert clients[2].response().status == 200
+
+
+def test_a_lane_that_is_no_socket_gives_502(start: Start) -> None:
+    front, client, reactor = begin(start)
+    client.send(get())
+    number, _ = reactor.request()
+    with open("/dev/null", "rb") as file:
+        line = b'{"answer":%d,"lane":1,"fd":true}\n' % number
+        socket.send_fds(reactor.control, [line], [file.fileno()])
+    assert client.response().status == 502
+    reactor.reply(number, b"", DONE)
+    front.settle()
+    assert front.call(lambda: reactor.inside.in_flight) == 0
+
+
+@pytest.mark.parametrize("line", [b'{"ready":[]}\n', b'{"ready":{"interface":"asgi"}}\n'])
+def test_a_reactor_that_is_ready_in_no_known_way_ends_the_service(
+    start: Start, line: bytes
+) -> None:
+    front = start(capacities=())
+    front.reactors[0].control.sendall(line)
+    with pytest.raises(OperatorError, match="killed by signal 9 as it started"):
+        front.exit()
+
+
+def test_ready_counts_once(start: Start) -> None:
+    front, client, reactor = begin(start)
+    reactor.ready(1000)
+    front.settle()
+    reactor.die()
+    second = replacement(front)
+    client.send(get())
+    second.reply(second.request()[0])
+    assert client.response().status == 200
+
+
+def test_broken_framing_on_the_express_lane_ends_its_reactor(start: Start) -> None:
+    front, client, reactor = begin(start)
+    client.send(get())
+    reactor.request()
+    reactor.express.sendall(b"x" * 100)
+    reactor.wait_for_end()
+    assert client.response().status == 502
+    second = replacement(front)
+    client.send(get())
+    second.reply(second.request()[0])
+    assert client.response().status == 200
+
+
+def test_answers_to_nobody_are_ignored(start: Start) -> None:
+    front, client, reactor = begin(start)
+    client.send(get())
+    number, _ = reactor.request()
+    for kind in ANSWER, DONE:
+        reactor.reply(99, OK if kind == ANSWER else b"", kind)
+    reactor.reply(99)
+    lane = reactor.open_lane(98, 5)
+    front.settle()
+    assert lane.closed
+    reactor.say(unknown=1)
+    reactor.say(pong=1)
+    reactor.reply(number)
+    assert client.response().status == 200
+
+
+def test_messages_wait_for_a_reactor_that_reads_late(start: Start) -> None:
+    """The control channel is full of lanes; when it is read, the rest follows by itself."""
+    front = start(lanes="plain")
+    (reactor,) = front.reactors
+    reactor.inside._control.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    clients = [front.connect() for _ in range(60)]
+    for client in clients:
+        client.send(get())
+    front.settle()
+    for _ in clients:
+        lane = reactor.lane()
+        lane.head()
+        lane.send(OK)
+    assert [client.response().status for client in clients] == [200] * 60
+
+
+def test_a_lane_to_a_reactor_that_has_hung_up_leaves_no_descriptor(start: Start) -> None:
+    front, client, reactor = begin(start, lanes="plain")
+    with front.held():
+        client.send(get())
+        reactor.hang_up()
+    front.pass_time(4)
+    # `start` sees what is left open.
+    reactor.wait_for_end()
+    # The lane never reached the reactor, so that another is given its request.
+    lane = replacement(front).lane()
+    lane.head()
+    lane.send(OK)
+    assert client.response().status == 200
+
+
+# The operating system -----------------------------------------------------------------------------
+
+
+class FullEpoll:
+    """An epoll set that takes nothing more."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._epoll, name)
+
+    def register(self, fd: int, events: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_client_that_epoll_does_not_take_is_closed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, client, reactor = begin(start)
+    front.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(front.server.loop, "_epoll", FullEpoll(front.server.loop._epoll))
+        assert front.connect().at_end()
+    client.send(get())
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
+
+
+def test_a_lane_that_epoll_does_not_take_gives_503(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, client, reactor = begin(start, lanes="plain")
+    client.send(b"GET")
+    front.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(front.server.loop, "_epoll", FullEpoll(front.server.loop._epoll))
+        client.send(get()[3:])
+        assert client.response().status == 503
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    lane.send(OK)
+    assert client.response().status == 200
+
+
+def test_a_lane_of_a_reactor_that_epoll_does_not_take_gives_502(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, client, reactor = begin(start)
+    client.send(get())
+    number, _ = reactor.request()
+    with monkeypatch.context() as patch:
+        patch.setattr(front.server.loop, "_epoll", FullEpoll(front.server.loop._epoll))
+        reactor.open_lane(number, 1)
+        assert client.response().status == 502
+
+
+def test_a_lane_without_descriptors_gives_503(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, client, reactor = begin(start, lanes="plain", capacities=(1,))
+
+    def fail(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    for name in "socketpair", "dup":
+        with monkeypatch.context() as patch:
+            patch.setattr(socket if name == "socketpair" else os, name, fail)
+            client.send(get())
+            assert client.response().status == 503
+            front.settle()
+    client.send(get())
+    lane = reactor.lane()
+    lane.head()
+    lane.send(OK)
+    assert client.response().status == 200
+
+
+@pytest.mark.parametrize("what", ["fork", "pidfd", "socketpair", "watch"])
+def test_a_replacement_that_cannot_be_started_is_tried_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    front, client, reactor = begin(start)
+    front.settle()
+
+    def fail(*_, **__):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    where = {
+        "fork": (subprocess, "Popen"),
+        "pidfd": (os, "pidfd_open"),
+        "socketpair": (socket, "socketpair"),
+        "watch": (Loop, "watch"),
+    }[what]
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, fail)
+        reactor.die()
+        front.settle()
+        client.send(get())
+        assert front.silent(client)
+    assert not front.server._supervisor.reactors
+    front.pass_time(3)
+    second = replacement(front)
+    second.reply(second.request()[0])
+    assert client.response().status == 200
+
+
+def test_reactors_that_cannot_be_started_at_all_are_an_error(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    with pytest.raises(OperatorError, match="cannot start a reactor: Too many open files"):
+        start(capacities=())
+
+
+# Starting and replacing ---------------------------------------------------------------------------
+
+
+def test_nobody_is_accepted_before_a_reactor_is_ready(start: Start) -> None:
+    front = start(capacities=())
+    client = front.connect()
+    client.send(get())
+    assert front.silent(client)
+    assert not front.server._clients
+    (reactor,) = front.reactors
+    reactor.ready()
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
+
+
+def test_an_app_that_fails_to_start_ends_the_service(start: Start) -> None:
+    front = start(capacities=())
+    (reactor,) = front.reactors
+    with front.held():
+        reactor.say(failed="no such app", details=None)
+        reactor.die()
+    with pytest.raises(OperatorError, match="no such app"):
+        front.exit()
+
+
+def test_a_long_traceback_is_heard_to_its_end(start: Start) -> None:
+    front = start(capacities=())
+    (reactor,) = front.reactors
+    with front.held():
+        reactor.control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        reactor.say(failed="no such app", details="x" * 150_000)
+        reactor.die()
+    with pytest.raises(OperatorError, match="no such app"):
+        front.exit()
+
+
+def test_an_app_that_is_never_ready_is_killed(start: Start) -> None:
+    front = start(capacities=(), start_timeout=10.0)
+    pid = front.reactors[0].inside.pid
+    front.pass_time(8)
+    assert front.reactors[0].inside.pid == pid
+    with pytest.raises(OperatorError, match="not ready after 10 seconds"):
+        front.exit(4)
+
+
+def test_reactors_that_die_young_are_replaced_ever_more_slowly(start: Start) -> None:
+    front, _, reactor = begin(start)
+    reactor.die()
+    front.settle()
+    assert len(front.reactors) == 2
+    for pause in 1, 2, 4:
+        front.reactors[-1].die()
+        front.settle()
+        count = len(front.reactors)
+        front.pass_time(max(0, pause - 1.5))
+        assert len(front.reactors) == count
+        front.pass_time(2.6)
+        assert len(front.reactors) == count + 1
+
+
+def test_those_that_had_started_well_are_replaced_sooner(start: Start) -> None:
+    front, _, reactor = begin(start)
+    reactor.die()
+    front.settle()
+    for pause in 0.1, 0.2, 0.4, 0.8, 1.6, 2, 2:
+        count = len(front.reactors)
+        front.reactors[-1].ready()
+        front.settle()
+        front.reactors[-1].die()
+        front.settle()
+        front.pass_time(max(0, pause - 0.1))
+        assert len(front.reactors) == count
+        front.pass_time(0.3)
+        assert len(front.reactors) == count + 1
+
+
+def test_a_stop_reaches_the_app_and_a_deaf_reactor_is_killed(start: Start) -> None:
+    front, _, reactor = begin(start, graceful_timeout=10.0)
+    front.signal(signal.SIGTERM)
+    assert reactor.hear("stop")["stop"] == pytest.approx(10, abs=0.5)
+    front.exit(13)
+
+
+def test_the_loop_rests(start: Start) -> None:
+    """Half-closed, closed and paused ends wake nobody."""
+    front, client, reactor = begin(start)
+    client.send(get("/", version="1.0"))
+    number, _ = reactor.request()
+    lane = reactor.open_lane(number, 1)
+    lane.send(b"HTTP/1.1 200 OK\r\n\r\nx")
+    client.finish_sending()
+    front.settle()
+    slow = front.connect(front.unix)
+    slow.send(post(b"x" * 100)[:-1])
+    upload = reactor.lane()
+    upload.head()
+    pour(front, upload, answer(b"x" * (1 << 22)))
+    slow.finish_sending()
+    front.settle()
+    upload.close()
+    front.settle()
+    reactor.express.shutdown(socket.SHUT_RD)
+    front.settle()
+    reactor.control.shutdown(socket.SHUT_RD)
+    front.settle()
+    poll = select.poll()
+    poll.register(front.server.loop._epoll.fileno(), select.POLLIN)
+    assert not poll.poll(0)
+
+
+# The end of the service ---------------------------------------------------------------------------
+
+
+def test_killed_reactors_that_stay_are_waited_for_together(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As processes do that the kernel cannot end: two seconds are for all of them."""
+    front = start(capacities=(1, 1, 1))
+    now = 100.0
+    waited: list[float] = []
+
+    def wait(_: Reactor, seconds: float) -> None:
+        nonlocal now
+        waited.append(seconds)
+        now += 1.5
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reactor_run.frontend.reactors.supervisor.monotonic", lambda: now)
+        patch.setattr(Reactor, "kill", lambda _: None)
+        patch.setattr(Reactor, "see_dead", wait)
+        front.call(front.server._supervisor.bury)
+    assert waited == [2.0, 0.5, 0.0]

@@ -1,0 +1,478 @@
+"""The admin socket: what it says, to whom, and that nobody can hurt the service by it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reactor_run.frontend.service import admin as admin_module
+from reactor_run.frontend.service.admin import Admin
+from reactor_run.frontend.sockets.listeners import (
+    open_admin,
+    open_health,
+    parse_admin,
+    parse_health,
+)
+from tests.frontend.conftest import Start
+from tests.frontend.standin import Front, answer, get, post
+from tests.integration.client import Client, Response
+
+ROOT = Path(__file__).parents[3]
+
+
+class Desk:
+    """A front end with an admin socket, or with health alone, and clients of it."""
+
+    def __init__(self, front: Front, address: str, *, health_only: bool = False) -> None:
+        self.front = front
+        if health_only:
+            listeners = open_health(parse_health(address))
+        else:
+            listeners = open_admin(parse_admin(address), 0o600)
+        self.admin = Admin(front.server, listeners, health_only=health_only)
+        front.call(self.admin.begin)
+        self.address = listeners[0].name
+
+    def connect(self, **options: Any) -> Client:
+        return self.front.connect(self.address, **options)
+
+    def ask(self, path: str, *fields: str, method: str = "GET", version: str = "1.1") -> Response:
+        client = self.connect()
+        words = ["Host: localhost", *fields] if version == "1.1" else list(fields)
+        client.send("\r\n".join([f"{method} {path} HTTP/{version}", *words, "", ""]).encode())
+        response = client.response(method)
+        assert client.at_end()
+        return response
+
+    def ready(self) -> tuple[int, str]:
+        response = self.ask("/readyz")
+        return response.status, response.text.rstrip()
+
+    def report(self) -> dict[str, Any]:
+        response = self.ask("/status")
+        assert response.status == 200
+        assert response.field("content-type") == b"application/json"
+        report: dict[str, Any] = response.json()
+        return report
+
+    def close(self) -> None:
+        self.front.call(self.admin.close)
+
+
+Open = Callable[..., Desk]
+
+
+@pytest.fixture
+def desk(start: Start, tmp_path: Path) -> Iterator[Open]:
+    """`desk(address=..., **options)`: a front end with these options and an admin socket."""
+    desks: list[Desk] = []
+
+    def open_one(
+        address: str = f"unix:{tmp_path}/admin.sock", *, health_only: bool = False, **options: Any
+    ) -> Desk:
+        desks.append(Desk(start(**options), address, health_only=health_only))
+        return desks[-1]
+
+    yield open_one
+    for each in desks:
+        if each.front._thread.is_alive():
+            each.close()
+
+
+# What it says
+
+
+def test_it_lives_while_its_loop_turns(desk: Open) -> None:
+    here = desk(capacities=())
+    response = here.ask("/healthz")
+    assert (response.status, response.text) == (200, "alive\n")
+    assert response.field("cache-control") == b"no-store"
+    response = here.ask("/healthz?verbose", method="HEAD")
+    assert (response.status, response.body) == (200, b"")
+    assert response.field("content-length") == b"6"
+
+
+def test_it_is_ready_from_the_first_reactor_until_the_stop(desk: Open) -> None:
+    here = desk(capacities=())
+    assert here.ready() == (503, "no reactor is ready")
+    (reactor,) = here.front.reactors
+    reactor.ready(1)
+    here.front.settle()
+    assert here.ready() == (200, "ready")
+    client = here.front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    here.front.signal(signal.SIGTERM)
+    assert here.ready() == (503, "the service is stopping")
+    assert here.ask("/healthz").status == 200
+    reactor.reply(number)
+    assert client.response().status == 200
+
+
+def test_it_is_not_ready_without_a_living_reactor(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    (reactor,) = here.front.reactors
+    reactor.die()
+    here.front.settle()
+    assert here.ready() == (503, "no reactor is ready")
+
+
+def test_a_full_queue_is_ready(desk: Open) -> None:
+    here = desk(capacities=(1,), queue_size=1)
+    for _ in range(2):
+        here.front.connect().send(get())
+        here.front.settle()
+    refused = here.front.connect()
+    refused.send(get())
+    assert refused.response().status == 503
+    assert here.ready() == (200, "ready")
+
+
+def test_the_report_counts_what_happened(desk: Open) -> None:
+    here = desk(capacities=(1, 1), queue_size=7, replay="off")
+    front = here.front
+    first, second = front.reactors
+    clients = [front.connect() for _ in range(4)]
+    for client in clients[:3]:
+        client.send(get())
+        front.settle()
+    clients[3].send(b"GET / HTTP/1.1\r\n\r\n")
+    assert clients[3].response().status == 400
+    clients[3].close()
+    front.settle()
+    report = here.report()
+    assert report["queue"] == {"waiting": 1, "size": 7}
+    assert report["connections"]["open"] == 3 == report["connections"]["states"]["busy"]
+    assert [each["in_flight"] for each in report["reactors"]] == [1, 1]
+    assert [each["state"] for each in report["reactors"]] == ["ready", "ready"]
+    assert [each["pid"] for each in report["reactors"]] == [r.inside.pid for r in front.reactors]
+    assert all(each["rss"] > 0 for each in (report, *report["reactors"]))
+
+    first.reply(first.request()[0], answer(b"", status="302 Found"))
+    assert clients[0].response().status == 302
+    first.request()
+    second.request()
+    second.die()
+    assert clients[1].response().status == 502
+    front.settle()
+    report = here.report()
+    assert report["queue"]["waiting"] == 0
+    assert report["connections"]["states"] == {
+        "stranger": 0,
+        "idle": 2,
+        "head": 0,
+        "buffering": 0,
+        "busy": 1,
+        "flushing": 0,
+        "draining": 0,
+        "lingering": 0,
+    }
+    assert report["counters"] == {
+        "connections": 4,
+        "requests": 3,
+        "answers": {"2xx": 0, "3xx": 1, "4xx": 1, "5xx": 1},
+        "own_answers": {"400": 1, "502": 1},
+        "refused": {"host-missing": 1},
+        "replays": 0,
+        "reloads": 0,
+        "reactor_starts": 3,
+        "reactor_deaths": 1,
+    }
+    assert {each["name"]: each["state"] for each in report["reactors"]} == {
+        "reactor 1": "ready",
+        "reactor 3": "starting",
+    }
+
+
+def test_replays_and_reloads_count(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    (reactor,) = here.front.reactors
+    client = here.front.connect()
+    client.send(get())
+    reactor.request()
+    reactor.die()
+    here.front.settle()
+    here.front.signal(signal.SIGHUP)
+    here.front.reactors[2].ready()
+    here.front.settle()
+    here.front.reactors[2].reply(here.front.reactors[2].request()[0])
+    assert client.response().status == 200
+    counters = here.report()["counters"]
+    assert counters["replays"] == counters["reloads"] == 1
+    assert counters["reactor_starts"] == 3
+    assert counters["requests"] == 2
+
+
+def test_answers_on_lanes_count_too(desk: Open) -> None:
+    here = desk(capacities=(9,), lanes="plain")
+    (reactor,) = here.front.reactors
+    client = here.front.connect()
+    client.send(post(b"body"))
+    lane = reactor.lane()
+    lane.head()
+    lane.send(answer(b"", status="404 Not Found"))
+    assert client.response().status == 404
+    reactor.done(lane)
+    here.front.settle()
+    report = here.report()
+    assert report["counters"]["answers"]["4xx"] == 1
+    assert report["counters"]["requests"] == 1
+    assert report["lanes"] == {"mode": "plain", "open": 1}
+
+
+def names(report: Any) -> set[str]:
+    """All names in a report."""
+    if isinstance(report, dict):
+        return set(report).union(*map(names, report.values()))
+    if isinstance(report, list):
+        return set().union(*map(names, report))
+    return set()
+
+
+def test_every_name_of_the_report_is_documented(desk: Open) -> None:
+    page = (ROOT / "docs" / "admin.md").read_text()
+    report = desk(capacities=(1,)).report()
+    assert {name for name in names(report) if f"`{name}`" not in page} == set()
+
+
+# To whom
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "status"),
+    [
+        ("GET", "/", [], 404),
+        ("GET", "/status/", [], 404),
+        ("POST", "/healthz", [], 405),
+        ("PUT", "/status", [], 405),
+        ("GET", "/stop", [], 405),
+        ("HEAD", "/stop", [], 405),
+        ("POST", "/stop", ["Content-Length: 1"], 413),
+        ("GET", "/healthz", ["Transfer-Encoding: chunked"], 413),
+        ("GET", "/healthz", ["Host: again"], 400),
+        ("GET", "/healthz", ["X: " + "x" * 9000], 431),
+    ],
+)
+def test_what_it_refuses(
+    desk: Open, method: str, path: str, fields: list[str], status: int
+) -> None:
+    here = desk(capacities=(1,))
+    response = here.ask(path, *fields, method=method)
+    assert response.status == status
+    if status == 405:
+        assert response.field("allow") in (b"GET, HEAD", b"POST")
+    assert not here.front.server.shutdown.begun
+
+
+def test_over_tcp_nothing_can_be_changed(desk: Open) -> None:
+    here = desk("127.0.0.1:0", capacities=(1,))
+    assert here.ask("/stop", method="POST").status == 403
+    assert not here.front.server.shutdown.begun
+    assert here.ask("/status").status == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:9000", "127.0.0.1:9", "[::1]", "[::1]:9"])
+def test_over_tcp_a_request_names_this_machine(desk: Open, host: str) -> None:
+    here = desk("127.0.0.1:0", capacities=(1,))
+    client = here.connect()
+    client.send(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert client.response().status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.example:80"])
+def test_over_tcp_a_name_that_was_pointed_here_is_refused(desk: Open, host: str) -> None:
+    here = desk("127.0.0.1:0", capacities=(1,))
+    client = here.connect()
+    client.send(f"GET /status HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert client.response().status == 403
+
+
+def test_over_tcp_browsers_are_refused_and_old_probes_are_not(desk: Open) -> None:
+    here = desk("127.0.0.1:0", capacities=(1,))
+    assert here.ask("/status", "Origin: http://localhost").status == 403
+    assert here.ask("/readyz", version="1.0").status == 200
+
+
+# Other machines
+
+
+def test_health_alone_is_told_to_anybody_and_nothing_else(desk: Open) -> None:
+    here = desk("127.0.0.1:0", health_only=True, capacities=(1,))
+    host = "Host: 192.0.2.1:8001"
+    for path, text in [("/healthz", "alive\n"), ("/readyz", "ready\n")]:
+        client = here.connect()
+        client.send(f"GET {path} HTTP/1.1\r\n{host}\r\nOrigin: http://a\r\n\r\n".encode())
+        response = client.response()
+        assert (response.status, response.text) == (200, text)
+    for method, path, status in [
+        ("GET", "/status", 404),
+        ("POST", "/stop", 404),
+        ("POST", "/reload", 404),
+        ("POST", "/readyz", 405),
+    ]:
+        assert here.ask(path, method=method).status == status
+    assert not here.front.server.shutdown.begun
+    here.front.signal(signal.SIGTERM)
+    assert here.ready() == (503, "the service is stopping")
+
+
+# What cannot hurt
+
+
+def test_a_request_may_come_bytewise_but_not_for_ever(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    client, slow = here.connect(), here.connect()
+    client.send_bytewise(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.response().status == 200
+    slow.send(b"GET /healthz HTTP/1.1\r\n")
+    here.front.pass_time(8)
+    assert here.front.silent(slow)
+    here.front.pass_time(4)
+    assert slow.at_end()
+
+
+def test_the_oldest_of_too_many_connections_goes(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    clients = [here.connect() for _ in range(admin_module._CONNECTIONS_MAX + 1)]
+    here.front.settle()
+    assert clients[0].at_end()
+    assert all(here.front.silent(client) for client in clients[1:])
+    assert here.ask("/healthz").status == 200
+
+
+def test_what_comes_after_a_request_is_dropped(desk: Open) -> None:
+    here = desk("127.0.0.1:0", capacities=(1,))
+    client = here.connect()
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+    assert client.response().status == 200
+    assert client.at_end()
+
+
+def test_a_report_of_any_size_arrives_and_a_reader_who_sleeps_is_cut_off(desk: Open) -> None:
+    here = desk(capacities=(1,))
+
+    def bloat() -> None:
+        here.front.server.counters.refused.update({f"rule {n}": n for n in range(1, 100_000)})
+
+    here.front.call(bloat)
+    sleeper = here.connect()
+    sleeper.send(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert len(here.report()["counters"]["refused"]) == 99_999
+    here.front.pass_time(12)
+    assert b"}}\n" not in b"".join(iter(lambda: sleeper._sock.recv(1 << 20), b""))
+
+
+def test_a_client_that_leaves_leaves_nothing_behind(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    for data in b"", b"GET /hea", b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n":
+        client = here.connect()
+        client.send(data)
+        client.close()
+    here.front.settle()
+    assert not here.admin._connections
+
+
+def test_when_files_run_out_it_rests(desk: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = desk(capacities=(1,))
+    here.front.settle()
+
+    def refuse(_: socket.socket) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "accept", refuse)
+        client = here.connect()
+        here.front.settle()  # it fails if the loop spins
+    here.front.pass_time(3)
+    client.send(get("/healthz"))
+    assert client.response().status == 200
+    assert sum("cannot accept" in line for line in here.front.log) == 1
+
+
+# The operator's word
+
+
+def reload(desk: Desk) -> Client:
+    """An operator who waits for a reload."""
+    operator = desk.connect()
+    operator.send(get("/reload", method="POST"))
+    desk.front.settle()
+    return operator
+
+
+def test_reload_answers_when_the_new_generation_serves(desk: Open) -> None:
+    here = desk(capacities=(1, 1))
+    operator = reload(here)
+    assert any(
+        "told to reload over the admin socket, by process" in line for line in here.front.log
+    )
+    assert here.report()["reloading"]
+    here.front.reactors[2].ready()
+    here.front.pass_time(20)  # longer than any other connection lasts
+    assert here.front.silent(operator)
+    here.front.reactors[3].ready()
+    response = operator.response("POST")
+    assert (response.status, response.text) == (200, "generation 2 serves\n")
+    assert here.report()["generation"] == 2
+
+
+def test_reload_answers_why_the_new_generation_does_not_serve(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    operator = reload(here)
+    here.front.reactors[1].say(failed="cannot import 'shop'", details=None)
+    here.front.reactors[1].die()
+    response = operator.response("POST")
+    assert (response.status, response.text) == (500, "cannot import 'shop'\n")
+    assert here.report()["reload_failure"] == "cannot import 'shop'"
+    assert here.front.call(here.front.server.status.line).endswith("failed: cannot import 'shop'")
+    assert here.ready() == (200, "ready")
+
+
+def test_who_asks_during_a_reload_waits_for_the_one_that_follows(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    first, second, third = reload(here), reload(here), reload(here)
+    here.front.reactors[1].ready()
+    assert first.response("POST").text == "generation 2 serves\n"
+    assert here.front.silent(second)
+    here.front.reactors[2].ready()
+    for operator in second, third:
+        assert operator.response("POST").text == "generation 3 serves\n"
+
+
+def test_a_stop_ends_the_wait_for_a_reload(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    waiting = reload(here)
+    left = reload(here)
+    left.close()
+    here.front.signal(signal.SIGTERM)
+    response = waiting.response("POST")
+    assert (response.status, response.text) == (500, "the service is stopping\n")
+    response = here.ask("/reload", method="POST")
+    assert (response.status, response.text) == (500, "the service is stopping\n")
+
+
+def test_stop_drains_and_its_connection_ends_with_the_service(desk: Open) -> None:
+    here = desk(capacities=(1,))
+    (reactor,) = here.front.reactors
+    client = here.front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    operator = here.connect()
+    operator.send(get("/stop", method="POST"))
+    assert operator.response("POST").status == 202
+    assert here.front.silent(operator)
+    here.front.pass_time(20)
+    assert here.front.silent(operator)
+    assert any("told to stop over the admin socket, by process" in line for line in here.front.log)
+    reactor.reply(number)
+    assert client.response().status == 200
+    assert reactor.hear("stop")
+    reactor.die()
+    here.front.exit()
+    here.admin.close()
+    assert operator.at_end()
