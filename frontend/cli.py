@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reactor_run.frontend.command.argv import sort_words
-from reactor_run.frontend.command.settings import OPTIONS, Option, Settings
+from reactor_run.frontend.command.options import Option
+from reactor_run.frontend.command.settings import OPTIONS, Settings
 from reactor_run.frontend.errors import SEE_HELP, OperatorError
 from reactor_run.frontend.sockets.networks import NOBODY
 

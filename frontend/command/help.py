@@ -7,7 +7,8 @@ import argparse
 from typing import NoReturn
 
 from reactor_run import __version__
-from reactor_run.frontend.command.settings import GROUPS, OPTIONS, Option
+from reactor_run.frontend.command.options import Option
+from reactor_run.frontend.command.settings import GROUPS, OPTIONS
 from reactor_run.frontend.errors import SEE_HELP, OperatorError
 
 __all__ = ["Parser", "build_parser"]

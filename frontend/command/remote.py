@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from reactor_run.frontend.command.help import Parser
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.sockets.listeners import AdminBind, UnixBind, parse_admin
+from reactor_run.frontend.sockets.addresses import AdminBind, UnixBind, parse_admin
 
 __all__ = ["run_command"]
 

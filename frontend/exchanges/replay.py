@@ -9,24 +9,22 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.log import log
 
-__all__ = ["METHODS", "Replay", "may_be_replayed"]
-
-Replay = Literal["safe", "idempotent", "off"]
+__all__ = ["METHODS", "may_be_replayed"]
 
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """RFC 9110 §9.2.1."""
 
-METHODS: Final[dict[Replay, frozenset[bytes]]] = {
+METHODS: Final[dict[str, frozenset[bytes]]] = {
     "safe": _SAFE,
     "idempotent": _SAFE | {b"PUT", b"DELETE"},
     "off": frozenset(),
 }
-"""The methods that are replayed. RFC 9110 §9.2.2: safe ones, PUT and DELETE are idempotent."""
+"""The methods that are replayed, by the value of --replay (RFC 9110 §9.2.2)."""
 
 
 def may_be_replayed(exchange: Exchange) -> bool:

@@ -69,7 +69,16 @@ def serve(settings: Settings) -> int:
                 listeners = inheritance.service
                 desks, health = inheritance.admin, inheritance.health
             else:
-                listeners, desks, health = open_listeners(settings, os.environ), [], []
+                listeners, desks, health = (
+                    open_listeners(
+                        settings.bind,
+                        os.environ,
+                        backlog=settings.backlog,
+                        unix_mode=settings.unix_mode,
+                    ),
+                    [],
+                    [],
+                )
             for listener in listeners:
                 closing.callback(listener.close)
             if inheritance is None and settings.admin is not None:

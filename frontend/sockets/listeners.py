@@ -1,9 +1,8 @@
 """The sockets on which the front end accepts clients: opened here, or handed over by a parent.
 
-Owns the addresses an operator may write (`parse_bind`), the opening of TCP and unix sockets, the
-adoption of sockets passed by number or by systemd, and the removal of unix sockets at the end. It
-never accepts: that is the loop's. Everything that can go wrong here is the operator's to mend and
-raises `OperatorError`.
+Opens TCP and unix sockets, adopts sockets that are passed by number or by systemd, and removes unix
+sockets at the end. It never accepts connections. Whatever goes wrong here is for the operator to
+mend and raises `OperatorError`.
 """
 
 import errno
@@ -11,18 +10,32 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Literal
 
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.sockets.addresses import (
+    DEFAULT_BIND,
+    AdminBind,
+    Bind,
+    FDBind,
+    TCPBind,
+    UnixBind,
+    is_number,
+    written,
+)
 
-if TYPE_CHECKING:
-    from reactor_run.frontend.command.settings import Settings
+__all__ = [
+    "KEEPALIVE",
+    "SYSTEMD_FIRST_FD",
+    "Listener",
+    "open_admin",
+    "open_health",
+    "open_listeners",
+]
 
 logger = logging.getLogger(__name__)
 
-UNIX_PATH_MAX = 107
-"""Bytes of a unix socket's path: `sun_path` holds 108, one of them the final NUL (unix(7))."""
 
 SYSTEMD_FIRST_FD = 3
 """Number of the first descriptor that systemd passes (sd_listen_fds(3))."""
@@ -32,84 +45,6 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_
 seconds between probes, and their number (tcp(7))."""
 
 _ADMIN_BACKLOG = 64
-
-_BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME or fd:N"
-
-
-class TCPBind(NamedTuple):
-    """`HOST:PORT`. An empty host means every interface; port 0 lets the kernel choose."""
-
-    host: str
-    port: int
-
-
-class UnixBind(NamedTuple):
-    """`unix:PATH`. A path that begins with `@` is a name in the abstract namespace (unix(7))."""
-
-    path: str
-
-
-class FDBind(NamedTuple):
-    """`fd:N`, a listening socket that the parent process left open."""
-
-    fd: int
-
-
-Bind = TCPBind | UnixBind | FDBind
-AdminBind = TCPBind | UnixBind
-
-DEFAULT_BIND = TCPBind("127.0.0.1", 8000)
-
-
-def parse_bind(text: str) -> Bind:
-    """Read an address to listen on.
-
-    Accepts `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every interface), `unix:PATH`, `unix:@NAME`
-    (abstract namespace) and `fd:N`. Raises OperatorError, naming the text, on anything else.
-    """
-    scheme, colon, rest = text.partition(":")
-    if colon and scheme == "unix":
-        return _parse_unix(text, rest)
-    if colon and scheme == "fd":
-        if not _is_number(rest):
-            raise OperatorError(f"{text!r}: expected the number of a descriptor, as in fd:3")
-        return FDBind(int(rest))
-    if "/" in text:
-        hint = "leave the scheme and the path out" if "://" in text else f"did you mean unix:{text}"
-        raise OperatorError(f"{text!r} is no address to listen on ({hint}); write {_BIND_FORMS}")
-    if _is_number(text):
-        raise OperatorError(
-            f"{text!r} is a port without a host; write 127.0.0.1:{text} for this machine alone "
-            f"or :{text} for every interface"
-        )
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not bracketed and (":" in host or (colon and "]" in port)):
-        raise OperatorError(
-            f"{text!r}: write an IPv6 address in brackets and a port behind it, as in [::1]:8000"
-        )
-    if not colon or not _is_number(port) or int(port) > 65535 or host == "[]":
-        raise OperatorError(
-            f"{text!r} is no address to listen on; write {_BIND_FORMS} "
-            "(a port is a number up to 65535)"
-        )
-    return TCPBind(host[1:-1] if bracketed else host, int(port))
-
-
-def _parse_unix(text: str, path: str) -> UnixBind:
-    if path in ("", "@"):
-        raise OperatorError(f"{text!r} names no socket; write unix:/PATH or unix:@NAME")
-    length = len(os.fsencode(path))
-    if length > UNIX_PATH_MAX:
-        raise OperatorError(
-            f"{text!r}: the path has {length} bytes, Linux allows {UNIX_PATH_MAX}; choose a "
-            "shorter one"
-        )
-    return UnixBind(path)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 9
 
 
 class Listener:
@@ -192,9 +127,12 @@ def _name_of(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def open_listeners(settings: "Settings", environ: MutableMapping[str, str]) -> list[Listener]:
-    """Open every listener that `settings` asks for and adopt those that systemd passes.
+def open_listeners(
+    binds: Sequence[Bind], environ: MutableMapping[str, str], *, backlog: int, unix_mode: int
+) -> list[Listener]:
+    """Open a listener for each of `binds` and adopt those that systemd passes.
 
+    `backlog`: connections that the kernel holds ready. `unix_mode`: permissions of unix sockets.
     Sockets passed by systemd take the place of the default address and come before those of
     `--bind`. The variables that announce them are removed from `environ`. Sets the umask of the
     process for a moment, so call it before any thread starts. Raises OperatorError; then nothing
@@ -205,15 +143,15 @@ def open_listeners(settings: "Settings", environ: MutableMapping[str, str]) -> l
         for fd, name in _systemd_sockets(environ):
             listeners.append(_adopt(fd, f"systemd:{name}"))
         passed = {listener.socket.fileno() for listener in listeners}
-        binds = settings.bind or (() if listeners else (DEFAULT_BIND,))
+        binds = binds or (() if listeners else (DEFAULT_BIND,))
         for position, bind in enumerate(binds):
             if bind in binds[:position]:
-                raise OperatorError(f"--bind names {_written(bind)} twice; once is enough")
+                raise OperatorError(f"--bind names {written(bind)} twice; once is enough")
             match bind:
                 case TCPBind():
-                    _open_tcp(bind, settings.backlog, listeners)
+                    _open_tcp(bind, backlog, listeners)
                 case UnixBind():
-                    listeners.append(_open_unix(bind, settings.unix_mode, settings.backlog))
+                    listeners.append(_open_unix(bind, unix_mode, backlog))
                 case FDBind(fd) if fd in passed:
                     raise OperatorError(f"systemd passes fd {fd} already; leave --bind fd:{fd} out")
                 case FDBind(fd):
@@ -223,16 +161,6 @@ def open_listeners(settings: "Settings", environ: MutableMapping[str, str]) -> l
             listener.close()
         raise
     return listeners
-
-
-def parse_admin(text: str) -> AdminBind:
-    """Read the address of the admin socket: `unix:PATH` or `HOST:PORT`. Raises OperatorError."""
-    bind = parse_bind(text)
-    if isinstance(bind, FDBind) or (isinstance(bind, UnixBind) and bind.path.startswith("@")):
-        raise OperatorError(
-            f"{text!r} has no permissions that would guard it; write unix:/PATH or 127.0.0.1:PORT"
-        )
-    return bind
 
 
 def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
@@ -251,7 +179,7 @@ def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
         for _family, host, _scope in _addresses(bind):
             if not ip_address(host.partition("%")[0]).is_loopback:
                 raise OperatorError(
-                    f"--admin {_written(bind)}: other machines could reach {host}; "
+                    f"--admin {written(bind)}: other machines could reach {host}; "
                     f"use 127.0.0.1:{bind.port} or unix:/PATH"
                 )
         _open_tcp(bind, _ADMIN_BACKLOG, listeners)
@@ -260,17 +188,6 @@ def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
             listener.close()
         raise OperatorError(str(error).replace("--bind", "--admin")) from error
     return listeners
-
-
-def parse_health(text: str) -> TCPBind:
-    """Read the address for health checks of other machines: `HOST:PORT`. Raises OperatorError."""
-    bind = parse_bind(text)
-    if not isinstance(bind, TCPBind):
-        raise OperatorError(
-            f"{text!r} cannot be reached from other machines; write :PORT or HOST:PORT, or use "
-            "--admin on this one"
-        )
-    return bind
 
 
 def open_health(bind: TCPBind) -> list[Listener]:
@@ -283,16 +200,6 @@ def open_health(bind: TCPBind) -> list[Listener]:
             listener.close()
         raise OperatorError(str(error).replace("--bind", "--health")) from error
     return listeners
-
-
-def _written(bind: Bind) -> str:
-    match bind:
-        case TCPBind(host, port):
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        case UnixBind(path):
-            return f"unix:{path}"
-        case FDBind(fd):
-            return f"fd:{fd}"
 
 
 # --- TCP ---
@@ -519,7 +426,7 @@ def _systemd_sockets(environ: MutableMapping[str, str]) -> list[tuple[int, str]]
     environ.pop("LISTEN_PIDFDID", None)
     if not pid or not count:
         return []
-    if not _is_number(pid) or not _is_number(count):
+    if not is_number(pid) or not is_number(count):
         raise OperatorError(
             f"LISTEN_PID={pid} and LISTEN_FDS={count} are not numbers; unset them or start "
             "reactor-run from systemd"

@@ -35,7 +35,8 @@ from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service import server as server_module
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.server import Server
-from reactor_run.frontend.sockets.listeners import open_listeners, parse_bind
+from reactor_run.frontend.sockets.addresses import parse_bind
+from reactor_run.frontend.sockets.listeners import open_listeners
 from reactor_run.protocol.control import ControlDecoder, encode_control
 from reactor_run.protocol.express import ANSWER_DONE, REQUEST, pack_message, read_requests
 from reactor_run.protocol.origin import NOWHERE, read_origin
@@ -379,7 +380,7 @@ class Front:
             interface=interface,  # type: ignore[arg-type]
             **settings,
         )
-        self._listeners = open_listeners(self.settings, {})
+        self._listeners = open_listeners(self.settings.bind, {}, backlog=128, unix_mode=0o666)
         self.notifier = Notifier({})
         self.tcp = f"http://127.0.0.1:{self._listeners[0].socket.getsockname()[1]}"
         self.unix = "unix:\0" + self._listeners[1].socket.getsockname()[1:].decode()

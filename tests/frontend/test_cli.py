@@ -9,9 +9,10 @@ import types
 import pytest
 
 from reactor_run.frontend import cli
-from reactor_run.frontend.command.settings import OPTIONS, Option, Settings
+from reactor_run.frontend.command.options import Option
+from reactor_run.frontend.command.settings import OPTIONS, Settings
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.sockets.listeners import FDBind, TCPBind, UnixBind
+from reactor_run.frontend.sockets.addresses import FDBind, TCPBind, UnixBind
 
 
 def run(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ import yaml
 from reactor_run.frontend.cli import read_settings
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.service.shutdown import _EXIT_MAX
-from reactor_run.frontend.sockets.listeners import TCPBind, UnixBind
+from reactor_run.frontend.sockets.addresses import TCPBind, UnixBind
 from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.client import Client
 from tests.integration.conftest import Start

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor_run.frontend.command.settings import GROUPS, OPTIONS, Option, Settings, reference
+from reactor_run.frontend.command.options import Option
+from reactor_run.frontend.command.settings import GROUPS, OPTIONS, Settings, reference
 from reactor_run.frontend.errors import OperatorError
 
 PAGE = Path(__file__).parents[3] / "docs" / "settings.md"

@@ -12,12 +12,8 @@ import pytest
 
 from reactor_run.frontend.service import admin as admin_module
 from reactor_run.frontend.service.admin import Admin
-from reactor_run.frontend.sockets.listeners import (
-    open_admin,
-    open_health,
-    parse_admin,
-    parse_health,
-)
+from reactor_run.frontend.sockets.addresses import parse_admin, parse_health
+from reactor_run.frontend.sockets.listeners import open_admin, open_health
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, answer, get, post
 from tests.integration.client import Client, Response

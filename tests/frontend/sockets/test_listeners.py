@@ -11,25 +11,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.sockets import listeners as module
-from reactor_run.frontend.sockets.listeners import (
+from reactor_run.frontend.sockets.addresses import (
     DEFAULT_BIND,
-    UNIX_PATH_MAX,
-    FDBind,
-    Listener,
     TCPBind,
-    UnixBind,
-    open_admin,
-    open_health,
-    open_listeners,
     parse_admin,
     parse_bind,
     parse_health,
+)
+from reactor_run.frontend.sockets.listeners import (
+    Listener,
+    open_admin,
+    open_health,
+    open_listeners,
 )
 
 Open = Callable[..., list[Listener]]
@@ -42,8 +38,7 @@ def opened() -> Iterator[Open]:
 
     def open_them(*texts: str, unix_mode: int = 0o666, backlog: int = 2048) -> list[Listener]:
         bind = tuple(parse_bind(text) for text in texts)
-        settings = Settings(app="shop:app", bind=bind, unix_mode=unix_mode, backlog=backlog)
-        listeners = open_listeners(settings, {})
+        listeners = open_listeners(bind, {}, backlog=backlog, unix_mode=unix_mode)
         everything.extend(listeners)
         return listeners
 
@@ -82,74 +77,6 @@ def exchange(listener: Listener) -> None:
             client.sendall(b"x")
             accepted.settimeout(5)
             assert accepted.recv(1) == b"x"
-
-
-# --- addresses ---
-
-
-@pytest.mark.parametrize(
-    ("text", "bind"),
-    [
-        ("127.0.0.1:8000", TCPBind("127.0.0.1", 8000)),
-        ("localhost:0", TCPBind("localhost", 0)),
-        ("[::1]:8000", TCPBind("::1", 8000)),
-        ("[fe80::1%eth0]:65535", TCPBind("fe80::1%eth0", 65535)),
-        (":80", TCPBind("", 80)),
-        ("unix:/run/shop.sock", UnixBind("/run/shop.sock")),
-        ("unix:run/a:b.sock", UnixBind("run/a:b.sock")),
-        ("unix:@shop", UnixBind("@shop")),
-        ("fd:3", FDBind(3)),
-    ],
-)
-def test_addresses(text: str, bind: module.Bind) -> None:
-    assert parse_bind(text) == bind
-    assert parse_bind(module._written(bind)) == bind
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "write HOST:PORT"),
-        ("localhost", "write HOST:PORT"),
-        ("localhost:", "a port is a number"),
-        ("localhost:http", "a port is a number"),
-        ("localhost:65536", "up to 65535"),
-        ("localhost:-1", "a port is a number"),
-        ("[]:80", "write HOST:PORT"),
-        ("::1:8000", "in brackets"),
-        ("::1", "in brackets"),
-        ("[::1]", "a port behind it"),
-        ("[::1]8000", "in brackets"),
-        ("8000", "127.0.0.1:8000 for this machine alone"),
-        ("http://127.0.0.1:8000", "leave the scheme"),
-        ("/run/shop.sock", "did you mean unix:/run/shop.sock"),
-        ("unix:", "names no socket"),
-        ("unix:@", "names no socket"),
-        ("fd:", "fd:3"),
-        ("fd:x", "fd:3"),
-        ("fd:-1", "fd:3"),
-    ],
-)
-def test_addresses_that_are_none(text: str, says: str) -> None:
-    with pytest.raises(OperatorError) as caught:
-        parse_bind(text)
-    assert says in str(caught.value)
-    assert repr(text) in str(caught.value)
-
-
-def test_a_path_too_long_for_linux_is_refused_before_it_is_tried() -> None:
-    assert parse_bind("unix:/" + "a" * (UNIX_PATH_MAX - 1))
-    with pytest.raises(OperatorError, match="the path has 108 bytes, Linux allows 107"):
-        parse_bind("unix:/" + "a" * UNIX_PATH_MAX)
-
-
-@given(st.text(alphabet="[]:@/.0189afnduix%é", max_size=14))
-def test_any_text_is_an_address_or_refused(text: str) -> None:
-    try:
-        bind = parse_bind(text)
-    except OperatorError:
-        return
-    assert parse_bind(module._written(bind)) == bind
 
 
 # --- TCP ---
@@ -546,8 +473,8 @@ def test_a_health_address_that_cannot_be_had_names_its_own_flag() -> None:
 CHILD = """
 import fcntl, json, logging, os, sys
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.sockets.listeners import open_listeners, parse_bind
-from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.sockets.addresses import parse_bind
+from reactor_run.frontend.sockets.listeners import open_listeners
 
 logging.basicConfig(format="%(message)s")
 fds, variables, binds = json.loads(sys.argv[1])
@@ -556,9 +483,9 @@ for number, fd in enumerate(spare, start=3):
     os.dup2(fd, number)
 variables = {key: value.replace("PID", str(os.getpid())) for key, value in variables.items()}
 environ = {"PATH": "/bin"} | variables
-settings = Settings(app="shop:app", bind=tuple(parse_bind(text) for text in binds))
+binds = [parse_bind(text) for text in binds]
 try:
-    listeners = open_listeners(settings, environ)
+    listeners = open_listeners(binds, environ, backlog=2048, unix_mode=0o666)
 except OperatorError as error:
     print(json.dumps({"error": str(error), "environ": sorted(environ)}))
 else:

@@ -1,0 +1,208 @@
+"""What a setting is: its name, its flag and variable, the kind of its value, how text is read.
+
+Knows no single setting: those are rows of the table in `settings`.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args
+
+from reactor_run.frontend.errors import OperatorError
+
+__all__ = [
+    "MISSING",
+    "MODE",
+    "REACTORS",
+    "SWITCH",
+    "Kind",
+    "Option",
+    "byte_size",
+    "choice",
+    "count",
+    "parse_app",
+    "parse_directory",
+    "parse_root_path",
+    "seconds",
+]
+
+
+T = TypeVar("T")
+
+
+MISSING: Final = object()
+"""The default of what has none."""
+
+
+class Kind(NamedTuple, Generic[T]):
+    """A sort of value.
+
+    metavar: what help calls it.
+    parse: reads its text; raises OperatorError, which does not name the option.
+    show: writes it the way an operator would.
+    """
+
+    metavar: str
+    parse: Callable[[str], T]
+    show: Callable[[T], str] = str
+
+
+class Option(NamedTuple):
+    """One setting, as an operator meets it.
+
+    name: the field of `Settings`.
+    default: MISSING for the app, which has none.
+    shown_default: the default as text, for help and documentation.
+    repeatable: may be given several times; the value is a tuple.
+    """
+
+    name: str
+    group: str
+    kind: Kind[Any]
+    meaning: str
+    default: Any
+    shown_default: str
+    repeatable: bool
+
+    @property
+    def positional(self) -> bool:
+        """Whether it stands alone on the command line, without a flag."""
+        return self.default is MISSING
+
+    @property
+    def switch(self) -> bool:
+        """Whether its flag takes no value."""
+        return self.kind is SWITCH
+
+    @property
+    def flag(self) -> str:
+        """Its flag, or what the usage line calls it."""
+        return self.kind.metavar if self.positional else "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "REACTOR_RUN_" + self.name.upper()
+
+    def parse(self, texts: list[str]) -> Any:
+        """Read the value from what was written for it; raises OperatorError."""
+        values = tuple(self.kind.parse(text) for text in texts)
+        return values if self.repeatable else values[-1]
+
+
+def count(least: int, most: int | None = None) -> Kind[int]:
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
+        if number < least or (most is not None and number > most):
+            raise OperatorError(f"expected a whole number {bounds}, not {text!r}")
+        return number
+
+    return Kind("N", parse)
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def byte_size(least: int) -> Kind[int]:
+    def parse(text: str) -> int:
+        match = re.fullmatch("([0-9]{1,12})([KMG]?)", text.upper())
+        size = int(match[1]) * _UNITS[match[2]] if match else -1
+        if size < least:
+            raise OperatorError(
+                f"expected a size of at least {least} in bytes, or with K, M or G, as in 10M, "
+                f"not {text!r}"
+            )
+        return size
+
+    return Kind("SIZE", parse, _show_size)
+
+
+def _show_size(size: int) -> str:
+    for unit in "GMK":
+        if size and size % _UNITS[unit] == 0:
+            return f"{size // _UNITS[unit]}{unit}"
+    return str(size)
+
+
+def seconds(*, zero: bool) -> Kind[float]:
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or (float(text) == 0 and not zero):
+            least = "0 or more" if zero else "more than 0"
+            raise OperatorError(f"expected a number of seconds, {least}, as in 1.5, not {text!r}")
+        return float(text)
+
+    return Kind("SECONDS", parse, lambda value: f"{value:g}")
+
+
+def choice(literal: Any) -> Kind[Any]:
+    alternatives: tuple[str, ...] = get_args(literal)
+
+    def parse(text: str) -> str:
+        if text not in alternatives:
+            raise OperatorError(f"expected {' or '.join(alternatives)}, not {text!r}")
+        return text
+
+    return Kind("|".join(alternatives), parse)
+
+
+def _parse_switch(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}[
+            text.lower()
+        ]
+    except KeyError:
+        raise OperatorError(f"expected on or off, not {text!r}") from None
+
+
+SWITCH = Kind("on|off", _parse_switch, lambda on: "on" if on else "off")
+
+
+def parse_app(text: str) -> str:
+    module, colon, attribute = text.partition(":")
+    if "/" in module or module.endswith(".py"):
+        raise OperatorError(
+            f"{text!r} is a file; name its module, as in shop.web:app, and its folder by --app-dir"
+        )
+    if attribute.endswith(")"):
+        raise OperatorError(f"{text!r} is a call; name the function and add --factory")
+    dotted = [module, attribute] if colon else [module]
+    if not all(part.isidentifier() for name in dotted for part in name.split(".")):
+        raise OperatorError(f"expected module:attribute, as in shop.web:app, not {text!r}")
+    return text
+
+
+def _parse_mode(text: str) -> int:
+    if not re.fullmatch("(0o)?0?[0-7]{3}", text):
+        raise OperatorError(f"expected a mode of three octal digits, as in 0o660, not {text!r}")
+    return int(text, 8)
+
+
+def _parse_reactors(text: str) -> int:
+    return 0 if text == "auto" else count(1).parse(text)
+
+
+def _show_reactors(number: int) -> str:
+    return str(number) if number else "auto"
+
+
+def parse_directory(text: str) -> str:
+    if not os.path.isdir(text):
+        raise OperatorError(f"{text!r} is not a directory; name an existing one")
+    return text
+
+
+def parse_root_path(text: str) -> str:
+    if text and (not text.startswith("/") or text.endswith("/") or not text.isprintable()):
+        raise OperatorError(
+            f"expected a path as in /shop, without a slash at its end, not {text!r}"
+        )
+    return text
+
+
+MODE: Final = Kind("MODE", _parse_mode, lambda mode: f"0o{mode:03o}")
+"""Permissions, in octal."""
+
+REACTORS: Final = Kind("N|auto", _parse_reactors, _show_reactors)
+"""A number of processes; 0 stands for auto."""

@@ -1,0 +1,141 @@
+"""The addresses that an operator may write: `--bind`, `--admin`, `--health`.
+
+Reads and writes their text. Opening sockets on them is `listeners`'.
+"""
+
+import os
+from typing import NamedTuple
+
+from reactor_run.frontend.errors import OperatorError
+
+__all__ = [
+    "DEFAULT_BIND",
+    "UNIX_PATH_MAX",
+    "AdminBind",
+    "Bind",
+    "FDBind",
+    "TCPBind",
+    "UnixBind",
+    "is_number",
+    "parse_admin",
+    "parse_bind",
+    "parse_health",
+    "written",
+]
+
+
+UNIX_PATH_MAX = 107
+"""Bytes of a unix socket's path: `sun_path` holds 108, one of them the final NUL (unix(7))."""
+
+
+_BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME or fd:N"
+
+
+class TCPBind(NamedTuple):
+    """`HOST:PORT`. An empty host means every interface; port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+
+class UnixBind(NamedTuple):
+    """`unix:PATH`. A path that begins with `@` is a name in the abstract namespace (unix(7))."""
+
+    path: str
+
+
+class FDBind(NamedTuple):
+    """`fd:N`, a listening socket that the parent process left open."""
+
+    fd: int
+
+
+Bind = TCPBind | UnixBind | FDBind
+
+
+AdminBind = TCPBind | UnixBind
+
+
+DEFAULT_BIND = TCPBind("127.0.0.1", 8000)
+
+
+def parse_bind(text: str) -> Bind:
+    """Read an address to listen on.
+
+    Accepts `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every interface), `unix:PATH`, `unix:@NAME`
+    (abstract namespace) and `fd:N`. Raises OperatorError, naming the text, on anything else.
+    """
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme == "unix":
+        return _parse_unix(text, rest)
+    if colon and scheme == "fd":
+        if not is_number(rest):
+            raise OperatorError(f"{text!r}: expected the number of a descriptor, as in fd:3")
+        return FDBind(int(rest))
+    if "/" in text:
+        hint = "leave the scheme and the path out" if "://" in text else f"did you mean unix:{text}"
+        raise OperatorError(f"{text!r} is no address to listen on ({hint}); write {_BIND_FORMS}")
+    if is_number(text):
+        raise OperatorError(
+            f"{text!r} is a port without a host; write 127.0.0.1:{text} for this machine alone "
+            f"or :{text} for every interface"
+        )
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not bracketed and (":" in host or (colon and "]" in port)):
+        raise OperatorError(
+            f"{text!r}: write an IPv6 address in brackets and a port behind it, as in [::1]:8000"
+        )
+    if not colon or not is_number(port) or int(port) > 65535 or host == "[]":
+        raise OperatorError(
+            f"{text!r} is no address to listen on; write {_BIND_FORMS} "
+            "(a port is a number up to 65535)"
+        )
+    return TCPBind(host[1:-1] if bracketed else host, int(port))
+
+
+def parse_admin(text: str) -> AdminBind:
+    """Read the address of the admin socket: `unix:PATH` or `HOST:PORT`. Raises OperatorError."""
+    bind = parse_bind(text)
+    if isinstance(bind, FDBind) or (isinstance(bind, UnixBind) and bind.path.startswith("@")):
+        raise OperatorError(
+            f"{text!r} has no permissions that would guard it; write unix:/PATH or 127.0.0.1:PORT"
+        )
+    return bind
+
+
+def parse_health(text: str) -> TCPBind:
+    """Read the address for health checks of other machines: `HOST:PORT`. Raises OperatorError."""
+    bind = parse_bind(text)
+    if not isinstance(bind, TCPBind):
+        raise OperatorError(
+            f"{text!r} cannot be reached from other machines; write :PORT or HOST:PORT, or use "
+            "--admin on this one"
+        )
+    return bind
+
+
+def _parse_unix(text: str, path: str) -> UnixBind:
+    if path in ("", "@"):
+        raise OperatorError(f"{text!r} names no socket; write unix:/PATH or unix:@NAME")
+    length = len(os.fsencode(path))
+    if length > UNIX_PATH_MAX:
+        raise OperatorError(
+            f"{text!r}: the path has {length} bytes, Linux allows {UNIX_PATH_MAX}; choose a "
+            "shorter one"
+        )
+    return UnixBind(path)
+
+
+def written(bind: Bind) -> str:
+    match bind:
+        case TCPBind(host, port):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case UnixBind(path):
+            return f"unix:{path}"
+        case FDBind(fd):
+            return f"fd:{fd}"
+
+
+def is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
