@@ -16,10 +16,33 @@ The states, what arriving bytes are, and what ends each state:
 One exchange is under way at a time; requests that come meanwhile wait in `held`, and when they are
 many, in the kernel. The connection outlives the exchange: when the client leaves, the exchange is
 abandoned, and still occupies its reactor until its app is done.
+
+Each state but CLOSED has an end. Either a deadline is set, or the app alone is awaited:
+
+    state      what is awaited                            deadline
+    IDLE       the client: the next request               keep-alive (head, on a new connection)
+    HEAD       the client: the rest of a head             head
+    BUFFERING  the client: the rest of a body             body
+    BUSY       the client: the rest of a body             body
+               the client: to take some of the answer     response
+               a reactor: to take the exchange            queue
+               the app: it answers, or reads on           first byte, request; none by default
+    FLUSHING   the client: to take the rest               response
+    DRAINING   the client: the rest of a body             body
+    LINGERING  the client: FIN                            linger
+
+`_reckon` sets it. The app alone is awaited in BUSY if all of the body has come, or waits for the
+app to read on or to ask for it by 100 Continue, and the client has taken all that there is of the
+answer. That ends when the exchange ends. It does so at the latest when its reactor dies, its
+client resets the connection, or the kernel's keep-alive probes fail.
+
+No event takes long. One turn reads PIECES_MAX chunks of a body, and answers REQUESTS_MAX requests
+that need no reactor. The rest is deferred to later turns, and the client is not read meanwhile.
 """
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 from math import inf
@@ -64,8 +87,12 @@ _OUT: Final = select.EPOLLOUT
 _READ: Final = 65536
 _HELD_MAX: Final = 65536
 """Bytes of later requests that are read while an exchange is under way."""
+_REQUESTS_MAX: Final = 16
+"""Requests that one turn begins; more than one only if no reactor is needed to answer them."""
 _LINGER: Final = 5.0
 """Seconds for a client to read a last answer before it is reset."""
+
+_HEAD_END: Final = re.compile(rb"\r\n\r\n")
 
 _space = memoryview(bytearray(READ_MAX))
 """What bodies are read into. What is not passed on at once is copied out of it."""
@@ -78,6 +105,7 @@ class Client:
         "_answer",
         "_body",
         "_broken",
+        "_deferred",
         "_ends",
         "_events",
         "_expires",
@@ -123,8 +151,11 @@ class Client:
         """The PROXY header before each exchange of this connection on a lane, once it is needed."""
         self.state = IDLE
         self.exchange: Exchange | None = None
-        self.held = b""
-        """Bytes that were read and belong to requests to come."""
+        self.held: bytes | memoryview = b""
+        """Bytes that were read and belong to requests to come. Those of many requests are a view:
+        to copy the rest for each of them would take quadratic time."""
+        self._deferred = False
+        """The loop is to call `_go_on_deferred`."""
         self._seen = 0
         """Bytes of `held` that are known not to be a whole head."""
         self._body: RequestBody | None = None
@@ -182,7 +213,10 @@ class Client:
             return
         state = self.state
         if state <= HEAD:
-            self._parse(self.held + data if self.held else data)
+            if self.held:
+                data = b"".join((self.held, data))
+                self.held = b""
+            self._parse(data)
             if self.held:
                 self._go_on()
         elif state <= DRAINING:
@@ -203,7 +237,7 @@ class Client:
 
     def _hold(self, data: bytes) -> None:
         """Keep what belongs to later requests."""
-        self.held += data
+        self.held = b"".join((self.held, data))
         if len(self.held) > _HELD_MAX:
             self._listen(self._events & ~_IN)
 
@@ -214,10 +248,8 @@ class Client:
 
     def read_on(self) -> None:
         """There is room for more of the request, if some of it is still to come."""
-        if self._body is not None and not self._fin and not self._events & _IN:
-            self._listen(self._events | _IN)
-            self._body.patience.begin(self.server.loop.now)
-            self._reckon()
+        if self._body is not None:
+            self._await_body(self._body)
 
     def _reckon(self) -> None:
         """Set the deadline that the state asks for."""
@@ -246,12 +278,16 @@ class Client:
         self._go_on()
 
     def _parse(self, data: bytes) -> None:
-        """Read a head, and begin its exchange."""
+        """Read the head at the start of `data`, and begin its exchange. `held` is what follows."""
         server = self.server
         known = server.known_heads
-        head = known.get(data)
-        if head is None and not data.startswith(b"GET "):
-            head = known.before_body(data)
+        head = None
+        if not self._seen:
+            # One that came in pieces is not looked up: to hash it for each piece takes too long.
+            if len(data) <= known.SIZE:
+                head = known.get(data)
+            if head is None and not data.startswith(b"GET "):
+                head = known.before_body(data)
         if head is None:
             try:
                 head = parse_request_head(data, server.limits, self._seen)
@@ -263,7 +299,13 @@ class Client:
                 self._parse(rewritten.data)
                 return
             if head is None:
-                self._await_head(data)
+                if self.held:
+                    # It did not end where it seemed to.
+                    data = b"".join((data, self.held))
+                    self.held = b""
+                    self._parse(data)
+                else:
+                    self._await_head(data)
                 return
             known.add(data, head)
         self._seen = 0
@@ -272,17 +314,25 @@ class Client:
         self.deadline = self._expires = inf
         self._keep = head.keep_alive and not server.draining
         end = head.size + head.body
+        if end > len(data) and self.held:
+            # Its body is among what was read, or the first part of it.
+            missing = end - len(data)
+            data = b"".join((data, self.held[:missing]))
+            self.held = self.held[missing:] or b""
         if head.body < 0 or end > len(data):
             self._begin_body(head, data)
         else:
-            if end == len(data):
-                self.held = b""
-            else:
-                self.held = data[end:]
+            if end < len(data):
+                self._hold_back(data, end)
                 data = data[:end]
             self.exchange = exchange = Exchange(self, head, data, True)
             server.dispatcher.submit(exchange)
         self._parsing = False
+
+    def _hold_back(self, data: bytes, start: int) -> None:
+        """Put `data` from `start` on before what is held."""
+        behind = memoryview(data)[start:]
+        self.held = b"".join((behind, self.held)) if self.held else behind
 
     def _await_head(self, data: bytes) -> None:
         """`data` is the beginning of a head."""
@@ -298,55 +348,112 @@ class Client:
 
     def _go_on(self) -> None:
         """Serve what was held back, one request after another."""
+        requests = 0
         while self.held and self.state == IDLE:
-            data, self.held = self.held, b""
-            self._parse(data)
+            if requests == _REQUESTS_MAX:
+                self._listen(self._events & ~_IN)
+                self._reckon()
+                self._defer()
+                return
+            requests += 1
+            self._parse(self._take_head())
+
+    def _take_head(self) -> bytes:
+        """Take what looks like a head from the start of `held`; all of it if none ends there."""
+        held = self.held
+        end = _HEAD_END.search(held)
+        if end is None:
+            self.held = b""
+            return bytes(held)
+        self.held = memoryview(held)[end.end() :] or b""
+        return bytes(held[: end.end()])
+
+    def _defer(self) -> None:
+        """Go on in a later turn of the loop."""
+        if not self._deferred:
+            self._deferred = True
+            self.server.loop.defer(self._go_on_deferred)
+
+    def _go_on_deferred(self) -> None:
+        """Go on with a body that was postponed, or with requests that were held back."""
+        self._deferred = False
+        if self.state == CLOSED:
+            return
+        postponed = None if self._body is None else self._body.take_postponed()
+        if postponed is not None:
+            self._on_body(postponed)
+        elif self.state == IDLE:
+            self._listen_for_more()
+            self._go_on()
 
     # Request bodies ------------------------------------------------------------------------------
 
     def _begin_body(self, head: RequestHead, data: bytes) -> None:
         """Begin a request with a body that is chunked, or still to come."""
         server = self.server
-        self.held = b""
+        if len(data) > head.size:
+            self._hold_back(data, head.size)
+            data = data[: head.size]
+        arrived, self.held = memoryview(self.held), b""
         patience = Patience(server.body_timeout, server.min_body_rate)
         self._body = body = RequestBody(
             head, server.limits.body_size, patience, collect=server.buffers
         )
+        self.exchange = exchange = Exchange(self, head, data, False)
         if body.collected:
             self.state = BUFFERING
-            self.exchange = Exchange(self, head, b"", False)
             if server.dispatcher.full:
                 # Before its body is read, which would be for nothing.
                 body.drop()
                 self._body = None
-                self.refuse_overload(self.exchange)
-                return
-            if len(data) > head.size:
-                self._on_body(data[head.size :])
-            elif head.expect_continue:
-                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if self.state == BUFFERING:
-                # It may have come behind others that were too much to be read on.
-                self._listen(self._events | _IN)
-                patience.begin(server.loop.now)
-                self._reckon()
+                self.refuse_overload(exchange)
+            elif arrived:
+                self._on_body(arrived)
+            else:
+                if head.expect_continue:
+                    self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                if self.state == BUFFERING:
+                    self._await_body(body)
             return
-        try:
-            end = body.feed(data, head.size)
-        except Refused as refused:
-            self.refuse(refused.rule)
-            return
-        if body.complete:
-            self._body = None
-            self.held = data[end:]
-            data = data[:end]
-        self.exchange = exchange = Exchange(self, head, data, body.complete)
-        if not body.complete and self._events & _IN and not body.awaits_permission:
-            patience.begin(server.loop.now)
-            self._reckon()
-        server.dispatcher.submit(exchange)
+        if arrived:
+            self._on_body(arrived)
+        else:
+            self._await_body(body)
+        if self.exchange is exchange:
+            server.dispatcher.submit(exchange)
 
-    def _on_body(self, data: bytes | memoryview) -> None:
+    def _await_body(self, body: RequestBody) -> None:
+        """Go on with what has come of the body, else read on, else it was cut short."""
+        if body.postponed is not None:
+            self._listen(self._events & ~_IN)
+            self._defer()
+        elif self._fin:
+            self._body_cut_short()
+            return
+        else:
+            self._listen(self._events | _IN)
+        if body.patience.due == inf and (body.collected or not body.awaits_permission):
+            body.patience.begin(self.server.loop.now)
+        self._reckon()
+
+    def _body_cut_short(self) -> None:
+        """The client has sent FIN within the body of its request (RFC 9112 §8)."""
+        exchange = self.exchange
+        self._keep = False
+        if exchange is None:
+            # It was answered before.
+            if self.state == DRAINING:
+                self.close()
+        elif self._answer is not None and self._answer.begun:
+            # The app learns of it, and may end its answer.
+            assert exchange.reactor is not None
+            self._body = None
+            exchange.reactor.client_sent_fin(exchange)
+            self._reckon()
+        else:
+            self.refuse(policy.BODY_INCOMPLETE)
+
+    def _on_body(self, data: memoryview) -> None:
         """More of a request body; what lies beyond it is held. `data` is only lent."""
         body = self._body
         assert body is not None
@@ -362,37 +469,59 @@ class Client:
             log.error("a request body could not be buffered: %s", error)
             self._answer_self(507, b"Insufficient Storage\n")
             return
+        body.patience.moved(end, self.server.loop.now)
+        if end < len(data):
+            behind = _keep(data[end:])
+            data = data[:end]
+            if body.complete:
+                self.held = behind
+            else:
+                body.postponed = behind
         if body.complete:
             self._body = None
-            self.held = bytes(data[end:])
-            data = data[:end]
-        else:
-            body.patience.moved(len(data), self.server.loop.now)
+            self._listen_for_more()
         exchange = self.exchange
         if exchange is None:
-            if self.state == DRAINING:
-                if body.complete:
-                    self._next()
-                elif body.too_long_to_drain:
+            if not body.complete:
+                if self.state == DRAINING and body.too_long_to_drain:
                     self._linger()
                 else:
-                    self._reckon()
+                    self._await_body(body)
+            elif self.state == DRAINING:
+                self._next()
         elif not body.collected:
-            if not body.pass_on(exchange, data) and not body.complete:
-                self._listen(self._events & ~_IN)
-                body.patience.rest()
-            timed = self.server.first_byte_timeout and exchange.state == RUNNING
-            if timed and body.complete and not (self._answer and self._answer.begun):
-                self._await_answer(exchange)
-            else:
-                self._reckon()
+            self._pass_on(exchange, body, data)
         elif body.complete:
             body.hand_over(exchange)
             self.state = BUSY
             self._reckon()
             self.server.dispatcher.submit(exchange)
         else:
+            self._await_body(body)
+
+    def _pass_on(self, exchange: Exchange, body: RequestBody, data: memoryview) -> None:
+        """Send a part of a body after its request."""
+        room = body.pass_on(exchange, data)
+        if not body.complete:
+            if room:
+                self._await_body(body)
+            else:
+                self._listen(self._events & ~_IN)
+                body.patience.rest()
+                self._reckon()
+            return
+        timed = self.server.first_byte_timeout and exchange.state == RUNNING
+        if timed and not (self._answer and self._answer.begun):
+            self._await_answer(exchange)
+        else:
             self._reckon()
+
+    def _listen_for_more(self) -> None:
+        """Listen for the next request, and for FIN, unless enough has come already."""
+        if len(self.held) > _HELD_MAX:
+            self._listen(self._events & ~_IN)
+        elif not self._fin:
+            self._listen(self._events | _IN)
 
     def _end_unread(self) -> None:
         """Give up the rest of a body that was answered already: there can be no second answer."""
@@ -668,21 +797,17 @@ class Client:
         self._listen(self._events & ~_IN)
         state = self.state
         exchange = self.exchange
-        if state in (IDLE, HEAD, DRAINING, LINGERING):
+        if self._body is not None:
+            self._body_cut_short()
+        elif state in (IDLE, HEAD, LINGERING):
             self.close()
-        elif exchange is None or state == FLUSHING:
-            # The rest of a body that the app did not want will never come.
-            self._keep = self._keep and self._body is None
-        elif self._body is not None and exchange.state == WAITING:
-            self.refuse(policy.BODY_INCOMPLETE)
-        elif self._body is not None or not self.held:
-            if exchange.state == WAITING:
-                self._lost()
-            elif exchange.reactor is not None:
-                self._keep = self._keep and self._body is None
-                self._body = None
-                exchange.reactor.client_sent_fin(exchange)
-                self._reckon()
+        elif exchange is None or self.held:
+            # It has still to take an answer, or has asked for more before.
+            return
+        elif exchange.state == WAITING:
+            self._lost()
+        elif exchange.reactor is not None:
+            exchange.reactor.client_sent_fin(exchange)
 
     def _abandon(self) -> None:
         """Give up the exchange under way."""
@@ -748,7 +873,8 @@ class Client:
             self.refuse(policy.HEAD_TIMEOUT)
         elif state == IDLE:
             # What has come in this moment is served: a proxy may not send it again.
-            self.shed()
+            if not self.shed():
+                self._reckon()
         elif state == LINGERING:
             self.close()
         elif answer is not None and answer.is_overdue(now):
@@ -795,7 +921,9 @@ class Client:
         return self.deadline - self.server.keep_alive
 
     def shed(self) -> bool:
-        """Close an idle connection, unless something has come that was not read; whether it was."""
+        """Close an idle connection, unless it has asked for something; whether it was closed."""
+        if self.held:
+            return False
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -813,6 +941,9 @@ class Client:
         its way.
         """
         if self.state in (IDLE, HEAD):
+            if self._deferred:
+                # It has asked for more already.
+                return
             if not grace:
                 self.close()
             elif self.server.loop.now + grace < self.deadline:
@@ -832,3 +963,8 @@ class Client:
         if self._answer is not None:
             self._answer.close()
         self.server.client_closed(self)
+
+
+def _keep(data: memoryview) -> memoryview:
+    """Return `data` in memory that does not change: a copy of what is in `_space`."""
+    return memoryview(bytes(data)) if data.obj is _space.obj else data

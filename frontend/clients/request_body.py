@@ -5,7 +5,9 @@
     drained     read and dropped, because the answer is complete: the connection goes on behind it
 
 It knows the body's framing and bounds, not the client's connection: that reads the bytes, and
-decides what becomes of it when they are refused.
+decides what becomes of it when they are refused. It reads at most PIECES_MAX chunks at a time. What
+has come beyond those is `postponed`: the connection feeds it in a later turn of the loop, and reads
+nothing from the client before.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from reactor_run.frontend.clients.min_rate import Patience
 from reactor_run.frontend.exchanges.exchange import KEPT_MAX, WAITING, Exchange
 from reactor_run.frontend.exchanges.spool import Spool
 from reactor_run.protocol import policy
-from reactor_run.protocol.body import CHUNKED, body_reader
+from reactor_run.protocol.body import CHUNKED, PIECES_MAX, body_reader
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead, reframe
 
@@ -25,7 +27,9 @@ __all__ = ["READ_MAX", "RequestBody"]
 READ_MAX: Final = 262144
 """Bytes of one read, at most: the larger, the less a byte costs."""
 _READ_MIN: Final = 65536
-"""The same of what only waits, and of a body of which less is left."""
+"""The same of what only waits, and of a body of which less is left, or nothing has come."""
+_READ_CHUNKS: Final = 16384
+"""The same of a body in chunks so small that one read takes several turns."""
 _WAITING_MAX: Final = 262144
 """Bytes of a request that may wait in the queue, before its client is read no further."""
 _DRAIN_MAX: Final = 262144
@@ -35,7 +39,16 @@ _DRAIN_MAX: Final = 262144
 class RequestBody:
     """One body, from the first byte behind its head to its end."""
 
-    __slots__ = ("_drain_until", "_head", "_reader", "_size_max", "_spool", "patience")
+    __slots__ = (
+        "_chunked_read",
+        "_drain_until",
+        "_head",
+        "_reader",
+        "_size_max",
+        "_spool",
+        "patience",
+        "postponed",
+    )
 
     def __init__(
         self, head: RequestHead, size_max: int, patience: Patience, *, collect: bool
@@ -46,6 +59,10 @@ class RequestBody:
         self._size_max = size_max
         self._reader = body_reader(head.body)
         self._spool = Spool() if collect else None
+        self.postponed: memoryview | None = None
+        """Bytes that have come and that `feed` is to be given in a later turn of the loop."""
+        self._chunked_read = _READ_MIN
+        """Bytes to read at once of a chunked body."""
         self._drain_until = 0
         """Bytes at which the connection is not worth reading the body to its end."""
 
@@ -64,24 +81,30 @@ class RequestBody:
         if exchange is not None and exchange.state == WAITING and self._spool is None:
             return _READ_MIN
         if self._head.body == CHUNKED:
-            return READ_MAX
+            return self._chunked_read
         return min(max(self._head.body - self._reader.received, _READ_MIN), READ_MAX)
 
-    def feed(self, data: bytes | memoryview, start: int = 0) -> int:
-        """Read `data` from `start` on; return where the body, or `data`, ends. `data` is only lent.
+    def feed(self, data: memoryview) -> int:
+        """Read PIECES_MAX chunks of `data`; return the index at which they, or the body, end.
 
-        Raises Refused, and OSError if the temporary file of a collected body cannot be written.
+        `data` is only lent. Raises Refused, and OSError if the temporary file of a collected body
+        cannot be written.
         """
         reader = self._reader
         parts: list[memoryview] | None = None if self._spool is None else []
-        end = reader.feed(memoryview(data), start, parts)
+        end = reader.feed(data, 0, parts, PIECES_MAX)
+        self._chunked_read = READ_MAX if end == len(data) else _READ_CHUNKS
         # A chunked body tells its size only by and by.
         if 0 < self._size_max < reader.received:
             raise Refused(policy.BODY_TOO_LARGE)
         if self._spool is not None and parts:
-            for part in parts:
-                self._spool.write(part)
+            self._spool.write(parts[0] if len(parts) == 1 else b"".join(parts))
         return end
+
+    def take_postponed(self) -> memoryview | None:
+        """Return `postponed`, to be fed now."""
+        data, self.postponed = self.postponed, None
+        return data
 
     # Collected -----------------------------------------------------------------------------------
 
@@ -97,7 +120,7 @@ class RequestBody:
         exchange.whole = True
         exchange.request = reframe(self._head, spool.size)
         if spool.in_memory:
-            exchange.request += spool.content()
+            exchange.request = b"".join((exchange.request, spool.content()))
         else:
             exchange.spool = spool
 
@@ -109,7 +132,7 @@ class RequestBody:
 
     # Passed on -----------------------------------------------------------------------------------
 
-    def pass_on(self, exchange: Exchange, data: bytes | memoryview) -> bool:
+    def pass_on(self, exchange: Exchange, data: memoryview) -> bool:
         """Send `data`, as it came, after the exchange's request; whether there is room for more.
 
         `data` is only lent. Once the lane does not take all of it, there is none until it has; for
@@ -117,14 +140,17 @@ class RequestBody:
         """
         exchange.whole = self._reader.complete
         if exchange.state == WAITING:
-            exchange.request += data
+            _append(exchange, data)
             return len(exchange.request) <= _WAITING_MAX
         lane = exchange.lane
         if lane is None:
             return True
         if exchange.request:
             kept = not lane.begun or len(exchange.request) + len(data) <= KEPT_MAX
-            exchange.request = exchange.request + data if kept else b""
+            if kept:
+                _append(exchange, data)
+            else:
+                exchange.request = b""
         lane.write(data)
         if not lane.begun:
             # It is broken: another reactor will be given all of it.
@@ -152,3 +178,11 @@ class RequestBody:
     def too_long_to_drain(self) -> bool:
         """More of it came since than the connection is worth."""
         return self._reader.received > self._drain_until
+
+
+def _append(exchange: Exchange, data: memoryview) -> None:
+    """Add `data` to the exchange's request. A bytearray grows without being copied each time."""
+    request = exchange.request
+    if not isinstance(request, bytearray):
+        exchange.request = request = bytearray(request)
+    request += data

@@ -55,7 +55,7 @@ class Exchange:
     def __init__(self, client: Client, head: RequestHead, request: bytes, whole: bool) -> None:
         self.client = client
         self.head = head
-        self.request = request
+        self.request: bytes | bytearray = request
         """What has come of the request, as it came; nothing once the client knows something of the
         answer, or if it is too large to be kept."""
         self.whole = whole

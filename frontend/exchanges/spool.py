@@ -24,11 +24,11 @@ _SENDFILE_MAX: Final = 1 << 20
 class Spool:
     """A request body, decoded, on its way in; then a file to send from."""
 
-    __slots__ = ("_file", "_parts", "size")
+    __slots__ = ("_file", "_memory", "size")
 
     def __init__(self) -> None:
         self.size = 0
-        self._parts: list[bytes] = []
+        self._memory = bytearray()
         self._file: BinaryIO | None = None
 
     def write(self, data: bytes | memoryview) -> None:
@@ -39,20 +39,20 @@ class Spool:
         self.size += len(data)
         if self._file is None:
             if self.size <= MEMORY_MAX:
-                self._parts.append(bytes(data))
+                self._memory += data
                 return
             self._file = _unnamed_file()
-            _write_all(self._file, b"".join(self._parts))
-            self._parts.clear()
+            _write_all(self._file, self._memory)
+            self._memory = bytearray()
         _write_all(self._file, data)
 
     @property
     def in_memory(self) -> bool:
         return self._file is None
 
-    def content(self) -> bytes:
-        """All of it, of a body that is in memory."""
-        return b"".join(self._parts)
+    def content(self) -> bytearray:
+        """All of it, of a body that is in memory. The spool must not be used any more."""
+        return self._memory
 
     def send(self, sock: socket.socket, offset: int) -> int:
         """Send from `offset` on what the kernel takes. Raises OSError, BlockingIOError too."""
@@ -65,7 +65,7 @@ class Spool:
 
     def close(self) -> None:
         """Give the space back."""
-        self._parts.clear()
+        self._memory = bytearray()
         if self._file is not None:
             self._file.close()
 
@@ -77,7 +77,7 @@ def _unnamed_file() -> BinaryIO:
     return tempfile.TemporaryFile(prefix="reactor-run-", buffering=0)
 
 
-def _write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+def _write_all(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

@@ -1,5 +1,9 @@
 """The front end's loop: one epoll set, ordered deadlines, and work that waits for a batch to end.
 
+A handler must not take long: all other connections wait for it. Work that may be long is cut into
+short calls, and all but the first are deferred: the loop makes one deferred call after each batch
+of events.
+
 Everything is a file descriptor with a handler. A descriptor that is no longer wanted is closed when
 its batch is over: an event in the same batch may still be meant for it, and its number must not
 yet belong to somebody new.
@@ -9,6 +13,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from time import monotonic
@@ -71,6 +76,7 @@ class Loop:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[socket.socket] = []
         self._after_batch: list[Callable[[], None]] = []
+        self._deferred: deque[Callable[[], None]] = deque()
         self._due: dict[int, set[Deadlined]] = {}
         """Deadlines by the tick in which they are looked at."""
         self._next_sweep = self.now + _LONGEST
@@ -147,9 +153,28 @@ class Loop:
         """Have `work` called at the end of every batch, before the loop waits again."""
         self._after_batch.append(work)
 
+    def defer(self, work: Callable[[], None]) -> None:
+        """Call `work` once, after a later batch. One such call is made per batch, in order.
+
+        Its object may have been closed by then: the call is not taken back.
+        """
+        self._deferred.append(work)
+
+    @property
+    def has_deferred(self) -> bool:
+        """Deferred calls wait: the loop does not sleep."""
+        return bool(self._deferred)
+
     def not_after_batch(self, work: Callable[[], None]) -> None:
         """Take back what `after_batch` was given."""
         self._after_batch.remove(work)
+
+    def _call_deferred(self) -> None:
+        work = self._deferred.popleft()
+        try:
+            work()
+        except Exception:
+            self._fault(getattr(work, "__self__", None))
 
     def _fault(self, owner: object) -> bool:
         """An error of ours: end what it was about, and nothing else; whether that went well."""
@@ -175,9 +200,10 @@ class Loop:
         vigil = Vigil()
         now = self.now
         while self._running:
-            wait = self._next_sweep - now
+            deferred = bool(self._deferred)
+            wait = 0.0 if deferred else self._next_sweep - now
             turns.before_wait()
-            events = vigil.look(poll, turns) if vigil.due else []
+            events = vigil.look(poll, turns) if vigil.due and not deferred else []
             if not events:
                 events = poll(wait if wait > 0 else 0, _EVENTS_MAX)
             if turns.after_wait(len(events)):
@@ -192,6 +218,8 @@ class Loop:
                     except Exception:
                         if not self._fault(getattr(handler, "__self__", None)):
                             self.unwatch(fd)
+            if deferred:
+                self._call_deferred()
             if now >= self._next_sweep:
                 self._sweep()
             for work in self._after_batch:

@@ -53,7 +53,7 @@ class ExpressLane:
         self._reactor = reactor
         self._sock = sock
         self._numbers = count(1)
-        self._out: list[bytes] = []
+        self._out: list[bytes | bytearray] = []
         """What the batch has gathered."""
         self._unsent = b""
         """A batch of which the kernel has not taken all."""

@@ -468,7 +468,7 @@ class Front:
         while quiet < 2:
             self.call(lambda: None)
             self.call(lambda: None)
-            quiet = 0 if poll.poll(0) else quiet + 1
+            quiet = 0 if poll.poll(0) or self.server.loop.has_deferred else quiet + 1
             assert time.monotonic() < end, "the front end's loop spins"
 
     @contextmanager

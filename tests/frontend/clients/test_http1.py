@@ -246,16 +246,72 @@ def test_fin_counts_behind_pipelined_requests(start: Start) -> None:
     assert client.at_end()
 
 
-def test_fin_within_a_body_is_told_to_the_app(start: Start) -> None:
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_fin_within_a_body_is_a_400(start: Start, lanes: str) -> None:
+    """The app has the request already, and sees that the client has left."""
+    _front, client, reactor, lane = begin_upload(start, post(b"12345")[:-2], lanes=lanes)
+    assert lane.exactly(3) == b"123"
+    client.finish_sending()
+    response = client.response()
+    assert response.status == 400
+    assert response.field("connection") == b"close"
+    assert client.at_end()
+    assert lane.closed
+    reactor.drop(lane)
+
+
+def test_fin_within_a_body_leaves_an_answer_that_has_begun_to_the_app(start: Start) -> None:
     front, client, reactor, lane = begin_upload(start, post(b"12345")[:-2])
     assert lane.exactly(3) == b"123"
+    lane.send(answer(b"ok")[:-1])
+    client.begin()
     client.finish_sending()
     front.settle()
     assert lane.ended
-    lane.send(OK)
+    assert not lane.closed
+    lane.send(b"k")
     reactor.drop(lane)
-    assert client.response().status == 200
+    assert b"".join(client.pieces()) == b"ok"
     assert client.at_end()
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        post(b"0123456789")[:-6],
+        post(b"0123456789")[:-10],
+        CHUNKED_POST + b"5\r\n01",
+        CHUNKED_POST + b"1\r\nx\r\n" * 1000,
+        CHUNKED_POST,
+        post(b"0123456789", CONTINUE)[:-10],
+    ],
+    ids=["within", "before", "chunk", "many chunks", "no chunk", "continue"],
+)
+def test_fin_that_comes_before_its_turn_cuts_a_pipelined_body(
+    start: Start, interface: str, lanes: str, cut: bytes
+) -> None:
+    """The FIN is read while the first exchange is under way."""
+    front, client, reactor = begin(start, interface=interface, lanes=lanes)
+    with front.held():
+        client.send(get("/first") + cut)
+        client.finish_sending()
+    front.settle()
+    if lanes == "express":
+        reactor.reply(reactor.request()[0])
+    else:
+        lane = reactor.lane()
+        lane.head()
+        lane.send(OK)
+        reactor.done(lane)
+    assert client.response().status == 200
+    response = client.response()
+    assert response.status == 400
+    assert response.field("connection") == b"close"
+    assert client.at_end()
+    front.settle()
+    assert not front.server._clients
 
 
 def test_fin_within_a_body_that_the_app_did_not_want(start: Start) -> None:

@@ -1,0 +1,324 @@
+"""How much one client may have done in one turn of the loop: others wait for the end of it."""
+
+from __future__ import annotations
+
+import random
+import socket
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from reactor_run.frontend.clients.http1 import Client as FrontClient
+from reactor_run.protocol.body import PIECES_MAX, ChunkedReader
+from tests.frontend.conftest import Start
+from tests.frontend.standin import OK, Front, get, post
+from tests.integration.waiting import eventually
+
+TINY = b"1\r\nx\r\n"
+CHUNKED_POST = get("/upload", "Transfer-Encoding: chunked", method="POST")
+SEGMENT = 60_000
+
+
+class Turns:
+    """Counts calls for each turn of a front end's loop."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self.total = 0
+        self._now = 0
+
+    def count(self) -> None:
+        self._now += 1
+        self.total += 1
+        self.most = max(self.most, self._now)
+
+    def next(self) -> None:
+        self._now = 0
+
+
+@contextmanager
+def counting(
+    front: Front, monkeypatch: pytest.MonkeyPatch, kind: type, name: str
+) -> Iterator[Turns]:
+    """Count the calls of a method of `kind`."""
+    turns = Turns()
+    original: Callable[..., object] = getattr(kind, name)
+
+    def counted(*args: object) -> object:
+        turns.count()
+        return original(*args)
+
+    front.call(lambda: front.server.loop.after_batch(turns.next))
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, counted)
+        yield turns
+        front.settle()
+    front.call(lambda: front.server.loop.not_after_batch(turns.next))
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_a_body_in_tiny_chunks_takes_many_turns(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    interface: str,
+    lanes: str,
+    pipelined: bool,
+) -> None:
+    front = start(interface=interface, lanes=lanes)
+    (reactor,) = front.reactors
+    client, other = front.connect(), front.connect()
+    count = 20_000
+    coded = TINY * count + b"0\r\n\r\n"
+    with counting(front, monkeypatch, ChunkedReader, "_read_size_line") as turns:
+        if pipelined:
+            with front.held():
+                client.send(CHUNKED_POST + coded[:SEGMENT])
+            coded = coded[SEGMENT:]
+        else:
+            client.send(CHUNKED_POST)
+        if interface == "asgi":
+            lane = reactor.lane()
+            lane.head()
+        with client.sending([coded]):
+            if interface == "asgi":
+                assert lane.exactly(6 * count + 5) == TINY * count + b"0\r\n\r\n"
+                lane.send(OK)
+                reactor.done(lane)
+            elif lanes == "express":
+                number, payload = reactor.request()
+                assert payload.endswith(b"\r\n\r\n" + b"x" * count)
+                reactor.reply(number)
+            else:
+                lane = reactor.lane()
+                assert f"content-length: {count}".encode() in lane.head()
+                assert lane.exactly(count) == b"x" * count
+                lane.send(OK)
+                reactor.done(lane)
+        assert client.response().status == 200
+    assert turns.total > count
+    assert turns.most <= 2 * PIECES_MAX
+    # Both connections go on.
+    for each in client, other:
+        each.send(get("/next"))
+        if lanes == "express":
+            reactor.reply(reactor.request()[0])
+        else:
+            lane = lane if interface == "asgi" or lanes == "plain" else reactor.lane()
+            lane.head()
+            lane.send(OK)
+            reactor.done(lane)
+        assert each.response().status == 200
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+def test_another_client_is_served_within_a_turn(start: Start, interface: str) -> None:
+    """What came at the same time as the tiny chunks does not wait until all of them are read."""
+    front = start(interface=interface)
+    (reactor,) = front.reactors
+    client, other = front.connect(), front.connect()
+    client.send(CHUNKED_POST)
+    front.settle()
+    with front.held():
+        client.send(TINY * 10_000)
+        other.send(get("/other"))
+    number, payload = reactor.request()
+    left = front.call(lambda: [c._body.postponed for c in front.server._clients if c._body])
+    assert payload == get("/other")
+    assert left[0] is not None, "all of the chunks were read first"
+    reactor.reply(number)
+    assert other.response().status == 200
+    client.reset()
+
+
+def test_a_body_that_is_dropped_takes_many_turns_too(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(CHUNKED_POST)
+    lane = reactor.lane()
+    lane.head()
+    lane.send(OK)
+    reactor.drop(lane)
+    assert client.response().status == 200
+    with counting(front, monkeypatch, ChunkedReader, "_read_size_line") as turns:
+        client.send(TINY * 10_000 + b"0\r\n\r\n" + get("/next"))
+        number, payload = reactor.request()
+        assert payload == get("/next")
+        reactor.reply(number)
+        assert client.response().status == 200
+    assert turns.total > 10_000
+    assert turns.most <= 2 * PIECES_MAX
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_a_client_that_is_reset_in_between_leaves_nothing(start: Start, lanes: str) -> None:
+    front = start(lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(CHUNKED_POST)
+    lane = reactor.lane()
+    lane.head()
+    with front.held():
+        client.send(TINY * 10_000)
+    client.reset()
+    front.settle()
+    assert not front.server._clients
+    assert lane.closed
+    reactor.drop(lane)
+
+
+@pytest.mark.parametrize("bad", [b"nonsense\r\n", b"0\r\nbad trailer\r\n"])
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+def test_what_is_wrong_far_behind_is_still_refused(
+    start: Start, interface: str, bad: bytes
+) -> None:
+    front = start(interface=interface)
+    client = front.connect()
+    with front.held():
+        client.send(CHUNKED_POST + TINY * 5000 + bad)
+    assert client.response().status == 400
+    assert client.at_end()
+    if interface == "asgi":
+        front.reactors[0].lane()
+
+
+def test_postponed_chunks_wait_while_the_app_reads_nothing(start: Start) -> None:
+    """They are not passed on to a lane without room, nor kept beyond one read."""
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(CHUNKED_POST)
+    lane = reactor.lane()
+    lane.head()
+    front.settle()
+    exchange = front.inside.exchange
+    assert exchange is not None
+    assert exchange.lane is not None
+    exchange.lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    count = 100_000
+    with client.sending([TINY * count + b"0\r\n\r\n"]):
+        eventually(lambda: exchange.lane is not None and exchange.lane.out.size)
+        for _ in range(50):
+            front.settle()
+            assert exchange.lane.out.size <= 6 * PIECES_MAX
+            body = front.inside._body
+            assert body is not None
+            assert body.postponed is None or len(body.postponed) <= 65536
+        assert lane.exactly(6 * count + 5) == TINY * count + b"0\r\n\r\n"
+    lane.send(OK)
+    reactor.done(lane)
+    assert client.response().status == 200
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_a_collected_body_takes_no_more_memory_in_small_chunks(start: Start, size: int) -> None:
+    front = start(interface="wsgi")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(CHUNKED_POST)
+    front.settle()
+    content = b"x" * 64_000
+    chunk = b"%x\r\n%b\r\n" % (size, b"x" * size)
+    coded = chunk * (len(content) // size)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        with client.sending([coded]):
+            eventually(
+                lambda: (
+                    front.inside._body is not None
+                    and front.inside._body._reader.received == len(content)
+                )
+            )
+        front.settle()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < 110_000
+    client.send(b"0\r\n\r\n")
+    number, payload = reactor.request()
+    assert payload.endswith(content)
+    reactor.reply(number)
+    assert client.response().status == 200
+
+
+# Pipelining ---------------------------------------------------------------------------------------
+
+
+def test_requests_that_need_no_reactor_take_many_turns(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are refused because the queue is full, and each leaves its connection open."""
+    front = start(capacities=(1,), queue_size=0)
+    (reactor,) = front.reactors
+    first, client = front.connect(), front.connect()
+    first.send(get("/first"))
+    number, _ = reactor.request()
+    count = 1000
+    with counting(front, monkeypatch, FrontClient, "refuse_overload") as turns:
+        client.send(get("/refused") * count)
+        assert [client.response().status for _ in range(count)] == [503] * count
+    assert turns.total == count
+    assert turns.most <= 32
+    reactor.reply(number)
+    client.send(get("/good"))
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_pipelined_is_read_alike_however_it_comes(start: Start, seed: int) -> None:
+    """Requests end where their heads say, whatever their bodies look like."""
+    front = start(interface="wsgi")
+    (reactor,) = front.reactors
+    client = front.connect()
+    kinds = [
+        ("GET /plain", b"", get("/plain")),
+        ("GET /empty-line", b"", b"\r\n" + get("/empty-line")),
+        ("POST /short", b"01234", post(b"01234", path="/short")),
+        ("POST /long", b"\r\n\r\n" * 750, post(b"\r\n\r\n" * 750, path="/long")),
+        ("POST /upload", b"xx", CHUNKED_POST + TINY * 2 + b"0\r\nTrailer: x\r\n\r\n"),
+        ("POST /none", b"", post(b"", path="/none")),
+    ]
+    order = random.Random(seed)
+    requests = order.choices(kinds, k=60)
+    data = b"".join(raw for _, _, raw in requests)
+    cuts = sorted(order.sample(range(len(data)), 10))
+    pieces = [data[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)]
+    with client.sending(pieces):
+        for line, body, _ in requests:
+            number, payload = reactor.request()
+            head, _, content = payload.partition(b"\r\n\r\n")
+            assert head.lstrip().startswith(line.encode() + b" HTTP/1.1\r\n")
+            assert content == body
+            reactor.reply(number)
+            assert client.response().status == 200
+
+
+def test_many_pipelined_requests_take_linear_time(start: Start) -> None:
+    """What was read is not copied, nor hashed, for each request of it."""
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get("/first"))
+    number, _ = reactor.request()
+    request = get("/")
+    client.send(request * (64_000 // len(request)))
+    front.settle()
+    base = front.inside.held
+    reactor.reply(number)
+    number, payload = reactor.request()
+    assert payload == request
+    held = front.inside.held
+    assert isinstance(held, memoryview)
+    assert held.obj is (base.obj if isinstance(base, memoryview) else base)
+    client.reset()
