@@ -7,15 +7,19 @@ and hands out the content if it is asked to; without a list to put it in, it onl
 The chunked coding is read strictly, since its two ends must agree on every boundary:
 
     expected    grammar                                           then
-    SIZE        1*16HEXDIG [ ";" *text ] CRLF, at most            DATA, or TRAILER after size 0
+    SIZE        1*16HEXDIG extensions CRLF, at most               DATA, or TRAILER after size 0
                 SIZE_LINE_MAX bytes before the CRLF
     DATA        that many bytes                                   DATA_END
     DATA_END    CRLF                                              SIZE
     TRAILER     field-line CRLF                                   TRAILER
                 CRLF                                              complete
 
-`text` is HTAB, SP, VCHAR and obs-text. Chunk extensions and trailer fields mean nothing here and
-are dropped; they are bounded, because nobody's body limit counts them:
+`extensions` are the chunk-ext of RFC 9112 §7.1.1, *( ";" token [ "=" ( token / quoted-string ) ] ).
+White space may stand around ";" and "=", but not right behind the size. What breaks this grammar is
+rejected: tests/corpus/chunked.txt says why.
+
+Chunk extensions and trailer fields mean nothing here and are dropped; they are bounded, because no
+limit of a body counts them:
 
 - the trailer section has at most TRAILER_MAX bytes in TRAILER_FIELDS_MAX lines;
 - the rest of the framing has at most OVERHEAD_FREE bytes plus OVERHEAD_RATIO for each byte of
@@ -29,7 +33,7 @@ import re
 from typing import Final, Protocol, TypeVar
 
 from reactor_run.protocol import policy
-from reactor_run.protocol.fields import FIELD_LINE
+from reactor_run.protocol.fields import FIELD_LINE, QUOTED, TOKEN
 from reactor_run.protocol.policy import Refused
 
 __all__ = [
@@ -193,7 +197,15 @@ class UntilCloseReader:
 # What a ChunkedReader expects next.
 SIZE, DATA, DATA_END, TRAILER = range(4)
 
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:;[\t -~\x80-\xff]*+)?+\r\n")
+_SIZE_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,16}+)(?:(?=;)(?:[\t ]*+;[\t ]*+"
+    + TOKEN
+    + rb"(?:[\t ]*+=[\t ]*+(?:"
+    + TOKEN
+    + rb"|"
+    + QUOTED
+    + rb"))?+)*+)?+\r\n"
+)
 _SIZE_LINE_SO_FAR: Final = re.compile(rb"[0-9A-Fa-f]{1,16}+(?:;[\t -~\x80-\xff]*+)?+\r?+")
 _SIZE_GOOD: Final = re.compile(rb"[0-9A-Fa-f]{1,16}+;")
 _TRAILER_LINE: Final = re.compile(FIELD_LINE)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FIELD_LINE", "FIELD_TEXT", "TOKEN"]
+__all__ = ["FIELD_LINE", "FIELD_TEXT", "QUOTED", "TOKEN"]
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 """RFC 9110 §5.6.2: token = 1*tchar. A field name is a token (§5.1)."""
+
+QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+"""RFC 9110 §5.6.4: quoted-string, without control characters but HTAB."""
 
 FIELD_TEXT: Final = rb"[\t -~\x80-\xff]*+"
 """What may stand between the colon and the line end: OWS field-value OWS, without controls

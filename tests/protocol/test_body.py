@@ -192,7 +192,11 @@ def chunked_streams(draw: st.DrawFn) -> tuple[bytes, bytes]:
     text = st.binary(max_size=20).map(
         lambda raw: bytes(b if b >= 0x20 and b != 0x7F else 0x2E for b in raw)
     )
-    extension = st.one_of(st.just(b""), text.map(lambda raw: b";" + raw))
+    quoted = text.map(lambda raw: raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"'))
+    extension = st.one_of(
+        st.sampled_from([b"", b";a", b"; a = b", b";a=b;c ;d"]),
+        quoted.map(lambda raw: b';a="%b"' % raw),
+    )
     contents = draw(st.lists(st.binary(min_size=1, max_size=40), max_size=8))
     stream = b""
     for content in contents:
