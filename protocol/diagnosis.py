@@ -1,14 +1,17 @@
-"""Which rule a head breaks that the parser, or a quick look, found to be wrong.
+"""Which rule a head breaks, read line by line.
 
-The parser says that a head is bad, not reliably what is bad about it, and says it sooner or later,
-as the bytes come in larger or smaller pieces. So a bad head is read again here, strictly and from
-its start, and the first violation in the order of the bytes counts. Each is decided by what stands
-before it and by itself: what follows, or has not come yet, changes nothing. This is slow, and
-happens at most once a connection.
+The parser says that a head is bad, not reliably what is bad about it. It also calls some heads
+incomplete that no further byte can make right. So these are read here, strictly, and the first
+violation in the order of the bytes counts. Each is decided by what stands before it and by itself:
+what follows, or has not come yet, changes nothing.
 
     request line        method SP target SP HTTP-version CRLF
     each field line     token ":" text CRLF, its size, and how many there were
     with the head whole what the fields mean, and what the target is
+
+`diagnose` reads a head that is known to be bad from its start, at most once a connection.
+`check_incomplete` reads each line of a head that comes in pieces once, and the last line, which has
+not ended, with each piece.
 """
 
 from __future__ import annotations
@@ -22,17 +25,17 @@ from reactor_run.protocol.meaning import Fields, read_fields
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Refused, Rule
 from reactor_run.protocol.target import accept_target
 
-__all__ = ["diagnose", "field_line_size"]
+__all__ = ["check_incomplete", "diagnose", "field_line_size"]
 
 _METHOD_MIN: Final = 3
-_METHOD_MAX: Final = 20
+_METHOD: Final = re.compile(rb"[!$%&'*+\-.^_`|~0-9A-Z]{0,20}+")
+"""A token in upper case, and without the `#` that the parser does not take."""
 _TOKEN: Final = re.compile(TOKEN)
 _TARGET: Final = re.compile(rb"[!-~\x80-\xff]*+")
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _VERSIONS: Final = (b"HTTP/1.0", b"HTTP/1.1")
 _VERSION_SO_FAR: Final = re.compile(rb"H(?:T(?:T(?:P(?:/(?:[0-9]\.?)?)?)?)?)?")
 _TEXT: Final = re.compile(FIELD_TEXT)
-_TOO_LONG: Final = policy.REQUEST_LINE_TOO_LONG
 
 _Fault = tuple[int, Rule]
 """Where in its line a violation stands, and what it is."""
@@ -53,52 +56,87 @@ def field_line_size(line: bytes) -> int:
     return len(line) + 2 + (line[colon + 1 : colon + 2] not in (b" ", b"\t"))
 
 
+def check_incomplete(data: bytes, limits: Limits, checked: int) -> None:
+    """Refuse what the parser calls an incomplete head if no further byte can make it right.
+
+    `checked`: bytes at the start of `data` that an earlier call has let pass. Raises `Refused`.
+    """
+    if data == b"\r":
+        return
+    start = 2 if data.startswith(b"\r\n") else 0
+    checked = max(start, data.rfind(b"\n", start, checked) + 1)
+    before = data.count(b"\n", start, checked)
+    wrong = len(data) - start > limits.head_size
+    try:
+        # An empty line ends every head: the parser should have judged this one.
+        wrong = _read_lines(data[checked:], limits, before) is not None or wrong
+    except Refused:
+        wrong = True
+    if wrong:
+        raise Refused(diagnose(data, limits))
+
+
 def _read_head(data: bytes, limits: Limits) -> None:
     start = 2 if data.startswith(b"\r\n") else 0
-    # What stands beyond the limit may have come with this piece, or not yet: it does not count.
-    too_large = len(data) - start > limits.head_size
-    data = data[: start + limits.head_size]
     if data.startswith(b"\r", start):
         raise Refused(policy.EMPTY_LINES if start else policy.LINE_END)
     if data.startswith(b"\n", start):
         raise Refused(policy.LINE_END)
-    request_line, *lines = data[start:].split(b"\n")
-    whole = bool(lines)
-    size = len(request_line.removesuffix(b"\r"))
-    # A CR beyond the limit may be the end of a line that keeps it.
-    limit = limits.request_line + request_line.startswith(b"\r", limits.request_line)
-    _judge(_request_line_fault(request_line, whole), size, limit, _TOO_LONG)
-    fields = _read_field_lines(lines, limits) if whole else None
+    too_large = len(data) - start > limits.head_size
+    # What stands beyond the limit may have come with this piece, or not yet: it does not count.
+    data = data[start : start + limits.head_size]
+    fields = _read_lines(data, limits)
     if fields is None:
         if too_large:
             raise Refused(policy.HEAD_TOO_LARGE)
         return
-    method, target, version = request_line[:-1].split(b" ")
+    method, target, version = data[: data.index(b"\r")].split(b" ")
     read_fields(fields, int(version[-1:]))
-    accept_target(method, target, fields, limits.path_policy)
+    accept_target(method, target, limits.path_policy)
     if sum(name.lower() == b"content-type" for name, _ in fields) > 1:
         raise Refused(policy.CONTENT_TYPE_REPEATED)
 
 
-def _read_field_lines(lines: list[bytes], limits: Limits) -> Fields | None:
-    """The fields, once their last line has come; of `lines` all but the last are whole."""
+def _read_lines(data: bytes, limits: Limits, before: int = 0) -> Fields | None:
+    """The fields, once the empty line has come. `before`: lines of the head that stand before."""
+    *lines, rest = data.split(b"\n")
     fields: list[tuple[bytes, bytes]] = []
-    last = len(lines) - 1
-    for number, line in enumerate(lines):
-        if line in (b"\r", b""):
-            if number == last:
-                return None
-            if not line:
-                raise Refused(policy.LINE_END)
+    most = min(limits.field_count, FIELD_COUNT_MAX)
+    for number, line in enumerate(lines, before):
+        if number == 0:
+            _read_request_line(line, limits, True)
+        elif line == b"\r":
             return tuple(fields)
-        if number >= min(limits.field_count, FIELD_COUNT_MAX):
+        elif not line:
+            raise Refused(policy.LINE_END)
+        elif number > most:
             raise Refused(policy.FIELDS_TOO_MANY)
-        fault = _field_line_fault(line, number < last)
-        line = line.removesuffix(b"\r")
-        _judge(fault, field_line_size(line), limits.field_size, policy.FIELD_TOO_LARGE)
-        name, _, value = line.partition(b":")
-        fields.append((name, value.strip(b" \t")))
+        else:
+            fields.append(_read_field_line(line, limits, True))
+    number = before + len(lines)
+    if number == 0:
+        _read_request_line(rest, limits, False)
+    elif rest not in (b"\r", b""):
+        if number > most:
+            raise Refused(policy.FIELDS_TOO_MANY)
+        _read_field_line(rest, limits, False)
     return None
+
+
+def _read_request_line(line: bytes, limits: Limits, whole: bool) -> None:
+    size = len(line.removesuffix(b"\r"))
+    # A CR beyond the limit may be the end of a line that keeps it.
+    limit = limits.request_line + line.startswith(b"\r", limits.request_line)
+    _judge(_request_line_fault(line, whole), size, limit, policy.REQUEST_LINE_TOO_LONG)
+
+
+def _read_field_line(line: bytes, limits: Limits, whole: bool) -> tuple[bytes, bytes]:
+    """Name and value."""
+    fault = _field_line_fault(line, whole)
+    line = line.removesuffix(b"\r")
+    _judge(fault, field_line_size(line), limits.field_size, policy.FIELD_TOO_LARGE)
+    name, _, value = line.partition(b":")
+    return name, value.strip(b" \t")
 
 
 def _judge(fault: _Fault | None, size: int, limit: int, too_large: Rule) -> None:
@@ -111,8 +149,9 @@ def _judge(fault: _Fault | None, size: int, limit: int, too_large: Rule) -> None
 
 def _request_line_fault(line: bytes, whole: bool) -> _Fault | None:
     """RFC 9112 §3; `line` is without its LF, if it is whole."""
-    token = _TOKEN.match(line)
-    position = token.end() if token is not None else 0
+    good = _METHOD.match(line)
+    assert good is not None
+    position = good.end()
     after = line[position : position + 1]
     if after != b" ":
         if not after and not whole:
@@ -122,8 +161,7 @@ def _request_line_fault(line: bytes, whole: bool) -> _Fault | None:
         return position, policy.METHOD if b" " < after < b"\x7f" else policy.REQUEST_MALFORMED
     if position == 0:
         return position, policy.REQUEST_LINE
-    method = line[:position]
-    if not _METHOD_MIN <= position <= _METHOD_MAX or b"#" in method or method.upper() != method:
+    if position < _METHOD_MIN:
         return position, policy.METHOD
     begin = position + 1
     target = _TARGET.match(line, begin)

@@ -21,7 +21,8 @@ What becomes of a field:
                                     RFC 9113 section 8.2.3)
     anything else                   HTTP_ and the name in upper case, "-" as "_"
 
-An absolute-form target replaces HTTP_HOST (RFC 9112 section 3.2.2). The scheme is the connection's.
+The front end has made Host agree with an absolute-form target (RFC 9112 §3.2.2). The scheme is the
+connection's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.path import decode_path, mount_prefix
 from reactor_run.protocol.request import KnownHeads, RequestHead
 from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache, decode_method
-from reactor_run.protocol.target import host_of_absolute, split_target
+from reactor_run.protocol.target import split_target
 
 __all__ = ["EnvironBuilder"]
 
@@ -83,14 +84,10 @@ def _decoded(path: str) -> str:
     return decode_path(path.encode("latin-1")).decode("latin-1")
 
 
-def _read_other_form(target: bytes) -> tuple[str, str, str]:
-    """Path, query and host of a target that is no path: `*`, a whole URI, or that of CONNECT."""
+def _read_other_form(target: bytes) -> tuple[str, str]:
+    """Path and query of a target that is no path: `*`, or a whole URI."""
     raw_path, query = split_target(target)
-    return (
-        "" if raw_path == b"*" else raw_path.decode("latin-1"),
-        query.decode("latin-1"),
-        host_of_absolute(target).decode("latin-1"),
-    )
+    return "" if raw_path == b"*" else raw_path.decode("latin-1"), query.decode("latin-1")
 
 
 @lru_cache(maxsize=64)
@@ -143,8 +140,7 @@ class EnvironBuilder:
 
         Without a client REMOTE_ADDR is empty. Without a server port, which is what a unix socket
         has, SERVER_NAME and SERVER_PORT are those of HTTP_HOST; what it lacks is "localhost" and
-        the scheme's port (neither may be empty). The targets that are no path, `*` and those of
-        CONNECT, have an empty PATH_INFO.
+        the scheme's port (neither may be empty). `*`, which is no path, has an empty PATH_INFO.
         """
         known = self._known.get(head)
         if known is not None:
@@ -172,11 +168,10 @@ class EnvironBuilder:
         """What the head says, and what is always the same."""
         target = head.target
         uri = target.decode("latin-1")
-        host = ""
         if uri[:1] == "/":
             path, _, query = uri.partition("?")
         else:
-            path, query, host = _read_other_form(target)
+            path, query = _read_other_form(target)
         if "%" in path:
             path = _decoded(path)
         environ = self._template.copy()
@@ -199,9 +194,6 @@ class EnvironBuilder:
                 environ["CONTENT_LENGTH"] = str(head.body)
             else:
                 del environ["CONTENT_LENGTH"]
-
-        if host:
-            environ["HTTP_HOST"] = host
         return environ
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
-from reactor_run.protocol.fields import TOKEN
+from reactor_run.protocol.fields import QUOTED, TOKEN
 from reactor_run.protocol.host import HOSTS_SEEN, accept_host
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.seen import SEEN_MAX, SEEN_SIZE
@@ -52,6 +52,16 @@ NAMES_SEEN: Final[dict[bytes, int]] = {}
 _NAME: Final = re.compile(TOKEN)
 _NOT_ALPHANUMERIC: Final = re.compile(rb"[^0-9a-z]")
 
+_PARAMETER: Final = (
+    rb"[\t ]*+;[\t ]*+" + TOKEN + rb"[\t ]*+=[\t ]*+(?:" + TOKEN + rb"|" + QUOTED + rb")"
+)
+_CHUNKED_LAST: Final = re.compile(
+    rb"(?:(?!chunked[\t ,;])" + TOKEN + rb"(?:" + _PARAMETER + rb")*+[\t ]*+,[\t ]*+)++chunked",
+    re.IGNORECASE,
+)
+"""RFC 9112 §6.1, RFC 9110 §10.1.4: other codings, then chunked, which stands there once and has no
+parameters."""
+
 LENGTH_DIGITS_MAX: Final = 18
 """Digits of a Content-Length: as many cannot overflow anybody's 64 bits."""
 
@@ -88,7 +98,7 @@ def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bo
     """
     hosts = 0
     length = -1
-    chunked = False
+    codings: bytes | None = None
     keep_alive = minor_version == 1
     expect = upgrade = wants_upgrade = close = False
     for name, value in fields:
@@ -114,9 +124,8 @@ def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bo
                 raise Refused(policy.CONTENT_LENGTH)
             length = int(value)
         elif meaning == CODING:
-            if chunked or value.lower() != b"chunked":
-                raise Refused(policy.TRANSFER_ENCODING)
-            chunked = True
+            # RFC 9110 §5.3: fields of one name are one list.
+            codings = value if codings is None else codings + b"," + value
         elif meaning == EXPECT:
             if value.lower() != b"100-continue":
                 raise Refused(policy.EXPECTATION)
@@ -128,11 +137,16 @@ def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bo
             raise Refused(policy.HOST_REPEATED)
         if minor_version == 1:
             raise Refused(policy.HOST_MISSING)
-    if chunked:
+    if codings is not None:
+        alone = codings.lower() == b"chunked"
+        if not alone and _CHUNKED_LAST.fullmatch(codings) is None:
+            raise Refused(policy.TRANSFER_ENCODING)
         if length >= 0:
             raise Refused(policy.FRAMING_CONFLICT)
         if minor_version == 0:
             raise Refused(policy.TRANSFER_ENCODING_VERSION)
+        if not alone:
+            raise Refused(policy.TRANSFER_CODING)
         return CHUNKED, keep_alive, expect, upgrade and wants_upgrade
     if length > 0:
         return length, keep_alive, expect, upgrade and wants_upgrade

@@ -123,6 +123,7 @@ EMPTY_LINES = _rule(
 METHOD = _rule(
     "method", "RFC 9110 §9.1", 400, "the method is not a token of 3 to 20 characters in upper case"
 )
+CONNECT = _rule("connect", "RFC 9110 §9.3.6", 501, "CONNECT is not implemented: this is no proxy")
 VERSION = _rule("version", "RFC 9110 §15.6.6", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
 TARGET = _rule(
     "target", "RFC 9112 §3.2", 400, "the request target has no form that its method allows"
@@ -154,9 +155,6 @@ HEAD_TOO_LARGE = _rule("head-too-large", "RFC 6585 §5", 431, "the head is too l
 HOST_MISSING = _rule("host-missing", "RFC 9112 §3.2", 400, "HTTP/1.1 requires a Host field")
 HOST_REPEATED = _rule("host-repeated", "RFC 9112 §3.2", 400, "there is more than one Host field")
 HOST_MALFORMED = _rule("host-malformed", "RFC 9110 §7.2", 400, "the Host field is malformed")
-HOST_MISMATCH = _rule(
-    "host-mismatch", "RFC 9112 §3.2", 400, "the Host field and the request target disagree"
-)
 CONTENT_TYPE_REPEATED = _rule(
     "content-type-repeated", "RFC 9110 §5.3", 400, "there is more than one Content-Type field"
 )
@@ -173,7 +171,13 @@ CONTENT_LENGTH_REPEATED = _rule(
     "content-length-repeated", "RFC 9112 §6.3", 400, "there is more than one Content-Length field"
 )
 TRANSFER_ENCODING = _rule(
-    "transfer-encoding", "RFC 9112 §6.1", 400, "Transfer-Encoding is anything but chunked, once"
+    "transfer-encoding",
+    "RFC 9112 §6.3",
+    400,
+    "Transfer-Encoding does not end with chunked, once and without parameters",
+)
+TRANSFER_CODING = _rule(
+    "transfer-coding", "RFC 9112 §6.1", 501, "no transfer coding but chunked is implemented"
 )
 TRANSFER_ENCODING_VERSION = _rule(
     "transfer-encoding-version", "RFC 9112 §6.1", 400, "HTTP/1.0 has no Transfer-Encoding"
@@ -183,9 +187,6 @@ FRAMING_CONFLICT = _rule(
     "RFC 9112 §6.1",
     400,
     "Transfer-Encoding and Content-Length exclude each other",
-)
-CONNECT_CONTENT = _rule(
-    "connect-content", "RFC 9110 §9.3.6", 400, "a CONNECT request has no content"
 )
 BODY_TOO_LARGE = _rule("body-too-large", "RFC 9110 §15.5.14", 413, "the body is too large")
 BODY_INCOMPLETE = _rule(

@@ -32,7 +32,7 @@ from gunicorn_h1c._parser_fast import IncompleteError
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
-from reactor_run.protocol.diagnosis import diagnose, field_line_size
+from reactor_run.protocol.diagnosis import check_incomplete, diagnose, field_line_size
 from reactor_run.protocol.host import HOSTS_SEEN
 from reactor_run.protocol.meaning import (
     CODING,
@@ -47,7 +47,7 @@ from reactor_run.protocol.meaning import (
     read_fields,
 )
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Refused
-from reactor_run.protocol.target import PATHS_SEEN, accept_target
+from reactor_run.protocol.target import PATHS_SEEN, accept_target, authority_of
 
 __all__ = [
     "KnownHeads",
@@ -68,7 +68,7 @@ class RequestHead:
     body: bytes of Content-Length, 0 without a body, or CHUNKED.
     keep_alive: the client would go on after this exchange (RFC 9112 §9.3).
     expect_continue: it waits for 100 Continue (RFC 9110 §10.1.1).
-    upgrade: it wishes another protocol, or a tunnel (RFC 9110 §7.8, §9.3.6).
+    upgrade: it wishes another protocol (RFC 9110 §7.8).
     """
 
     __slots__ = (
@@ -116,10 +116,11 @@ _REFRAMED: Final = (LENGTH, CODING, EXPECT)
 
 
 class Rewritten(Exception):
-    """The path policy has changed the request: `data` is what to read, and to relay, instead.
+    """The request is changed: `data` is what to read, and to relay, instead.
 
-    An exception because it is rare, and because nobody must go on with the bytes as they came:
-    whoever reads them later would see another target.
+    The path policy has changed the path, or the target names a host of its own, which replaces Host
+    (RFC 9112 §3.2.2). It is an exception because it is rare, and because the bytes must not be used
+    as they came: the reactor would see another path, or two hosts.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -201,7 +202,7 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         else:
             parsed = parse_request_fast(data, last_len)
     except IncompleteError:
-        _check_incomplete(data, limits, last_len)
+        check_incomplete(data, limits, last_len)
         return None
     except ValueError:
         raise Refused(diagnose(data, limits)) from None
@@ -252,15 +253,11 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         if 0 < limits.body_size < body:
             raise Refused(policy.BODY_TOO_LARGE)
     if target not in PATHS_SEEN or method == b"CONNECT":
-        accepted = accept_target(method, target, fields, limits.path_policy)
-        if accepted != target:
-            begin = len(method) + 1
-            raise Rewritten(data[:begin] + accepted + data[begin + len(target) :])
-        if method == b"CONNECT":
-            if body:
-                # Who takes what follows for a tunnel's would see another request begin there.
-                raise Refused(policy.CONNECT_CONTENT)
-            upgrade = True
+        accepted = accept_target(method, target, limits.path_policy)
+        host = b"" if target[:1] == b"/" else authority_of(target)
+        if accepted != target or (host and host != _host_of(fields)):
+            line_and_fields = data[: size - 4]
+            raise Rewritten(_rewrite(line_and_fields, accepted, host) + data[size - 4 :])
     return RequestHead(
         method, target, minor_version, fields, size, body, keep_alive, expect, upgrade
     )
@@ -279,6 +276,21 @@ def _after_empty_line(data: bytes, line: int, limits: Limits) -> RequestHead | N
     raise Refused(diagnose(data, limits))
 
 
+def _host_of(fields: Fields) -> bytes | None:
+    return next((value for name, value in fields if meaning_of(name) == HOST), None)
+
+
+def _rewrite(lines: bytes, target: bytes, host: bytes) -> bytes:
+    """The request line and the field lines with this target and, unless it is empty, this Host."""
+    request_line, *fields = lines.split(b"\r\n")
+    method, _, version = request_line.split(b" ")
+    if host:
+        # It takes the place of the one that came, if one did (RFC 9112 §3.2.2).
+        others = [line for line in fields if meaning_of(line.partition(b":")[0]) != HOST]
+        fields = [b"Host: " + host, *others]
+    return b"\r\n".join([method + b" " + target + b" " + version, *fields])
+
+
 def _is_too_large(head: bytes, limits: Limits) -> bool:
     """What a head of some size must be asked: whether it, or one of its parts, is too large."""
     request_line, *fields = head[:-4].split(b"\r\n")
@@ -288,30 +300,6 @@ def _is_too_large(head: bytes, limits: Limits) -> bool:
         or any(field_line_size(line) > limits.field_size for line in fields)
         or len(head) > limits.head_size
     )
-
-
-def _check_incomplete(data: bytes, limits: Limits, last_len: int) -> None:
-    """A head that is not there yet may already be wrong, whatever comes.
-
-    The parser does not look at it again before it is whole, if it is told that it has seen some of
-    it. So with each line that ends it is told nothing: a violation is met where it stands, however
-    the bytes are cut.
-    """
-    start = 2 if data.startswith(b"\r\n") else 0
-    line_start = data.rfind(b"\n") + 1
-    line_size = len(data) - line_start - data.endswith(b"\r")
-    line_limit = limits.request_line if line_start <= start else limits.field_size
-    wrong = line_size > line_limit or len(data) - start > limits.head_size
-    if line_start > max(start, last_len) and not wrong:
-        wrong = data.count(b"\n", start) - 1 > limits.field_count
-        try:
-            parse_request_fast(data)
-        except (IncompleteError, LimitRequestLine):
-            pass
-        except ValueError:
-            wrong = True
-    if wrong:
-        raise Refused(diagnose(data, limits))
 
 
 def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:

@@ -9,10 +9,10 @@ What the app sees of the fields:
     hop-by-hop  the fields of HOP_BY_HOP are the servers' own and never shown. A field that the
                 client's Connection names is shown: otherwise a client could have a proxy's
                 X-Forwarded-For deleted by naming it
-    Host        of an absolute-form target, if that is what was sent (RFC 9112 section 3.2.2)
 
-The scheme is the connection's, also when an absolute-form target claims another: a client must not
-be able to say that it came through TLS.
+The front end has made Host agree with an absolute-form target (RFC 9112 §3.2.2). The scheme is the
+connection's, also when an absolute-form target claims another: a client must not be able to say
+that it came through TLS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.path import decode_path, mount_prefix, quote_path
 from reactor_run.protocol.request import KnownHeads, RequestHead
-from reactor_run.protocol.target import host_of_absolute, split_target
+from reactor_run.protocol.target import split_target
 
 __all__ = ["HOP_BY_HOP", "FieldNameCache", "ScopeBuilder", "decode_method"]
 
@@ -79,12 +79,11 @@ def _app_name(name: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _read_target(target: bytes) -> tuple[str, bytes, bytes, bytes]:
-    """Path, raw path, query and, of an absolute-form, host: most requests are for few targets."""
+def _read_target(target: bytes) -> tuple[str, bytes, bytes]:
+    """Path, raw path and query: most requests are for few targets."""
     raw_path, query = split_target(target)
-    host = b"" if target[:1] == b"/" else host_of_absolute(target)
     decoded = decode_path(raw_path) if b"%" in raw_path else raw_path
-    return decoded.decode("utf-8", "replace"), raw_path, query, host
+    return decoded.decode("utf-8", "replace"), raw_path, query
 
 
 @lru_cache(maxsize=64)
@@ -151,9 +150,8 @@ class ScopeBuilder:
             # By far the most frequent: nothing is encoded, and the query is at most cut off.
             raw_path, _, query = target.partition(b"?")
             path = raw_path.decode("ascii")
-            host = b""
         else:
-            path, raw_path, query, host = _read_target(target)
+            path, raw_path, query = _read_target(target)
         if self._root and raw_path[:1] == b"/":
             path = self._root + path
             raw_path = self._raw_root + raw_path
@@ -165,9 +163,6 @@ class ScopeBuilder:
             shown = names[name]
             if shown:
                 headers.append((shown, value))
-        if host:
-            others = [field for field in headers if field[0] != b"host"]
-            headers = [(b"host", host), *others]
 
         return {
             "type": "http",

@@ -29,7 +29,7 @@ from reactor_run.clock import date_field
 from reactor_run.frontend.log import log
 from reactor_run.frontend.sockets.listeners import Listener
 from reactor_run.protocol.policy import Limits, Refused
-from reactor_run.protocol.request import RequestHead, parse_request_head
+from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
 from reactor_run.protocol.response import simple_response
 
 if TYPE_CHECKING:
@@ -209,6 +209,9 @@ class _Connection:
                 head = parse_request_head(self._in, _LIMITS)
             except Refused as refused:
                 self._answer(refused.rule.status, refused.rule.reason)
+                return
+            except Rewritten:
+                self._answer(400, "the target is a path")
                 return
             if head is not None:
                 self._serve(head)

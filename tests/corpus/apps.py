@@ -47,8 +47,7 @@ def seen_in_environ(environ: Environ, body: bytes) -> Seen:
         path = "*"
     elif not target.startswith("/"):
         target = re.sub(r"^[a-z]+://[^/?]*", "", target, flags=re.IGNORECASE)
-        target = "" if environ["REQUEST_METHOD"] == "CONNECT" else target
-        if target[:1] != "/" and environ["REQUEST_METHOD"] != "CONNECT":
+        if target[:1] != "/":
             target = "/" + target
     return {
         "method": environ["REQUEST_METHOD"],
@@ -58,11 +57,6 @@ def seen_in_environ(environ: Environ, body: bytes) -> Seen:
         "fields": fields,
         "body": body.decode("latin-1"),
     }
-
-
-def status_for(method: str) -> int:
-    """No app here grants a tunnel."""
-    return 405 if method == "CONNECT" else 200
 
 
 async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,14 +71,12 @@ async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
         more = message.get("more_body", False)
     answer = json.dumps(seen_in_scope(scope, body)).encode()
     length = (b"content-length", str(len(answer)).encode())
-    await send(
-        {"type": "http.response.start", "status": status_for(scope["method"]), "headers": [length]}
-    )
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
     await send({"type": "http.response.body", "body": answer})
 
 
 def wsgi(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
     answer = json.dumps(seen_in_environ(environ, environ["wsgi.input"].read())).encode()
-    status = f"{status_for(environ['REQUEST_METHOD'])} Whatever"
+    status = "200 Whatever"
     start_response(status, [("Content-Length", str(len(answer)))])
     return [answer]

@@ -1,7 +1,8 @@
 """Request heads: `parse_request_head` and `read_relayed_head`.
 
 However the bytes arrive, and whatever stands behind them, the same head comes out or none does; it
-keeps the limits; the reactor reads it as the front end did; reframed it says the same.
+keeps the limits; the reactor reads it as the front end did; reframed it says the same. Once its
+empty line has come, no head is incomplete.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from reactor_run.protocol import policy
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Refused, Rule
 from reactor_run.protocol.request import (
     RequestHead,
@@ -28,6 +30,8 @@ NORMALIZING: Final = Limits(path_policy="normalize")
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"expect")
 MORE: Final = b"\r\n\r\n" + b"x" * 9
 """What ends any head, with as many bytes behind it as the parser wants before it judges."""
+END: Final = b"\r\n\r\n"
+TOO_LARGE: Final = (policy.FIELD_TOO_LARGE, policy.FIELDS_TOO_MANY, policy.HEAD_TOO_LARGE)
 GENERATED: Final = 0x80
 """A bit of the control: the content is decisions for `request_stream`."""
 
@@ -44,22 +48,29 @@ def check(data: bytes) -> None:
         check_pieces(control, content, limits, outcome)
         if isinstance(outcome, RequestHead):
             check_limits(outcome, content, limits)
+        elif isinstance(outcome, bytes):
+            check_rewritten(outcome, limits)
         if accepted is not None:
             assert same(outcome, accepted), "wider limits, and not the same head"
         if isinstance(outcome, RequestHead):
             accepted = outcome
     if accepted is not None:
         check_relayed(accepted, content)
-        if accepted.method != b"CONNECT":
-            check_reframed(accepted)
+        check_reframed(accepted)
     check_normalized(content)
 
 
-def read(data: bytes, limits: Limits, seen: int = 0) -> RequestHead | Rule | None:
+Outcome = RequestHead | Rule | bytes | None
+"""Bytes are the head that a head was rewritten to."""
+
+
+def read(data: bytes, limits: Limits, seen: int = 0) -> Outcome:
     try:
         return parse_request_head(data, limits, seen)
     except Refused as refused:
         return refused.rule
+    except Rewritten as rewritten:
+        return rewritten.data.partition(END)[0] + END
 
 
 def same(one: object, other: object) -> bool:
@@ -69,12 +80,10 @@ def same(one: object, other: object) -> bool:
             for name in RequestHead.__slots__
             if name != "known"
         )
-    return one is other
+    return one == other
 
 
-def check_pieces(
-    control: bytes, content: bytes, limits: Limits, whole: RequestHead | Rule | None
-) -> None:
+def check_pieces(control: bytes, content: bytes, limits: Limits, whole: Outcome) -> None:
     seen = 0
     for end in ends(control, len(content)):
         outcome = read(content[:end], limits, seen)
@@ -83,12 +92,13 @@ def check_pieces(
         # An empty line before the request is no part of it.
         assert end - 2 * content.startswith(b"\r\n") <= limits.head_size, "an endless head is kept"
         seen = end
-    if isinstance(outcome, RequestHead) or isinstance(whole, RequestHead):
+    if isinstance(outcome, RequestHead | bytes) or isinstance(whole, RequestHead | bytes):
         assert same(outcome, whole), "the cuts decide what is read"
     # What is wrong is found sooner or later, as the cuts have it, and is the same in the end.
     for verdict in (outcome, whole):
         if isinstance(verdict, Rule):
             assert read(content + MORE, limits) is verdict
+    assert read(content + END, limits) is not None, "incomplete behind its empty line"
 
 
 def check_limits(head: RequestHead, content: bytes, limits: Limits) -> None:
@@ -113,6 +123,18 @@ def check_relayed(head: RequestHead, content: bytes) -> None:
             assert getattr(relayed, name) == getattr(head, name), name
 
 
+def check_rewritten(data: bytes, limits: Limits) -> None:
+    """A request whose target names the host has one Host, which is that one."""
+    outcome = read(data, limits)
+    if outcome in TOO_LARGE:
+        # The Host that took the place of another, or of none, may be the byte too many.
+        return
+    assert isinstance(outcome, RequestHead)
+    authority = outcome.target.split(b"/", 3)[2].partition(b"?")[0]
+    assert [value for name, value in outcome.fields if name.lower() == b"host"] == [authority]
+    check_relayed(outcome, data)
+
+
 def check_normalized(content: bytes) -> None:
     """A request whose path was rewritten is one that stays as it is."""
     try:
@@ -123,6 +145,8 @@ def check_normalized(content: bytes) -> None:
     except Rewritten as rewritten:
         data = rewritten.data
     head = read(data, NORMALIZING)
+    if head in TOO_LARGE:
+        return
     assert isinstance(head, RequestHead)
     assert same(read(data, DEFAULT), head), "not even now it would be let in"
     check_relayed(head, data)

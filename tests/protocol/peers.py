@@ -10,7 +10,7 @@ import httptools
 
 from reactor_run.protocol.body import body_reader
 from reactor_run.protocol.policy import Limits, Refused, Rule
-from reactor_run.protocol.request import parse_request_head
+from reactor_run.protocol.request import Rewritten, parse_request_head
 
 __all__ = ["End", "Message", "Reading", "difference", "read_by_h11", "read_by_llhttp", "read_by_us"]
 
@@ -41,7 +41,7 @@ class Message:
     end: int | None = None
     """The index in the stream at which it ends; None if its body is not whole."""
     raw: bytes = b""
-    """Ours alone: all of it as it came."""
+    """Ours alone: all that came of it, as it is relayed."""
 
 
 @dataclass
@@ -66,9 +66,11 @@ def difference(ours: Reading, theirs: Reading) -> str | None:
     where we have refused, or have closed the connection.
     """
     for ours_one, theirs_one in zip(ours.messages, theirs.messages, strict=False):
-        for name in ("method", "target", "minor_version", "fields"):
+        for name in ("method", "target", "minor_version"):
             if getattr(ours_one, name) != getattr(theirs_one, name):
                 return name
+        if _comparable(ours_one) != _comparable(theirs_one):
+            return "fields"
         if (ours_one.end, ours_one.body) == (theirs_one.end, theirs_one.body):
             continue
         if ours_one.end is None and ours.end is End.REFUSED:
@@ -83,6 +85,13 @@ def difference(ours: Reading, theirs: Reading) -> str | None:
     return None
 
 
+def _comparable(message: Message) -> Fields:
+    """The fields that are to be the same: we alone replace Host beside an absolute-form."""
+    if message.target.startswith((b"/", b"*")):
+        return message.fields
+    return tuple(field for field in message.fields if field[0] != b"host")
+
+
 def read_by_us(stream: bytes, limits: Limits = LIMITS) -> Reading:
     """As the front end does: head, body by its framing, and no further than the last message of a
     connection."""
@@ -90,23 +99,28 @@ def read_by_us(stream: bytes, limits: Limits = LIMITS) -> Reading:
     at = 0
     try:
         while at < len(stream):
-            start = at
-            head = parse_request_head(stream[at:], limits)
+            data = stream[at:]
+            try:
+                head = parse_request_head(data, limits)
+            except Rewritten as rewritten:
+                data = rewritten.data
+                head = parse_request_head(data, limits)
             if head is None:
                 break
             fields = _normal(head.fields)
-            message = Message(head.method, head.target, head.minor_version, fields)
+            message = Message(head.method, head.target, head.minor_version, fields, raw=data)
             reading.messages.append(message)
             body = body_reader(head.body)
             parts: list[bytes] = []
             try:
-                at = body.feed(stream, at + head.size, parts)
+                end = body.feed(data, head.size, parts)
             finally:
                 message.body = b"".join(parts)
             if not body.complete:
                 break
-            message.end = at
-            message.raw = stream[start:at]
+            message.raw = data[:end]
+            # What follows was not rewritten.
+            message.end = at = len(stream) - len(data) + end
             if not head.keep_alive:
                 reading.end = End.CLOSED
                 break

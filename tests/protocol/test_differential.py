@@ -22,7 +22,12 @@ from hypothesis import strategies as st
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import body_reader
 from reactor_run.protocol.policy import Limits, Refused
-from reactor_run.protocol.request import RequestHead, parse_request_head, read_relayed_head
+from reactor_run.protocol.request import (
+    RequestHead,
+    Rewritten,
+    parse_request_head,
+    read_relayed_head,
+)
 from tests.corpus.loader import Case, load
 from tests.protocol.peers import (
     End,
@@ -73,11 +78,8 @@ def has(message: Message, name: bytes) -> bool:
 
 
 def asks_llhttp_for_upgrade(message: Message) -> bool:
-    return message.method == b"CONNECT" or (
-        has(message, b"upgrade")
-        and any(
-            b"upgrade" in values(message, name) for name in (b"connection", b"proxy-connection")
-        )
+    return has(message, b"upgrade") and any(
+        b"upgrade" in values(message, name) for name in (b"connection", b"proxy-connection")
     )
 
 
@@ -100,7 +102,7 @@ KNOWN = [
     Known(
         "h11",
         "only we go on: UPGRADED",
-        lambda message: has(message, b"upgrade") or message.method == b"CONNECT",
+        lambda message: has(message, b"upgrade"),
         "h11 reads on once the upgrade was declined, and we decline every one",
         b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n" + NEXT,
     ),
@@ -170,6 +172,10 @@ def check_relayed(stream: bytes) -> int:
     while at < len(stream):
         try:
             head = parse_request_head(stream[at:], LIMITS)
+        except Rewritten as rewritten:
+            # What follows was not rewritten.
+            stream, at = rewritten.data, 0
+            continue
         except Refused:
             break
         if head is None:

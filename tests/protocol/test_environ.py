@@ -266,26 +266,6 @@ def test_a_chunked_request_has_no_content_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "host"),
-    [
-        (b"http://other.example:8080/x", "other.example:8080"),
-        (b"http://[::1]:8080?x", "[::1]:8080"),
-        (b"http://me:secret@other.example/", "other.example"),
-        (b"/http://other.example/", "example.org"),
-        (b"*", "example.org"),
-        (b"http:///x", "example.org"),
-    ],
-)
-def test_the_host_of_an_absolute_target_wins(target: bytes, host: str) -> None:
-    assert environ_of(head_of(target, (b"X-A", b"1"), HOST))["HTTP_HOST"] == host
-
-
-def test_an_absolute_target_gives_a_host_to_a_request_without() -> None:
-    head = head_of(b"http://example.org/", (b"X-A", b"1"), minor_version=0)
-    assert environ_of(head)["HTTP_HOST"] == "example.org"
-
-
-@pytest.mark.parametrize(
     ("server", "name", "port"),
     [
         (("192.0.2.1", 80), "192.0.2.1", "80"),
@@ -322,8 +302,6 @@ def test_a_server_on_a_unix_socket_is_named_by_the_host_field(
 def test_a_server_on_a_unix_socket_without_host_field_is_localhost() -> None:
     environ = environ_of(head_of(b"/", (b"X-A", b"1"), minor_version=0), server=UNIX)
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("localhost", "80")
-    environ = environ_of(head_of(b"http://example.org:81/", (b"X-A", b"1")), server=UNIX)
-    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("example.org", "81")
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor_run.protocol import policy
+from reactor_run.protocol import diagnosis, policy
 from reactor_run.protocol.body import CHUNKED
+from reactor_run.protocol.environ import EnvironBuilder
+from reactor_run.protocol.origin import NOWHERE
 from reactor_run.protocol.policy import Limits, Refused, Rule
 from reactor_run.protocol.request import (
     KnownHeads,
+    Rewritten,
     parse_request_head,
     read_relayed_head,
     reframe,
 )
+from reactor_run.protocol.scope import ScopeBuilder
 
 LIMITS = Limits()
 PLAIN = b"GET /a?b=%zz HTTP/1.1\r\nHost: a.example:80\r\nX-One:  two \r\n\r\n"
@@ -61,7 +65,6 @@ def test_every_beginning_of_a_head_is_incomplete() -> None:
         (head(b"Expect: 100-continue\r\n"), (0, True, False, False)),
         (head(b"Upgrade: x\r\nConnection: upgrade\r\n"), (0, True, False, True)),
         (head(b"Upgrade: x\r\n"), (0, True, False, False)),
-        (head(line=b"CONNECT a:443 HTTP/1.1"), (0, True, False, True)),
         (head(line=b"OPTIONS * HTTP/1.1"), (0, True, False, False)),
         (head(line=b"GET http://a/x?y HTTP/1.1"), (0, True, False, False)),
         (b"\r\n" + head(), (0, True, False, False)),
@@ -87,7 +90,9 @@ REFUSED: list[tuple[bytes, Rule]] = [
     (head(line=b"GET /%00 HTTP/1.1"), policy.TARGET_ESCAPE),
     (head(line=b"GET * HTTP/1.1"), policy.TARGET),
     (head(line=b"GET a:80 HTTP/1.1"), policy.TARGET),
-    (head(line=b"CONNECT / HTTP/1.1"), policy.TARGET),
+    (head(line=b"CONNECT a:443 HTTP/1.1"), policy.CONNECT),
+    (head(line=b"CONNECT / HTTP/1.1"), policy.CONNECT),
+    (head(b"Content-Length: 5\r\n", b"CONNECT a:443 HTTP/1.1"), policy.CONNECT),
     (head(line=b"GET http://u@a/ HTTP/1.1"), policy.TARGET),
     (b"GET / HTTP/1.1\nHost: a\r\n\r\n", policy.LINE_END),
     (b"GET / HTTP/1.1\r\nHost: a\n\r\n", policy.LINE_END),
@@ -106,7 +111,8 @@ REFUSED: list[tuple[bytes, Rule]] = [
     (head(b"Content-Length: 1, 1\r\n"), policy.CONTENT_LENGTH),
     (head(b"Content-Length: 99999999999999999999999\r\n"), policy.CONTENT_LENGTH),
     (head(b"Content-Length: 1\r\nContent-Length: 1\r\n"), policy.CONTENT_LENGTH_REPEATED),
-    (head(b"Transfer-Encoding: gzip, chunked\r\n"), policy.TRANSFER_ENCODING),
+    (head(b"Transfer-Encoding: gzip, chunked\r\n"), policy.TRANSFER_CODING),
+    (head(b"Transfer-Encoding: chunked, gzip\r\n"), policy.TRANSFER_ENCODING),
     (head(b"Transfer-Encoding: identity\r\n"), policy.TRANSFER_ENCODING),
     (head(b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n"), policy.FRAMING_CONFLICT),
     (
@@ -162,6 +168,143 @@ def test_the_empty_line_before_a_request_is_no_part_of_its_size() -> None:
     for end in range(len(data)):
         assert parse_request_head(data[:end], exact, max(0, end - 1)) is None
     assert parse_request_head(data, exact, len(data) - 1) is not None
+
+
+# Complete heads -----------------------------------------------------------------------------------
+
+EMPTY_LINES = (b"\r\n\r\n", b"\n\n", b"\r\n\n", b"\n\r\n")
+HEADS = (
+    b"GET / HTTP/1.1\r\nHost: a",
+    b"POST /x?y HTTP/1.0",
+    b"\r\nGET http://a/ HTTP/1.1\r\nHost: b\r\nX: y",
+    b"OPTIONS * HTTP/1.1\nHost: a",
+)
+
+
+def assert_judged(head: bytes) -> None:
+    """However the end of a head comes, a head or a refusal comes of it, and the same one."""
+    verdicts = set()
+    for cut in {0, max(0, len(head) - 1), max(0, len(head) - 3), len(head) // 2}:
+        try:
+            if cut:
+                parse_request_head(head[:cut], LIMITS)
+            read = parse_request_head(head, LIMITS, cut)
+        except Refused as refused:
+            verdicts.add(refused.rule.name)
+        except Rewritten as rewritten:
+            verdicts.add(rewritten.data.partition(b"\r\n\r\n")[0].decode("latin-1"))
+        else:
+            assert read is not None, f"incomplete, of which {cut} bytes came before"
+            verdicts.add(str(read.size))
+    assert len(verdicts) == 1
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("end", EMPTY_LINES)
+def test_no_beginning_of_a_head_is_incomplete_before_an_empty_line(head: bytes, end: bytes) -> None:
+    for size in range(len(head) + 1):
+        assert_judged(head[:size] + end)
+        for byte in b"\r\n\0 :/H\xff":
+            assert_judged(head[:size] + bytes([byte]) + end)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_no_head_with_a_byte_changed_is_incomplete_before_an_empty_line(head: bytes) -> None:
+    for place in range(len(head)):
+        assert_judged(head[:place] + head[place + 1 :] + EMPTY_LINES[0])
+        for byte in b"\r\n\0 :/H\xff":
+            changed = bytes([byte])
+            assert_judged(head[:place] + changed + head[place + 1 :] + EMPTY_LINES[0])
+            assert_judged(head[:place] + changed + head[place:] + EMPTY_LINES[0])
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            (*HEADS, b"\r\n", b"\r", b"\n", b"GET ", b"/", b" HTTP/1.1", b"HTTP", b"X: y")
+        )
+        | st.binary(max_size=4),
+        max_size=6,
+    ),
+    st.sampled_from(EMPTY_LINES),
+)
+def test_no_bytes_are_incomplete_before_an_empty_line(pieces: list[bytes], end: bytes) -> None:
+    assert_judged(b"".join(pieces) + end)
+
+
+def test_what_no_byte_can_make_right_is_refused_before_its_line_ends() -> None:
+    for data in (b"GET / HTTX", b"GET  ", b"g", b"GET /\r", b"A" * 21, PLAIN[:-2] + b"X\0"):
+        for cut in range(len(data)):
+            parse_request_head(data[:cut], LIMITS, max(0, cut - 1))
+        with pytest.raises(Refused):
+            parse_request_head(data, LIMITS, len(data) - 1)
+
+
+def test_each_line_of_a_head_that_comes_byte_by_byte_is_read_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A head of n lines in n pieces costs n, not its square."""
+    read = diagnosis._read_field_line
+    sizes = []
+
+    def counted(line: bytes, limits: Limits, whole: bool) -> tuple[bytes, bytes]:
+        sizes.append(len(line))
+        return read(line, limits, whole)
+
+    monkeypatch.setattr(diagnosis, "_read_field_line", counted)
+    data = head(b"".join(b"X-%d: y\r\n" % number for number in range(90)))
+    for end in range(1, len(data)):
+        assert parse_request_head(data[:end], LIMITS, end - 1) is None
+    assert len(sizes) <= len(data)
+
+
+# Absolute-form ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "relayed"),
+    [
+        (head(line=b"GET http://b/x HTTP/1.1"), b"GET http://b/x HTTP/1.1\r\nHost: b\r\n\r\n"),
+        (
+            head(b"X: y\r\n", b"GET http://b:80 HTTP/1.1", b"Z: z\r\nhOST:  a \r\n") + b"more",
+            b"GET http://b:80 HTTP/1.1\r\nHost: b:80\r\nZ: z\r\nX: y\r\n\r\nmore",
+        ),
+        (
+            head(line=b"GET http://b/ HTTP/1.1", host=b"Host:\r\n"),
+            b"GET http://b/ HTTP/1.1\r\nHost: b\r\n\r\n",
+        ),
+        (
+            head(line=b"GET http://b/ HTTP/1.0", host=b""),
+            b"GET http://b/ HTTP/1.0\r\nHost: b\r\n\r\n",
+        ),
+        (
+            b"\r\n" + head(line=b"GET http://B/ HTTP/1.1", host=b"Host: b\r\n"),
+            b"GET http://B/ HTTP/1.1\r\nHost: B\r\n\r\n",
+        ),
+    ],
+    ids=["another", "with other fields", "empty", "none", "in another case"],
+)
+def test_the_authority_of_the_target_replaces_host(data: bytes, relayed: bytes) -> None:
+    with pytest.raises(Rewritten) as rewritten:
+        parse_request_head(data, LIMITS)
+    assert rewritten.value.data == relayed
+    # It is right now, and both interfaces are shown one host.
+    ours, theirs = parse_request_head(relayed, LIMITS), read_relayed_head(relayed)
+    assert ours is not None
+    assert theirs is not None
+    host = ours.target.split(b"/")[2]
+    assert [value for name, value in theirs.fields if name.lower() == b"host"] == [host]
+    scope = ScopeBuilder().build(theirs, NOWHERE)
+    assert [value for name, value in scope["headers"] if name == b"host"] == [host]
+    environ = EnvironBuilder(multithread=False, multiprocess=False).build(theirs, NOWHERE)
+    assert environ["HTTP_HOST"] == host.decode()
+    assert environ["SERVER_NAME"] == host.decode().removesuffix(":80")
+
+
+def test_a_host_that_is_the_authority_stays_as_it_came() -> None:
+    read = parse_request_head(head(line=b"GET http://a/x HTTP/1.1"), LIMITS)
+    assert read is not None
+    assert read.fields == ((b"Host", b"a"),)
 
 
 @given(st.binary(max_size=200))

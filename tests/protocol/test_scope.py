@@ -166,27 +166,6 @@ def test_a_chunked_body_is_told_by_no_field() -> None:
     assert scope_of(head)["headers"] == [(b"host", b"example.org")]
 
 
-@pytest.mark.parametrize(
-    ("target", "host"),
-    [
-        (b"http://other.example:8080/x", b"other.example:8080"),
-        (b"http://[::1]:8080?x", b"[::1]:8080"),
-        (b"http://me:secret@other.example/", b"other.example"),
-        (b"/http://other.example/", b"example.org"),
-        (b"*", b"example.org"),
-        (b"http:///x", b"example.org"),
-    ],
-)
-def test_the_host_of_an_absolute_target_wins(target: bytes, host: bytes) -> None:
-    headers = scope_of(head_of(target, (b"X-A", b"1"), HOST))["headers"]
-    assert sorted(headers) == [(b"host", host), (b"x-a", b"1")]
-
-
-def test_an_absolute_target_gives_a_host_to_a_request_without() -> None:
-    head = head_of(b"http://example.org/", (b"X-A", b"1"), minor_version=0)
-    assert scope_of(head)["headers"] == [(b"host", b"example.org"), (b"x-a", b"1")]
-
-
 @pytest.mark.parametrize("server", [("::1", 8000), ("/run/app.sock", None), None])
 @pytest.mark.parametrize("client", [CLIENT, ("::1", 5), None])
 def test_addresses_are_passed_on(client: Any, server: Any) -> None:

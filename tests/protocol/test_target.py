@@ -1,4 +1,4 @@
-"""protocol/target.py and protocol/path.py: the four forms of a request target and their parts."""
+"""protocol/target.py and protocol/path.py: the forms of a request target and their parts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 
 from reactor_run.protocol.path import decode_path, mount_prefix, quote_path
 from reactor_run.protocol.target import (
-    TargetForm,
-    authority_of_absolute,
-    form_of,
-    host_of_absolute,
+    authority_of,
     remove_dot_segments,
     split_target,
 )
@@ -59,55 +56,28 @@ def test_split_target(target: bytes, path: bytes, query: bytes) -> None:
 )
 def test_what_has_no_form_has_no_path(target: bytes) -> None:
     assert split_target(target) == (b"", b"")
-    assert form_of(b"GET", target) is TargetForm.AUTHORITY
-    assert authority_of_absolute(target) == b""
+    assert authority_of(target) == b""
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "form"),
+    ("target", "authority"),
     [
-        (b"GET", b"/", TargetForm.ORIGIN),
-        (b"GET", b"//x", TargetForm.ORIGIN),
-        (b"GET", b"/http://example.org/", TargetForm.ORIGIN),
-        (b"OPTIONS", b"*", TargetForm.ASTERISK),
-        (b"GET", b"*", TargetForm.ASTERISK),
-        (b"GET", b"http://example.org", TargetForm.ABSOLUTE),
-        (b"POST", b"git+ssh://example.org/x", TargetForm.ABSOLUTE),
-        (b"GET", b"example.org:443", TargetForm.AUTHORITY),
-        (b"CONNECT", b"example.org:443", TargetForm.AUTHORITY),
-        (b"CONNECT", b"[::1]:443", TargetForm.AUTHORITY),
-        (b"CONNECT", b"/", TargetForm.AUTHORITY),
-        (b"CONNECT", b"http://example.org/", TargetForm.AUTHORITY),
-        (b"CONNECT", b"*", TargetForm.AUTHORITY),
+        (b"http://example.org/", b"example.org"),
+        (b"http://example.org", b"example.org"),
+        (b"http://example.org:8080?q", b"example.org:8080"),
+        (b"http://[::1]:8080/", b"[::1]:8080"),
+        (b"http://[::1]", b"[::1]"),
+        (b"http://example.org/a@b", b"example.org"),
+        (b"http://example.org?a@b", b"example.org"),
+        (b"http://example.org#a@b", b"example.org"),
+        (b"http:///x", b""),
+        (b"/http://example.org/", b""),
+        (b"example.org:443", b""),
+        (b"*", b""),
     ],
 )
-def test_form_of(method: bytes, target: bytes, form: TargetForm) -> None:
-    assert form_of(method, target) is form
-
-
-@pytest.mark.parametrize(
-    ("target", "authority", "host"),
-    [
-        (b"http://example.org/", b"example.org", b"example.org"),
-        (b"http://example.org", b"example.org", b"example.org"),
-        (b"http://example.org:8080?q", b"example.org:8080", b"example.org:8080"),
-        (b"http://[::1]:8080/", b"[::1]:8080", b"[::1]:8080"),
-        (b"http://[::1]", b"[::1]", b"[::1]"),
-        (b"http://me:secret@example.org/", b"me:secret@example.org", b"example.org"),
-        (b"http://me@[::1]:80/", b"me@[::1]:80", b"[::1]:80"),
-        (b"http://good@evil@real/", b"good@evil@real", b"real"),
-        (b"http://example.org/a@b", b"example.org", b"example.org"),
-        (b"http://example.org?a@b", b"example.org", b"example.org"),
-        (b"http://example.org#a@b", b"example.org", b"example.org"),
-        (b"http:///x", b"", b""),
-        (b"/http://example.org/", b"", b""),
-        (b"example.org:443", b"", b""),
-        (b"*", b"", b""),
-    ],
-)
-def test_authority_and_host_of_absolute(target: bytes, authority: bytes, host: bytes) -> None:
-    assert authority_of_absolute(target) == authority
-    assert host_of_absolute(target) == host
+def test_the_authority_of_an_absolute_form(target: bytes, authority: bytes) -> None:
+    assert authority_of(target) == authority
 
 
 @pytest.mark.parametrize(
@@ -143,10 +113,8 @@ def test_no_bytes_make_it_raise(target: bytes) -> None:
     path, query = split_target(target)
     decode_path(path)
     assert b"?" not in path
-    assert host_of_absolute(target) in authority_of_absolute(target)
-    form = form_of(b"GET", target)
-    assert (path == b"") is (form is TargetForm.AUTHORITY)
-    if form is TargetForm.ORIGIN:
+    assert authority_of(target) in target
+    if target.startswith(b"/"):
         assert target in (path + b"?" + query, path)
 
 

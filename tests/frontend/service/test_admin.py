@@ -252,6 +252,8 @@ def test_every_name_of_the_report_is_documented(desk: Open) -> None:
         ("GET", "/healthz", ["Transfer-Encoding: chunked"], 413),
         ("GET", "/healthz", ["Host: again"], 400),
         ("GET", "/healthz", ["X: " + "x" * 9000], 431),
+        ("GET", "http://another.example/healthz", [], 400),
+        ("CONNECT", "localhost:80", [], 501),
     ],
 )
 def test_what_it_refuses(

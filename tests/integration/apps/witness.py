@@ -84,12 +84,9 @@ async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def answer(send: Send, body: bytes, sight: Sight | None = None) -> None:
     fields = [(b"content-length", b"%d" % len(body))]
-    status = 200
     if sight is not None:
         fields.append((b"x-witness", json.dumps(sight.told()).encode()))
-        # There is no tunnel to be had.
-        status = 405 if sight.method == "CONNECT" else 200
-    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -110,7 +107,6 @@ def wsgi(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
                 if do == "some":
                     break
         if not late:
-            status = "405 Method Not Allowed" if method == "CONNECT" else "200 OK"
             fields = [("Content-Length", "0"), ("X-Witness", json.dumps(sight.told()))]
-            start_response(status, fields)
+            start_response("200 OK", fields)
             yield b""
