@@ -17,22 +17,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import anyio
-
 from reactor_run.channel import ControlChannel
 from reactor_run.heap import keep_dropped_memory
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import Pulse
-from reactor_run.reactor.asgi.http import AsgiExchange
-from reactor_run.reactor.asgi.lifespan import Lifespan
 from reactor_run.reactor.links.gateway import Gateway, MakeExchange
 from reactor_run.reactor.loader import detect_interface, load_app
 from reactor_run.reactor.log import AppFailure, configure, log
-from reactor_run.reactor.loop.runtime import backend_options, hygiene_for
+from reactor_run.reactor.loop.call_loop import CallLoop
+from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 from reactor_run.reactor.loop.slow_routes import SlowRoutes
-from reactor_run.reactor.loop.worker_loop import Reactor
 from reactor_run.reactor.options import Options, parse_options
 from reactor_run.reactor.wsgi.exchange import ENVIRON_CONSTANTS, WsgiExchange
 from reactor_run.reactor.wsgi.prefetch import InlinePrefetch, ThreadsPrefetch
@@ -47,70 +43,102 @@ SHUTDOWN_TIMEOUT = 30.0
 class ReactorProcess:
     """Follows the front end's words."""
 
+    reactor: ReactorLoop
+    gateway: Gateway
+
     def __init__(self, options: Options, control: ControlChannel) -> None:
         self.options = options
         self.control = control
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
         self._control_is_full = False
-        self._stopped = anyio.Event()
+        self._stop: Callable[[], None]
+        """Has the process leave."""
 
-    async def run(self, app: Callable[..., Any], interface: str) -> None:
-        """Serve until the end. Raises AppFailure if the app does not start."""
-        lifespan = Lifespan(app, self.options.lifespan if interface == "asgi" else "off")
+    def serve_asgi(self, app: Callable[..., Any]) -> None:
+        """Serve an ASGI app until the end. Raises AppFailure if it does not start."""
+        import anyio
+
+        from reactor_run.reactor.loop.runtime import backend_options
+
+        backend, options = backend_options(self.options.runtime)
+        anyio.run(self._serve_asgi, app, backend=backend, backend_options=options)
+
+    async def _serve_asgi(self, app: Callable[..., Any]) -> None:
+        import anyio
+
+        from reactor_run.reactor.asgi.http import AsgiExchange
+        from reactor_run.reactor.asgi.lifespan import Lifespan
+        from reactor_run.reactor.loop.runtime import claim_no_thread
+        from reactor_run.reactor.loop.worker_loop import WorkerLoop
+
+        claim_no_thread()
+        stopped = anyio.Event()
+        self._stop = stopped.set
+        lifespan = Lifespan(app, self.options.lifespan)
         async with anyio.create_task_group() as group:
             await lifespan.startup(group)
-            self.reactor = Reactor(self.options.runtime)
-            capacity = self._open_gateway(app, interface, lifespan)
-            self.reactor.watch(self.control.fileno(), select.EPOLLIN, self._on_control)
-            self.reactor.after_batch(self._flush_control)
-            group.start_soon(self.reactor.run)
-            inline = interface == "wsgi" and self.options.threads == 1
-            # What the app's start-up made, and the loop's, stays as well.
-            gc.collect()
-            gc.freeze()
-            ready = {"interface": interface, "capacity": capacity, "inline": inline}
-            self.control.send({"ready": ready})
-            await self._stopped.wait()
-            self.reactor.close()
+            loop = WorkerLoop(self.options.runtime)
+            state = lifespan.state if lifespan.supported else None
+            scopes = ScopeBuilder(root_path=self.options.root_path, state=state)
+            make = partial(AsgiExchange, scopes)
+            self._open(loop, app, make, loop.ready.append)
+            group.start_soon(loop.run)
+            self._tell_ready("asgi", self.options.concurrency, inline=False)
+            await stopped.wait()
+            loop.close()
             await lifespan.shutdown(self.shutdown_timeout)
             group.cancel_scope.cancel()
 
-    def _open_gateway(self, app: Callable[..., Any], interface: str, lifespan: Lifespan) -> int:
-        """Make ready for the app's interface; how many exchanges it takes at once."""
-        options = self.options
-        threads = options.threads
-        admit: Callable[[Any], None] = self.reactor.ready.append
-        if interface == "asgi":
-            state = lifespan.state if lifespan.supported else None
-            scopes = ScopeBuilder(root_path=options.root_path, state=state)
-            make: MakeExchange = partial(AsgiExchange, scopes)
-            capacity: int = options.concurrency
+    def serve_wsgi(self, app: Callable[..., Any]) -> None:
+        """Serve a WSGI app until the end, without an event loop around its calls."""
+        threads = self.options.threads
+        environs = EnvironBuilder(
+            script_name=self.options.root_path,
+            multithread=threads > 1,
+            multiprocess=self.options.multiprocess,
+            constants=ENVIRON_CONSTANTS,
+        )
+        loop = CallLoop()
+        self._stop = loop.close
+        inline = None
+        admit: Callable[[Any], None] = loop.ready.append
+        if threads == 1:
+            inline = InlinePrefetch(self._announce)
+            loop.before_batch(inline.begin_batch)
         else:
-            environs = EnvironBuilder(
-                script_name=options.root_path,
-                multithread=threads > 1,
-                multiprocess=options.multiprocess,
-                constants=ENVIRON_CONSTANTS,
-            )
-            inline = None
-            if threads == 1:
-                inline = InlinePrefetch(self._announce)
-                self.reactor.before_batch(inline.begin_batch)
-            else:
-                admit = ThreadPool(threads, ThreadsPrefetch(self._announce, threads)).submit
+            admit = ThreadPool(threads, ThreadsPrefetch(self._announce, threads)).submit
+        self._open(loop, app, partial(WsgiExchange, environs, inline), admit)
+        self._tell_ready("wsgi", threads, inline=threads == 1)
+        loop.run()
 
-            make = partial(WsgiExchange, environs, inline)
-            capacity = threads
+    def _open(
+        self,
+        loop: ReactorLoop,
+        app: Callable[..., Any],
+        make_exchange: MakeExchange,
+        admit: Callable[[Any], None],
+    ) -> None:
+        """Have the loop listen to the front end."""
+        self.reactor = loop
         self.gateway = Gateway(
-            self.reactor,
+            loop,
             self.control,
             app,
-            make,
+            make_exchange,
             admit,
-            runtime=options.runtime,
-            lane_proxy=options.lane_proxy,
+            runtime=self.options.runtime,
+            lane_proxy=self.options.lane_proxy,
         )
-        return capacity
+        loop.watch(self.control.fileno(), select.EPOLLIN, self._on_control)
+        loop.after_batch(self._flush_control)
+
+    def _tell_ready(self, interface: str, capacity: int, *, inline: bool) -> None:
+        """Tell the front end what the app is, and how many exchanges it takes at once."""
+        # What the app's start-up made, and the loop's, stays as long as the process.
+        gc.collect()
+        gc.freeze()
+        ready = {"interface": interface, "capacity": capacity, "inline": inline}
+        self.control.send({"ready": ready})
 
     def _announce(self, capacity: int) -> None:
         self.control.send({"capacity": capacity})
@@ -122,7 +150,7 @@ class ReactorProcess:
             self.reactor.unwatch(self.control.fileno())
             self._control_is_full = False
             self.shutdown_timeout = min(self.shutdown_timeout, 5.0)
-            self._stopped.set()
+            self._stop()
             return
         for message in messages:
             self._obey(message)
@@ -142,7 +170,7 @@ class ReactorProcess:
         elif "express" in message:
             if message.get("fd") is None:
                 raise ControlError("the express lane was lost on its way: too many open files")
-            self.gateway.adopt_express(socket.socket(fileno=message["fd"]), self._stopped.set)
+            self.gateway.adopt_express(socket.socket(fileno=message["fd"]), self._stop)
         elif "pulse" in message:
             if message.get("fd") is not None:
                 self._show_pulse(message["fd"])
@@ -150,7 +178,7 @@ class ReactorProcess:
             self.control.send({"pong": message["ping"]})
         elif "stop" in message:
             self.shutdown_timeout = float(message["stop"])
-            self._stopped.set()
+            self._stop()
 
     def _show_pulse(self, descriptor: int) -> None:
         try:
@@ -177,6 +205,20 @@ class ReactorProcess:
             self.reactor.modify(self.control.fileno(), events)
 
 
+def _import_asgi(runtime: str) -> None:
+    """Import what serves an ASGI app on a runtime.
+
+    It is most of what a start takes, and a WSGI app needs none of it. But it comes before the app:
+    modules in the app's directory must not take the place of those that it imports.
+    """
+    import reactor_run.reactor.asgi.http
+    import reactor_run.reactor.asgi.lifespan
+    import reactor_run.reactor.loop.worker_loop  # noqa: F401
+    from reactor_run.reactor.loop.runtime import hygiene_for
+
+    hygiene_for(runtime)
+
+
 def die_with_parent() -> None:
     """Be killed when the front end dies, even while the app blocks the loop (prctl(2))."""
     pr_set_pdeathsig = 1
@@ -192,10 +234,10 @@ def main(argv: list[str] | None = None) -> int:
     os.set_inheritable(options.control_fd, False)
     control = ControlChannel(socket.socket(fileno=options.control_fd))
     status = 0
-    backend, backend_options_ = backend_options(options.runtime)
-    # Imports the runtime, by which all is there that lives as long as the process: no collection
-    # needs to look at it, not even one for the little garbage among it. The app follows later.
-    hygiene_for(options.runtime)
+    if options.interface != "wsgi":
+        _import_asgi(options.runtime)
+    # All is there that lives as long as the process: no collection needs to look at it, not even
+    # one for the little garbage among it. The app follows later.
     gc.freeze()
     gc.enable()
     try:
@@ -204,7 +246,10 @@ def main(argv: list[str] | None = None) -> int:
         if interface == "auto":
             interface = detect_interface(app)
         process = ReactorProcess(options, control)
-        anyio.run(process.run, app, interface, backend=backend, backend_options=backend_options_)
+        if interface == "asgi":
+            process.serve_asgi(app)
+        else:
+            process.serve_wsgi(app)
     except* AppFailure as failures:
         failure = failures.exceptions[0]
         assert isinstance(failure, AppFailure)

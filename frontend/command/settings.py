@@ -168,7 +168,11 @@ class Settings(NamedTuple):
         "their number changes.",
     )
     runtime: Runtime = _option(
-        "server", choice(Runtime), "trio", "Event loop in which the reactors run the app."
+        "server",
+        choice(Runtime),
+        "trio",
+        "Event loop in which the reactors run an ASGI app. Calls of a WSGI app have none around "
+        "them.",
     )
     max_requests: int = _option(
         "server",

@@ -13,7 +13,7 @@ from reactor_run.protocol.request import RequestHead
 
 if TYPE_CHECKING:
     from reactor_run.reactor.links.lane import Lane
-    from reactor_run.reactor.loop.worker_loop import Reactor
+    from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["Exchange", "signal_write_ready"]
 
@@ -28,7 +28,7 @@ class Exchange:
     __slots__ = ("__weakref__", "ended", "express", "gone", "head", "lane", "reactor")
 
     def __init__(
-        self, reactor: Reactor, head: RequestHead, express: int, lane: Lane | None
+        self, reactor: ReactorLoop, head: RequestHead, express: int, lane: Lane | None
     ) -> None:
         self.reactor = reactor
         self.head = head
@@ -40,6 +40,10 @@ class Exchange:
 
     def write_out(self) -> None:
         """Send what there is to send; called by the loop after `signal_write_ready`."""
+        raise NotImplementedError
+
+    def over(self, error: BaseException | None) -> None:
+        """The app returned, or raised `error`, or is never called."""
         raise NotImplementedError
 
     def on_read_ready(self) -> None:

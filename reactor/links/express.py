@@ -17,7 +17,7 @@ from reactor_run.protocol.express import (
     read_requests,
 )
 from reactor_run.reactor.links.exchange import Exchange
-from reactor_run.reactor.loop.worker_loop import Reactor
+from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["ExpressPort"]
 
@@ -29,7 +29,7 @@ class ExpressPort:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: ReactorLoop,
         sock: socket.socket,
         on_request: Callable[[int, bytes, bytes], Exchange],
         on_end: Callable[[], None],

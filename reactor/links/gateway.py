@@ -22,15 +22,15 @@ from reactor_run.reactor.links.exchange import Exchange
 from reactor_run.reactor.links.express import ExpressPort
 from reactor_run.reactor.links.lane import Lane
 from reactor_run.reactor.log import log
-from reactor_run.reactor.loop.worker_loop import Hosted, Reactor
+from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["SERVER_FIELD", "Gateway", "MakeExchange"]
 
 
 SERVER_FIELD: Final = b"server: reactor-run\r\n"
 
-MakeExchange = Callable[["Gateway", RequestHead, Origin, int, Lane | None, bytes], Hosted]
-Admit = Callable[[Hosted], None]
+MakeExchange = Callable[["Gateway", RequestHead, Origin, int, Lane | None, bytes], Exchange]
+Admit = Callable[[Any], None]
 
 _ORIGINS_MAX: Final = 4096
 
@@ -43,7 +43,7 @@ class Gateway:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: ReactorLoop,
         control: ControlChannel,
         app: Callable[..., Any],
         make_exchange: MakeExchange,

@@ -20,7 +20,7 @@ from reactor_run.outgoing import Outgoing
 from reactor_run.reactor.links.exchange import Exchange
 
 if TYPE_CHECKING:
-    from reactor_run.reactor.loop.worker_loop import Reactor
+    from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["LANE_READ", "Lane"]
 
@@ -63,7 +63,7 @@ class Lane:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: ReactorLoop,
         sock: socket.socket,
         number: int,
         *,

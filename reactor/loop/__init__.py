@@ -1,1 +1,1 @@
-"""The worker loop, and what differs between Trio and asyncio."""
+"""The loops: of workers for ASGI apps, of calls for WSGI apps; what differs between runtimes."""

@@ -23,7 +23,8 @@ import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from reactor_run.reactor.log import log
-from reactor_run.reactor.loop.runtime import Events, TaskSleep
+from reactor_run.reactor.loop.reactor_loop import Events, poll_events
+from reactor_run.reactor.loop.runtime import TaskSleep
 
 __all__ = ["TrioHygiene", "TrioSleep"]
 
@@ -120,13 +121,6 @@ class TrioSleep(TaskSleep):
         self._epoll.unregister(self._trio[0])
 
     def _poll(self, seconds: float) -> Events:
-        self._turns.before_wait()
-        events = self._epoll.poll(seconds, self._events_max)
-        if self._turns.after_wait(len(events)):
-            # What is edge-triggered is not told again.
-            merged = dict(events)
-            for fd, mask in self._epoll.poll(0, self._events_max):
-                merged[fd] = merged.get(fd, 0) | mask
-            events = list(merged.items())
+        events = poll_events(self._epoll, self._turns, seconds, self._events_max)
         self._wakes = self._trio in events
         return events

@@ -15,12 +15,10 @@ from typing import Any, Protocol
 
 import anyio
 
+from reactor_run.reactor.loop.reactor_loop import Events
 from reactor_run.turns import Turns
 
-__all__ = ["Events", "Hygiene", "TaskSleep", "backend_options", "hygiene_for", "sleep_for"]
-
-Events = list[tuple[int, int]]
-"""Descriptors and their epoll events."""
+__all__ = ["Hygiene", "TaskSleep", "backend_options", "claim_no_thread", "hygiene_for", "sleep_for"]
 
 
 class Hygiene(Protocol):
@@ -83,3 +81,17 @@ def backend_options(runtime: str) -> tuple[str, dict[str, Any]]:
     if runtime == "uvloop":
         return "asyncio", {"use_uvloop": True}
     return runtime, {}
+
+
+def claim_no_thread() -> None:
+    """Take back what `anyio.run` has noted in this context, that its library runs here.
+
+    Contexts are copied into threads (`asyncio.to_thread`), and the note would hold there too. There
+    `anyio.run` would refuse to run, and sniffio would name a library that does not run. Without the
+    note both look for the event loop of their thread.
+    """
+    try:
+        from sniffio import current_async_library_cvar
+    except ModuleNotFoundError:
+        return  # anyio notes nothing then
+    current_async_library_cvar.set(None)

@@ -22,34 +22,24 @@ Rules, each of which something breaks without:
 from __future__ import annotations
 
 import contextvars
-import os
-import select
-import socket
-import threading
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from time import monotonic
 from typing import Any, Final
 
 import anyio
 import anyio.abc
 
-from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
+from reactor_run.pulse import HELD_UP_AFTER
 from reactor_run.reactor.links.exchange import Exchange
 from reactor_run.reactor.log import log
-from reactor_run.reactor.loop.runtime import Events, Hygiene, hygiene_for, sleep_for
-from reactor_run.reactor.loop.slow_routes import COUNTED, SlowRoutes
+from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER, ReactorLoop
+from reactor_run.reactor.loop.runtime import Hygiene, hygiene_for, sleep_for
 
-__all__ = ["FINISHED", "Hosted", "Reactor", "Worker"]
+__all__ = ["FINISHED", "Hosted", "Worker", "WorkerLoop"]
 
 
-BATCH_MAX: Final = 64
-"""Exchanges that the leader runs before it lets other tasks have a turn."""
-FLUSH_AFTER: Final = 0.0005
-"""Seconds of a batch that takes long: what was gathered goes out once half of it has run."""
-YIELD_AFTER: Final = 0.002
-"""Seconds after which a batch ends, and the leader lets other tasks have a turn."""
 PARKED_MAX: Final = 64
 """Followers kept for later; a worker that finds as many parked ends instead."""
 
@@ -59,7 +49,7 @@ FINISHED: Final = object()
 
 
 class Hosted(Exchange):
-    """An exchange that a worker of this loop runs: in its own task, or as a plain call."""
+    """An exchange that a worker of this loop runs in its own task."""
 
     __slots__ = ("coroutine", "worker")
 
@@ -70,10 +60,6 @@ class Hosted(Exchange):
 
     def first_step(self) -> object:
         """Run the app as far as it goes: FINISHED, or the trap of its first suspension."""
-        raise NotImplementedError
-
-    def over(self, error: BaseException | None) -> None:
-        """The app returned, or raised `error`."""
         raise NotImplementedError
 
 
@@ -91,144 +77,30 @@ class Worker:
         """Seconds of the longest slow step of its exchange."""
 
 
-class Reactor:
-    """The loop of one reactor process, and what its other parts share."""
+class WorkerLoop(ReactorLoop):
+    """The loop of a reactor that serves an ASGI app."""
+
+    ready: deque[Hosted]  # type: ignore[assignment]
 
     def __init__(self, runtime: str) -> None:
-        self.ready: deque[Hosted] = deque()
-        """Exchanges whose app has not begun."""
-        self.begun = 0
-        """Exchanges whose app has begun, or never will."""
-        self.pulse: Word = unshared()
-        """Since when a step of an app runs; 0.0 between steps."""
-        self.on_turn: Callable[[float], None] | None = None
-        """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
-        loop is distrusted, with 0, at the end of each batch and when an app suspends."""
-        self.slow_routes: SlowRoutes | None = None
-        self._distrusted_until = 0.0
-        self._counted_until = 0.0
-        self._dirty: list[Exchange] = []
-        self._epoll = select.epoll()
+        super().__init__()
         self._sleep = sleep_for(runtime, self._epoll, BATCH_MAX)
-        self._handlers: dict[int, Callable[[int], None]] = {}
-        self._buried: list[socket.socket] = []
-        self._before_batch: list[Callable[[], None]] = []
-        self._after_batch: list[Callable[[], None]] = []
         self._hygiene = hygiene_for(runtime)
-        self._context = contextvars.copy_context()
         self._group: anyio.abc.TaskGroup | None = None
         self._leader: Worker | None = None
         self._parked: list[anyio.Event] = []
         self._workers: set[Worker] = set()
-        self._closing = False
-        self._thread = threading.get_ident()
-        self._signalled: deque[Callable[[], None]] = deque()
-        self._woken = False
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.watch(self._wakeup, select.EPOLLIN, self._on_wakeup)
-
-    # What the loop listens to ------------------------------------------------------------------
-
-    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
-        """Call `handler` with the epoll events of `fd` as they come."""
-        self._handlers[fd] = handler
-        self._epoll.register(fd, events)
-
-    def modify(self, fd: int, events: int) -> None:
-        """Change what is listened to."""
-        self._epoll.modify(fd, events)
-
-    def unwatch(self, fd: int) -> None:
-        """Listen no more; to be called before the descriptor is closed."""
-        if self._handlers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
-
-    def bury(self, sock: socket.socket) -> None:
-        """Close a socket when gathered output goes out, before the loop sleeps.
-
-        A number that is free at once could be given to a new socket while events are handled, and
-        an event meant for the old one would then reach the new one.
-        """
-        self._buried.append(sock)
-
-    def after_batch(self, flush: Callable[[], None]) -> None:
-        """Have `flush` called whenever gathered output is to go out."""
-        self._after_batch.append(flush)
-
-    def before_batch(self, begin: Callable[[], None]) -> None:
-        """Have `begin` called before the exchanges of a batch run."""
-        self._before_batch.append(begin)
-
-    def give_up(self, exchange: Exchange) -> None:
-        """Nobody reads the answer any more: tell the app, or do not begin it at all."""
-        exchange.on_gone()
-        if isinstance(exchange, Hosted) and exchange in self.ready:
-            self.ready.remove(exchange)
-            self.begun += 1
-            exchange.over(None)
 
     def cancel(self, exchange: Exchange) -> None:
         """Nobody reads the answer any more, and nobody wants the app to go on.
 
-        The app gets its cancellation where it waits next, unless it shields itself. An app that
-        runs in a thread cannot be cancelled.
+        The app gets its cancellation where it waits next, unless it shields itself.
         """
         self.give_up(exchange)
         for worker in self._workers:
             # By the exchange that it hosts now: a word that comes late hits no other.
             if worker.exchange is exchange:
                 worker.scope.cancel()
-
-    def write_ready(self, exchange: Exchange) -> None:
-        """An exchange has output; see `signal_write_ready`. Thread-safe."""
-        if threading.get_ident() == self._thread:
-            self._dirty.append(exchange)
-            if not self.pulse[0]:
-                # A task that the app has started, outside of the steps that end with a flush.
-                self._wake()
-        else:
-            self.call_soon(lambda: self._dirty.append(exchange))
-
-    def call_soon(self, function: Callable[[], None]) -> None:
-        """Have the loop call `function`. Thread-safe."""
-        self._signalled.append(function)
-        self._wake()
-
-    def _wake(self) -> None:
-        """Have the loop turn, if it is about to wait. Thread-safe."""
-        if not self._woken:
-            self._woken = True
-            os.eventfd_write(self._wakeup, 1)
-
-    def _on_wakeup(self, _: int) -> None:
-        os.eventfd_read(self._wakeup)
-        # Before the queue is emptied: what is added from now on wakes the loop again.
-        self._woken = False
-        signalled = self._signalled
-        while signalled:
-            signalled.popleft()()
-
-    def flush(self) -> None:
-        """Send all that was gathered, and close what was buried. Not for handlers of events."""
-        dirty = self._dirty
-        if dirty:
-            self._dirty = []
-            for exchange in dirty:
-                if not exchange.ended:
-                    exchange.write_out()
-        for flush in self._after_batch:
-            flush()
-        if self._buried:
-            for sock in self._buried:
-                sock.close()
-            self._buried.clear()
-
-    def _handle(self, events: Events) -> None:
-        handlers = self._handlers
-        for fd, mask in events:
-            handler = handlers.get(fd)
-            if handler is not None:
-                handler(mask)
 
     # Workers -----------------------------------------------------------------------------------
 
@@ -335,7 +207,7 @@ class Reactor:
                     context.run(exchange.over, error)
                 if worker.suspended:
                     self.flush()
-                    self._count(worker, exchange)
+                    self._count_for(worker, exchange)
                     if not hygiene.reusable_after_suspension or worker.scope.cancel_called:
                         await hygiene.restore()
                         return False
@@ -350,9 +222,9 @@ class Reactor:
                 handled += 1
                 held_up = now - started > HELD_UP_AFTER
                 if held_up:
-                    self._step_ended(worker)
+                    self._end_step(worker)
                 if now < self._counted_until:
-                    self._count(worker, exchange)
+                    self._count_for(worker, exchange)
                 if held_up or now < self._distrusted_until:
                     self.flush()
                 elif handled >= half and now - began > FLUSH_AFTER:
@@ -369,30 +241,12 @@ class Reactor:
                     self._tell_begun()
         return False
 
-    def _step_ended(self, worker: Worker) -> None:
-        """A step of an app is over: tell it, if somebody may have taken the loop for held up."""
-        now = monotonic()
-        took = now - self.pulse[0]
-        self.pulse[0] = 0.0
-        if took > HELD_UP_AFTER and self.on_turn is not None:
-            if took > SLOW:
-                self._distrusted_until = now + DISTRUST
-                if now > self._counted_until and self.slow_routes is not None:
-                    self.slow_routes.forget()
-                self._counted_until = now + COUNTED
-                worker.slow = max(worker.slow, took)
-            self.on_turn(took)
+    def _end_step(self, worker: Worker) -> None:
+        worker.slow = max(worker.slow, self._step_ended())
 
-    def _tell_begun(self) -> None:
-        """While the loop is distrusted: tell that what has begun holds it up no more."""
-        if self.on_turn is not None and monotonic() < self._distrusted_until:
-            self.on_turn(0.0)
-
-    def _count(self, worker: Worker, exchange: Hosted) -> None:
-        """An exchange is over: count it for its route, as long as any are slow."""
+    def _count_for(self, worker: Worker, exchange: Hosted) -> None:
         slow, worker.slow = worker.slow, 0.0
-        if self.slow_routes is not None and (slow or monotonic() < self._counted_until):
-            self.slow_routes.ended(exchange.head, slow)
+        self._count(exchange, slow)
 
     @types.coroutine
     def _drive(
@@ -400,7 +254,7 @@ class Reactor:
     ) -> Generator[Any, Any, None]:
         """Go on with an app that suspended, in its own context; pass its traps through."""
         worker.suspended = True
-        self._step_ended(worker)
+        self._end_step(worker)
         self._tell_begun()
         if self._leader is worker:
             self._hand_over()
@@ -423,7 +277,7 @@ class Reactor:
             except StopIteration:
                 return
             finally:
-                self._step_ended(worker)
+                self._end_step(worker)
             if self._dirty:
                 self.flush()
 

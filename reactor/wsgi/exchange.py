@@ -1,6 +1,6 @@
 """One exchange of a WSGI app: the sink that wsgi.py writes its answer to, over sockets.
 
-Its app may run inline in the worker loop or in a thread. What a thread may touch is marked; the
+Its app may run inline in the loop or in a thread. What a thread may touch is marked; the
 rest is the loop's. Both block in the kernel where a lane is full or empty: a thread by design, an
 inline app because the front end takes whole answers off its hands and sends whole bodies.
 """
@@ -29,7 +29,7 @@ from reactor_run.protocol.response import encode_response_head
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
 from reactor_run.reactor.links.lane import Lane
 from reactor_run.reactor.log import log
-from reactor_run.reactor.loop.worker_loop import FINISHED, Hosted
+from reactor_run.reactor.loop.call_loop import Call
 from reactor_run.reactor.wsgi.file import FileWrapper
 from reactor_run.reactor.wsgi.head import AppHead
 from reactor_run.reactor.wsgi.input import LaneInput
@@ -53,7 +53,7 @@ _HELD_MAX: Final = 65536
 """Bytes of an answer that are gathered before they are written to a lane."""
 
 
-class WsgiExchange(Hosted):
+class WsgiExchange(Call):
     """One request that a WSGI app answers; an AnswerSink."""
 
     __slots__ = (
@@ -120,12 +120,10 @@ class WsgiExchange(Hosted):
                 self._payload = payload
                 self._content = b""
 
-    def first_step(self) -> object:
-        """Run the app inline, as a whole."""
+    def call(self) -> None:
         self.run()
         if self._prefetch is not None:
             self._prefetch.observe()
-        return FINISHED
 
     def run(self) -> None:
         """Run the app, unless the client has left before it began; in any thread."""

@@ -57,6 +57,13 @@ def test_an_app_is_imported_when_all_that_stays_is_there(start, runtime):
         assert DISPENSABLE.intersection(before["modules"]) == set()
 
 
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_wsgi_app_is_served_without_an_async_library(start, threads):
+    driver = start("at_start:wsgi_app", "--interface", "wsgi", "--threads", threads)
+    modules = set(json.loads(driver.get("/").text))
+    assert modules & {"anyio", "trio", "sniffio", *DISPENSABLE} == set()
+
+
 @pytest.mark.parametrize(
     ("app", "told", "detail"),
     [

@@ -1,4 +1,4 @@
-"""An ASGI app that answers with what the process was like when it imported the app, and is now."""
+"""Apps that answer with what the process was like when it imported the app, and is now."""
 
 import gc
 import json
@@ -14,3 +14,8 @@ async def app(scope, receive, send):
     body = json.dumps({"before": BEFORE, "now": now}).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
+
+
+def wsgi_app(environ, start_response):
+    start_response("200 OK", [])
+    return [json.dumps([*sys.modules]).encode()]

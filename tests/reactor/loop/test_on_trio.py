@@ -15,7 +15,7 @@ import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT as THEIRS
 
 from reactor_run.reactor.loop.on_trio import TrioSleep
-from reactor_run.reactor.loop.runtime import Events
+from reactor_run.reactor.loop.reactor_loop import Events
 
 DEADLINE = 10.0
 """Seconds after which something has been slept through."""

@@ -1,0 +1,215 @@
+"""What each loop of a reactor process is made of, whether it runs tasks or calls.
+
+It owns the epoll set that everything is registered in, the exchanges that have not begun, and the
+output that is gathered until a batch ends. It does not know how an app is run: see worker_loop for
+ASGI apps and call_loop for WSGI apps. It imports no async library.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
+from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.loop.slow_routes import COUNTED, SlowRoutes
+from reactor_run.turns import Turns
+
+__all__ = ["BATCH_MAX", "FLUSH_AFTER", "YIELD_AFTER", "Events", "ReactorLoop", "poll_events"]
+
+
+BATCH_MAX: Final = 64
+"""Exchanges of one batch, and events that are taken at once."""
+FLUSH_AFTER: Final = 0.0005
+"""Seconds of a batch that takes long: what was gathered goes out once half of it has run."""
+YIELD_AFTER: Final = 0.002
+"""Seconds after which a batch ends, and whatever else waits has a turn."""
+
+Events = list[tuple[int, int]]
+"""Descriptors and their epoll events."""
+
+
+def poll_events(epoll: select.epoll, turns: Turns, seconds: float, events_max: int) -> Events:
+    """Wait for events in this thread, and let the front end finish what it is handing over.
+
+    `seconds`: how long at most; -1 is for ever.
+    """
+    turns.before_wait()
+    events = epoll.poll(seconds, events_max)
+    if turns.after_wait(len(events)):
+        # What is edge-triggered is not told again.
+        merged = dict(events)
+        for fd, mask in epoll.poll(0, events_max):
+            merged[fd] = merged.get(fd, 0) | mask
+        events = list(merged.items())
+    return events
+
+
+class ReactorLoop:
+    """The part of a loop that lanes, exchanges and the gateway use."""
+
+    def __init__(self) -> None:
+        self.ready: deque[Exchange] = deque()
+        """Exchanges whose app has not begun."""
+        self.begun = 0
+        """Exchanges whose app has begun, or never will."""
+        self.pulse: Word = unshared()
+        """Since when a step of an app runs; 0.0 between steps."""
+        self.on_turn: Callable[[float], None] | None = None
+        """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
+        loop is distrusted, with 0, at the end of each batch and when an app suspends."""
+        self.slow_routes: SlowRoutes | None = None
+        self._distrusted_until = 0.0
+        self._counted_until = 0.0
+        self._dirty: list[Exchange] = []
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._buried: list[socket.socket] = []
+        self._before_batch: list[Callable[[], None]] = []
+        self._after_batch: list[Callable[[], None]] = []
+        self._context = contextvars.copy_context()
+        self._closing = False
+        self._thread = threading.get_ident()
+        self._signalled: deque[Callable[[], None]] = deque()
+        self._woken = False
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.watch(self._wakeup, select.EPOLLIN, self._on_wakeup)
+
+    # What the loop listens to ------------------------------------------------------------------
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` with the epoll events of `fd` as they come."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what is listened to."""
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Listen no more; to be called before the descriptor is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def bury(self, sock: socket.socket) -> None:
+        """Close a socket when gathered output goes out, before the loop sleeps.
+
+        A number that is free at once could be given to a new socket while events are handled, and
+        an event meant for the old one would then reach the new one.
+        """
+        self._buried.append(sock)
+
+    def after_batch(self, flush: Callable[[], None]) -> None:
+        """Have `flush` called whenever gathered output is to go out."""
+        self._after_batch.append(flush)
+
+    def before_batch(self, begin: Callable[[], None]) -> None:
+        """Have `begin` called before the exchanges of a batch run."""
+        self._before_batch.append(begin)
+
+    def give_up(self, exchange: Exchange) -> None:
+        """Nobody reads the answer any more: tell the app, or do not begin it at all."""
+        exchange.on_gone()
+        if exchange in self.ready:
+            self.ready.remove(exchange)
+            self.begun += 1
+            exchange.over(None)
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Nobody reads the answer any more, and nobody wants the app to go on.
+
+        A call that has begun cannot be cancelled.
+        """
+        self.give_up(exchange)
+
+    def write_ready(self, exchange: Exchange) -> None:
+        """An exchange has output; see `signal_write_ready`. Thread-safe."""
+        if threading.get_ident() == self._thread:
+            self._dirty.append(exchange)
+            if not self.pulse[0]:
+                # A task that the app has started, outside of the steps that end with a flush.
+                self._wake()
+        else:
+            self.call_soon(lambda: self._dirty.append(exchange))
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Have the loop call `function`. Thread-safe."""
+        self._signalled.append(function)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the loop turn, if it is about to wait. Thread-safe."""
+        if not self._woken:
+            self._woken = True
+            os.eventfd_write(self._wakeup, 1)
+
+    def _on_wakeup(self, _: int) -> None:
+        os.eventfd_read(self._wakeup)
+        # Before the queue is emptied: what is added from now on wakes the loop again.
+        self._woken = False
+        signalled = self._signalled
+        while signalled:
+            signalled.popleft()()
+
+    def flush(self) -> None:
+        """Send all that was gathered, and close what was buried. Not for handlers of events."""
+        dirty = self._dirty
+        if dirty:
+            self._dirty = []
+            for exchange in dirty:
+                if not exchange.ended:
+                    exchange.write_out()
+        for flush in self._after_batch:
+            flush()
+        if self._buried:
+            for sock in self._buried:
+                sock.close()
+            self._buried.clear()
+
+    def _handle(self, events: Events) -> None:
+        handlers = self._handlers
+        for fd, mask in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler(mask)
+
+    # Steps of apps -----------------------------------------------------------------------------
+
+    def _step_ended(self) -> float:
+        """A step of an app is over: tell it, if somebody may have taken the loop for held up.
+
+        Returns its seconds if it was slow, else 0.0.
+        """
+        now = monotonic()
+        took = now - self.pulse[0]
+        self.pulse[0] = 0.0
+        if took <= HELD_UP_AFTER or self.on_turn is None:
+            return 0.0
+        slow = took > SLOW
+        if slow:
+            self._distrusted_until = now + DISTRUST
+            if now > self._counted_until and self.slow_routes is not None:
+                self.slow_routes.forget()
+            self._counted_until = now + COUNTED
+        self.on_turn(took)
+        return took if slow else 0.0
+
+    def _tell_begun(self) -> None:
+        """While the loop is distrusted: tell that what has begun holds it up no more."""
+        if self.on_turn is not None and monotonic() < self._distrusted_until:
+            self.on_turn(0.0)
+
+    def _count(self, exchange: Exchange, slow: float) -> None:
+        """An exchange is over: count it for its route, as long as any are slow.
+
+        `slow`: seconds of its longest slow step, 0.0 if it had none.
+        """
+        if self.slow_routes is not None and (slow or monotonic() < self._counted_until):
+            self.slow_routes.ended(exchange.head, slow)
