@@ -21,19 +21,16 @@ import select
 import socket
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import Forwarding, ProxiedClient
 from reactor_run.frontend.clients.http1 import Client
 from reactor_run.frontend.clients.proxy_preamble import InboundProxy
 from reactor_run.frontend.log import log
 from reactor_run.frontend.sockets.listeners import Listener
-from reactor_run.frontend.sockets.networks import pack_address
+from reactor_run.frontend.sockets.networks import Networks, pack_address
 from reactor_run.protocol.proxy import Endpoint
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.command.settings import Settings
-    from reactor_run.frontend.service.server import Server
 
 __all__ = ["Acceptor", "network"]
 
@@ -68,8 +65,20 @@ class Acceptor:
     """Takes connections from the listeners, and counts them."""
 
     def __init__(
-        self, server: Server, listeners: list[Listener], connections_max: int, settings: Settings
+        self,
+        context: ClientContext,
+        listeners: list[Listener],
+        *,
+        connections_max: int,
+        per_address: int,
+        proxies: Networks | None,
+        forwarding: Forwarding,
     ) -> None:
+        """`connections_max`: connections at once. `per_address`: of one address; 0: no bound.
+
+        `proxies`: the peers that may connect, each with a PROXY header first; None: any peer, and
+        no header. `forwarding`: the proxies whose fields tell of whom a request is.
+        """
         self.clients: set[Client] = set()
         self._inbound: set[InboundProxy] = set()
         """Connections that have not told whose they are."""
@@ -77,14 +86,12 @@ class Acceptor:
         """Connections that were taken, ever."""
         self.connections_max = connections_max
         self.deadline = self.check_at = inf
-        self._server = server
+        self._context = context
+        self._loop = context.loop
         self._listeners = listeners
-        self._per_address = settings.max_connections_per_address
-        self._proxies = settings.proxy_allow_from if settings.proxy_protocol else None
-        """Who has to begin with a PROXY header; nobody else is served then."""
-        self._forwarding = Forwarding(
-            settings.forwarded_allow_from, x_forwarded=settings.forwarded_fields == "x-forwarded"
-        )
+        self._per_address = per_address
+        self._proxies = proxies
+        self._forwarding = forwarding
         self._counts: dict[bytes, int] = {}
         """Connections of each address, if there is a bound for them."""
         self._networks: dict[Client, bytes] = {}
@@ -115,7 +122,7 @@ class Acceptor:
         if self._begun and not self._resting:
             self._unlisten()
         self._begun = False
-        self._server.loop.forget(self)
+        self._loop.forget(self)
         for listener in self._listeners:
             if leave:
                 listener.leave()
@@ -162,21 +169,21 @@ class Acceptor:
     def _listen(self) -> None:
         for listener in self._listeners:
             accept = self._acceptor(listener)
-            self._server.loop.watch(listener.socket.fileno(), select.EPOLLIN, accept)
+            self._loop.watch(listener.socket.fileno(), select.EPOLLIN, accept)
 
     def _unlisten(self) -> None:
         for listener in self._listeners:
-            self._server.loop.unwatch(listener.socket.fileno())
+            self._loop.unwatch(listener.socket.fileno())
 
     def _rest(self) -> None:
         """Leave new connections in the backlog for a while."""
         self._resting = True
         self._unlisten()
-        self._server.loop.set_deadline(self, _PAUSE)
+        self._loop.set_deadline(self, _PAUSE)
 
     def _resume(self) -> None:
         self._resting = False
-        self._server.loop.forget(self)
+        self._loop.forget(self)
         if self._begun:
             self._listen()
 
@@ -238,7 +245,7 @@ class Acceptor:
             if self._proxies is None:
                 self._add(self._client(sock, source, local), source)
             else:
-                self._inbound.add(InboundProxy(self._server, self, sock, source, local))
+                self._inbound.add(self._inbound_proxy(sock, source, local))
         except OSError as error:
             log.error("a connection cannot be served: %s", error.strerror)
             sock.close()
@@ -251,8 +258,14 @@ class Acceptor:
         """A client, or a proxy that says whose requests it passes on. Raises OSError."""
         forwarding = self._forwarding
         if forwarding.proxies.cover(source):
-            return ProxiedClient(self._server, sock, source, destination, forwarding, https=https)
-        return Client(self._server, sock, source, destination, https=https)
+            return ProxiedClient(self._context, sock, source, destination, forwarding, https=https)
+        return Client(self._context, sock, source, destination, https=https)
+
+    def _inbound_proxy(
+        self, sock: socket.socket, source: Endpoint, local: Endpoint
+    ) -> InboundProxy:
+        """A connection that begins with a PROXY header. Raises OSError."""
+        return InboundProxy(self._loop, self, sock, source, local, self._context.head_timeout)
 
     def introduced(
         self,
@@ -316,7 +329,7 @@ class Acceptor:
 
     def _make_room(self, why: str) -> None:
         """Close some idle connections; without any, rest."""
-        since = self._server.loop.now - _IDLE_MIN
+        since = self._loop.now - _IDLE_MIN
         idle = [client for client in self.clients if client.idle_since <= since]
         count = max(1, self.connections_max // _SHED_PART)
         longest = heapq.nsmallest(count, idle, key=lambda client: client.idle_since)
@@ -329,7 +342,7 @@ class Acceptor:
 
     def complain(self, subject: str, line: str) -> None:
         """Log what the operator may want to mend, unless it was logged lately."""
-        now = self._server.loop.now
+        now = self._loop.now
         if now >= self._quiet_until.get(subject, 0.0):
             self._quiet_until[subject] = now + _QUIET
             log.warning("%s", line)

@@ -18,7 +18,7 @@ from reactor_run.protocol.origin import origin_tlvs
 from reactor_run.protocol.proxy import Endpoint
 
 if TYPE_CHECKING:
-    from reactor_run.frontend.service.server import Server
+    from reactor_run.frontend.clients.context import ClientContext
 
 __all__ = ["Forwarding", "ProxiedClient"]
 
@@ -65,7 +65,7 @@ class ProxiedClient(Client):
 
     def __init__(
         self,
-        server: Server,
+        server: ClientContext,
         sock: socket.socket,
         source: Endpoint,
         destination: Endpoint,

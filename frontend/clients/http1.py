@@ -66,7 +66,7 @@ from reactor_run.protocol.response import insert_connection
 from reactor_run.protocol.response_head import ResponseHead
 
 if TYPE_CHECKING:
-    from reactor_run.frontend.service.server import Server
+    from reactor_run.frontend.clients.context import ClientContext
 
 __all__ = ["Client"]
 
@@ -132,7 +132,7 @@ class Client:
 
     def __init__(
         self,
-        server: Server,
+        server: ClientContext,
         sock: socket.socket,
         source: Endpoint | None,
         destination: Endpoint | None,
@@ -950,6 +950,11 @@ class Client:
                 self.server.loop.set_deadline(self, grace)
         elif self.state == DRAINING:
             self._linger()
+
+    def shut_if_draining(self) -> None:
+        """The service may have begun to stop before this connection was known."""
+        if self.server.draining:
+            self.shut(self.server.close_grace)
 
     def close(self) -> None:
         """End the connection."""

@@ -11,21 +11,39 @@ from __future__ import annotations
 import select
 import socket
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from reactor_run.frontend.clients.http1 import Client
+from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.protocol import policy
 from reactor_run.protocol.origin import over_tls
 from reactor_run.protocol.policy import Refused, Rule
 from reactor_run.protocol.proxy import SIGNATURE, Endpoint, decode_either
 
-if TYPE_CHECKING:
-    from reactor_run.frontend.clients.acceptor import Acceptor
-    from reactor_run.frontend.clients.http1 import Client
-    from reactor_run.frontend.service.server import Server
-
 __all__ = ["InboundProxy"]
 
 _READ: Final = 65536
+
+
+class Welcome(Protocol):
+    """What makes clients of connections, and counts them."""
+
+    def introduced(
+        self,
+        inbound: InboundProxy,
+        sock: socket.socket,
+        source: Endpoint,
+        destination: Endpoint,
+        *,
+        https: bool,
+    ) -> Client | None:
+        """Make a client of a connection that has told whose it is; None if it is closed."""
+
+    def left(self, connection: InboundProxy) -> None:
+        """A connection has ended."""
+
+    def complain(self, subject: str, line: str) -> None:
+        """Log what the operator may want to mend."""
 
 
 class InboundProxy:
@@ -36,8 +54,8 @@ class InboundProxy:
         "_client",
         "_data",
         "_expected",
+        "_loop",
         "_peers",
-        "_server",
         "_sock",
         "check_at",
         "deadline",
@@ -45,13 +63,15 @@ class InboundProxy:
 
     def __init__(
         self,
-        server: Server,
-        acceptor: Acceptor,
+        loop: Loop,
+        acceptor: Welcome,
         sock: socket.socket,
         source: Endpoint,
         destination: Endpoint,
+        head_timeout: float,
     ) -> None:
-        self._server = server
+        """`head_timeout`: seconds for the header; 0: for ever."""
+        self._loop = loop
         self._acceptor = acceptor
         self._sock = sock
         self._peers = (source, destination)
@@ -61,8 +81,8 @@ class InboundProxy:
         self._expected = 0
         """Bytes without which there is no use in reading the header."""
         self.deadline = self.check_at = inf
-        server.loop.watch(sock.fileno(), select.EPOLLIN, self._on_events)
-        server.loop.set_deadline(self, server.head_timeout)
+        loop.watch(sock.fileno(), select.EPOLLIN, self._on_events)
+        loop.set_deadline(self, head_timeout)
 
     def _on_events(self, _: int) -> None:
         try:
@@ -92,18 +112,17 @@ class InboundProxy:
             source, destination = self._peers
         https = over_tls(header) and not header.local
         client = self._become_client(source, destination, https=https)
-        if client is not None and len(self._data) > header.size:
-            client.take(bytes(self._data[header.size :]))
-        if client is not None and self._server.draining:
-            client.shut(self._server.close_grace)
+        if client is not None:
+            if len(self._data) > header.size:
+                client.take(bytes(self._data[header.size :]))
+            client.shut_if_draining()
 
     def _become_client(
         self, source: Endpoint, destination: Endpoint, *, https: bool
     ) -> Client | None:
         """Hand the socket over; None if the kernel refuses."""
-        loop = self._server.loop
-        loop.unwatch(self._sock.fileno())
-        loop.forget(self)
+        self._loop.unwatch(self._sock.fileno())
+        self._loop.forget(self)
         client = self._acceptor.introduced(self, self._sock, source, destination, https=https)
         self._client = client
         return client
@@ -127,8 +146,8 @@ class InboundProxy:
         """The service ends: the header, and a request behind it, may be on their way."""
         if not grace:
             self.close()
-        elif self._server.loop.now + grace < self.deadline:
-            self._server.loop.set_deadline(self, grace)
+        elif self._loop.now + grace < self.deadline:
+            self._loop.set_deadline(self, grace)
 
     def on_fault(self) -> None:
         """Nobody knows what was read."""
@@ -139,8 +158,7 @@ class InboundProxy:
 
     def close(self) -> None:
         """End the connection."""
-        loop = self._server.loop
-        loop.unwatch(self._sock.fileno())
-        loop.forget(self)
-        loop.bury(self._sock)
+        self._loop.unwatch(self._sock.fileno())
+        self._loop.forget(self)
+        self._loop.bury(self._sock)
         self._acceptor.left(self)

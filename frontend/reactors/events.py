@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from reactor_run.frontend.errors import OperatorError
+
 if TYPE_CHECKING:
     from reactor_run.frontend.exchanges.exchange import Exchange
     from reactor_run.frontend.reactors.reactor import Reactor
 
-__all__ = ["Owner"]
+__all__ = ["Operation", "Owner"]
 
 
 class Owner(Protocol):
@@ -42,3 +44,22 @@ class Owner(Protocol):
 
     def reactor_died(self, reactor: Reactor, status: int) -> None:
         """Its process has ended. This comes last."""
+
+
+class Operation(Protocol):
+    """What the supervisor tells the service."""
+
+    def serves(self, interface: str) -> None:
+        """A reactor is ready; its app speaks `asgi` or `wsgi`."""
+
+    def reload_begins(self) -> None:
+        """The next generation starts."""
+
+    def reload_ended(self) -> None:
+        """A reload is over, whether or not it succeeded."""
+
+    def reactor_ended(self) -> None:
+        """The process of a reactor has ended while the service stops."""
+
+    def fail(self, error: OperatorError, details: str | None) -> None:
+        """The app never started. `details`: its traceback, if there is one."""

@@ -45,20 +45,22 @@ class Heartbeat:
         self,
         loop: Loop,
         dispatcher: Dispatcher,
-        at_work: Callable[[], list[Reactor]],
         timeout: float,
     ) -> None:
-        """`at_work`: tells who is to be pinged. `timeout`: seconds that a ping may go unanswered;
-        0: for ever."""
+        """`timeout`: seconds that a ping may go unanswered; 0: for ever."""
         self._loop = loop
-        self._at_work = at_work
+        self._at_work: Callable[[], list[Reactor]] = list
         self._dispatcher = dispatcher
         self._timeout = timeout
         self._timer = Timer(self._beat)
         self._pings: dict[Reactor, _Ping] = {}
 
-    def begin(self) -> None:
-        """Beat from now on, if there is a timeout."""
+    def begin(self, at_work: Callable[[], list[Reactor]]) -> None:
+        """Beat from now on, if there is a timeout. `at_work`: returns the reactors to ping."""
+        self._at_work = at_work
+        self._beat_again()
+
+    def _beat_again(self) -> None:
         self._loop.set_deadline(self._timer, self._timeout / _BEATS)
 
     def answered(self, reactor: Reactor) -> None:
@@ -67,7 +69,7 @@ class Heartbeat:
         self._dispatcher.trust(reactor)
 
     def _beat(self) -> None:
-        self.begin()
+        self._beat_again()
         dispatcher = self._dispatcher
         reactors = self._at_work()
         for gone in self._pings.keys() - set(reactors):

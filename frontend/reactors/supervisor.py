@@ -16,33 +16,33 @@ app does not burn the machine.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.exchanges.counters import Counters
+from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.log import log
-from reactor_run.frontend.loop.epoll import Timer
+from reactor_run.frontend.loop.epoll import Loop, Timer
+from reactor_run.frontend.reactors.backoff import Backoff
+from reactor_run.frontend.reactors.command_line import CommandLine
+from reactor_run.frontend.reactors.events import Operation
+from reactor_run.frontend.reactors.generation import NextGeneration, Told, ignore_outcome
+from reactor_run.frontend.reactors.heartbeat import Heartbeat
 from reactor_run.frontend.reactors.reactor import DEAD, READY, STARTING, Reactor
 from reactor_run.frontend.sockets.rlimits import available_cpus
 
-if TYPE_CHECKING:
-    from reactor_run.frontend.service.server import Server
-
-__all__ = ["Supervisor", "Told", "nobody"]
-
-Told = Callable[[str | None], None]
-"""Called with the reason why something did not happen, or None if it did."""
+__all__ = ["Supervisor"]
 
 _YOUNG: Final = 10.0
 """Seconds; a reactor that dies before is replaced with a pause."""
-_PAUSES: Final = (0.1, 2.0)
-"""Seconds of the shortest pause and of the longest; each death in a row doubles it."""
-_START_PAUSES: Final = (1.0, 30.0)
-"""The same for those that have never been ready."""
+_AFTER_DEATH: Final = Backoff(0.1, 2.0)
+"""Before a reactor starts in the place of one that was ready and died young."""
+_AFTER_FAILED_START: Final = Backoff(1.0, 30.0)
+"""Before a reactor starts in the place of one that was never ready."""
 _TRY_AGAIN: Final = 1.0
 """Seconds until a reactor is started that could not be."""
 _KILL_AFTER: Final = 2.0
@@ -53,34 +53,33 @@ _SHUTDOWN_MIN: Final = 1.0
 """Seconds that an app has to shut down, however long its last exchanges took."""
 
 
-def nobody(_: str | None) -> None:
-    """Nobody waits for it."""
-
-
 class Supervisor:
     """The reactors of one service."""
 
-    def __init__(self, server: Server, settings: Settings) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        dispatcher: Dispatcher,
+        counters: Counters,
+        heartbeat: Heartbeat,
+        settings: Settings,
+        operation: Operation,
+    ) -> None:
         self.reactors: list[Reactor] = []
         """Every process that lives."""
         self.wanted = settings.reactors or available_cpus()
         """How many are to serve."""
         self.generation = 1
         """The one that serves; a reload begins the next."""
-        self.reload_failure: str | None = None
-        """Why the last reload was given up; None if it was not."""
-        self._server = server
+        self._loop = loop
+        self._dispatcher = dispatcher
+        self._counters = counters
+        self._heartbeat = heartbeat
+        self._operation = operation
         self._settings = settings
+        self._command = CommandLine(settings)
         self._serving: list[Reactor] = []
-        self._coming: list[Reactor] = []
-        self._next_size = 0
-        """How many the next generation is to have."""
-        self._reload_again = False
-        """Another reload was asked for while one was under way: the app may have changed since."""
-        self._awaited: list[Told] = []
-        """Who is told how the reload under way has ended,"""
-        self._awaited_again: list[Told] = []
-        """and who, the one after it."""
+        self._next = NextGeneration(self)
         self._spent: dict[Reactor, str] = {}
         """Those to be replaced one after another, and why."""
         self._successor: Reactor | None = None
@@ -97,7 +96,7 @@ class Supervisor:
         self._last_words: dict[Reactor, tuple[str, str | None]] = {}
         """Why those that are about to end could not start."""
         self._stopping = False
-        server.loop.after_batch(self._dismiss_idle)
+        loop.after_batch(self._dismiss_idle)
 
     # What the operator asks for ------------------------------------------------------------------
 
@@ -105,7 +104,7 @@ class Supervisor:
         """Start all of them. Raises OperatorError."""
         for _ in range(self.wanted):
             try:
-                self._serving.append(self._spawn(self.generation))
+                self._serving.append(self.spawn(self.generation))
             except OSError as error:
                 raise OperatorError(f"cannot start a reactor: {error.strerror}") from error
 
@@ -122,9 +121,14 @@ class Supervisor:
     @property
     def reloading(self) -> bool:
         """The next generation is starting."""
-        return bool(self._coming)
+        return self._next.starting
 
-    def reload(self, then: Told = nobody) -> None:
+    @property
+    def reload_failure(self) -> str | None:
+        """Why the last reload failed; None if it did not."""
+        return self._next.failure
+
+    def reload(self, then: Told = ignore_outcome) -> None:
         """Start the next generation beside the one that serves.
 
         `then` is called once it serves, or with the reason why it does not.
@@ -132,19 +136,7 @@ class Supervisor:
         if self._stopping:
             then("the service is stopping")
             return
-        if self._coming:
-            log.info("a reload is under way already; another follows it")
-            self._reload_again = True
-            self._awaited_again.append(then)
-            return
-        self._reload_again = False
-        self._awaited = [*self._awaited_again, then]
-        self._awaited_again = []
-        self.reload_failure = None
-        log.info("reloading: generation %d starts", self.generation + 1)
-        self._server.notifier.reloading()
-        self._next_size = self.wanted
-        self._bring_on()
+        self._next.begin(then)
 
     def scale(self, wanted: int) -> None:
         """Have so many reactors serve, at least one."""
@@ -160,7 +152,7 @@ class Supervisor:
         """Start what is missing of those that are to serve."""
         while not self._stopping and len(self._serving) < self.wanted:
             try:
-                self._serving.append(self._spawn(self.generation))
+                self._serving.append(self.spawn(self.generation))
             except OSError as error:
                 log.error("cannot start a reactor: %s; trying again", error.strerror)
                 self._later(_TRY_AGAIN, self.fill)
@@ -172,54 +164,31 @@ class Supervisor:
         if surplus > 0:
             by_state = sorted(self._serving, key=lambda reactor: reactor.state == READY)
             for reactor in by_state[:surplus]:
-                self._retire(reactor)
+                self.retire(reactor)
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
-        self._server.loop.set_deadline(Timer(action), seconds)
+        self._loop.set_deadline(Timer(action), seconds)
 
     # Starting one --------------------------------------------------------------------------------
 
-    def _spawn(self, generation: int) -> Reactor:
+    def spawn(self, generation: int) -> Reactor:
+        """Start a reactor of this generation. Raises OSError."""
         self.started += 1
         name = f"reactor {self.started}"
         reactor = Reactor(
-            self._server.loop,
+            self._loop,
             self,
             name,
-            lambda fd: self._command(fd, name),
+            lambda fd: self._command.make(fd, name, multiprocess=self.wanted > 1),
             generation=generation,
             express=self._settings.lanes == "express",
         )
         self.reactors.append(reactor)
         if self._settings.start_timeout:
             reactor.on_overdue = lambda: self._start_overdue(reactor)
-            self._server.loop.set_deadline(reactor, self._settings.start_timeout)
+            self._loop.set_deadline(reactor, self._settings.start_timeout)
         log.debug("%s starts as process %d", name, reactor.pid)
         return reactor
-
-    def _command(self, control_fd: int, name: str) -> list[str]:
-        settings = self._settings
-        # -P: what lies in the current directory is the app's, and no part of this server.
-        command = [sys.executable, "-P", "-m", "reactor_run.reactor"]
-        options = {
-            "--control-fd": control_fd,
-            "--name": name,
-            "--interface": settings.interface,
-            "--runtime": settings.runtime,
-            "--threads": settings.threads,
-            "--concurrency": settings.concurrency,
-            "--lifespan": settings.lifespan,
-            "--app-dir": settings.app_dir,
-            "--root-path": settings.root_path,
-            "--lane-proxy": settings.lane_proxy,
-            "--log-level": settings.log_level,
-        }
-        command += [f"{flag}={value}" for flag, value in options.items()]
-        if settings.factory:
-            command.append("--factory")
-        if self.wanted > 1:
-            command.append("--multiprocess")
-        return [*command, "--", settings.app]
 
     def _start_overdue(self, reactor: Reactor) -> None:
         seconds = self._settings.start_timeout
@@ -232,7 +201,7 @@ class Supervisor:
 
     def reactor_ready(self, reactor: Reactor) -> None:
         """It has loaded and started the app."""
-        self._server.loop.forget(reactor)
+        self._loop.forget(reactor)
         if self._stopping:
             self._dismiss(reactor, 0)
             return
@@ -241,40 +210,40 @@ class Supervisor:
             self._ever_ready = True
             if len(self._serving) < self.wanted:
                 self._later(_TRY_AGAIN, self.fill)
-        if reactor in self._coming:
-            self._bring_on()
+        if reactor in self._next:
+            self._next.go_on()
         elif reactor is self._successor:
             self._succeed(reactor)
         elif reactor in self._serving:
-            self._server.serves(reactor.interface)
-            self._server.dispatcher.add(reactor)
+            self._operation.serves(reactor.interface)
+            self._dispatcher.add(reactor)
         else:
             # It became ready in the moment in which it was given up.
             self._dismiss(reactor, 0)
 
     def reactor_has_room(self, reactor: Reactor) -> None:
         """One of its exchanges is over, its capacity changed, or it is not held up any more."""
-        if self._server.dispatcher.waiting:
-            self._server.dispatcher.pump()
+        if self._dispatcher.waiting:
+            self._dispatcher.pump()
 
     def reactor_found_slow(self, route: bytes, seconds: float) -> None:
         """Requests of a route hold it up, the last one for so long; or do not any more: 0."""
-        self._server.dispatcher.slow.told(route, seconds, self._server.loop.now)
+        self._dispatcher.slow.told(route, seconds, self._loop.now)
 
     def reactor_spent(self, reactor: Reactor, why: str) -> None:
         """It should serve no longer; it does until another has started in its place."""
         if reactor in self._serving and reactor not in self._spent and not self._stopping:
             log.info("%s is replaced: %s", reactor.name, why)
             self._spent[reactor] = why
-            self._replace_next()
+            self.replace_next()
 
     def reactor_ended(self, reactor: Reactor) -> None:
         """It takes nothing more."""
-        self._server.dispatcher.remove(reactor)
+        self._dispatcher.remove(reactor)
 
     def reactor_answered(self, reactor: Reactor) -> None:
         """It has answered a ping."""
-        self._server.heartbeat.answered(reactor)
+        self._heartbeat.answered(reactor)
 
     def reactor_left(
         self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
@@ -282,11 +251,11 @@ class Supervisor:
         """It has died, and left these exchanges without an answer."""
         if self._stopping:
             # What waits may still go to those that have not ended, and to no others.
-            self._server.dispatcher.remove(reactor)
+            self._dispatcher.remove(reactor)
             for exchange in exchanges:
                 exchange.client.answer_failed(exchange)
         else:
-            self._server.dispatcher.take_back(reactor, exchanges, never_begun)
+            self._dispatcher.take_back(reactor, exchanges, never_begun)
 
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
         """It could not load or start the app; it exits by itself."""
@@ -299,26 +268,25 @@ class Supervisor:
         self.reactors.remove(reactor)
         words = self._last_words.pop(reactor, None)
         was_leaving = self._leaving.pop(reactor, None) is not None
-        self._server.counters.served_by_the_dead += reactor.served
+        self._counters.served_by_the_dead += reactor.served
         if self._stopping:
             log.debug("%s has left", reactor.name)
-            self._server.reactor_left()
+            self._operation.reactor_ended()
             return
-        lived = self._server.loop.now - reactor.started
+        lived = self._loop.now - reactor.started
         how = f"{reactor.name} {_how(status)} after {lived:.1f} seconds"
         if reactor in self._serving:
             self._serving.remove(reactor)
             self._forget_spent(reactor)
             if self._ever_ready:
                 log.error("%s", how)
-                self._server.counters.reactor_deaths += 1
+                self._counters.reactor_deaths += 1
                 self._replace_dead(reactor, lived)
             elif not self._serving:
                 message, details = words or (f"the reactor {_how(status)} as it started", None)
-                self._server.fail(OperatorError(message), details)
-        elif reactor in self._coming:
-            self._coming.remove(reactor)
-            self._reload_failed(words[0] if words else how)
+                self._operation.fail(OperatorError(message), details)
+        elif reactor in self._next:
+            self._next.died(reactor, words[0] if words else how)
         elif reactor is self._successor:
             self._successor_failed(how)
         elif was_leaving:
@@ -335,33 +303,16 @@ class Supervisor:
         if self._deaths < 2:
             self.fill()
         else:
-            first, longest = _PAUSES if reactor.interface else _START_PAUSES
-            pause = min(first * 2.0 ** (self._deaths - 2), longest)
+            backoff = _AFTER_DEATH if reactor.interface else _AFTER_FAILED_START
+            pause = backoff.pause(self._deaths - 1)
             log.warning("its replacement starts in %g seconds", pause)
             self._later(pause, self.fill)
 
-    # Generations ---------------------------------------------------------------------------------
+    # Reloads -------------------------------------------------------------------------------------
 
-    def _bring_on(self) -> None:
-        """Start of the next generation what may start now, or let it serve when all of it is ready.
-
-        At once as many start as half of the processors can bear: those who serve need the others.
-        """
-        unready = sum(reactor.state != READY for reactor in self._coming)
-        missing = min(self._next_size, self.wanted) - len(self._coming)
-        if missing <= 0 and not unready:
-            self._switch()
-            return
-        room = max(1, available_cpus() // 2) - unready
-        try:
-            for _ in range(min(missing, room)):
-                self._coming.append(self._spawn(self.generation + 1))
-        except OSError as error:
-            self._reload_failed(f"cannot start a reactor: {error.strerror}")
-
-    def _switch(self) -> None:
-        """The next generation is ready: it serves from now on, and the present one leaves."""
-        old, self._serving, self._coming = self._serving, self._coming, []
+    def take_over(self, successors: list[Reactor]) -> None:
+        """Have the next generation, which is ready, serve; the present one retires."""
+        old, self._serving = self._serving, successors
         self.generation += 1
         self._deaths = self._failures = 0
         self._spent.clear()
@@ -370,45 +321,33 @@ class Supervisor:
             self._successor = None
         log.info("generation %d serves; generation %d leaves", self.generation, self.generation - 1)
         for reactor in self._serving:
-            self._server.serves(reactor.interface)
-            self._server.dispatcher.add(reactor)
+            self._operation.serves(reactor.interface)
+            self._dispatcher.add(reactor)
         for reactor in old:
-            self._retire(reactor)
+            self.retire(reactor)
         self._trim()
         self.fill()
-        self._reload_ended(None)
-        if self._reload_again:
-            self.reload()
 
-    def _reload_failed(self, why: str) -> None:
-        coming, self._coming = self._coming, []
-        self.reload_failure = why
-        log.error(
-            "RELOAD FAILED: %s. Generation %d, with the app as it was, goes on serving",
-            why,
-            self.generation,
-        )
-        for reactor in coming:
-            self._retire(reactor)
-        self._reload_ended(why)
-        if self._reload_again:
-            self.reload()
-        else:
-            self._replace_next()
+    def reload_begins(self) -> None:
+        """Tell the operator that a reload has begun."""
+        self._operation.reload_begins()
 
-    def _reload_ended(self, why: str | None) -> None:
-        self._server.notifier.ready()
-        awaited, self._awaited = self._awaited, []
-        for told in awaited:
-            told(why)
+    def reload_ended(self) -> None:
+        """Tell the operator that it has ended."""
+        self._operation.reload_ended()
 
     # Replacing the spent -------------------------------------------------------------------------
 
-    def _replace_next(self) -> None:
-        """Start a successor for the first of the spent, one at a time."""
-        if self._successor is None and self._spent and not self._coming and not self._stopping:
+    def replace_next(self) -> None:
+        """Start a successor for the first of the spent reactors, one at a time."""
+        if (
+            self._successor is None
+            and self._spent
+            and not self._next.starting
+            and not self._stopping
+        ):
             try:
-                self._successor = self._spawn(self.generation)
+                self._successor = self.spawn(self.generation)
             except OSError as error:
                 self._successor_failed(f"it cannot be started: {error.strerror}")
 
@@ -416,21 +355,20 @@ class Supervisor:
         self._successor = None
         self._failures = 0
         self._serving.append(successor)
-        self._server.serves(successor.interface)
-        self._server.dispatcher.add(successor)
+        self._operation.serves(successor.interface)
+        self._dispatcher.add(successor)
         if self._spent:
-            self._retire(next(iter(self._spent)))
+            self.retire(next(iter(self._spent)))
         # The one that it was started for may have been taken away meanwhile.
         self._trim()
-        self._replace_next()
+        self.replace_next()
 
     def _successor_failed(self, how: str) -> None:
         self._successor = None
         self._failures += 1
-        first, longest = _START_PAUSES
-        pause = min(first * 2.0 ** (self._failures - 1), longest)
+        pause = _AFTER_FAILED_START.pause(self._failures)
         log.error("no successor: %s; the next is tried in %g seconds", how, pause)
-        self._later(pause, self._replace_next)
+        self._later(pause, self.replace_next)
 
     def _forget_spent(self, reactor: Reactor) -> None:
         """One that serves is gone; the successor that started for it takes its place."""
@@ -439,30 +377,30 @@ class Supervisor:
             if self._successor is not None:
                 self._serving.append(self._successor)
                 self._successor = None
-            self._replace_next()
+            self.replace_next()
 
     # Leaving -------------------------------------------------------------------------------------
 
-    def _retire(self, reactor: Reactor) -> None:
+    def retire(self, reactor: Reactor) -> None:
         """Let it finish what it has, then dismiss it."""
         if reactor in self._serving:
             self._serving.remove(reactor)
         self._spent.pop(reactor, None)
-        self._server.dispatcher.remove(reactor)
+        self._dispatcher.remove(reactor)
         if reactor.state == STARTING:
             reactor.kill()
         elif reactor.state == READY:
             reactor.leave()
             patience = self._settings.graceful_timeout
-            self._leaving[reactor] = self._server.loop.now + patience
+            self._leaving[reactor] = self._loop.now + patience
             reactor.on_overdue = lambda: self._overdue(reactor)
-            self._server.loop.set_deadline(reactor, patience)
+            self._loop.set_deadline(reactor, patience)
 
     def _dismiss_idle(self) -> None:
         if self._leaving:
             for reactor, until in list(self._leaving.items()):
                 if reactor.idle:
-                    self._dismiss(reactor, until - self._server.loop.now)
+                    self._dismiss(reactor, until - self._loop.now)
 
     def _overdue(self, reactor: Reactor) -> None:
         log.warning(
@@ -479,7 +417,7 @@ class Supervisor:
             seconds = max(seconds, _SHUTDOWN_MIN)
             reactor.stop(seconds)
             reactor.on_overdue = reactor.kill
-            self._server.loop.set_deadline(reactor, seconds + _KILL_AFTER)
+            self._loop.set_deadline(reactor, seconds + _KILL_AFTER)
 
     # The end -------------------------------------------------------------------------------------
 
@@ -491,10 +429,7 @@ class Supervisor:
     def stop(self, seconds: float) -> None:
         """Have every app shut down, within so many seconds."""
         self._stopping = True
-        for told in (*self._awaited, *self._awaited_again):
-            told("the service is stopping")
-        self._awaited.clear()
-        self._awaited_again.clear()
+        self._next.cancel("the service is stopping")
         for reactor in self.reactors:
             if reactor.state == STARTING:
                 reactor.kill()

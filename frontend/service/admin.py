@@ -23,17 +23,17 @@ import socket
 import struct
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reactor_run.clock import date_field
 from reactor_run.frontend.log import log
+from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.generation import Told
+from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.sockets.listeners import Listener
 from reactor_run.protocol.policy import Limits, Refused
 from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
 from reactor_run.protocol.response import simple_response
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.service.server import Server
 
 __all__ = ["Admin"]
 
@@ -64,14 +64,24 @@ class Admin:
     """The listeners and connections of the admin socket, or those of health alone."""
 
     def __init__(
-        self, server: Server, listeners: list[Listener], *, health_only: bool = False
+        self,
+        loop: Loop,
+        listeners: list[Listener],
+        status: Status,
+        *,
+        reload: Callable[[Told], None],
+        stop: Callable[[], None],
+        health_only: bool = False,
     ) -> None:
-        """`health_only`: anybody may connect, and is told of nothing else."""
-        self.server = server
+        """`reload`: reloads the app, and tells the outcome to what it is given. `stop`: stops the
+        service. `health_only`: any machine may connect, and is told of nothing else."""
+        self.status = status
+        self.reload = reload
+        self.stop = stop
         self.health_only = health_only
         self.paths = _HEALTH_PATHS if health_only else _PATHS
         self._name = "health" if health_only else "admin socket"
-        self.loop = server.loop
+        self.loop = loop
         self.deadline = self.check_at = inf
         self._listeners = listeners
         self._connections: dict[_Connection, None] = {}
@@ -222,7 +232,7 @@ class _Connection:
         path = head.target.partition(b"?")[0]
         self._head_only = head.method == b"HEAD"
         methods = self._admin.paths.get(path)
-        status = self._admin.server.status
+        status = self._admin.status
         if refusal := self._refusal(head):
             self._answer(403, refusal)
         elif methods is None:
@@ -245,16 +255,16 @@ class _Connection:
             log.info("told to %s over the admin socket, by %s", verb, self._peer())
             self._loop.set_deadline(self, 0)
             if path == b"/reload":
-                self._admin.server.reload(self._reloaded)
+                self._admin.reload(self._reloaded)
             else:
                 self._lasts = True
                 self._answer(202, "stopping")
-                self._admin.server.stop()
+                self._admin.stop()
 
     def _reloaded(self, failure: str | None) -> None:
         if not self._closed:
             self._loop.set_deadline(self, _TIMEOUT)
-            generation = self._admin.server.status.generation
+            generation = self._admin.status.generation
             self._answer(500 if failure else 200, failure or f"generation {generation} serves")
 
     def _peer(self) -> str:

@@ -1,4 +1,4 @@
-"""The front-end process: what its parts share, signals, start and stop."""
+"""The front-end process: its composition, its start, its signals, its end."""
 
 from __future__ import annotations
 
@@ -7,53 +7,46 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Final
 
 from reactor_run import __version__
-from reactor_run.clock import date_field
 from reactor_run.frontend.clients.acceptor import Acceptor
+from reactor_run.frontend.clients.context import ClientContext
+from reactor_run.frontend.clients.forwarding import Forwarding
 from reactor_run.frontend.clients.http1 import Client
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
-from reactor_run.frontend.exchanges.orphans import Deserted
-from reactor_run.frontend.exchanges.replay import METHODS
 from reactor_run.frontend.log import configure, log
-from reactor_run.frontend.loop.epoll import LATE, Loop, Timer
+from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.loop.signals import Signals, has_terminal
+from reactor_run.frontend.reactors.cpu_count import CPUCount
+from reactor_run.frontend.reactors.generation import Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
 from reactor_run.frontend.reactors.recycling import Recycling
-from reactor_run.frontend.reactors.supervisor import Supervisor, Told, nobody
+from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.admin import Admin
-from reactor_run.frontend.service.counters import Counters
+from reactor_run.frontend.service.endpoints import Endpoints, open_endpoints
+from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.orphan_reaper import Reaper
 from reactor_run.frontend.service.shutdown import Shutdown
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.service.upgrade import Inheritance, Upgrade, inherit
-from reactor_run.frontend.sockets.listeners import Listener, open_admin, open_health, open_listeners
 from reactor_run.frontend.sockets.rlimits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.heap import keep_dropped_memory
-from reactor_run.protocol.policy import Limits
-from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
-from reactor_run.protocol.request import KnownHeads
-from reactor_run.protocol.response import simple_response
 
 __all__ = ["Server", "serve"]
 
-_LOOK_AT_CPUS: Final = 10.0
-"""Seconds between two looks at how many CPUs there are for us."""
-
 
 def serve(settings: Settings) -> int:
-    """Serve until a signal ends it; the exit status. Raises OperatorError."""
+    """Serve until a signal ends it; return the exit status. Raises OperatorError."""
     # What was imported lives as long as the process: no collection needs to look at it.
     gc.freeze()
     gc.enable()
     configure(settings.log_level)
-    # Works while the loop stands still, which is when somebody asks.
+    # Works while the loop stalls, which is when an operator asks.
     faulthandler.register(signal.SIGUSR1)
     keep_dropped_memory()
     nofile = raise_nofile_limit()
@@ -66,28 +59,13 @@ def serve(settings: Settings) -> int:
         try:
             inheritance = inherit(os.environ)
             if inheritance is not None:
-                listeners = inheritance.service
-                desks, health = inheritance.admin, inheritance.health
+                endpoints = inheritance.endpoints
             else:
-                listeners, desks, health = (
-                    open_listeners(
-                        settings.bind,
-                        os.environ,
-                        backlog=settings.backlog,
-                        unix_mode=settings.unix_mode,
-                    ),
-                    [],
-                    [],
-                )
-            for listener in listeners:
+                endpoints = open_endpoints(settings, os.environ)
+            for listener in endpoints.clients:
                 closing.callback(listener.close)
-            if inheritance is None and settings.admin is not None:
-                desks = open_admin(settings.admin, settings.admin_mode)
-            if inheritance is None and settings.health is not None:
-                health = open_health(settings.health)
-            server = Server(settings, listeners, connections, notifier, desks, health, inheritance)
-            closing.callback(server.health.close)
-            closing.callback(server.admin.close)
+            server = Server(settings, endpoints, connections, notifier, inheritance)
+            closing.callback(server.close)
             return server.run()
         except OperatorError as error:
             notifier.status(str(error))
@@ -95,149 +73,106 @@ def serve(settings: Settings) -> int:
 
 
 class Server:
-    """What the connections, the dispatcher and the reactors of one front end share."""
+    """The parts of one front end, put together; and what signals and the supervisor set off."""
 
     def __init__(
         self,
         settings: Settings,
-        listeners: list[Listener],
+        endpoints: Endpoints,
         connections_max: int,
         notifier: Notifier,
-        desks: list[Listener],
-        health: list[Listener],
         inheritance: Inheritance | None = None,
     ) -> None:
-        """`listeners`: for clients; `desks`: for the operator; `health`: for balancers."""
+        """`connections_max`: client connections at once. `inheritance`: what the front end before
+        this one left; its end is told when this one accepts."""
         self.loop = Loop()
-        self.dispatcher = Dispatcher(self.loop, settings.queue_size)
-        self.limits = Limits(
-            request_line=settings.limit_request_line,
-            field_count=settings.limit_field_count,
-            field_size=settings.limit_field_size,
-            head_size=settings.limit_head_size,
-            body_size=settings.max_body_size,
-            path_policy=settings.path_policy,
-        )
-        self.known_heads = KnownHeads()
-        self.counters = Counters()
-        self.answers = self.counters.answers
-        self.head_timeout = settings.head_timeout
-        self.body_timeout = settings.body_timeout
-        self.min_body_rate = settings.min_body_rate
-        self.keep_alive = settings.keep_alive
-        self.close_grace = settings.close_grace
-        self.response_timeout = settings.response_timeout
-        self.min_response_rate = settings.min_response_rate
-        # Nobody shall wait longer than that: deadlines pass late, and this one must not.
-        self.queue_timeout = max(settings.queue_timeout - LATE, settings.queue_timeout / 2)
-        self.first_byte_timeout = settings.first_byte_timeout
-        self.request_timeout = settings.request_timeout
-        self.times_exchanges = bool(settings.first_byte_timeout or settings.request_timeout)
-        self.replayed = METHODS[settings.replay]
-        """The methods of requests that may be run twice."""
-        self.buffers = False
-        """Request bodies are collected before the app is called, answers are taken off its hands:
-        its interface is WSGI."""
-        self.answer_file_max = 0
-        """Bytes of an answer that may wait in a temporary file for a slow client; 0: none."""
-        self.draining = False
-        """Every answer is the last of its connection."""
-        self._settings = settings
-        self.notifier = notifier
-        self._listeners = listeners
-        self._acceptor = Acceptor(self, listeners, connections_max, settings)
-        self._clients = self._acceptor.clients
-        self._supervisor = Supervisor(self, settings)
-        self.status = Status(self, settings, listeners, self._acceptor, self._supervisor)
-        self._failure: tuple[OperatorError, str | None] | None = None
+        self.lifecycle = Lifecycle()
+        self._endpoints = endpoints
+        self._notifier = notifier
         self._inheritance = inheritance
-        self.admin = Admin(self, desks)
-        self.health = Admin(self, health, health_only=True)
-        self.shutdown = Shutdown(self, settings, self._acceptor, self._supervisor)
-        self.upgrade = Upgrade(
-            self.loop, listeners, desks, health, notifier.environment, self.shutdown.hand_over
+        self._failure: tuple[OperatorError, str | None] | None = None
+
+        counters = Counters()
+        self.dispatcher = Dispatcher(self.loop, settings.queue_size)
+        self.clients = ClientContext(
+            self.loop, self.dispatcher, counters, settings, self._client_closed
         )
-        self._recycling = Recycling(self.loop, self._supervisor, settings)
-        self.deserted = Deserted(self.loop)
-        self.heartbeat = Heartbeat(
-            self.loop, self.dispatcher, self._supervisor.at_work, settings.timeout
+        self.acceptor = Acceptor(
+            self.clients,
+            endpoints.clients,
+            connections_max=connections_max,
+            per_address=settings.max_connections_per_address,
+            proxies=settings.proxy_allow_from if settings.proxy_protocol else None,
+            forwarding=Forwarding(
+                settings.forwarded_allow_from,
+                x_forwarded=settings.forwarded_fields == "x-forwarded",
+            ),
         )
-        self._follows_cpus = settings.reactors == 0
-        self._cpus = Timer(self._follow_cpus)
+        self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
+        self.supervisor = Supervisor(
+            self.loop, self.dispatcher, counters, self.heartbeat, settings, self
+        )
+        self._recycling = Recycling(self.loop, self.supervisor, settings)
+        self._cpus = CPUCount(self.loop, self.supervisor.scale) if not settings.reactors else None
+
+        self.status = Status(
+            self.loop,
+            settings,
+            endpoints.clients,
+            self.acceptor,
+            self.dispatcher,
+            self.supervisor,
+            counters,
+            self.lifecycle,
+        )
+        self.admin = Admin(
+            self.loop, endpoints.admin, self.status, reload=self.reload, stop=self.stop
+        )
+        self.health = Admin(
+            self.loop,
+            endpoints.health,
+            self.status,
+            reload=self.reload,
+            stop=self.stop,
+            health_only=True,
+        )
+        self.upgrade = Upgrade(self.loop, endpoints, notifier.environment)
+        self.shutdown = Shutdown(
+            self.loop,
+            settings,
+            lifecycle=self.lifecycle,
+            clients=self.clients,
+            acceptor=self.acceptor,
+            dispatcher=self.dispatcher,
+            supervisor=self.supervisor,
+            upgrade=self.upgrade,
+            notifier=notifier,
+            admins=(self.admin, self.health),
+        )
         self._had_terminal = has_terminal()
         self._reaper = Reaper(self.loop, self._children)
 
-    # What the others ask -------------------------------------------------------------------------
-
-    def own_answer(
-        self,
-        status: int,
-        text: bytes,
-        fields: tuple[tuple[bytes, bytes], ...] = (),
-        *,
-        head_only: bool,
-    ) -> bytes:
-        """An answer by the front end itself."""
-        self.counters.answered_here(status)
-        return simple_response(
-            status,
-            text,
-            fields=(*fields, (b"server", b"reactor-run")),
-            date_field=date_field(),
-            close=False,
-            head_only=head_only,
-        )
-
-    def encode_proxy(
-        self,
-        source: Endpoint | None,
-        destination: Endpoint | None,
-        tlvs: Iterable[tuple[int, bytes]],
-    ) -> bytes:
-        """The header before each exchange on a lane."""
-        if self._settings.lane_proxy == "v2":
-            return encode_v2(source, destination, tlvs)
-        if self._settings.lane_proxy == "v1":
-            return encode_v1(source, destination)
-        return b""
-
-    def serves(self, interface: str) -> None:
-        """A reactor is ready, so there is somebody to serve the clients."""
-        self.buffers = interface == "wsgi"
-        self.answer_file_max = self._settings.answer_spool_size if self.buffers else 0
-        if not self.draining and self._acceptor.begin():
-            log.info("ready")
-            self.notifier.ready()
-            if self._inheritance is not None:
-                self._begin_telling()
-                self._inheritance.accept_begins()
-
-    def client_closed(self, client: Client) -> None:
-        """A connection has ended."""
-        self._acceptor.left(client)
-        if self.draining:
-            self.shutdown.end_when_over()
-
-    # From start to stop --------------------------------------------------------------------------
+    # From start to end ---------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Serve until a signal ends it; the exit status. Raises OperatorError."""
+        """Serve until a signal ends it; return the exit status. Raises OperatorError."""
         with Signals(self.loop, self._on_signal):
-            for listener in self._listeners:
+            for listener in self._endpoints.clients:
                 origin = f" ({listener.origin})" if listener.origin else ""
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
             try:
-                self._supervisor.start()
-                # Until it can serve, the one before it speaks for the service.
+                self.supervisor.start()
+                # Until it can serve, the front end before this one answers on these.
                 if self._inheritance is None:
-                    self._begin_telling()
-                self.notifier.attach(self.loop, self.status.line)
+                    self._begin_admin()
+                self._notifier.attach(self.loop, self.status.line)
                 self._recycling.begin()
-                self.heartbeat.begin()
-                self._follow_cpus()
+                self.heartbeat.begin(self.supervisor.at_work)
+                if self._cpus is not None:
+                    self._cpus.begin()
                 self.loop.run()
             finally:
-                self._supervisor.bury()
+                self.supervisor.bury()
         if self._failure is not None:
             error, details = self._failure
             if details:
@@ -245,59 +180,85 @@ class Server:
             raise error
         return 0
 
-    def _begin_telling(self) -> None:
-        """Answer those who ask how the service is."""
+    def close(self) -> None:
+        """Close the listeners of the operator. Only now do those who wait for the end see it."""
+        self.admin.close()
+        self.health.close()
+
+    def _begin_admin(self) -> None:
         self.admin.begin()
         self.health.begin()
 
+    def _client_closed(self, client: Client) -> None:
+        self.acceptor.left(client)
+        if self.clients.draining:
+            self.shutdown.end_when_over()
+
+    # What the supervisor tells -------------------------------------------------------------------
+
+    def serves(self, interface: str) -> None:
+        """A reactor is ready: accept clients."""
+        self.clients.serves(interface)
+        if not self.clients.draining and self.acceptor.begin():
+            log.info("ready")
+            self._notifier.ready()
+            if self._inheritance is not None:
+                self._begin_admin()
+                self._inheritance.accept_begins()
+
+    def reload_begins(self) -> None:
+        """Tell the service manager of a reload."""
+        self._notifier.reloading()
+
+    def reload_ended(self) -> None:
+        """Tell the service manager that it is over."""
+        self._notifier.ready()
+
+    def reactor_ended(self) -> None:
+        """One reactor fewer: the stop may be complete."""
+        self.shutdown.end_when_over()
+
     def fail(self, error: OperatorError, details: str | None) -> None:
-        """The service cannot begin."""
+        """The app never started: end the service."""
         if self._failure is None:
             self._failure = (error, details)
-        self._supervisor.kill()
+        self.supervisor.kill()
         self.loop.stop()
+
+    # What the operator asks for ------------------------------------------------------------------
+
+    def reload(self, then: Told = ignore_outcome) -> None:
+        """Start the app anew, beside the one that serves; `then` is told the outcome."""
+        if self.lifecycle.stopping:
+            log.warning("no reload: the service is stopping")
+            then("the service is stopping")
+        else:
+            self.supervisor.reload(then)
 
     def stop(self) -> None:
         """Do what SIGTERM does."""
         self._on_signal(signal.SIGTERM)
-
-    def _children(self) -> list[int]:
-        """The processes that we started."""
-        return [*(reactor.pid for reactor in self._supervisor.reactors), self.upgrade.pid]
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGCHLD:
             self._reaper.child_ended()
         elif number == signal.SIGHUP:
             if self._had_terminal and not has_terminal():
-                # It was closed: this is how the shell says that it ends, not a wish to reload.
+                # The terminal was closed: the shell says that it ends, and asks for no reload.
                 self.shutdown.begin(number)
             else:
                 self.reload()
         elif number in (signal.SIGTTIN, signal.SIGTTOU):
-            self._follows_cpus = False
+            if self._cpus is not None:
+                self._cpus.end()
             more = 1 if number == signal.SIGTTIN else -1
-            self._supervisor.scale(self._supervisor.wanted + more)
+            self.supervisor.scale(self.supervisor.wanted + more)
         elif number == signal.SIGUSR2:
-            if not self.shutdown.begun:
-                self.upgrade.begin()
+            if not self.lifecycle.stopping:
+                self.upgrade.begin(self.shutdown.hand_over)
         else:
             self.shutdown.begin(number)
 
-    def reload(self, then: Told = nobody) -> None:
-        """Start the app anew, beside the one that serves; `then` is told how that ended."""
-        if self.shutdown.begun:
-            log.warning("no reload: the service is stopping")
-            then("the service is stopping")
-        else:
-            self._supervisor.reload(then)
-
-    def _follow_cpus(self) -> None:
-        """As many reactors as there are CPUs for us: their number may have changed."""
-        if self._follows_cpus:
-            self.loop.set_deadline(self._cpus, _LOOK_AT_CPUS)
-            self._supervisor.scale(available_cpus())
-
-    def reactor_left(self) -> None:
-        """One reactor fewer."""
-        self.shutdown.end_when_over()
+    def _children(self) -> list[int]:
+        """The processes that this one started."""
+        return [*(reactor.pid for reactor in self.supervisor.reactors), self.upgrade.pid]

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from reactor_run import __version__
+from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.http1 import STATES
+from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.exchanges.counters import Counters
+from reactor_run.frontend.exchanges.dispatcher import Dispatcher
+from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.reactor import DEAD, LEAVING, READY, STARTING, Reactor
 from reactor_run.frontend.reactors.recycling import resident
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.clients.acceptor import Acceptor
-    from reactor_run.frontend.command.settings import Settings
-    from reactor_run.frontend.reactors.supervisor import Supervisor
-    from reactor_run.frontend.service.server import Server
-    from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.frontend.reactors.supervisor import Supervisor
+from reactor_run.frontend.service.lifecycle import Lifecycle
+from reactor_run.frontend.sockets.listeners import Listener
 
 __all__ = ["Status"]
 
@@ -36,18 +37,24 @@ class Status:
 
     def __init__(
         self,
-        server: Server,
+        loop: Loop,
         settings: Settings,
         listeners: list[Listener],
         acceptor: Acceptor,
+        dispatcher: Dispatcher,
         supervisor: Supervisor,
+        counters: Counters,
+        lifecycle: Lifecycle,
     ) -> None:
-        self._server = server
+        self._loop = loop
+        self._dispatcher = dispatcher
+        self._counted = counters
+        self._lifecycle = lifecycle
         self._settings = settings
         self._listeners = listeners
         self._acceptor = acceptor
         self._supervisor = supervisor
-        self._started = server.loop.now
+        self._started = loop.now
 
     def not_ready(self) -> str | None:
         """Why a balancer should send nothing here; None if it should.
@@ -55,11 +62,11 @@ class Status:
         A full queue is no reason: a busy fleet would be taken out of service as a whole. Nor is an
         upgrade: who asked the old front end in its last moment asked about the service.
         """
-        if self._server.shutdown.handed_over:
+        if self._lifecycle.handed_over:
             return None
-        if self._server.shutdown.begun:
+        if self._lifecycle.stopping:
             return "the service is stopping"
-        if not self._server.dispatcher.reactors:
+        if not self._dispatcher.reactors:
             return "no reactor is ready"
         return None
 
@@ -76,7 +83,7 @@ class Status:
         return (
             f"{sum(reactor.state == READY for reactor in reactors)} of {self._supervisor.wanted} "
             f"reactors ready, {self._supervisor.in_flight} requests in flight, "
-            f"{self._server.dispatcher.waiting} waiting, "
+            f"{self._dispatcher.waiting} waiting, "
             f"{len(self._acceptor.clients) + self._acceptor.strangers} connections{failure}"
         )
 
@@ -100,7 +107,7 @@ class Status:
             "reactors_wanted": self._supervisor.wanted,
             "reactors": [self._reactor(reactor) for reactor in reactors],
             "queue": {
-                "waiting": self._server.dispatcher.waiting,
+                "waiting": self._dispatcher.waiting,
                 "size": self._settings.queue_size,
             },
             "connections": self._connections(),
@@ -108,11 +115,11 @@ class Status:
                 "mode": self._settings.lanes,
                 "open": sum(reactor.lanes.open for reactor in reactors),
             },
-            "counters": self._counters(),
+            "counters": self._totals(),
         }
 
     def _age(self, since: float) -> float:
-        return round(self._server.loop.now - since, 1)
+        return round(self._loop.now - since, 1)
 
     def _reactor(self, reactor: Reactor) -> dict[str, Any]:
         return {
@@ -139,8 +146,8 @@ class Status:
             "states": {"stranger": strangers, **states},
         }
 
-    def _counters(self) -> dict[str, Any]:
-        counters = self._server.counters
+    def _totals(self) -> dict[str, Any]:
+        counters = self._counted
         reactors = self._supervisor.reactors
         own = counters.own_answers
         return {
@@ -149,7 +156,7 @@ class Status:
             "answers": counters.answers_by_class(),
             "own_answers": {str(status): own[status] for status in sorted(own)},
             "refused": dict(sorted(counters.refused.items())),
-            "replays": self._server.dispatcher.replays,
+            "replays": self._dispatcher.replays,
             "reloads": self._supervisor.generation - 1,
             "reactor_starts": self._supervisor.started,
             "reactor_deaths": counters.reactor_deaths,

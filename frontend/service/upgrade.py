@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.service.endpoints import Endpoints
 from reactor_run.frontend.sockets.listeners import Listener
 
 __all__ = ["Inheritance", "Upgrade", "inherit"]
@@ -31,9 +32,7 @@ class Inheritance:
 
     def __init__(self, ready: int) -> None:
         """`ready`: the pipe over which the old one hears that the new one accepts."""
-        self.service: list[Listener] = []
-        self.admin: list[Listener] = []
-        self.health: list[Listener] = []
+        self.endpoints = Endpoints([], [], [])
         self._paths: list[tuple[Listener, str]] = []
         self._ready = ready
 
@@ -62,9 +61,8 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     left = json.loads(text)
     os.set_inheritable(left["ready"], False)
     inheritance = Inheritance(left["ready"])
-    inheritance.service = inheritance.adopt(left["service"])
-    inheritance.admin = inheritance.adopt(left["admin"])
-    inheritance.health = inheritance.adopt(left["health"])
+    for listeners, descriptions in zip(inheritance.endpoints, left["listeners"], strict=True):
+        listeners += inheritance.adopt(descriptions)
     return inheritance
 
 
@@ -74,22 +72,16 @@ class Upgrade:
     def __init__(
         self,
         loop: Loop,
-        service: list[Listener],
-        admin: list[Listener],
-        health: list[Listener],
+        endpoints: Endpoints,
         environment: Mapping[str, str],
-        on_ready: Callable[[int], None],
     ) -> None:
-        """`service`, `admin`, `health`: the listeners that the new one gets.
+        """`endpoints`: the listeners that the new one gets.
         `environment`: what was taken out of ours at the start, and the new one needs.
-        `on_ready`: called with the new one's process number once it accepts.
         """
         self._loop = loop
-        self._service = service
-        self._admin = admin
-        self._health = health
+        self._endpoints = endpoints
         self._environment = environment
-        self._on_ready = on_ready
+        self._on_ready: Callable[[int], None] = _ignore
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = -1
 
@@ -98,14 +90,15 @@ class Upgrade:
         """The new one's process, until it has said something; 0 without one."""
         return self._process.pid if self._process is not None else 0
 
-    def begin(self) -> None:
-        """Start the new one."""
+    def begin(self, on_ready: Callable[[int], None]) -> None:
+        """Start the new one. `on_ready`: called with its process number once it accepts."""
         if self._process is not None:
             log.info("an upgrade is under way already")
             return
         if os.getpid() == 1:
             log.error("no upgrade: the container ends with this process; replace the container")
             return
+        self._on_ready = on_ready
         try:
             self._start()
         except OSError as error:
@@ -116,12 +109,10 @@ class Upgrade:
         try:
             left = {
                 "ready": theirs,
-                "service": _described(self._service),
-                "admin": _described(self._admin),
-                "health": _described(self._health),
+                "listeners": [_described(listeners) for listeners in self._endpoints],
             }
             environment = {**os.environ, **self._environment, _VARIABLE: json.dumps(left)}
-            listeners = (*self._service, *self._admin, *self._health)
+            listeners = [each for listeners in self._endpoints for each in listeners]
             self._process = subprocess.Popen(
                 [sys.executable, *sys.orig_argv[1:]],
                 env=environment,
@@ -167,3 +158,7 @@ class Upgrade:
 
 def _described(listeners: list[Listener]) -> list[tuple[int, str, str | None]]:
     return [(each.socket.fileno(), each.origin, each.path) for each in listeners]
+
+
+def _ignore(_: int) -> None:
+    """No upgrade has begun."""

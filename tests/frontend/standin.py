@@ -30,9 +30,10 @@ from reactor_run.frontend.clients.http1 import Client as FrontClient
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.command_line import CommandLine
 from reactor_run.frontend.reactors.reactor import Reactor
-from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service import server as server_module
+from reactor_run.frontend.service.endpoints import Endpoints
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.server import Server
 from reactor_run.frontend.sockets.addresses import parse_bind
@@ -162,7 +163,7 @@ class StandIn:
     @property
     def inside(self) -> Reactor:
         """What the front end knows of it."""
-        return next(r for r in self._front.server._supervisor.reactors if r.name == self.name)
+        return next(r for r in self._front.server.supervisor.reactors if r.name == self.name)
 
     # The control channel
 
@@ -317,7 +318,7 @@ class StandIn:
     def wait_for_end(self) -> None:
         """Wait until the front end has ended the process, and knows."""
         end = time.monotonic() + DEADLINE
-        while any(r.name == self.name for r in self._front.server._supervisor.reactors):
+        while any(r.name == self.name for r in self._front.server.supervisor.reactors):
             assert time.monotonic() < end, f"{self.name} lives on"
             self._front.settle()
         # It is off the list before all that follows from its end has been done.
@@ -384,7 +385,7 @@ class Front:
         self.notifier = Notifier({})
         self.tcp = f"http://127.0.0.1:{self._listeners[0].socket.getsockname()[1]}"
         self.unix = "unix:\0" + self._listeners[1].socket.getsockname()[1:].decode()
-        self.server = Server(self.settings, self._listeners, 1000, self.notifier, [], [])
+        self.server = Server(self.settings, Endpoints(self._listeners, [], []), 1000, self.notifier)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         try:
@@ -400,7 +401,7 @@ class Front:
         for module in "loop.epoll", "reactors.reactor":
             monkeypatch.setattr(f"reactor_run.frontend.{module}.monotonic", self._clock)
         monkeypatch.setattr(server_module, "Signals", self._signals)
-        monkeypatch.setattr(Supervisor, "_command", self._command)
+        monkeypatch.setattr(CommandLine, "make", self._command)
         monkeypatch.setattr(log, "handlers", [_Lines(self.log)])
         monkeypatch.setattr(log, "level", logging.DEBUG)
         monkeypatch.setattr(log, "propagate", False)
@@ -409,8 +410,8 @@ class Front:
     def _clock(self) -> float:
         return time.monotonic() + self._ahead
 
-    def _command(self, control_fd: int, name: str) -> list[str]:
-        # In the place of `Supervisor._command`: this process plays the reactor, and the one that
+    def _command(self, control_fd: int, name: str, **_: bool) -> list[str]:
+        # In the place of `CommandLine.make`: this process plays the reactor, and the one that
         # is started has nothing to do.
         control = socket.socket(fileno=os.dup(control_fd))
         self.reactors.append(StandIn(self, name, control))
@@ -527,7 +528,7 @@ class Front:
     @property
     def inside(self) -> FrontClient:
         """The front end's side of the only connection."""
-        (client,) = self.server._clients
+        (client,) = self.server.acceptor.clients
         return client
 
     # The end
@@ -540,13 +541,13 @@ class Front:
                 if client._sock.fileno() >= 0:
                     client.reset()
             self.settle()
-            left = [(client.state, client.exchange) for client in self.server._clients]
+            left = [(client.state, client.exchange) for client in self.server.acceptor.clients]
             assert not left, f"connections outlive their clients: {left}"
             for reactor in self.reactors:
                 reactor.close()
-            if not self.server.draining:
+            if not self.server.clients.draining:
                 self.signal(signal.SIGTERM)
-            for inside in list(self.server._supervisor.reactors):
+            for inside in list(self.server.supervisor.reactors):
                 os.kill(inside.pid, signal.SIGKILL)
         try:
             self.exit()

@@ -123,5 +123,5 @@ def test_a_fault_that_nothing_can_mend_is_left_alone(
     other.send(get("/b"))
     reactor.reply(reactor.request()[0])
     assert other.response().status == 200
-    for left in list(front.server._clients):
+    for left in list(front.server.acceptor.clients):
         front.call(left.close)

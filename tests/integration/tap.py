@@ -24,7 +24,7 @@ from typing import Any
 
 from reactor_run.channel import ControlChannel
 from reactor_run.frontend import cli
-from reactor_run.frontend.reactors.supervisor import Supervisor
+from reactor_run.frontend.reactors.command_line import CommandLine
 
 _READ = 262144
 _EVENTS = select.POLLIN | select.POLLRDHUP
@@ -213,13 +213,13 @@ class Tap:
 
 def front(path: str, words: list[str]) -> int:
     """The `reactor-run` of this command line, with its reactors tapped."""
-    command = Supervisor._command
+    make = CommandLine.make
 
-    def tapped(self: Supervisor, control_fd: int, name: str) -> list[str]:
-        words = command(self, control_fd, name)
+    def tapped(self: CommandLine, control_fd: int, name: str, *, multiprocess: bool) -> list[str]:
+        words = make(self, control_fd, name, multiprocess=multiprocess)
         return [sys.executable, "-m", "tests.integration.tap", "reactor", path, *words]
 
-    Supervisor._command = tapped  # type: ignore[method-assign]
+    CommandLine.make = tapped  # type: ignore[method-assign]
     return cli.main(words[words.index("reactor_run") + 1 :])
 
 

@@ -21,7 +21,7 @@ SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
 
 
 def acceptor(front: Front) -> Acceptor:
-    return front.server._acceptor
+    return front.server.acceptor
 
 
 def serve(client: Client, reactor: StandIn) -> None:
@@ -369,5 +369,5 @@ def test_many_are_accepted_in_turns(start: Start) -> None:
     with front.held():
         clients = [front.connect() for _ in range(module._ACCEPTS_MAX + 6)]
     front.settle()
-    assert len(front.server._clients) == len(clients)
+    assert len(front.server.acceptor.clients) == len(clients)
     serve(clients[-1], reactor)

@@ -526,9 +526,9 @@ def test_a_large_unread_body_costs_the_connection_but_not_the_answer(
     assert response.status == 403
     assert response.field("connection") == b"close"
     assert client.at_end()
-    assert front.server._clients
+    assert front.server.acceptor.clients
     front.pass_time(7)
-    assert not front.server._clients
+    assert not front.server.acceptor.clients
 
 
 def test_a_good_early_answer_lets_the_connection_go_on(start: Start) -> None:
@@ -623,7 +623,7 @@ def test_a_request_that_comes_as_its_connection_is_closed_is_served(start: Start
     client.send(get())
     reactor.reply(reactor.request()[0])
     assert client.response().status == 200
-    (connection,) = front.server._clients
+    (connection,) = front.server.acceptor.clients
 
     def at_once() -> None:
         client.send(get())
@@ -672,7 +672,7 @@ def test_a_body_that_stops_cuts_an_answer_that_has_begun(start: Start) -> None:
     client.begin()
     front.pass_time(12)
     assert lane.closed
-    assert front.server._clients == set()
+    assert front.server.acceptor.clients == set()
 
 
 def test_an_unread_body_that_stops_costs_the_connection(start: Start) -> None:
@@ -731,7 +731,7 @@ def test_an_answer_that_takes_too_long_is_cut(start: Start) -> None:
         front.pass_time(3)
     front.pass_time(3)
     assert lane.closed
-    assert not front.server._clients
+    assert not front.server.acceptor.clients
 
 
 def test_a_request_deadline_is_over_with_its_request(start: Start) -> None:
@@ -765,7 +765,7 @@ def test_a_client_that_takes_nothing_is_closed(start: Start) -> None:
     pour(front, lane, b"x" * LARGE)
     front.pass_time(12)
     assert lane.closed
-    assert not front.server._clients
+    assert not front.server.acceptor.clients
 
 
 # The end of the service ---------------------------------------------------------------------------

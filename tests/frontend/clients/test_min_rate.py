@@ -137,7 +137,8 @@ def test_speed_is_not_saved_up(start: Start) -> None:
     sent = LARGE - LARGE // 2
     eventually(
         lambda: any(
-            each._body and each._body._reader.received == sent for each in front.server._clients
+            each._body and each._body._reader.received == sent
+            for each in front.server.acceptor.clients
         )
     )
     front.pass_time(12)
@@ -265,7 +266,7 @@ def test_an_answer_that_is_taken_by_drips_is_cut(start: Start, interface: str) -
     lane = stream(front, reactor, client, 16 * LARGE)
     pour(front, lane, b"x" * 16 * LARGE)
     seconds = 0
-    while front.server._clients:
+    while front.server.acceptor.clients:
         client._sock.recv(2000, 0)
         front.pass_time(1)
         seconds += 1
@@ -287,7 +288,7 @@ def test_an_answer_that_is_taken_fast_enough_may_take_its_time(start: Start) -> 
         while taken < 8000:
             taken += len(client._sock.recv(8000))
         front.pass_time(6)
-        assert front.server._clients
+        assert front.server.acceptor.clients
 
 
 def test_a_stream_that_pauses_is_not_its_clients_fault(start: Start) -> None:
@@ -318,10 +319,10 @@ def test_a_body_that_drips_does_not_keep_an_answer_waiting(start: Start) -> None
     pour(front, lane, b"x" * 8 * LARGE)
     for _ in range(4):
         front.pass_time(3)
-        if front.server._clients:
+        if front.server.acceptor.clients:
             client.send(b"x")
     front.pass_time(3)
-    assert not front.server._clients
+    assert not front.server.acceptor.clients
 
 
 @pytest.mark.parametrize("head", [b"", b"content-length: 100000000\r\n"], ids=["close", "length"])

@@ -176,7 +176,7 @@ def test_a_connection_that_ends_within_its_header_is_closed(start: Start, header
         assert client.at_end()
     front.settle()
     assert front.reactors[0].silent
-    assert not front.server._acceptor._inbound
+    assert not front.server.acceptor._inbound
 
 
 def test_no_header_is_required_unless_it_is_asked_for(start: Start) -> None:
@@ -276,8 +276,8 @@ def test_an_error_of_ours_costs_whom_it_strikes_alone(
         patch.setattr(FrontClient, place, fail)
         client.send(get() if place == "refuse" else encode_v2(*V4) + get())
         front.settle()
-        assert not front.server._clients
-        assert not front.server._acceptor._inbound
+        assert not front.server.acceptor.clients
+        assert not front.server.acceptor._inbound
     assert any("an internal error" in line for line in front.log)
     other = front.connect()
     other.send(encode_v2(*V4) + get())

@@ -283,7 +283,9 @@ def test_a_waiting_client_is_read_no_further_than_it_need_be(start: Start) -> No
         front.settle()
         for _ in range(100):
             front.settle()
-        (inside,) = (c for c in front.server._clients if c.exchange and c.exchange.state == 0)
+        (inside,) = (
+            c for c in front.server.acceptor.clients if c.exchange and c.exchange.state == 0
+        )
         assert inside.exchange is not None
         assert len(inside.exchange.request) <= (256 + 64) << 10
         reactor.reply(1)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from reactor_run.frontend.reactors import recycling
+from reactor_run.frontend.reactors import cpu_count, generation, recycling
 from reactor_run.frontend.reactors import supervisor as supervisor_module
 from reactor_run.frontend.service import server as server_module
 from tests.frontend.conftest import Start
@@ -23,14 +23,14 @@ def serves(front: Front, reactor: StandIn, client: Client) -> None:
 
 
 def names(front: Front) -> list[str]:
-    return [reactor.name for reactor in front.server._supervisor.serving]
+    return [reactor.name for reactor in front.server.supervisor.serving]
 
 
 @pytest.fixture(autouse=True)
 def cpus(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many processors there are; a test may change it."""
     count = {"now": 4}
-    for module in server_module, supervisor_module:
+    for module in supervisor_module, cpu_count, generation:
         monkeypatch.setattr(module, "available_cpus", lambda: count["now"])
     return count
 
@@ -56,7 +56,7 @@ def test_a_reload_moves_dispatch_when_all_of_the_next_generation_is_ready(start:
     serves(front, old, client)
     second.ready()
     front.settle()
-    assert front.server._supervisor.generation == 2
+    assert front.server.supervisor.generation == 2
     serves(front, first, client)
     for leaving in front.reactors[:2]:
         assert leaving.hear("stop")["stop"] == pytest.approx(30, abs=2)
@@ -76,11 +76,11 @@ def test_the_next_generation_starts_on_half_of_the_processors(
     reload(front)
     for ready in range(4):
         assert len(front.reactors) == 4 + min(4, ready + at_once)
-        assert front.server._supervisor.generation == 1
+        assert front.server.supervisor.generation == 1
         serves(front, front.reactors[0], client)
         front.reactors[4 + ready].ready()
         front.settle()
-    assert front.server._supervisor.generation == 2
+    assert front.server.supervisor.generation == 2
     assert names(front) == [f"reactor {number}" for number in (5, 6, 7, 8)]
 
 
@@ -97,7 +97,7 @@ def test_the_time_to_start_counts_from_each_ones_own_start(
     front.pass_time(4)
     front.reactors[5].ready()
     front.settle()
-    assert front.server._supervisor.generation == 2
+    assert front.server.supervisor.generation == 2
 
 
 @pytest.mark.parametrize("dies", [3, 4])
@@ -114,8 +114,8 @@ def test_when_one_fails_no_more_of_its_generation_start(
     front.reactors[dies].die()
     front.reactors[dies].wait_for_end()
     front.settle()
-    assert front.server._supervisor.reload_failure is not None
-    assert not front.server._supervisor.reloading
+    assert front.server.supervisor.reload_failure is not None
+    assert not front.server.supervisor.reloading
     assert len(front.reactors) == 5
     assert names(front) == ["reactor 1", "reactor 2", "reactor 3"]
     serves(front, front.reactors[0], front.connect())
@@ -132,10 +132,10 @@ def test_one_that_cannot_be_started_later_on_leaves_the_old_ones_serving(
         raise OSError(11, "Resource temporarily unavailable")
 
     with front.held():
-        monkeypatch.setattr(front.server._supervisor, "_spawn", refuse)
+        monkeypatch.setattr(front.server.supervisor, "spawn", refuse)
         front.reactors[2].ready()
     front.settle()
-    supervisor = front.server._supervisor
+    supervisor = front.server.supervisor
     assert (supervisor.generation, supervisor.reloading) == (1, False)
     assert "cannot start a reactor" in str(supervisor.reload_failure)
     assert "stop" in front.reactors[2].hear("stop")
@@ -221,7 +221,7 @@ def test_a_generation_that_fails_leaves_the_old_one_serving(start: Start) -> Non
     bad.die()
     bad.wait_for_end()
     front.settle()
-    supervisor = front.server._supervisor
+    supervisor = front.server.supervisor
     assert (supervisor.generation, supervisor.reloading) == (1, False)
     assert "cannot import 'shop'" in str(supervisor.reload_failure)
     assert any("RELOAD FAILED: cannot import 'shop'" in line for line in front.log)
@@ -240,7 +240,7 @@ def test_a_generation_that_is_never_ready_is_given_up(start: Start) -> None:
     reload(front)
     front.pass_time(7)
     front.reactors[1].wait_for_end()
-    assert "--start-timeout" in str(front.server._supervisor.reload_failure)
+    assert "--start-timeout" in str(front.server.supervisor.reload_failure)
     serves(front, front.reactors[0], client)
 
 
@@ -255,7 +255,7 @@ def test_a_second_hup_during_a_reload_makes_another_follow(start: Start) -> None
     assert len(front.reactors) == 3
     front.reactors[2].ready()
     front.settle()
-    assert front.server._supervisor.generation == 3
+    assert front.server.supervisor.generation == 3
     assert len(front.reactors) == 3
     serves(front, front.reactors[2], front.connect())
 
@@ -268,7 +268,7 @@ def test_a_second_hup_follows_a_reload_that_failed(start: Start) -> None:
     front.reactors[1].wait_for_end()
     front.reactors[2].ready()
     front.settle()
-    assert front.server._supervisor.generation == 2
+    assert front.server.supervisor.generation == 2
 
 
 def test_stopping_between_two_starts_of_a_reload_starts_no_more(
@@ -366,7 +366,7 @@ def test_a_spent_reactor_serves_until_its_successor_is_ready(start: Start) -> No
     front.settle()
     serves(front, front.reactors[1], client)
     assert "stop" in old.hear("stop")
-    assert front.server._supervisor.generation == 1
+    assert front.server.supervisor.generation == 1
 
 
 def test_spent_reactors_are_replaced_one_after_another(start: Start) -> None:

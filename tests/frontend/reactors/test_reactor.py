@@ -525,7 +525,7 @@ def test_a_replacement_that_cannot_be_started_is_tried_again(
         front.settle()
         client.send(get())
         assert front.silent(client)
-    assert not front.server._supervisor.reactors
+    assert not front.server.supervisor.reactors
     front.pass_time(3)
     second = replacement(front)
     second.reply(second.request()[0])
@@ -551,7 +551,7 @@ def test_nobody_is_accepted_before_a_reactor_is_ready(start: Start) -> None:
     client = front.connect()
     client.send(get())
     assert front.silent(client)
-    assert not front.server._clients
+    assert not front.server.acceptor.clients
     (reactor,) = front.reactors
     reactor.ready()
     reactor.reply(reactor.request()[0])
@@ -673,5 +673,5 @@ def test_killed_reactors_that_stay_are_waited_for_together(
         patch.setattr("reactor_run.frontend.reactors.supervisor.monotonic", lambda: now)
         patch.setattr(Reactor, "kill", lambda _: None)
         patch.setattr(Reactor, "see_dead", wait)
-        front.call(front.server._supervisor.bury)
+        front.call(front.server.supervisor.bury)
     assert waited == [2.0, 0.5, 0.0]

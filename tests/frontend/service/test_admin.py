@@ -30,7 +30,15 @@ class Desk:
             listeners = open_health(parse_health(address))
         else:
             listeners = open_admin(parse_admin(address), 0o600)
-        self.admin = Admin(front.server, listeners, health_only=health_only)
+        server = front.server
+        self.admin = Admin(
+            server.loop,
+            listeners,
+            server.status,
+            reload=server.reload,
+            stop=server.stop,
+            health_only=health_only,
+        )
         front.call(self.admin.begin)
         self.address = listeners[0].name
 
@@ -264,13 +272,13 @@ def test_what_it_refuses(
     assert response.status == status
     if status == 405:
         assert response.field("allow") in (b"GET, HEAD", b"POST")
-    assert not here.front.server.shutdown.begun
+    assert not here.front.server.lifecycle.stopping
 
 
 def test_over_tcp_nothing_can_be_changed(desk: Open) -> None:
     here = desk("127.0.0.1:0", capacities=(1,))
     assert here.ask("/stop", method="POST").status == 403
-    assert not here.front.server.shutdown.begun
+    assert not here.front.server.lifecycle.stopping
     assert here.ask("/status").status == 200
 
 
@@ -314,7 +322,7 @@ def test_health_alone_is_told_to_anybody_and_nothing_else(desk: Open) -> None:
         ("POST", "/readyz", 405),
     ]:
         assert here.ask(path, method=method).status == status
-    assert not here.front.server.shutdown.begun
+    assert not here.front.server.lifecycle.stopping
     here.front.signal(signal.SIGTERM)
     assert here.ready() == (503, "the service is stopping")
 
@@ -355,7 +363,9 @@ def test_a_report_of_any_size_arrives_and_a_reader_who_sleeps_is_cut_off(desk: O
     here = desk(capacities=(1,))
 
     def bloat() -> None:
-        here.front.server.counters.refused.update({f"rule {n}": n for n in range(1, 100_000)})
+        here.front.server.clients.counters.refused.update(
+            {f"rule {n}": n for n in range(1, 100_000)}
+        )
 
     here.front.call(bloat)
     sleeper = here.connect()

@@ -1,0 +1,115 @@
+"""What all client connections of one front end share: the loop, the queue, limits, timeouts.
+
+The service makes one. It sets `buffers` and `answer_file_max` when a reactor has told what its app
+speaks, and `draining` when the service stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from reactor_run.clock import date_field
+from reactor_run.frontend.exchanges.counters import Counters
+from reactor_run.frontend.exchanges.dispatcher import Dispatcher
+from reactor_run.frontend.exchanges.orphans import Deserted
+from reactor_run.frontend.exchanges.replay import METHODS
+from reactor_run.frontend.loop.epoll import LATE, Loop
+from reactor_run.protocol.policy import Limits
+from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
+from reactor_run.protocol.request import KnownHeads
+from reactor_run.protocol.response import simple_response
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.clients.http1 import Client
+    from reactor_run.frontend.command.settings import Settings
+
+__all__ = ["ClientContext"]
+
+
+class ClientContext:
+    """What a connection needs beyond its socket. Times in seconds, sizes in bytes."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        dispatcher: Dispatcher,
+        counters: Counters,
+        settings: Settings,
+        on_close: Callable[[Client], None],
+    ) -> None:
+        """`on_close`: called with each connection that has ended."""
+        self.loop = loop
+        self.dispatcher = dispatcher
+        self.counters = counters
+        self.answers = counters.answers
+        self.deserted = Deserted(loop)
+        self.client_closed = on_close
+        self.known_heads = KnownHeads()
+        self.limits = Limits(
+            request_line=settings.limit_request_line,
+            field_count=settings.limit_field_count,
+            field_size=settings.limit_field_size,
+            head_size=settings.limit_head_size,
+            body_size=settings.max_body_size,
+            path_policy=settings.path_policy,
+        )
+        self.head_timeout = settings.head_timeout
+        self.body_timeout = settings.body_timeout
+        self.min_body_rate = settings.min_body_rate
+        self.keep_alive = settings.keep_alive
+        self.close_grace = settings.close_grace
+        self.response_timeout = settings.response_timeout
+        self.min_response_rate = settings.min_response_rate
+        # The loop looks at deadlines late. This one must not pass late.
+        self.queue_timeout = max(settings.queue_timeout - LATE, settings.queue_timeout / 2)
+        self.first_byte_timeout = settings.first_byte_timeout
+        self.request_timeout = settings.request_timeout
+        self.times_exchanges = bool(settings.first_byte_timeout or settings.request_timeout)
+        self.replayed = METHODS[settings.replay]
+        """The methods of requests that may run twice."""
+        self.buffers = False
+        """The app is WSGI: bodies are collected before dispatch, and answers are spooled."""
+        self.answer_file_max = 0
+        """Bytes of an answer that may wait in a temporary file for a slow client; 0: none."""
+        self.draining = False
+        """Every answer is the last of its connection."""
+        self._lane_proxy = settings.lane_proxy
+        self._answer_spool_size = settings.answer_spool_size
+
+    def serves(self, interface: str) -> None:
+        """Serve an app of this interface: `asgi` or `wsgi`."""
+        self.buffers = interface == "wsgi"
+        self.answer_file_max = self._answer_spool_size if self.buffers else 0
+
+    def own_answer(
+        self,
+        status: int,
+        text: bytes,
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        head_only: bool,
+    ) -> bytes:
+        """Make and count an answer of the front end's own."""
+        self.counters.answered_here(status)
+        return simple_response(
+            status,
+            text,
+            fields=(*fields, (b"server", b"reactor-run")),
+            date_field=date_field(),
+            close=False,
+            head_only=head_only,
+        )
+
+    def encode_proxy(
+        self,
+        source: Endpoint | None,
+        destination: Endpoint | None,
+        tlvs: Iterable[tuple[int, bytes]],
+    ) -> bytes:
+        """Encode the PROXY header that goes before each exchange on a lane."""
+        if self._lane_proxy == "v2":
+            return encode_v2(source, destination, tlvs)
+        if self._lane_proxy == "v1":
+            return encode_v1(source, destination)
+        return b""

@@ -1,0 +1,148 @@
+"""Reloads: the next generation of reactors starts beside the one that serves.
+
+At most half as many reactors start at a time as there are CPUs: each takes a CPU for itself, and
+the reactors that serve need the others. When all are ready, they take over. If one fails, all are
+given up and the present generation goes on. A reload that is asked for during a reload follows it,
+since the app may have changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from reactor_run.frontend.log import log
+from reactor_run.frontend.reactors.reactor import READY, Reactor
+from reactor_run.frontend.sockets.rlimits import available_cpus
+
+__all__ = ["Generations", "NextGeneration", "Told", "ignore_outcome"]
+
+Told = Callable[[str | None], None]
+"""Called with the reason why something failed, or None if it succeeded."""
+
+
+def ignore_outcome(_: str | None) -> None:
+    """Do nothing with the outcome of a reload."""
+
+
+class Generations(Protocol):
+    """The reactors of a service, as far as a reload concerns them."""
+
+    generation: int
+    """The number of the generation that serves."""
+    wanted: int
+    """How many reactors are to serve."""
+
+    def spawn(self, generation: int) -> Reactor:
+        """Start a reactor. Raises OSError."""
+
+    def take_over(self, successors: list[Reactor]) -> None:
+        """Have `successors`, which are ready, serve in the place of the present generation."""
+
+    def retire(self, reactor: Reactor) -> None:
+        """Let a reactor finish what it has, and end it."""
+
+    def reload_begins(self) -> None:
+        """Tell the operator that a reload has begun."""
+
+    def reload_ended(self) -> None:
+        """Tell the operator that it has ended."""
+
+    def replace_next(self) -> None:
+        """Go on with replacing reactors one by one, which waited for the reload."""
+
+
+class NextGeneration:
+    """The reactors that start for a reload, and who waits for its outcome."""
+
+    def __init__(self, generations: Generations) -> None:
+        self.failure: str | None = None
+        """Why the last reload failed; None if it did not."""
+        self._generations = generations
+        self._coming: list[Reactor] = []
+        self._size = 0
+        """How many there are to be."""
+        self._again = False
+        """Another reload was asked for during this one."""
+        self._awaited: list[Told] = []
+        """Who is told the outcome of this reload."""
+        self._awaited_again: list[Told] = []
+        """Who is told the outcome of the next one."""
+
+    def __contains__(self, reactor: Reactor) -> bool:
+        return reactor in self._coming
+
+    @property
+    def starting(self) -> bool:
+        """A reload is under way."""
+        return bool(self._coming)
+
+    def begin(self, then: Told) -> None:
+        """Start the next generation; `then` is told the outcome."""
+        if self._coming:
+            log.info("a reload is in progress; another follows it")
+            self._again = True
+            self._awaited_again.append(then)
+            return
+        self._again = False
+        self._awaited = [*self._awaited_again, then]
+        self._awaited_again = []
+        self.failure = None
+        log.info("reloading: generation %d starts", self._generations.generation + 1)
+        self._generations.reload_begins()
+        self._size = self._generations.wanted
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Start what may start now, or take over when all of it is ready."""
+        unready = sum(reactor.state != READY for reactor in self._coming)
+        missing = min(self._size, self._generations.wanted) - len(self._coming)
+        if missing <= 0 and not unready:
+            self._take_over()
+            return
+        room = max(1, available_cpus() // 2) - unready
+        try:
+            for _ in range(min(missing, room)):
+                self._coming.append(self._generations.spawn(self._generations.generation + 1))
+        except OSError as error:
+            self._fail(f"cannot start a reactor: {error.strerror}")
+
+    def died(self, reactor: Reactor, why: str) -> None:
+        """One of them has ended."""
+        self._coming.remove(reactor)
+        self._fail(why)
+
+    def cancel(self, why: str) -> None:
+        """Tell all who wait that there will be no reload."""
+        for told in (*self._awaited, *self._awaited_again):
+            told(why)
+        self._awaited.clear()
+        self._awaited_again.clear()
+
+    def _take_over(self) -> None:
+        successors, self._coming = self._coming, []
+        self._generations.take_over(successors)
+        self._end(None)
+
+    def _fail(self, why: str) -> None:
+        coming, self._coming = self._coming, []
+        self.failure = why
+        log.error(
+            "RELOAD FAILED: %s. Generation %d, with the app as it was, goes on serving",
+            why,
+            self._generations.generation,
+        )
+        for reactor in coming:
+            self._generations.retire(reactor)
+        self._end(why)
+
+    def _end(self, why: str | None) -> None:
+        awaited, self._awaited = self._awaited, []
+        again = self._again
+        self._generations.reload_ended()
+        for told in awaited:
+            told(why)
+        if again:
+            self.begin(ignore_outcome)
+        else:
+            self._generations.replace_next()
