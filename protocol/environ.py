@@ -28,13 +28,12 @@ connection's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final, Literal
 
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.path import decode_path, mount_prefix
 from reactor_run.protocol.request import KnownHeads, RequestHead
-from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache, decode_method
+from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache
 from reactor_run.protocol.target import split_target
 
 __all__ = ["EnvironBuilder"]
@@ -78,23 +77,10 @@ def _key_without_underscores(name: bytes) -> str:
     return "" if b"_" in name else _key(name)
 
 
-@lru_cache(maxsize=256)
-def _decoded(path: str) -> str:
-    """PATH_INFO of a path in which something is percent-encoded."""
-    return decode_path(path.encode("latin-1")).decode("latin-1")
-
-
 def _read_other_form(target: bytes) -> tuple[str, str]:
     """Path and query of a target that is no path: `*`, or a whole URI."""
     raw_path, query = split_target(target)
     return "" if raw_path == b"*" else raw_path.decode("latin-1"), query.decode("latin-1")
-
-
-@lru_cache(maxsize=64)
-def _name_server(address: str, port: int) -> tuple[str, str]:
-    """SERVER_NAME and SERVER_PORT of a listener with a port."""
-    # An IPv6 address is bracketed wherever a port may follow it (RFC 3875 section 4.1.14).
-    return f"[{address}]" if ":" in address else address, str(port)
 
 
 class EnvironBuilder:
@@ -159,7 +145,10 @@ class EnvironBuilder:
         else:
             del environ["REMOTE_PORT"]
         if server is not None and server[1] is not None:
-            environ["SERVER_NAME"], environ["SERVER_PORT"] = _name_server(*server)
+            address, port = server
+            # An IPv6 address is bracketed wherever a port may follow it (RFC 3875 §4.1.14).
+            environ["SERVER_NAME"] = f"[{address}]" if ":" in address else address
+            environ["SERVER_PORT"] = str(port)
         else:
             _name_server_by_host(environ, scheme)
         return environ
@@ -173,9 +162,9 @@ class EnvironBuilder:
         else:
             path, query = _read_other_form(target)
         if "%" in path:
-            path = _decoded(path)
+            path = decode_path(path.encode("latin-1")).decode("latin-1")
         environ = self._template.copy()
-        environ["REQUEST_METHOD"] = decode_method(head.method)
+        environ["REQUEST_METHOD"] = head.method.decode("latin-1")
         environ["PATH_INFO"] = path
         environ["QUERY_STRING"] = query
         environ["REQUEST_URI"] = uri

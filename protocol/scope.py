@@ -18,7 +18,6 @@ that it came through TLS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from reactor_run.protocol.origin import Origin
@@ -26,7 +25,7 @@ from reactor_run.protocol.path import decode_path, mount_prefix, quote_path
 from reactor_run.protocol.request import KnownHeads, RequestHead
 from reactor_run.protocol.target import split_target
 
-__all__ = ["HOP_BY_HOP", "FieldNameCache", "ScopeBuilder", "decode_method"]
+__all__ = ["HOP_BY_HOP", "FieldNameCache", "ScopeBuilder"]
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -78,18 +77,11 @@ def _app_name(name: bytes) -> bytes:
     return b"" if name in HOP_BY_HOP else name
 
 
-@lru_cache(maxsize=1024)
 def _read_target(target: bytes) -> tuple[str, bytes, bytes]:
-    """Path, raw path and query: most requests are for few targets."""
+    """Path, raw path and query."""
     raw_path, query = split_target(target)
     decoded = decode_path(raw_path) if b"%" in raw_path else raw_path
     return decoded.decode("utf-8", "replace"), raw_path, query
-
-
-@lru_cache(maxsize=64)
-def decode_method(method: bytes) -> str:
-    """A method as native text."""
-    return method.decode("latin-1")
 
 
 class ScopeBuilder:
@@ -168,7 +160,7 @@ class ScopeBuilder:
             "type": "http",
             "asgi": _ASGI.copy(),
             "http_version": _VERSIONS[head.minor_version],
-            "method": decode_method(head.method),
+            "method": head.method.decode("latin-1"),
             "scheme": origin.scheme,
             "path": path,
             "raw_path": raw_path,

@@ -29,18 +29,13 @@ from typing import Final
 from reactor_run.protocol import policy
 from reactor_run.protocol.host import is_host
 from reactor_run.protocol.policy import PathPolicy, Refused
-from reactor_run.protocol.seen import remember
 
 __all__ = [
-    "PATHS_SEEN",
     "accept_target",
     "authority_of",
     "remove_dot_segments",
     "split_target",
 ]
-
-PATHS_SEEN: Final[set[bytes]] = set()
-"""Targets in origin-form that were accepted lately, and are right under any path policy."""
 
 # RFC 3986 §3.2: the authority ends where the path, the query or a fragment begins.
 _SCHEME_AND_AUTHORITY: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)")
@@ -74,8 +69,6 @@ def accept_target(method: bytes, target: bytes, path_policy: PathPolicy) -> byte
         raise Refused(policy.TARGET_ESCAPE)
     if (escapes or b"/." in path) and _DOT_SEGMENT.search(path) is not None:
         return target[:begin] + _accept_dot_segments(path, path_policy) + mark + query
-    if begin == 0:
-        remember(PATHS_SEEN, target)
     return target
 
 

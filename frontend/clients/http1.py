@@ -282,12 +282,9 @@ class Client:
         server = self.server
         known = server.known_heads
         head = None
-        if not self._seen:
+        if len(data) <= known.SIZE and not self._seen:
             # One that came in pieces is not looked up: to hash it for each piece takes too long.
-            if len(data) <= known.SIZE:
-                head = known.get(data)
-            if head is None and not data.startswith(b"GET "):
-                head = known.before_body(data)
+            head = known.get(data)
         if head is None:
             try:
                 head = parse_request_head(data, server.limits, self._seen)

@@ -98,15 +98,13 @@ class Gateway:
         origin = self._origins.get(prefix)
         if origin is None:
             origin = self._read_origin(prefix)
-        head = self._known_heads.get(payload)
+        known = self._known_heads
+        head = known.get(payload) if len(payload) <= known.SIZE else None
         if head is None:
-            if not payload.startswith(b"GET "):
-                head = self._known_heads.before_body(payload)
-            head = head or read_relayed_head(payload)
+            head = read_relayed_head(payload)
             if head is None or 0 <= head.body != len(payload) - head.size:
                 raise FrameError("what came on the express lane is not one whole request")
-            if not head.known:
-                self._known_heads.add(payload, head)
+            known.add(payload, head)
         exchange = self._make_exchange(self, head, origin, number, None, payload[head.size :])
         self._admit(exchange)
         return exchange
@@ -155,11 +153,12 @@ class Gateway:
                     if self._decode is decode_v2:
                         self._remember(data[:start], origin)
             request = data[start:] if start else data
-            head = self._known_heads.get(request) or self._known_heads.before_body(request)
+            heads = self._known_heads
+            head = heads.get(request) if len(request) <= heads.SIZE else None
             if head is None:
                 head = read_relayed_head(request, max(0, seen - start))
                 if head is not None:
-                    self._known_heads.add(request, head)
+                    heads.add(request, head)
         except Refused as refused:
             log.error("a request on lane %d is none: %s", lane.number, refused)
             lane.close()

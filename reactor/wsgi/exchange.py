@@ -8,7 +8,6 @@ inline app because the front end takes whole answers off its hands and sends who
 from __future__ import annotations
 
 import io
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.clock import date_field
@@ -160,8 +159,15 @@ class WsgiExchange(Call):
 
     def begin(self, head: AppHead, length: int | None) -> int:
         request = self.head
-        start, self._framing = _encode_head(
-            head, request.method, request.minor_version, length, date_field()
+        start, self._framing = encode_response_head(
+            head.status,
+            head.fields,
+            method=request.method,
+            minor_version=request.minor_version,
+            length=length,
+            date_field=date_field(),
+            server_field=SERVER_FIELD,
+            reason=head.reason,
         )
         self._held = [start]
         self._held_size = len(start)
@@ -241,20 +247,3 @@ class WsgiExchange(Call):
         content = b"".join(parts)
         self._content = content[size:]
         return content[:size]
-
-
-# Heads that are alike are the same object, and encoded once a second, as is the date.
-@lru_cache(maxsize=256)
-def _encode_head(
-    head: AppHead, method: bytes, minor_version: int, length: int | None, date: bytes
-) -> tuple[bytes, int]:
-    return encode_response_head(
-        head.status,
-        head.fields,
-        method=method,
-        minor_version=minor_version,
-        length=length,
-        date_field=date,
-        server_field=SERVER_FIELD,
-        reason=head.reason,
-    )

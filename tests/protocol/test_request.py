@@ -354,10 +354,11 @@ class TestKnownHeads:
         [
             head() + b"GET",
             head(b"X: " + b"y" * KnownHeads.SIZE + b"\r\n"),
-            head(b"Content-Length: 1\r\nX: " + b"y" * KnownHeads.SIZE + b"\r\n") + b"x",
-            head(b"Content-Length: 1\r\nExpect: 100-continue\r\n") + b"x",
+            head(b"Content-Length: 1\r\n") + b"x",
+            head(b"Content-Length: 1\r\n"),
+            head(b"Transfer-Encoding: chunked\r\n"),
         ],
-        ids=["more behind it", "long", "long, with a body", "waits for permission"],
+        ids=["more behind it", "long", "with a body", "before a body", "before chunks"],
     )
     def test_what_is_not_worth_it_is_not_remembered(self, data: bytes) -> None:
         known = KnownHeads()
@@ -366,41 +367,15 @@ class TestKnownHeads:
         for _ in range(3):
             known.add(data, read)
         assert known.get(data) is None
-        assert known.before_body(data) is None
         assert not read.known
-
-    @pytest.mark.parametrize("framing", [b"Content-Length: 4", b"Transfer-Encoding: chunked"])
-    def test_a_head_before_a_body_is_known_whatever_the_body(self, framing: bytes) -> None:
-        known = KnownHeads()
-        data = head(framing + b"\r\n")
-        read = parse_request_head(data + b"1\r\na", LIMITS)
-        assert read is not None
-        known.add(data + b"1\r\na", read)
-        assert known.before_body(data) is None
-        known.add(data + b"1\r\nb", read)
-        for body in b"", b"1\r\nc", b"\r\n\r\n":
-            assert known.before_body(data + body) is read
-        # It is not all of a request.
-        assert known.get(data) is None
-        for other in data[:-1], data[:-2] + b"X: y\r\n\r\n", b"", b"\r\n\r\n":
-            assert known.before_body(other) is None
-
-    def test_one_without_a_body_is_known_as_a_whole_request_only(self) -> None:
-        known = KnownHeads()
-        read = parse_request_head(PLAIN, LIMITS)
-        assert read is not None
-        for _ in range(3):
-            known.add(PLAIN, read)
-        assert known.before_body(PLAIN + b"GET") is None
 
     def test_it_stays_small(self) -> None:
         known = KnownHeads()
         for number in range(3 * KnownHeads.MAX):
-            for data in head(b"X: %d\r\n" % number), head(b"Content-Length: %d\r\n" % number):
-                read = parse_request_head(data, LIMITS)
-                assert read is not None
-                known.add(data, read)
-                known.add(data, read)
-        assert len(known._whole) <= KnownHeads.MAX
-        assert len(known._before_bodies) <= KnownHeads.MAX
+            data = head(b"X: %d\r\n" % number)
+            read = parse_request_head(data, LIMITS)
+            assert read is not None
+            known.add(data, read)
+            known.add(data, read)
+        assert len(known._heads) <= KnownHeads.MAX
         assert len(known._once) <= KnownHeads.MAX
