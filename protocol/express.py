@@ -38,7 +38,6 @@ __all__ = [
     "read_answers",
     "read_requests",
     "request_prefix",
-    "requests_from",
 ]
 
 EXPRESS_MAX: Final = 65536
@@ -119,20 +118,6 @@ def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int
         messages.append((exchange, kind, data[at:tlvs], data[payload:after]))
         at = after
     return messages, at
-
-
-def requests_from(data: bytes, start: int) -> list[int]:
-    """The exchanges whose requests, among the whole messages of `data`, begin at `start` or behind.
-
-    Raises FrameError.
-    """
-    exchanges = []
-    at = 0
-    for exchange, kind, prefix, payload in read_requests(data)[0]:
-        if kind == REQUEST and at >= start:
-            exchanges.append(exchange)
-        at += len(prefix) + _TLVS.size + len(payload)
-    return exchanges
 
 
 def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:

@@ -22,7 +22,7 @@ from reactor_run.heap import keep_dropped_memory
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
-from reactor_run.pulse import Pulse
+from reactor_run.pulse import SLOTS, Pulse
 from reactor_run.reactor.links.gateway import Gateway, MakeExchange
 from reactor_run.reactor.loader import detect_interface, load_app
 from reactor_run.reactor.log import AppFailure, configure, log
@@ -158,7 +158,8 @@ class ReactorProcess:
     def _obey(self, message: dict[str, Any]) -> None:
         if "lane" in message:
             if message.get("fd") is not None:
-                self.gateway.adopt_lane(socket.socket(fileno=message["fd"]), message["lane"])
+                sock = socket.socket(fileno=message["fd"])
+                self.gateway.adopt_lane(sock, message["lane"], self._slot_in(message))
             else:
                 log.error("a lane was lost on its way: too many open files")
                 # Its request will never be one, and the front end waits for a word on it.
@@ -172,27 +173,35 @@ class ReactorProcess:
                 raise ControlError("the express lane was lost on its way: too many open files")
             self.gateway.adopt_express(socket.socket(fileno=message["fd"]), self._stop)
         elif "pulse" in message:
-            if message.get("fd") is not None:
-                self._show_pulse(message["fd"])
+            if message.get("fd") is None:
+                raise ControlError("the pulse was lost on its way: too many open files")
+            self._show_pulse(message["fd"])
         elif "ping" in message:
             self.control.send({"pong": message["ping"]})
         elif "stop" in message:
             self.shutdown_timeout = float(message["stop"])
             self._stop()
 
+    @staticmethod
+    def _slot_in(message: dict[str, Any]) -> int:
+        slot = message.get("slot", 0)
+        if type(slot) is not int or not 0 <= slot < SLOTS:
+            raise ControlError(f"not a slot: {slot!r:.80}")
+        return slot
+
     def _show_pulse(self, descriptor: int) -> None:
         try:
-            self.reactor.pulse = Pulse(descriptor).word
+            self.reactor.pulse = Pulse(descriptor)
         except (OSError, ValueError) as error:
-            log.error("the pulse cannot be shown: %s", error)
-            return
+            # The front end would take nothing for begun.
+            raise ControlError(f"the pulse cannot be shown: {error}") from error
         finally:
             os.close(descriptor)
         self.reactor.on_turn = self._tell_turn
         self.reactor.slow_routes = SlowRoutes(self._tell_slow)
 
     def _tell_turn(self, took: float) -> None:
-        self.control.send({"turn": round(took, 6), "begun": self.reactor.begun})
+        self.control.send({"turn": round(took, 6)})
 
     def _tell_slow(self, route: bytes, seconds: float) -> None:
         self.control.send({"slow": route.decode("latin-1"), "seconds": round(seconds, 6)})

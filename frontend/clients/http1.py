@@ -564,6 +564,12 @@ class Client:
             self._expires = min(until, self._ends)
         self._reckon()
 
+    def not_begun(self, seconds: float) -> None:
+        """The reactor has not begun the exchange: so many seconds have not counted for its time."""
+        if self.exchange is not None and self.server.times_exchanges:
+            self._ends += seconds
+            self._await_answer(self.exchange)
+
     def refuse_overload(self, exchange: Exchange) -> None:
         """There is no room, or there was none for too long."""
         self._answer_self(503, b"Service Unavailable\n", ((b"retry-after", b"1"),))
@@ -861,6 +867,9 @@ class Client:
         now = self.server.loop.now
         state = self.state
         exchange, answer, body = self.exchange, self._answer, self._body
+        if exchange is not None and exchange.state == RUNNING and self._expires <= now:
+            # If the reactor has not begun it, its time has not run.
+            self.server.dispatcher.unstarted.look()
         if exchange is not None and self._expires <= now:
             if exchange.state == WAITING:
                 self.refuse_overload(exchange)

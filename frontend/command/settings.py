@@ -386,14 +386,14 @@ class Settings(NamedTuple):
         "timeouts",
         seconds(zero=True),
         0.0,
-        "Seconds from a request's dispatch, or its end if that comes later, to the first byte of "
-        "its answer; then 504, and the app is cancelled. 0: off.",
+        "Seconds from the call of the app, or the end of the request if that comes later, to the "
+        "first byte of its answer; then 504, and the app is cancelled. 0: off.",
     )
     request_timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         0.0,
-        "Seconds for a request altogether, from dispatch to the end of its answer; then 504, or "
+        "Seconds from the call of the app to the end of its answer; then 504, or "
         "the answer is cut, and the app is cancelled. 0: off.",
     )
     timeout: float = _option(

@@ -25,6 +25,7 @@ from typing import Final
 from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.exchanges.replay import may_be_replayed
 from reactor_run.frontend.exchanges.slow_routes import SlowRoutes
+from reactor_run.frontend.exchanges.unstarted import Unstarted
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.reactor import Reactor
@@ -57,6 +58,7 @@ class Dispatcher:
         self._aside: OrderedDict[Exchange, tuple[float, float]] = OrderedDict()
         """What stands aside: these seconds, and the time at which it has stood so long enough."""
         self.slow = SlowRoutes()
+        self.unstarted = Unstarted(loop)
         self._loop = loop
         self._later = Timer(self.pump)
 
@@ -124,11 +126,11 @@ class Dispatcher:
         self._queue.pop(exchange, None)
         self._aside.pop(exchange, None)
 
-    def take_back(self, reactor: Reactor, left: list[Exchange], never_begun: set[Exchange]) -> None:
+    def take_back(self, reactor: Reactor, left: list[Exchange], begun: set[Exchange]) -> None:
         """A reactor has died with these, in this order: queue them again, or answer them."""
         again, failed = [], []
         for exchange in left:
-            if exchange in never_begun or may_be_replayed(exchange):
+            if may_be_replayed(exchange, begun=exchange in begun):
                 again.append(exchange)
             else:
                 failed.append(exchange)
@@ -141,15 +143,19 @@ class Dispatcher:
                 len(failed),
             )
         self.replays += len(again)
-        for exchange in reversed(again):
-            exchange.wait_again()
-            self._queue[exchange] = 0.0
-            self._queue.move_to_end(exchange, last=False)
-            exchange.client.queued(exchange)
+        self._queue_first(again)
         # Only now: their clients may have asked for more, which comes behind those.
         for exchange in failed:
             exchange.client.answer_failed(exchange)
         self.pump()
+
+    def _queue_first(self, exchanges: list[Exchange]) -> None:
+        """Queue them before all others: they have waited before."""
+        for exchange in reversed(exchanges):
+            exchange.wait_again()
+            self._queue[exchange] = 0.0
+            self._queue.move_to_end(exchange, last=False)
+            exchange.client.queued(exchange)
 
     def pump(self) -> None:
         """Start what waits, as far as there is room.
@@ -235,8 +241,7 @@ class Dispatcher:
                 best = reactor
         return best
 
-    @staticmethod
-    def _start(reactor: Reactor, exchange: Exchange, slow: float = 0.0) -> None:
+    def _start(self, reactor: Reactor, exchange: Exchange, slow: float = 0.0) -> None:
         """`slow`: seconds for which it is likely to hold up the reactor."""
         try:
             reactor.start(exchange)
@@ -247,3 +252,4 @@ class Dispatcher:
             if slow:
                 reactor.expect(exchange, slow)
             exchange.client.started(exchange)
+            self.unstarted.given(reactor)

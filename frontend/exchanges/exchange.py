@@ -41,12 +41,15 @@ class Exchange:
     __slots__ = (
         "app_done",
         "client",
+        "deaths",
+        "given_at",
         "head",
         "lane",
         "number",
         "reactor",
         "replayed",
         "request",
+        "slot",
         "spool",
         "state",
         "whole",
@@ -62,11 +65,17 @@ class Exchange:
         """All of the request has come."""
         self.state = WAITING
         self.replayed = False
-        """A reactor that may have begun it has died."""
+        """A reactor that had begun it has died."""
+        self.deaths = 0
+        """Reactors that have died before they began it."""
         self.app_done = False
         """The reactor's word that the app is done."""
         self.number = 0
         """On the express lane of its reactor; 0 on a lane."""
+        self.slot = 0
+        """Of its lane, where its reactor tells whether it has begun; only on a lane."""
+        self.given_at = 0.0
+        """When its reactor got it, by the loop's clock."""
         self.reactor: Reactor | None = None
         self.lane: Lane | None = None
         """What the request went out on, or what the answer comes in on."""

@@ -33,11 +33,11 @@ class Deserted:
     def _look(self) -> None:
         self._loop.set_deadline(self._timer, _EVERY)
         for exchange, ends in list(self._ends.items()):
-            if exchange.app_done:
+            reactor = exchange.reactor
+            if exchange.app_done or reactor is None:
                 del self._ends[exchange]
-            elif ends <= self._loop.now:
+            elif ends <= self._loop.now and reactor.has_begun(exchange):
                 del self._ends[exchange]
-                if exchange.reactor is not None:
-                    exchange.reactor.cancel(exchange)
+                reactor.cancel(exchange)
         if not self._ends:
             self._loop.forget(self._timer)

@@ -1,6 +1,8 @@
 """Which exchanges are given to another reactor when theirs has ended before it answered them.
 
-1. An exchange that cannot have begun, because the kernel took nothing of its request, waits again.
+1. An exchange that has not begun waits again, whatever its method, if all that came of its request
+   is still here. It had no effect. Its reactor may have died of reading it, so DEATHS_MAX times is
+   enough.
 2. One whose answer the client knows something of, be it an interim answer, is never replayed.
 3. Any other may have begun: it is replayed if its method says that this does no harm (RFC 9110
    §9.2), if all that came of its request is still here, and if this is the first time. A request
@@ -14,7 +16,10 @@ from typing import Final
 from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.log import log
 
-__all__ = ["METHODS", "may_be_replayed"]
+__all__ = ["DEATHS_MAX", "METHODS", "may_be_replayed"]
+
+DEATHS_MAX: Final = 5
+"""Reactors that may die before they begin an exchange."""
 
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """RFC 9110 §9.2.1."""
@@ -27,9 +32,14 @@ METHODS: Final[dict[str, frozenset[bytes]]] = {
 """The methods that are replayed, by the value of --replay (RFC 9110 §9.2.2)."""
 
 
-def may_be_replayed(exchange: Exchange) -> bool:
-    """Rules 2 and 3, for an exchange that waited for its answer; counts this time."""
-    if not (exchange.request and exchange.repeatable):
+def may_be_replayed(exchange: Exchange, *, begun: bool) -> bool:
+    """The rules, for an exchange that waited for its answer; counts this time."""
+    if not exchange.request:
+        return False
+    if not begun:
+        exchange.deaths += 1
+        return exchange.deaths < DEATHS_MAX
+    if not exchange.repeatable:
         return False
     if exchange.replayed:
         log.error(

@@ -38,7 +38,7 @@ class Owner(Protocol):
         """It takes nothing more; its process is about to end."""
 
     def reactor_left(
-        self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
+        self, reactor: Reactor, exchanges: list[Exchange], begun: set[Exchange]
     ) -> None:
         """It has died, and left these exchanges without an answer, in this order."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
-from itertools import count
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, Exchange
@@ -23,7 +23,6 @@ from reactor_run.protocol.express import (
     pack_message,
     pack_request,
     read_answers,
-    requests_from,
 )
 
 if TYPE_CHECKING:
@@ -115,10 +114,11 @@ class ExpressLane:
             self._blocked = False
             self._loop.modify(self._sock.fileno(), _IN)
 
-    def never_sent(self) -> list[Exchange]:
-        """The exchanges of whose request the kernel has taken nothing."""
-        numbers = requests_from(self._unsent + b"".join(self._out), self._sent)
-        return [self.exchanges[number] for number in numbers if number in self.exchanges]
+    def behind(self, begun: int) -> list[Exchange]:
+        """The exchanges with greater numbers than this one, in order."""
+        exchanges = self.exchanges
+        numbers = list(takewhile(lambda number: number > begun, reversed(exchanges)))
+        return [exchanges[number] for number in reversed(numbers)]
 
     # In ------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
-from reactor_run.frontend.exchanges.exchange import ANSWERED, Exchange
+from reactor_run.frontend.exchanges.exchange import ANSWERED
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.reactor import Reactor
 
@@ -24,18 +24,6 @@ __all__ = ["Heartbeat"]
 
 _BEATS: Final = 4
 """Beats within the timeout."""
-
-
-class _Ping:
-    """One that is not answered yet."""
-
-    __slots__ = ("missed", "suspects")
-
-    def __init__(self, suspects: list[Exchange]) -> None:
-        self.missed = 0
-        """Beats since it was sent."""
-        self.suspects = suspects
-        """What the reactor may have begun before: one of these may be why it hangs."""
 
 
 class Heartbeat:
@@ -53,7 +41,8 @@ class Heartbeat:
         self._dispatcher = dispatcher
         self._timeout = timeout
         self._timer = Timer(self._beat)
-        self._pings: dict[Reactor, _Ping] = {}
+        self._pings: dict[Reactor, int] = {}
+        """Beats since a ping was sent that is not answered yet."""
 
     def begin(self, at_work: Callable[[], list[Reactor]]) -> None:
         """Beat from now on, if there is a timeout. `at_work`: returns the reactors to ping."""
@@ -75,17 +64,17 @@ class Heartbeat:
         for gone in self._pings.keys() - set(reactors):
             del self._pings[gone]
         for reactor in reactors:
-            ping = self._pings.get(reactor)
+            missed = self._pings.get(reactor)
             if reactor.inline and any(each.state != ANSWERED for each in reactor.exchanges):
-                if ping is not None:
-                    ping.missed = 0
-            elif ping is None:
-                self._pings[reactor] = _Ping(reactor.exchanges)
+                if missed is not None:
+                    self._pings[reactor] = 0
+            elif missed is None:
+                self._pings[reactor] = 0
                 reactor.ping()
             else:
-                ping.missed += 1
-                if ping.missed == 1:
+                self._pings[reactor] = missed = missed + 1
+                if missed == 1:
                     dispatcher.doubt(reactor)
-                elif ping.missed >= _BEATS:
+                elif missed >= _BEATS:
                     why = f"has answered no ping for {self._timeout:g} seconds"
-                    reactor.hangs(why, ping.suspects)
+                    reactor.hangs(why, reactor.begun)

@@ -61,19 +61,27 @@ class Lane:
         "opened_here",
         "out",
         "reactor",
+        "slot",
         "sock",
     )
 
     def __init__(
-        self, loop: Loop, reactor: Reactor, sock: socket.socket, number: int, *, opened_here: bool
+        self,
+        loop: Loop,
+        reactor: Reactor,
+        sock: socket.socket,
+        number: int,
+        slot: int | None = None,
     ) -> None:
+        """`slot`: where the reactor tells whether it has begun what is on a lane that we opened."""
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.loop = loop
         self.reactor = reactor
         self.sock = sock
         self.number = number
-        self.opened_here = opened_here
+        self.opened_here = slot is not None
+        self.slot = slot or 0
         self.exchange: Exchange | None = None
         self.begun = False
         """The kernel has taken bytes of the exchange's request."""
@@ -195,9 +203,6 @@ class Lane:
             out.clear()
             if spool is not None:
                 self._spool_offset = spool.size
-        if exchange is not None and self.begun and not (exchange.request and exchange.repeatable):
-            # Nobody else will be given it. Had nothing of it been taken, another reactor would.
-            exchange.drop_spool()
         self._listen(self._events & ~_OUT)
         if self._fin:
             self._shut()

@@ -6,6 +6,7 @@ on the reactor's come answers that outgrew the express lane.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from reactor_run.frontend.exchanges.exchange import KEPT_MAX, Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.lane import Lane, has_bytes
+from reactor_run.pulse import NOT_BEGUN, SLOTS
 
 if TYPE_CHECKING:
     from reactor_run.frontend.reactors.reactor import Reactor
@@ -35,13 +37,25 @@ _IDLE_MAX: Final = 10.0
 class Lanes:
     """The lanes of one reactor."""
 
-    def __init__(self, loop: Loop, reactor: Reactor, say: Callable[..., None]) -> None:
-        """`say`: sends the reactor a control message, with a descriptor if one is given."""
+    def __init__(
+        self,
+        loop: Loop,
+        reactor: Reactor,
+        say: Callable[..., None],
+        marks: memoryview[int],
+    ) -> None:
+        """`say`: sends the reactor a control message, with a descriptor if one is given. `marks`:
+        what the reactor tells of the exchange on each lane of ours, by the lane's slot."""
         self.occupied: dict[int, Exchange] = {}
         """The exchanges on lanes that we opened, by the lane's number, until their app is done."""
         self._loop = loop
         self._reactor = reactor
         self._say = say
+        self._marks = marks
+        self._slots = count()
+        self._free_slots: list[int] = []
+        self._unstarted: dict[Exchange, None] = {}
+        """What has not begun, by what was seen last."""
         self._numbers = count(1)
         self._ours: dict[int, Lane] = {}
         """By number; closed ones too, until the reactor is done with them."""
@@ -64,6 +78,9 @@ class Lanes:
     def carry(self, exchange: Exchange) -> None:
         """Send a request. Raises OSError if there is no descriptor for a lane."""
         lane = self._free.pop() if self._free else self._open()
+        exchange.slot = lane.slot
+        self._marks[lane.slot] = NOT_BEGUN
+        self._unstarted[exchange] = None
         self.occupied[lane.number] = exchange
         client = exchange.client
         prefix = client.lane_prefix
@@ -74,13 +91,18 @@ class Lanes:
             exchange.request = b""
 
     def _open(self) -> Lane:
-        ours, theirs = socket.socketpair()
-        number = next(self._numbers)
-        with theirs, ExitStack() as undo:
+        slot = self._free_slots.pop() if self._free_slots else next(self._slots)
+        with ExitStack() as undo:
+            undo.callback(self._free_slots.append, slot)
+            if slot >= SLOTS:
+                raise OSError(errno.EMFILE, "there are too many lanes")
+            ours, theirs = socket.socketpair()
             undo.callback(ours.close)
-            lane = Lane(self._loop, self._reactor, ours, number, opened_here=True)
-            undo.callback(lane.close)
-            self._say({"lane": number, "fd": True}, theirs.fileno())
+            number = next(self._numbers)
+            with theirs:
+                lane = Lane(self._loop, self._reactor, ours, number, slot)
+                undo.callback(lane.close)
+                self._say({"lane": number, "slot": slot, "fd": True}, theirs.fileno())
             undo.pop_all()
         self._ours[number] = lane
         if self._tidy.deadline == inf:
@@ -96,7 +118,7 @@ class Lanes:
             idle += 1
         for lane in free[:idle]:
             lane.close()
-            del self._ours[lane.number]
+            self._forget(lane)
         del free[:idle]
         if self._ours:
             self._loop.set_deadline(self._tidy, _IDLE_MAX)
@@ -112,9 +134,23 @@ class Lanes:
                 if not keep:
                     lane.condemn()
                 if lane.closed:
-                    del self._ours[number]
+                    self._forget(lane)
             if exchange is not None:
+                self._unstarted.pop(exchange, None)
                 app_done(exchange)
+
+    def _forget(self, lane: Lane) -> None:
+        """A lane of ours is closed, and the reactor tells nothing more of it."""
+        if self._ours.pop(lane.number, None) is not None:
+            self._free_slots.append(lane.slot)
+
+    @property
+    def unstarted(self) -> list[Exchange]:
+        """What has not begun, in the order in which it was sent."""
+        unstarted = self._unstarted
+        for exchange in [each for each in unstarted if self._marks[each.slot] != NOT_BEGUN]:
+            del unstarted[exchange]
+        return list(unstarted)
 
     def number_of(self, exchange: Exchange) -> int | None:
         """The lane of ours that its request went out on; None if it went express."""
@@ -159,7 +195,7 @@ class Lanes:
             os.close(descriptor)
             return None
         try:
-            lane = Lane(self._loop, self._reactor, sock, number, opened_here=False)
+            lane = Lane(self._loop, self._reactor, sock, number)
         except OSError as error:
             log.error("a lane of %s cannot be read: %s", self._reactor.name, error.strerror)
             sock.close()
@@ -194,7 +230,8 @@ class Lanes:
         if lane.opened_here:
             if lane in self._free:
                 self._free.remove(lane)
-            self._ours.pop(lane.number, None)
+            if lane.number not in self.occupied:
+                self._forget(lane)
         else:
             self._idle.discard(lane)
             self._theirs.pop(lane.number, None)
@@ -207,14 +244,6 @@ class Lanes:
         on_lanes = [lane.exchange for lane in lanes if lane.exchange is not None]
         return [*self.occupied.values(), *on_lanes]
 
-    def never_sent(self) -> list[Exchange]:
-        """Those of whose request the kernel has taken nothing."""
-        return [
-            lane.exchange
-            for lane in self._ours.values()
-            if lane.exchange is not None and not lane.begun
-        ]
-
     def read_to_end(self) -> None:
         """Take what a reactor had sent before it died."""
         for lane in [*self._ours.values(), *self._theirs.values()]:
@@ -226,5 +255,12 @@ class Lanes:
         self._loop.forget(self._tidy)
         for lane in (*self._ours.values(), *self._theirs.values()):
             lane.close()
-        for lanes in self.occupied, self._ours, self._theirs, self._free, self._idle:
+        for lanes in (
+            self.occupied,
+            self._ours,
+            self._theirs,
+            self._free,
+            self._idle,
+            self._unstarted,
+        ):
             lanes.clear()

@@ -33,7 +33,7 @@ from reactor_run.frontend.reactors.lane_pool import Lanes
 from reactor_run.frontend.reactors.stall_budget import Trust
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
-from reactor_run.pulse import HELD_UP_AFTER, SLOW, Pulse
+from reactor_run.pulse import HELD_UP_AFTER, NOT_BEGUN, SLOW, Pulse
 
 __all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor"]
 
@@ -77,11 +77,9 @@ class Reactor:
         """Exchanges that occupy it."""
         self._trust = Trust()
         self._slow: Exchange | None = None
-        """One that it was given lately, and that is known to hold up its loop,"""
+        """One that it was given lately, and that is known to hold up its loop;"""
         self._slow_until = 0.0
-        """when that is over, and"""
-        self._slow_number = 0
-        """its number among all that the reactor was given."""
+        """and when that is over."""
         self.served = 0
         """Exchanges that it was given."""
         self.interface = ""
@@ -93,10 +91,10 @@ class Reactor:
         self.on_overdue: Callable[[], None] = lambda: None
 
         self.express: ExpressLane | None = None
-        self.lanes = Lanes(loop, self, self._say)
         with ExitStack() as undo:
             self._start(command, undo)
             self._share_pulse(undo)
+            self.lanes = Lanes(loop, self, self._say, self._pulse.lanes)
             if express:
                 self._open_express(undo)
             undo.pop_all()
@@ -149,24 +147,29 @@ class Reactor:
         while it is distrusted, if enough that it was given has not begun: that may be the next slow
         step.
         """
-        since = self._pulse.word[0]
+        since = self._pulse.since[0]
         now = self.loop.now
         if since != 0.0 and now - since > HELD_UP_AFTER:
             return False
         if self._slow is not None and self._slow_is_to_come:
             return False
-        return self._trust.allows(self.served, self.in_flight, now)
+        return now > self._trust.until or self._trust.allows(len(self.unstarted))
 
     @property
     def has_slow(self) -> bool:
         """A slow step of an app runs, or is about to."""
-        since = self._pulse.word[0]
+        since = self._pulse.since[0]
         return (since != 0.0 and self.loop.now - since > SLOW) or self._slow_is_to_come
 
     @property
     def _slow_is_to_come(self) -> bool:
         slow = self._slow
-        if slow is not None and (slow.app_done or self.loop.now > self._slow_until):
+        if slow is not None and (
+            slow.app_done
+            or self.loop.now > self._slow_until
+            # It waits for something; its next step shows when it begins.
+            or (self.has_begun(slow) and not self._pulse.since[0])
+        ):
             slow = self._slow = None
         return slow is not None
 
@@ -174,7 +177,25 @@ class Reactor:
         """An exchange that it was given is likely to hold it up for so long."""
         self._slow = slow
         self._slow_until = self.loop.now + seconds
-        self._slow_number = self.served
+
+    def has_begun(self, exchange: Exchange) -> bool:
+        """Whether its app was called, or is about to be. Not to be asked once its app is done."""
+        if exchange.number:
+            return exchange.number <= self._pulse.begun[0]
+        return self._pulse.lanes[exchange.slot] != NOT_BEGUN
+
+    @property
+    def unstarted(self) -> list[Exchange]:
+        """What it was given and has not begun, also where the client has left since."""
+        if self.state == DEAD:
+            return []
+        lanes = self.lanes.unstarted
+        return lanes if self.express is None else self.express.behind(self._pulse.begun[0]) + lanes
+
+    @property
+    def begun(self) -> list[Exchange]:
+        """What has begun and has no whole answer."""
+        return [each for each in self.exchanges if each.state == RUNNING and self.has_begun(each)]
 
     def start(self, exchange: Exchange) -> None:
         """Give it an exchange. Raises OSError if there is no descriptor for the lane it needs."""
@@ -191,6 +212,7 @@ class Reactor:
         else:
             self.lanes.carry(exchange)
         exchange.state = RUNNING
+        exchange.given_at = self.loop.now
         self.in_flight += 1
         self.served += 1
 
@@ -210,6 +232,7 @@ class Reactor:
         """It has lasted too long: end its app, as far as that can be done."""
         if exchange.app_done:
             return
+        begun = self.has_begun(exchange)
         number = self.lanes.number_of(exchange)
         if number is not None:
             self._say({"cancel": number})
@@ -217,6 +240,9 @@ class Reactor:
             self.abandon(exchange, CANCEL)
         elif exchange.number and self.express is not None:
             self.express.tell(exchange.number, CANCEL)
+        if not begun:
+            # Whatever keeps it waiting, it is not that.
+            return
         if self.inline:
             self.hangs(f"has no end of {exchange.name}")
         elif self.interface == "wsgi":
@@ -328,11 +354,8 @@ class Reactor:
             exchange = None if self.express is None else self.express.running(message["answer"])
             self.lanes.answer_moves(exchange, message["lane"], message)
         elif "turn" in message:
-            begun = int(message["begun"])
+            begun = self.served - len(self.unstarted)
             self._trust.turned(float(message["turn"]), begun, self.loop.now)
-            if begun >= self._slow_number:
-                # It is over, or waits for something; its next step shows when it begins.
-                self._slow = None
             self.owner.reactor_has_room(self)
         elif "slow" in message:
             route = str(message["slow"]).encode("latin-1")
@@ -393,12 +416,12 @@ class Reactor:
     def hangs(self, why: str, suspects: Iterable[Exchange] = ()) -> None:
         """It does nothing any more, for all we know: have it tell where that is, and end it.
 
-        `suspects`: one of these may be the reason, and the log names them.
+        `suspects`: one of these is the reason, and the log names them.
         """
         if self._hangs:
             return
         self._hangs = True
-        suspects = [exchange for exchange in suspects if exchange.state == RUNNING]
+        suspects = list(suspects)
         names = [exchange.name for exchange in suspects[:_NAMED_MAX]]
         log.error(
             "%s %s; what its threads do follows, then it is killed%s",
@@ -430,7 +453,7 @@ class Reactor:
         while has_bytes(self._control.sock) and self._hear_more() is not None:
             pass
         self.lanes.read_to_end()
-        left, never_begun = self._left_over()
+        left, begun = self._left_over()
         self.in_flight = 0
         self.lanes.end()
 
@@ -443,30 +466,22 @@ class Reactor:
         if self.express is not None:
             self.express.end()
             loop.not_after_batch(self.express.flush)
-        self.owner.reactor_left(self, left, never_begun)
+        self.owner.reactor_left(self, left, begun)
         self.owner.reactor_died(self, self.process.wait())
 
     def _left_over(self) -> tuple[list[Exchange], set[Exchange]]:
-        """The exchanges that wait for an answer, in order, and those of them whose app cannot have
-        begun: the kernel took nothing of their request."""
+        """The exchanges that wait for an answer, in order, and those of them that have begun."""
         left = []
-        never_begun = self._never_begun()
+        begun = set(self.begun)
         for exchange in self.exchanges:
             exchange.app_done = True
             self._end_if_over(exchange)
             if exchange.state == RUNNING:
                 left.append(exchange)
-        return left, never_begun
+        return left, begun
 
     @property
     def exchanges(self) -> list[Exchange]:
         """All that are not over, in order."""
         express = () if self.express is None else self.express.exchanges.values()
         return list(dict.fromkeys((*express, *self.lanes.exchanges)))
-
-    def _never_begun(self) -> set[Exchange]:
-        """Those of whose request the kernel took nothing."""
-        never_sent = set(self.lanes.never_sent())
-        if self.express is not None:
-            never_sent.update(self.express.never_sent())
-        return never_sent

@@ -25,30 +25,28 @@ REMEMBERED: Final = 1024
 class Trust:
     """What is known of one reactor's loop. Times are seconds of the loop's clock."""
 
-    __slots__ = ("_begun", "_exchanges", "_seconds", "_slow_at", "_until", "_window")
+    __slots__ = ("_exchanges", "_seconds", "_slow_at", "_window", "until")
 
     def __init__(self) -> None:
-        self._begun = 0
-        """Exchanges that it has begun, ever, as far as it has told."""
         self._slow_at = 0
-        """How many these were at the last slow step."""
+        """Exchanges that it had begun, ever, at the last slow step."""
         self._seconds = 0.0
         """What slow steps took, and"""
         self._exchanges = 0.0
         """among how many exchanges they were; with each slow step all before counts half."""
         self._window = 1
-        self._until = 0.0
+        self.until = 0.0
+        """When it is trusted again."""
 
     def turned(self, seconds: float, begun: int, now: float) -> None:
         """A step has taken so long; so many exchanges have begun, ever."""
-        self._begun = begun
         if seconds > SLOW:
             self._seconds = self._seconds / 2 + seconds
             self._exchanges = min(self._exchanges / 2 + begun - self._slow_at, REMEMBERED)
             self._slow_at = begun
             self._window = max(1, int(AT_ONCE * self._exchanges / self._seconds))
-            self._until = now + DISTRUST
+            self.until = now + DISTRUST
 
-    def allows(self, given: int, in_flight: int, now: float) -> bool:
-        """Whether it may have another, after `given` ever, of which some are not over."""
-        return now > self._until or min(given - self._begun, in_flight) < self._window
+    def allows(self, unstarted: int) -> bool:
+        """Whether a reactor that is distrusted may have another, beside so many unstarted ones."""
+        return unstarted < self._window

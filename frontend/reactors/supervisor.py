@@ -246,7 +246,7 @@ class Supervisor:
         self._heartbeat.answered(reactor)
 
     def reactor_left(
-        self, reactor: Reactor, exchanges: list[Exchange], never_begun: set[Exchange]
+        self, reactor: Reactor, exchanges: list[Exchange], begun: set[Exchange]
     ) -> None:
         """It has died, and left these exchanges without an answer."""
         if self._stopping:
@@ -255,7 +255,7 @@ class Supervisor:
             for exchange in exchanges:
                 exchange.client.answer_failed(exchange)
         else:
-            self._dispatcher.take_back(reactor, exchanges, never_begun)
+            self._dispatcher.take_back(reactor, exchanges, begun)
 
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
         """It could not load or start the app; it exits by itself."""

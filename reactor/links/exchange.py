@@ -38,6 +38,14 @@ class Exchange:
         """Nobody reads the answer any more: sending raises OSError."""
         self.ended = False
 
+    def take_out(self) -> bool:
+        """Never begin it, unless it has begun; whether it has not."""
+        ready = self.reactor.ready
+        if self not in ready:
+            return False
+        ready.remove(self)
+        return True
+
     def write_out(self) -> None:
         """Send what there is to send; called by the loop after `signal_write_ready`."""
         raise NotImplementedError

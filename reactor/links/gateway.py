@@ -78,12 +78,13 @@ class Gateway:
         """Serve the express lane."""
         self.express = ExpressPort(self.reactor, sock, self._on_express, on_end)
 
-    def adopt_lane(self, sock: socket.socket, number: int) -> None:
-        """Serve a lane that the front end opened."""
+    def adopt_lane(self, sock: socket.socket, number: int, slot: int) -> None:
+        """Serve a lane that the front end opened, and show at `slot` what has begun on it."""
         self._theirs[number] = Lane(
             self.reactor,
             sock,
             number,
+            slot,
             on_request=self._on_lane,
             on_close=self._on_lost,
         )

@@ -58,6 +58,7 @@ class Lane:
         "partial",
         "reactor",
         "readable",
+        "slot",
         "sock",
     )
 
@@ -66,18 +67,21 @@ class Lane:
         reactor: ReactorLoop,
         sock: socket.socket,
         number: int,
+        slot: int = 0,
         *,
         on_request: Callable[[Lane], None] | None,
         on_close: Callable[[Lane], None],
     ) -> None:
         """`on_request` is called when bytes come and no exchange is under way; a lane without it
-        was opened by this reactor, for answers."""
+        was opened by this reactor, for answers. `slot`: where the front end looks whether an
+        exchange on this lane has begun."""
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.reactor = reactor
         self.sock = sock
         self.fd = sock.fileno()
         self.number = number
+        self.slot = slot
         self.opened_here = on_request is None
         self._on_request = on_request
         self._on_close = on_close

@@ -65,14 +65,14 @@ class CallLoop(ReactorLoop):
         for begin in self._before_batch:
             begin()
         ready = self.ready
-        pulse = self.pulse
+        since = self.pulse.since
         half = len(ready) // 2
         handled = 0
         began = now = monotonic()
         while ready and handled < BATCH_MAX and now - began <= YIELD_AFTER:
             exchange = ready.popleft()
-            self.begun += 1
-            pulse[0] = started = now
+            self.begins(exchange)
+            since[0] = started = now
             # In a context of its own, so that no exchange sees the variables of another.
             self._context.copy().run(self._run_call, exchange)
             now = monotonic()
@@ -86,7 +86,7 @@ class CallLoop(ReactorLoop):
             elif handled >= half and now - began > FLUSH_AFTER:
                 half = BATCH_MAX
                 self.flush()
-        pulse[0] = 0.0
+        since[0] = 0.0
         if now < self._distrusted_until:
             self._tell_begun()
 

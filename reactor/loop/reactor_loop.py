@@ -17,7 +17,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from reactor_run.pulse import DISTRUST, HELD_UP_AFTER, SLOW, Word, unshared
+from reactor_run.pulse import BEGUN, DISTRUST, HELD_UP_AFTER, SLOW, Pulse
 from reactor_run.reactor.links.exchange import Exchange
 from reactor_run.reactor.loop.slow_routes import COUNTED, SlowRoutes
 from reactor_run.turns import Turns
@@ -58,10 +58,8 @@ class ReactorLoop:
     def __init__(self) -> None:
         self.ready: deque[Exchange] = deque()
         """Exchanges whose app has not begun."""
-        self.begun = 0
-        """Exchanges whose app has begun, or never will."""
-        self.pulse: Word = unshared()
-        """Since when a step of an app runs; 0.0 between steps."""
+        self.pulse = Pulse()
+        """Tells the front end since when a step of an app runs, and what has begun."""
         self.on_turn: Callable[[float], None] | None = None
         """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
         loop is distrusted, with 0, at the end of each batch and when an app suspends."""
@@ -117,10 +115,18 @@ class ReactorLoop:
     def give_up(self, exchange: Exchange) -> None:
         """Nobody reads the answer any more: tell the app, or do not begin it at all."""
         exchange.on_gone()
-        if exchange in self.ready:
-            self.ready.remove(exchange)
-            self.begun += 1
+        if exchange.take_out():
             exchange.over(None)
+
+    def begins(self, exchange: Exchange) -> None:
+        """Tell the front end that an exchange begins. To be called before its app is."""
+        number = exchange.express
+        if number:
+            # Threads begin theirs almost in order: what has begun stays so.
+            if number > self.pulse.begun[0]:
+                self.pulse.begun[0] = number
+        elif exchange.lane is not None:
+            self.pulse.lanes[exchange.lane.slot] = BEGUN
 
     def cancel(self, exchange: Exchange) -> None:
         """Nobody reads the answer any more, and nobody wants the app to go on.
@@ -133,7 +139,7 @@ class ReactorLoop:
         """An exchange has output; see `signal_write_ready`. Thread-safe."""
         if threading.get_ident() == self._thread:
             self._dirty.append(exchange)
-            if not self.pulse[0]:
+            if not self.pulse.since[0]:
                 # A task that the app has started, outside of the steps that end with a flush.
                 self._wake()
         else:
@@ -188,8 +194,9 @@ class ReactorLoop:
         Returns its seconds if it was slow, else 0.0.
         """
         now = monotonic()
-        took = now - self.pulse[0]
-        self.pulse[0] = 0.0
+        since = self.pulse.since
+        took = now - since[0]
+        since[0] = 0.0
         if took <= HELD_UP_AFTER or self.on_turn is None:
             return 0.0
         slow = took > SLOW

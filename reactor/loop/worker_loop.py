@@ -180,19 +180,19 @@ class WorkerLoop(ReactorLoop):
                 self._handle(await self._sleep.events())
             began = now = monotonic()
             half = len(ready) // 2
-            pulse = self.pulse
+            since = self.pulse.since
             for begin in self._before_batch:
                 begin()
             handled = 0
             before = hygiene.snapshot()
             while ready:
                 exchange = ready.popleft()
-                self.begun += 1
+                self.begins(exchange)
                 context = self._context.copy()
                 worker.exchange = exchange
                 exchange.worker = worker
                 error: BaseException | None = None
-                pulse[0] = started = now
+                since[0] = started = now
                 try:
                     trap = context.run(exchange.first_step)
                     if trap is not FINISHED:
@@ -212,7 +212,7 @@ class WorkerLoop(ReactorLoop):
                         await hygiene.restore()
                         return False
                 if hygiene.snapshot() != before:
-                    pulse[0] = 0.0
+                    since[0] = 0.0
                     await self._retire(worker)
                     return False
                 if worker.suspended:
@@ -231,12 +231,12 @@ class WorkerLoop(ReactorLoop):
                     half = BATCH_MAX
                     self.flush()
                 if handled == BATCH_MAX or now - began > YIELD_AFTER:
-                    pulse[0] = 0.0
+                    since[0] = 0.0
                     self.flush()
                     await anyio.lowlevel.checkpoint()
                     break
             else:
-                pulse[0] = 0.0
+                since[0] = 0.0
                 if now < self._distrusted_until:
                     self._tell_begun()
         return False
@@ -270,7 +270,7 @@ class WorkerLoop(ReactorLoop):
                 value = yield trap
             except BaseException as raised:
                 error = raised
-            self.pulse[0] = monotonic()
+            self.pulse.since[0] = monotonic()
             # Outside the handler, or the app would see our exception as the context of its own.
             try:
                 trap = run(send, value) if error is None else run(coroutine.throw, error)

@@ -119,6 +119,11 @@ class WsgiExchange(Call):
                 self._payload = payload
                 self._content = b""
 
+    def take_out(self) -> bool:
+        if self._prefetch is None:
+            return self.pool.take_out(self)
+        return super().take_out()
+
     def call(self) -> None:
         self.run()
         if self._prefetch is not None:

@@ -141,6 +141,10 @@ class ThreadsPrefetch(_Prefetch):
         elif self.capacity > self._threads and now - self.moved_at > STALLED:
             self._distrust(now, now - self.moved_at)
 
+    def withdrawn(self) -> None:
+        """The threads do not get one that they were given."""
+        self._in_hand -= 1
+
     def ended(self, took: float) -> None:
         """A thread is done with an exchange, the call of which took so many seconds."""
         self._in_hand -= 1

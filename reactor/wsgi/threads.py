@@ -25,6 +25,9 @@ class ThreadPool:
         self._context = copy_context()
         self._prefetch = prefetch
         self._waiting: SimpleQueue[WsgiExchange] = SimpleQueue()
+        self._unstarted: set[WsgiExchange] = set()
+        """What is in the queue and may be begun. The threads and the loop share it."""
+        self._lock = threading.Lock()
         for number in range(1, threads + 1):
             # Daemons: a call that hangs must not keep the process from leaving.
             threading.Thread(target=self._work, name=f"wsgi-{number}", daemon=True).start()
@@ -33,21 +36,42 @@ class ThreadPool:
         """Have the next free thread run it."""
         exchange.pool = self
         self._prefetch.given()
+        with self._lock:
+            self._unstarted.add(exchange)
         self._waiting.put(exchange)
+
+    def take_out(self, exchange: WsgiExchange) -> bool:
+        """Have no thread run it, unless one does; whether none does."""
+        with self._lock:
+            if exchange not in self._unstarted:
+                return False
+            self._unstarted.remove(exchange)
+        self._prefetch.withdrawn()
+        return True
 
     def done(self, exchange: WsgiExchange) -> None:
         """A thread has told the loop that it is done with an exchange."""
         self._prefetch.ended(exchange.took)
 
+    def _begin(self, exchange: WsgiExchange) -> bool:
+        """Tell that an exchange begins, unless it was taken out; whether it does."""
+        with self._lock:
+            if exchange not in self._unstarted:
+                return False
+            self._unstarted.remove(exchange)
+            exchange.reactor.begins(exchange)
+            return True
+
     def _work(self) -> None:
         prefetch = self._prefetch
         while True:
             exchange = self._waiting.get()
-            began = perf_counter()
-            # In a context of its own, as everywhere, so that no exchange sees another's variables.
-            self._context.copy().run(exchange.run)
-            prefetch.moved_at = now = perf_counter()
-            exchange.took = now - began
-            signal_write_ready(exchange)
+            if self._begin(exchange):
+                began = perf_counter()
+                # In a context of its own, as everywhere: no exchange sees another's variables.
+                self._context.copy().run(exchange.run)
+                prefetch.moved_at = now = perf_counter()
+                exchange.took = now - began
+                signal_write_ready(exchange)
             # The name would keep the last request alive until the next comes.
             del exchange

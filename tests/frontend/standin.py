@@ -42,7 +42,7 @@ from reactor_run.protocol.control import ControlDecoder, encode_control
 from reactor_run.protocol.express import ANSWER_DONE, REQUEST, pack_message, read_requests
 from reactor_run.protocol.origin import NOWHERE, read_origin
 from reactor_run.protocol.proxy import decode_v2
-from reactor_run.pulse import Pulse
+from reactor_run.pulse import BEGUN, Pulse
 from tests.integration.client import Client
 from tests.integration.waiting import eventually
 
@@ -77,13 +77,21 @@ OK = answer(b"ok")
 class LaneEnd:
     """A reactor's end of a lane; blocking, with a deadline."""
 
-    def __init__(self, number: int, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        number: int,
+        sock: socket.socket,
+        tell: Callable[[int], None] = lambda state: None,
+    ) -> None:
+        """`tell`: shows the front end what is on this lane: NOT_BEGUN, BEGUN or WAITS."""
         sock.settimeout(DEADLINE)
         self.number = number
         self.sock = sock
+        self.tell = tell
 
-    def head(self) -> bytes:
-        """The PROXY header, which must be one, and the head of the next request."""
+    def head(self, *, begin: bool = True) -> bytes:
+        """The PROXY header, which must be one, and the head of the next request. The app has begun
+        it then, unless told otherwise."""
         data = b""
         while (header := decode_v2(data)) is None:
             data += self.exactly(1)
@@ -91,6 +99,8 @@ class LaneEnd:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += self.exactly(1)
+        if begin:
+            self.tell(BEGUN)
         return head
 
     def exactly(self, size: int) -> bytes:
@@ -186,18 +196,24 @@ class StandIn:
         assert kind in message, message
         return message
 
+    @property
+    def pulse(self) -> Pulse:
+        while self._pulse is None:
+            self._listen()
+        return self._pulse
+
     def hold_up(self) -> None:
         """Look as if a step of the app had begun a while ago."""
-        while not _silent(self.control):
-            self._listen()
-        assert self._pulse is not None
-        self._pulse.word[0] = time.monotonic() - 1
+        self.pulse.since[0] = time.monotonic() - 1
 
-    def go_on(self, seconds: float, begun: int = 0) -> None:
-        """End that step, and tell that it took so long, and how many exchanges have begun."""
-        assert self._pulse is not None
-        self._pulse.word[0] = 0.0
-        self.say(turn=seconds, begun=begun)
+    def go_on(self, seconds: float) -> None:
+        """End that step, and tell that it took so long."""
+        self.pulse.since[0] = 0.0
+        self.say(turn=seconds)
+
+    def begin(self, number: int) -> None:
+        """Show that all exchanges of the express lane up to this one have begun."""
+        self.pulse.begun[0] = number
 
     def _listen(self) -> None:
         data, descriptors, _, _ = socket.recv_fds(self.control, 65536, 16)
@@ -237,10 +253,13 @@ class StandIn:
             self.origin = read_origin(decoded)
         return number, kind, payload
 
-    def request(self) -> tuple[int, bytes]:
-        """The next message, which must be a request: exchange and payload."""
+    def request(self, *, begin: bool = True) -> tuple[int, bytes]:
+        """The next message, which must be a request: exchange and payload. The app has begun it
+        then, unless told otherwise."""
         number, kind, payload = self.message()
         assert kind == REQUEST, kind
+        if begin:
+            self.begin(number)
         return number, payload
 
     def reply(self, number: int, payload: bytes = OK, kind: int = ANSWER_DONE) -> None:
@@ -252,7 +271,12 @@ class StandIn:
     def lane(self) -> LaneEnd:
         """The lane that the front end opens next."""
         message = self.hear("lane")
-        lane = LaneEnd(message["lane"], socket.socket(fileno=message["fd"]))
+        slot = message["slot"]
+
+        def tell(state: int) -> None:
+            self.pulse.lanes[slot] = state
+
+        lane = LaneEnd(message["lane"], socket.socket(fileno=message["fd"]), tell)
         self.lanes.append(lane)
         return lane
 

@@ -21,7 +21,6 @@ from reactor_run.protocol.express import (
     read_answers,
     read_requests,
     request_prefix,
-    requests_from,
 )
 from reactor_run.protocol.proxy import (
     PP2_TYPE_MIN_CUSTOM,
@@ -135,24 +134,6 @@ def test_answers_come_back_however_they_are_cut(answers, data):
     second, rest = read_answers(stream[taken:])
     assert taken + rest == len(stream)
     assert first + second == answers
-
-
-def test_which_requests_begin_behind_what_was_sent():
-    frames = [
-        pack_request(request_prefix(CLIENT, SERVER), 1, 3) + b"abc",
-        pack_message(1, FIN),
-        pack_request(request_prefix(None, None), 2, 0),
-        pack_message(2, GONE),
-        pack_request(request_prefix(CLIENT, SERVER), 3, 1) + b"d",
-    ]
-    data = b"".join(frames)
-    second, third = (len(b"".join(frames[:count])) for count in (2, 4))
-    for start in range(len(data) + 1):
-        assert requests_from(data, start) == [
-            number for number, at in ((1, 0), (2, second), (3, third)) if at >= start
-        ]
-    # What follows a message that is not whole is not looked at.
-    assert requests_from(data[:-1], 0) == [1, 2]
 
 
 def test_every_proper_beginning_of_a_frame_is_incomplete():

@@ -240,7 +240,8 @@ class Driver:
         self._lanes += 1
         ours, theirs = socket.socketpair()
         self._sockets.append(ours)
-        self.tell({"lane": self._lanes, "fd": True}, theirs)
+        # Any slot that no other lane has.
+        self.tell({"lane": self._lanes, "slot": self._lanes, "fd": True}, theirs)
         encode = {"v1": encode_v1, "v2": encode_v2, "off": lambda *_: b""}[self._lane_proxy]
         return LaneEnd(self._lanes, ours, encode(source, destination))
 

@@ -69,6 +69,7 @@ def test_an_upload_may_take_longer_than_the_first_byte(start: Start) -> None:
     client = front.connect()
     client.send(post(b"xy")[:-2])
     lane = reactor.lane()
+    lane.head()
     front.pass_time(100)
     client.send(b"x")
     front.pass_time(100)
@@ -189,6 +190,7 @@ def test_an_app_has_no_more_time_because_its_client_has_left(start: Start, lanes
         number, _ = reactor.request()
     else:
         lane = reactor.lane()
+        lane.head()
     front.pass_time(5)
     client.reset()
     front.settle()

@@ -375,36 +375,48 @@ def test_after_a_slow_step_what_has_not_begun_is_bounded(start: Start) -> None:
     front, first, second = both_held_up(start, waiting=5, capacities=(100, 100))
     # The first stays as it is.
     second.go_on(0.05)
-    for begun in range(1, 5):
-        second.request()
-        # One that was sent before this one came says nothing of it.
-        second.go_on(0.0, begun - 1)
+    for _ in range(4):
+        number, _ = second.request(begin=False)
+        second.go_on(0.0)
         front.settle()
         assert second.silent
         # It has begun, and its app may wait for something: nothing is answered.
-        second.go_on(0.0, begun)
+        second.begin(number)
+        second.go_on(0.0)
     second.request()
     assert first.silent
     assert front.server.dispatcher.waiting == 0
 
 
-def test_what_is_answered_has_begun_whatever_was_told(start: Start) -> None:
+def test_what_is_answered_has_begun(start: Start) -> None:
     front, first, second = both_held_up(start, waiting=5, capacities=(100, 100))
     second.go_on(0.05)
     for _ in range(5):
-        number, _ = second.request()
+        number, _ = second.request(begin=False)
         assert second.silent
+        second.begin(number)
         second.reply(number)
         front.settle()
     assert first.silent
 
 
 def test_an_app_that_is_seldom_slow_is_given_much_at_once(start: Start) -> None:
-    front, _, second = both_held_up(start, waiting=60, capacities=(100, 100))
-    # Steps of 6 ms, 240 exchanges apart: each exchange costs 25 us of them.
-    second.go_on(0.006, 240)
+    front = start(capacities=(100, 100))
+    first, second = front.reactors
+    first.hold_up()
+    client = front.connect()
+    for _ in range(240):
+        client.send(get())
+        second.reply(second.request()[0])
+        assert client.response().status == 200
+    second.hold_up()
+    for _ in range(60):
+        front.connect().send(get())
+    front.settle()
+    # A step of 6 ms, and 240 exchanges: each of them costs 25 us of it.
+    second.go_on(0.006)
     for _ in range(30):
-        second.request()
+        second.request(begin=False)
     assert second.silent
     assert front.server.dispatcher.waiting == 30
 
@@ -412,7 +424,7 @@ def test_an_app_that_is_seldom_slow_is_given_much_at_once(start: Start) -> None:
 def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Start) -> None:
     front, first, second = both_held_up(start, waiting=2, capacities=(10, 10))
     second.go_on(0.05)
-    second.request()
+    second.request(begin=False)
     front.settle()
     assert front.server.dispatcher.waiting == 1
     # More that comes meanwhile changes nothing.
@@ -472,14 +484,14 @@ def ask(front: Front, path: str) -> Client:
 
 
 def given(reactor: StandIn) -> str:
-    """The path of the next request that a reactor has got."""
-    return reactor.request()[1].split()[1].decode()
+    """The path of the next request that a reactor has got, and has not begun."""
+    return reactor.request(begin=False)[1].split()[1].decode()
 
 
 def test_a_slow_one_leaves_a_reactor_to_others(start: Start) -> None:
     front, (first, second) = with_slow_route(start)
     ask(front, "/slow?1")
-    number, _ = first.request()
+    number, _ = first.request(begin=False)
     ask(front, "/slow?2")
     assert front.server.dispatcher.waiting == 1
     # Nothing shows yet that the first is held up, but it is about to be.
@@ -642,17 +654,18 @@ def test_a_slow_one_that_has_begun_and_waits_keeps_nobody_away(start: Start) -> 
         ask(front, f"/slow?{number}")
         assert given(reactor) == f"/slow?{number}"
     ask(front, "/fast")
-    first.go_on(0.0, 0)
+    first.go_on(0.0)
     front.settle()
     assert front.server.dispatcher.waiting == 1
-    first.go_on(0.0, 1)
+    first.begin(1)
+    first.go_on(0.0)
     assert given(first) == "/fast"
 
 
 def test_a_client_that_leaves_stands_aside_no_more(start: Start) -> None:
     front, (first, _) = with_slow_route(start)
     ask(front, "/slow")
-    first.request()
+    first.request(begin=False)
     client = ask(front, "/slow")
     assert front.server.dispatcher.waiting == 1
     client.close()
@@ -673,7 +686,7 @@ def test_one_that_stands_aside_takes_a_place_of_the_queue(start: Start) -> None:
 def test_one_that_waits_too_long_is_refused(start: Start) -> None:
     front, (first, _) = with_slow_route(start, seconds=10.0, queue_timeout=1.0)
     ask(front, "/slow")
-    first.request()
+    first.request(begin=False)
     client = ask(front, "/slow")
     front.pass_time(2.0)
     assert client.response().status == 503

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reactor_run.frontend.exchanges.exchange import KEPT_MAX
+from reactor_run.frontend.exchanges.replay import DEATHS_MAX
 from reactor_run.frontend.exchanges.spool import MEMORY_MAX
 from reactor_run.protocol.express import ANSWER, FIN, GONE, read_requests
 from tests.frontend.conftest import Start
@@ -23,14 +24,14 @@ LANES = pytest.mark.parametrize("lanes", ["express", "plain"])
 class Request:
     """One request as a reactor got it, by whichever way."""
 
-    def __init__(self, reactor: StandIn, lanes: str) -> None:
+    def __init__(self, reactor: StandIn, lanes: str, *, begin: bool = True) -> None:
         self._reactor = reactor
         self._lane: LaneEnd | None = None
         if lanes == "express":
-            self._number, self.payload = reactor.request()
+            self._number, self.payload = reactor.request(begin=begin)
         else:
             self._lane = reactor.lane()
-            self.payload = self._lane.head()
+            self.payload = self._lane.head(begin=begin)
 
     def reply(self, payload: bytes = OK) -> None:
         if self._lane is None:
@@ -294,11 +295,73 @@ def test_a_given_up_exchange_is_not_replayed(start: Start) -> None:
     assert replacement(front).silent
 
 
-# What never went out ------------------------------------------------------------------------------
+# What has not begun -------------------------------------------------------------------------------
+
+
+@LANES
+@pytest.mark.parametrize("replay", ["safe", "off"])
+def test_what_has_not_begun_is_given_to_another_whatever_its_method(
+    start: Start, lanes: str, replay: str
+) -> None:
+    front = start(lanes=lanes, replay=replay)
+    (reactor,) = front.reactors
+    begun, behind = front.connect(), front.connect()
+    begun.send(post(b"begun"))
+    Request(reactor, lanes)
+    behind.send(post(b"behind"))
+    Request(reactor, lanes, begin=False)
+    reactor.die()
+    assert begun.response().status == 502
+    second = replacement(front)
+    request = Request(second, lanes)
+    assert request.payload.startswith(post(b"behind")[:-6])
+    request.reply()
+    assert behind.response().status == 200
+    assert any("1 are tried again, 1 have failed" in line for line in front.log)
+
+
+@LANES
+def test_nothing_is_given_to_ever_more_reactors_that_die_before_they_begin_it(
+    start: Start, lanes: str
+) -> None:
+    front = start(lanes=lanes)
+    client = front.connect()
+    client.send(post(b"x"))
+    reactor = front.reactors[0]
+    for _ in range(DEATHS_MAX - 1):
+        Request(reactor, lanes, begin=False)
+        reactor.die()
+        reactor.wait_for_end()
+        front.pass_time(3)
+        reactor = replacement(front)
+    Request(reactor, lanes, begin=False)
+    reactor.die()
+    assert client.response().status == 502
+
+
+def test_a_collected_body_in_a_file_is_kept_until_its_app_has_begun(start: Start) -> None:
+    front = start(interface="wsgi", capacities=(2,))
+    (reactor,) = front.reactors
+    body = b"x" * (2 * MEMORY_MAX)
+    client = front.connect()
+    client.send(post(body))
+    lane = reactor.lane()
+    assert lane.head(begin=False).startswith(b"POST / ")
+    assert lane.exactly(len(body)) == body
+    front.settle()
+    reactor.die()
+    reactor.wait_for_end()
+    second = front.reactors[-1]
+    second.ready(2, "wsgi")
+    lane = second.lane()
+    assert lane.head().startswith(b"POST / ")
+    assert lane.exactly(len(body)) == body
+    lane.send(OK)
+    assert client.response().status == 200
 
 
 def test_what_was_gathered_and_not_sent_waits_again(start: Start) -> None:
-    """Whatever its method, and however often."""
+    """Whatever its method."""
     front = start(capacities=(1,), replay="off")
     client = front.connect()
     front.settle()
@@ -327,7 +390,10 @@ def test_of_a_batch_that_was_sent_in_part_the_rest_waits_again(start: Start) -> 
     late = front.connect()
     late.send(post(b"late"))
     with front.held():
-        sent = [payload for _, _, _, payload in read_requests(drain(express))[0]]
+        messages, _ = read_requests(drain(express))
+        sent = [payload for _, _, _, payload in messages]
+        for number, _, _, _ in messages:
+            reactor.begin(number)
         reactor.die()
     assert 0 < len(sent) < len(bodies)
     second = replacement(front)
@@ -339,10 +405,10 @@ def test_of_a_batch_that_was_sent_in_part_the_rest_waits_again(start: Start) -> 
         front.settle()
     assert late.response().status == 200
     assert again.pop() == post(b"late")
-    # The kernel cut one in two: nobody knows that the reactor did not get it.
-    assert sent + again == [post(b) for b in bodies if b != bodies[len(sent)]]
+    # The kernel cut one in two.
+    assert sent + again == [post(b) for b in bodies]
     statuses = [client.response().status for client in clients]
-    assert statuses == [502] * (len(sent) + 1) + [200] * len(again)
+    assert statuses == [502] * len(sent) + [200] * len(again)
 
 
 def drain(sock: socket.socket) -> bytes:

@@ -316,6 +316,7 @@ def test_a_control_message_that_is_none_ends_its_reactor_alone(start: Start, lin
     for client in clients:
         client.send(get())
         front.settle()
+    first.request()
     number, _ = second.request()
     try:
         first.control.sendall(line)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from reactor_run.protocol.control import encode_control
-from reactor_run.pulse import DISTRUST, Pulse
+from reactor_run.pulse import BEGUN, DISTRUST, NOT_BEGUN, Pulse
 from tests.reactor.conftest import RUNTIMES, Start
 from tests.reactor.driver import Driver, get
 
@@ -50,9 +50,9 @@ def test_a_slow_step_is_shown_while_it_lasts_and_told_after_it(
     driver, pulse = watched
     before = time.monotonic()
     (number,) = driver.request(get(f"/slow?ms={LONG}"))
-    driver.wait(lambda: pulse.word[0])
+    driver.wait(lambda: pulse.since[0])
     driver.answer(number)
-    driver.wait(lambda: not pulse.word[0])
+    driver.wait(lambda: not pulse.since[0])
     driver.wait(
         lambda: any(LONG / 1000 <= turn <= time.monotonic() - before for turn in turns(driver))
     )
@@ -63,9 +63,9 @@ def test_so_is_one_that_comes_after_the_app_has_waited(start: Start, runtime: st
     driver = start("driven_asgi:app", "--runtime", runtime)
     pulse = show_pulse(driver)
     (number,) = driver.request(get(f"/slow-later?ms={LONG}"))
-    driver.wait(lambda: pulse.word[0])
+    driver.wait(lambda: pulse.since[0])
     driver.answer(number)
-    driver.wait(lambda: not pulse.word[0])
+    driver.wait(lambda: not pulse.since[0])
     driver.wait(lambda: any(turn >= LONG / 1000 for turn in turns(driver)))
     pulse.close()
 
@@ -74,7 +74,7 @@ def test_after_a_slow_step_the_end_of_each_batch_is_told(watched: tuple[Driver, 
     driver, _ = watched
     for number in driver.request(get("/slow"), get("/hello")):
         driver.answer(number)
-    driver.wait(lambda: {"turn": 0.0, "begun": 2} in driver.messages)
+    driver.wait(lambda: {"turn": 0.0} in driver.messages)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -84,7 +84,7 @@ def test_so_is_that_an_app_has_begun_and_waits(start: Start, runtime: str) -> No
     (slow,) = driver.request(get("/slow"))
     driver.answer(slow)
     driver.request(get("/sleep"))
-    driver.wait(lambda: {"turn": 0.0, "begun": 2} in driver.messages)
+    driver.wait(lambda: {"turn": 0.0} in driver.messages)
     pulse.close()
 
 
@@ -170,12 +170,87 @@ def test_a_request_is_as_slow_as_its_longest_step(start: Start, runtime: str) ->
     pulse.close()
 
 
-def test_a_pulse_that_is_no_memory_is_reported_and_nothing_else(start: Start) -> None:
-    driver = start("driven_asgi:app")
+def test_a_pulse_that_is_no_memory_ends_the_process(start: Start) -> None:
+    """The front end would take nothing for begun."""
+    driver = start("driven_asgi:app", express=False)
     ours, theirs = socket.socketpair()
     with ours:
         driver.tell({"pulse": True, "fd": True}, theirs)
-        (number,) = driver.request(get("/slow"))
-        assert driver.answer(number).status == 200
+        assert driver.wait_exit() == 1
     assert "the pulse cannot be shown" in driver.log()
-    assert not turns(driver)
+
+
+def test_a_pulse_that_was_lost_on_its_way_ends_the_process(start: Start) -> None:
+    driver = start("driven_asgi:app", express=False)
+    driver.tell({"pulse": True, "fd": True})
+    assert driver.wait_exit() == 1
+    assert "the pulse was lost on its way" in driver.log()
+
+
+# What has begun -----------------------------------------------------------------------------------
+
+APPS = [("driven_asgi:app", runtime) for runtime in RUNTIMES] + [("driven_wsgi:app", "trio")]
+
+
+@pytest.mark.parametrize(("app", "runtime"), APPS)
+def test_of_a_batch_on_the_express_lane_what_has_begun_is_shown(
+    start: Start, app: str, runtime: str
+) -> None:
+    driver = start(app, "--runtime", runtime)
+    pulse = show_pulse(driver)
+    hello, slow, behind = driver.request(get("/hello"), get(f"/slow?ms={LONG}"), get("/hello"))
+    driver.wait(lambda: pulse.begun[0] == slow)
+    driver.answer(hello)
+    driver.answer(behind)
+    assert pulse.begun[0] == behind
+    pulse.close()
+
+
+@pytest.mark.parametrize(("app", "runtime"), APPS)
+def test_of_lanes_what_has_begun_is_shown(start: Start, app: str, runtime: str) -> None:
+    driver = start(app, "--runtime", runtime)
+    pulse = show_pulse(driver)
+    slow, behind = driver.open_lane(), driver.open_lane()
+    slow.send(get(f"/slow?ms={LONG}"))
+    driver.wait(lambda: pulse.lanes[slow.number] == BEGUN)
+    behind.send(get("/hello"))
+    assert pulse.lanes[behind.number] == NOT_BEGUN
+    assert slow.response().status == 200
+    assert behind.response().status == 200
+    assert pulse.lanes[behind.number] == BEGUN
+    pulse.close()
+
+
+@pytest.mark.parametrize("kind", ["express", "plain"])
+def test_threads_show_what_they_have_begun(start: Start, kind: str) -> None:
+    driver = start("driven_wsgi:app", "--threads", "2")
+    pulse = show_pulse(driver)
+    paths = [f"/slow?ms={LONG}", f"/slow?ms={LONG}", "/hello"]
+    if kind == "express":
+        one, two, three = driver.request(*map(get, paths))
+        driver.wait(lambda: pulse.begun[0] == two)
+        for number in one, two, three:
+            driver.answer(number)
+        assert pulse.begun[0] == three
+    else:
+        lanes = [driver.open_lane() for _ in paths]
+        for lane, path in zip(lanes, paths, strict=True):
+            lane.send(get(path))
+        driver.wait(lambda: sum(pulse.lanes[lane.number] for lane in lanes) == 2)
+        for lane in lanes:
+            assert lane.response().status == 200
+            assert pulse.lanes[lane.number] == BEGUN
+    pulse.close()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_the_client_has_left_before_it_began_never_begins(start: Start, runtime: str) -> None:
+    driver = start("driven_asgi:app", "--runtime", runtime)
+    pulse = show_pulse(driver)
+    (slow,) = driver.request(get(f"/slow?ms={LONG}"))
+    driver.wait(lambda: pulse.begun[0] == slow)
+    (left,) = driver.request(get("/hello"))
+    driver.gone(left)
+    driver.wait_done(left)
+    assert pulse.begun[0] == slow
+    pulse.close()
