@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -33,8 +32,15 @@ __all__ = [
 
 HEAD_MAX: Final = 64 * 1024
 """Bytes of a response head, its empty line included."""
+
+# Most answers of an app have one of few heads, and those are encoded once a second, as is the date.
+_known_heads: dict[Any, tuple[bytes, int]] = {}
+_KNOWN_MAX: Final = 256
+"""Heads that are remembered at once."""
 _KNOWN_FIELDS_MAX: Final = 16
 """Fields of a head that is worth remembering."""
+_KNOWN_SIZE_MAX: Final = 1024
+"""Bytes of the fields of a head that is worth remembering: some hold what a client has sent."""
 
 
 class ResponseError(ValueError):
@@ -143,19 +149,26 @@ def encode_response_head(
     Raises `ResponseError` if status, reason or a field is not what HTTP allows, if Content-Lengths
     differ, if the head outgrows HEAD_MAX, for 1xx, and for 2xx to CONNECT, which begins a tunnel.
     """
-    given: object = fields
+    given: Any = fields
+    key: Any = None
     try:
-        given = known = tuple(fields)
-        if type(status) is not int or len(known) > _KNOWN_FIELDS_MAX:
-            raise TypeError
-        return _encode_known(
-            status, known, method, minor_version, length, date_field, server_field, reason
-        )
+        given = tuple(fields)
+        if type(status) is int and len(given) <= _KNOWN_FIELDS_MAX:
+            key = status, given, method, minor_version, length, date_field, server_field, reason
+            known = _known_heads.get(key)
+            if known is not None:
+                return known
     except TypeError:
-        # Something in it cannot be remembered; whether it can be sent, we shall see.
-        return _encode(
-            status, given, method, minor_version, length, date_field, server_field, reason
-        )
+        # Something in it cannot be looked up; whether it can be sent, we shall see.
+        key = None
+    encoded = _encode(
+        status, given, method, minor_version, length, date_field, server_field, reason
+    )
+    if key is not None and _size_of(given) <= _KNOWN_SIZE_MAX:
+        if len(_known_heads) >= _KNOWN_MAX:
+            _known_heads.clear()
+        _known_heads[key] = encoded
+    return encoded
 
 
 def _encode(
@@ -231,8 +244,9 @@ def _encode(
     return head, framing
 
 
-# Most answers of an app have one of few heads, and those are encoded once a second, as is the date.
-_encode_known = lru_cache(maxsize=256)(_encode)
+def _size_of(fields: tuple[tuple[bytes, bytes], ...]) -> int:
+    """Bytes of names and values."""
+    return sum(len(name) + len(value) for name, value in fields)
 
 
 def _learn(name: bytes) -> int:

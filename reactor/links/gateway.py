@@ -33,6 +33,8 @@ MakeExchange = Callable[["Gateway", RequestHead, Origin, int, Lane | None, bytes
 Admit = Callable[[Any], None]
 
 _ORIGINS_MAX: Final = 4096
+_ORIGIN_SIZE: Final = 256
+"""Bytes of the longest PROXY header that is remembered."""
 
 
 class Gateway:
@@ -121,9 +123,10 @@ class Gateway:
         return origin
 
     def _remember(self, header: bytes, origin: Origin) -> None:
-        if len(self._origins) >= _ORIGINS_MAX:
-            self._origins.clear()
-        self._origins[header] = origin
+        if len(header) <= _ORIGIN_SIZE:
+            if len(self._origins) >= _ORIGINS_MAX:
+                self._origins.clear()
+            self._origins[header] = origin
 
     def _on_lane(self, lane: Lane) -> None:
         """Bytes on a lane without an exchange: its next request, or a part of it."""

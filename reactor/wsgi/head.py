@@ -14,8 +14,15 @@ from reactor_run.protocol.fields import TOKEN
 
 __all__ = ["AppHead", "read_app_head"]
 
-_REMEMBERED_MAX: Final = 16
+_remembered: dict[Any, AppHead] = {}
+_REMEMBERED_MAX: Final = 256
+"""Heads that are remembered at once."""
+_REMEMBERED_FIELDS: Final = 16
 """Fields of a head that is worth remembering."""
+_REMEMBERED_SIZE: Final = 1024
+"""Bytes of a head that is worth remembering: some hold what a client has sent."""
+_NAME_SIZE: Final = 64
+"""Characters of a name or a status line that is worth remembering."""
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 """RFC 9110 §5.5: what a field value must not contain."""
@@ -53,21 +60,37 @@ def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
     """What an app gave to start_response. Raises TypeError or ValueError if it cannot be sent."""
     if not isinstance(headers, list):
         raise TypeError(f"headers are a list of tuples, not {headers!r}")
-    if len(headers) <= _REMEMBERED_MAX:
+    key: Any = None
+    if len(headers) <= _REMEMBERED_FIELDS:
         try:
-            return _read_remembered(status, tuple(headers))
+            key = status, tuple(headers)
+            known = _remembered.get(key)
+            if known is not None:
+                return known
         except TypeError:
             # It is of no type that can be looked up; whether it can be sent, we shall see.
-            pass
-    return _read(status, headers)
+            key = None
+    head = _read(status, headers)
+    if key is not None and _size_of(head) <= _REMEMBERED_SIZE:
+        if len(_remembered) >= _REMEMBERED_MAX:
+            _remembered.clear()
+        _remembered[key] = head
+    return head
+
+
+def _size_of(head: AppHead) -> int:
+    """Bytes of what stands in a head."""
+    return len(head.reason) + sum(len(name) + len(value) for name, value in head.fields)
 
 
 def _read(status: str, headers: Any) -> AppHead:
-    code, reason = _status_line(status)
+    short = type(status) is str and len(status) <= _NAME_SIZE
+    code, reason = _short_status_line(status) if short else _status_line(status)
     declared = None
     fields = []
     for name, value in headers:
-        encoded, is_length = _field_name(name)
+        short = type(name) is str and len(name) <= _NAME_SIZE
+        encoded, is_length = _short_field_name(name) if short else _field_name(name)
         if not isinstance(value, str):
             raise TypeError(f"value of {name} is a str, not {value!r}")
         raw = value.encode("latin-1")
@@ -82,10 +105,6 @@ def _read(status: str, headers: Any) -> AppHead:
     return AppHead(code, reason, tuple(fields), declared)
 
 
-_read_remembered = lru_cache(maxsize=256)(_read)
-
-
-@lru_cache(maxsize=256)
 def _status_line(status: str) -> tuple[int, bytes]:
     """The code and the reason, which may be empty (RFC 9112 §4). 1xx are not an app's to send."""
     if not isinstance(status, str):
@@ -96,7 +115,6 @@ def _status_line(status: str) -> tuple[int, bytes]:
     return int(status[:3]), reason
 
 
-@lru_cache(maxsize=256)
 def _field_name(name: str) -> tuple[bytes, bool]:
     """The name, and whether it is Content-Length."""
     if not isinstance(name, str):
@@ -105,6 +123,10 @@ def _field_name(name: str) -> tuple[bytes, bool]:
     if not _TOKEN(encoded):
         raise ValueError(f"not a field name: {name!r}")
     return encoded, encoded.lower() == b"content-length"
+
+
+_short_status_line = lru_cache(maxsize=256)(_status_line)
+_short_field_name = lru_cache(maxsize=256)(_field_name)
 
 
 def _content_length(value: str) -> int:

@@ -1,0 +1,113 @@
+"""What is remembered of clients and apps is bounded in bytes, however long each piece is."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from reactor_run.protocol.environ import EnvironBuilder
+from reactor_run.protocol.origin import NOWHERE
+from reactor_run.protocol.policy import Limits
+from reactor_run.protocol.request import KnownHeads, RequestHead, parse_request_head
+from reactor_run.protocol.response import encode_response_head
+from reactor_run.protocol.response_head import KnownResponseHeads
+from reactor_run.protocol.scope import ScopeBuilder
+from reactor_run.reactor.wsgi.head import read_app_head
+
+TIMES = 3000
+LONG = b"a" * 8000
+LEFT_MAX = 4_000_000
+"""Bytes. 24 MB are read at least, and 256 long pieces with what is made of them take more."""
+LIMITS = Limits()
+
+
+def heads() -> Iterator[RequestHead]:
+    """Heads whose targets are long, and differ."""
+    for number in range(TIMES):
+        target = b"/%d%%20%b" % (number, LONG)
+        head = parse_request_head(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target, LIMITS)
+        assert head is not None
+        yield head
+
+
+def build_scopes() -> object:
+    builder = ScopeBuilder()
+    for head in heads():
+        builder.build(head, NOWHERE)
+    return builder
+
+
+def build_environs() -> object:
+    builder = EnvironBuilder(multithread=False, multiprocess=False)
+    for head in heads():
+        builder.build(head, NOWHERE)
+    return builder
+
+
+def know_heads() -> object:
+    """Requests, the scopes and the environs of them, each as often as makes it remembered."""
+    known = KnownHeads()
+    scopes, environs = ScopeBuilder(), EnvironBuilder(multithread=False, multiprocess=False)
+    for fields in b"", b"B:\r\n" * 40, b"B: %b\r\n" % LONG:
+        for number in range(TIMES):
+            data = b"GET /%d HTTP/1.1\r\nHost: a\r\n%b\r\n" % (number, fields)
+            head = parse_request_head(data, LIMITS)
+            assert head is not None
+            known.add(data, head)
+            known.add(data, head)
+            scopes.build(head, NOWHERE)
+            environs.build(head, NOWHERE)
+    return known, scopes, environs
+
+
+def encode_heads() -> object:
+    for number in range(TIMES):
+        encode_response_head(
+            302,
+            [(b"location", b"/%d" % number + LONG)],
+            method=b"GET",
+            minor_version=1,
+            length=0,
+            date_field=b"",
+            server_field=b"",
+        )
+    return None
+
+
+def read_app_heads() -> object:
+    for number in range(TIMES):
+        read_app_head(f"302 {number} {LONG.decode()}", [("Location", f"/{number}{LONG.decode()}")])
+        read_app_head("302 Found", [(f"x{number}{LONG.decode()}", "")])
+    return None
+
+
+def read_response_heads() -> object:
+    known = KnownResponseHeads()
+    for number in range(TIMES):
+        known.parse(b"HTTP/1.1 302 Found\r\nlocation: /%d%b\r\n\r\n" % (number, LONG), b"GET")
+    return known
+
+
+@pytest.mark.parametrize(
+    "remember",
+    [
+        build_scopes,
+        build_environs,
+        know_heads,
+        encode_heads,
+        read_app_heads,
+        read_response_heads,
+    ],
+)
+def test_it_holds_few_bytes(remember: Callable[[], object]) -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept = remember()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < LEFT_MAX
+    del kept
