@@ -1,9 +1,9 @@
-"""Django in one file: a page, JSON, upload and streaming, by WSGI and by ASGI.
+"""Django in one file, for WSGI and ASGI: a page, JSON, upload and streaming.
 
     reactor-run examples.django_app:application
     reactor-run --runtime asyncio examples.django_app:asgi_application
 
-Django's ASGI handler itself calls asyncio, so it runs on `asyncio` or `uvloop` and not on `trio`.
+Django's ASGI handler calls asyncio, so it runs on `asyncio` and `uvloop`, but not on `trio`.
 """
 
 import hashlib

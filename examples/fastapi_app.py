@@ -1,9 +1,9 @@
-"""A FastAPI app as it comes: JSON, upload, streaming, lifespan state, background tasks, long poll.
+"""An ordinary FastAPI app: JSON, upload, streaming, lifespan state, background tasks, long poll.
 
     reactor-run examples.fastapi_app:app
 
-It runs on every runtime (`--runtime trio`, `asyncio` or `uvloop`), because FastAPI stands on anyio.
-The inbox lives in one process: with several reactors each has its own.
+It runs on every runtime (`--runtime trio`, `asyncio` or `uvloop`), because FastAPI uses anyio.
+Each reactor is a process with an inbox of its own.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ from pydantic import BaseModel
 
 
 class Inbox:
-    """Messages in order, and a way to wait for the next one."""
+    """An ordered list of messages. Readers can wait for the next one."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
         self._arrived = anyio.Event()
 
     async def put(self, message: str) -> None:
-        """Add `message`; a coroutine, because FastAPI runs plain functions in a thread."""
+        """Add `message`. A coroutine, because FastAPI runs plain functions in a thread."""
         self.messages.append(message)
         self._arrived.set()
         self._arrived = anyio.Event()
 
     async def wait_beyond(self, seen: int) -> list[str]:
-        """The messages after the first `seen`; waits until there is one."""
+        """Return the messages after the first `seen`. Wait until there is one."""
         while len(self.messages) <= seen:
             await self._arrived.wait()
         return self.messages[seen:]
@@ -116,7 +116,7 @@ async def state(request: Request) -> dict[str, str]:
 
 @app.post("/later", status_code=202)
 async def later(message: Message, background: BackgroundTasks, request: Request) -> dict[str, bool]:
-    """Answer now; the message reaches the inbox after the answer has been sent."""
+    """Respond at once. The message reaches the inbox after the response has been sent."""
     background.add_task(request.state.inbox.put, message.text)
     return {"accepted": True}
 
@@ -132,7 +132,7 @@ async def put_message(message: Message, request: Request) -> dict[str, int]:
 async def wait_for_message(
     request: Request, seen: int = 0, wait: Annotated[float, Query(ge=0, le=60)] = 25
 ) -> Response:
-    """Long poll: the messages after the first `seen`, or 204 after `wait` seconds without one."""
+    """Long poll: return the messages after the first `seen`, or 204 after `wait` seconds."""
     inbox: Inbox = request.state.inbox
     with anyio.move_on_after(wait):
         text = "\n".join(await inbox.wait_beyond(seen))

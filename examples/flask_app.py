@@ -1,4 +1,4 @@
-"""A Flask app as it comes: template, JSON, path and query parameters, upload, streaming.
+"""An ordinary Flask app: template, JSON, path and query parameters, upload, streaming.
 
 reactor-run examples.flask_app:app
 """

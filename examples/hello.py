@@ -1,4 +1,4 @@
-"""The smallest ASGI app with something to see, no framework.
+"""A small ASGI app without a framework: a page that shows the request.
 
 reactor-run examples.hello:app
 """
@@ -21,7 +21,7 @@ PAGE = """<!doctype html>
   td {{ font-family: ui-monospace, monospace; overflow-wrap: anywhere }}
 </style>
 <h1>reactor-run works</h1>
-<p>This is what the app was told about your request.</p>
+<p>The app received this request:</p>
 <table>
 {rows}
 </table>
@@ -31,7 +31,7 @@ PAGE = """<!doctype html>
 
 async def app(scope, receive, send):
     if scope["type"] != "http":
-        raise NotImplementedError(f"this app knows nothing of {scope['type']}")
+        raise NotImplementedError(f"this app does not support {scope['type']}")
     facts = {
         "method": scope["method"],
         "path": scope["path"],

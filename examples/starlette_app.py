@@ -1,9 +1,9 @@
-"""A Starlette app as it comes: JSON, upload, streaming, lifespan state, background task, long poll.
+"""An ordinary Starlette app: JSON, upload, streaming, lifespan state, background task, long poll.
 
     reactor-run examples.starlette_app:app
 
-It runs on every runtime (`--runtime trio`, `asyncio` or `uvloop`). What it counts lives in one
-process: with several reactors each has its own.
+It runs on every runtime (`--runtime trio`, `asyncio` or `uvloop`). Each reactor is a process with a
+counter of its own.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from starlette.routing import Route
 
 
 class Counter:
-    """A number that can be waited for."""
+    """A number. Readers can wait until it grows."""
 
     def __init__(self) -> None:
         self.value = 0
         self._changed = anyio.Event()
 
     async def increase(self) -> None:
-        """Count one; a coroutine, because Starlette runs plain functions in a thread."""
+        """Add one. A coroutine, because Starlette runs plain functions in a thread."""
         self.value += 1
         self._changed.set()
         self._changed = anyio.Event()
@@ -88,13 +88,13 @@ async def state(request: Request) -> Response:
 
 
 async def later(request: Request) -> Response:
-    """Answer now, count after the answer has been sent."""
+    """Respond at once. Count after the response has been sent."""
     task = BackgroundTask(request.state.counter.increase)
     return PlainTextResponse("counted soon\n", status_code=202, background=task)
 
 
 async def count(request: Request) -> Response:
-    """Long poll: the count once it is beyond `seen`, or 204 after `wait` seconds."""
+    """Long poll: return the count when it exceeds `seen`, or 204 after `wait` seconds."""
     seen = int(request.query_params.get("seen", "0"))
     with anyio.move_on_after(float(request.query_params.get("wait", "25"))):
         return JSONResponse({"count": await request.state.counter.wait_beyond(seen)})

@@ -1,4 +1,4 @@
-"""The smallest WSGI app, no framework: it answers with what it was told.
+"""A small WSGI app without a framework: it responds with what it received.
 
 reactor-run examples.wsgi_hello:app
 """
