@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 APP ?= examples.hello:app
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
-# Test files that run side by side.
+# How many test files run at the same time.
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
@@ -20,10 +20,10 @@ BENCH = $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUN
 .DELETE_ON_ERROR:
 .PHONY: help serve test test-slow test-all check format fuzz bench bench-quick bench-life bench-hello build clean
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-serve: $(VENV)/base.stamp ## serve an example, or APP=module:app, and print its URL (SERVE_ARGS=...)
+serve: $(VENV)/base.stamp ## serve an example, or APP=module:app; the log shows the URL (SERVE_ARGS=...)
 	$(BIN)/reactor-run $(APP) $(SERVE_ARGS)
 
 test: $(VENV)/test.stamp ## run the tests, without the slow ones (PYTEST_ARGS=...)
@@ -32,7 +32,7 @@ test: $(VENV)/test.stamp ## run the tests, without the slow ones (PYTEST_ARGS=..
 test-slow: $(VENV)/test.stamp ## run the slow tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-test-all: ## run the tests on every Python found of 3.11, 3.12, 3.13, each in its own .venv-3.x
+test-all: ## run the tests on each installed Python of 3.11, 3.12, 3.13, in .venv-3.x
 	@found=; for v in 3.11 3.12 3.13; do \
 	  for python in $$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v.*/bin/python$$v 2>/dev/null) python$$v; do \
 	    "$$python" -c '' 2>/dev/null || continue; \
@@ -40,15 +40,15 @@ test-all: ## run the tests on every Python found of 3.11, 3.12, 3.13, each in it
 	    $(MAKE) --no-print-directory test VENV=.venv-$$v PYTHON="$$python" || exit 1; \
 	    continue 2; \
 	  done; \
-	  echo "== Python $$v: not found, left out"; \
+	  echo "== Python $$v: not found, skipped"; \
 	done; [ -n "$$found" ] || { echo "No Python 3.11, 3.12 or 3.13 found." >&2; exit 1; }
 
-check: $(VENV)/test.stamp $(VENV)/dev.stamp ## formatting, lint and types
+check: $(VENV)/test.stamp $(VENV)/dev.stamp ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(VENV)/dev.stamp ## put the code in form
+format: $(VENV)/dev.stamp ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -57,32 +57,32 @@ fuzz: $(VENV)/fuzz.stamp ## fuzz each parser for FUZZ_SECONDS=60 (FUZZ_TARGETS=.
 	  echo "== $$target"; $(BIN)/python -m tests.fuzz $$target $(FUZZ_ARGS) || exit 1; \
 	done
 
-bench: $(VENV)/bench.stamp ## compare with peers, more than an hour (ONLY=hello,uneven PEERS=uvicorn ROUNDS=5)
+bench: $(VENV)/bench.stamp ## compare with peers; takes more than an hour (ONLY=hello,uneven PEERS=uvicorn ROUNDS=5)
 	$(BIN)/python -m bench $(BENCH)
 
-bench-quick: $(VENV)/bench.stamp ## the same in three minutes: one short round of the main cases
+bench-quick: $(VENV)/bench.stamp ## one short round of the main cases, in three minutes
 	$(BIN)/python -m bench --quick $(BENCH)
 
-bench-life: $(VENV)/bench.stamp ## who loses requests when workers die, hang, are replaced, or have too much to do
+bench-life: $(VENV)/bench.stamp ## count lost requests when workers die, hang, are replaced or overloaded
 	$(BIN)/python -m bench --only kills,hangs,reloads,stops,overload $(BENCH)
 
-bench-hello: $(VENV)/bench.stamp ## only what a request of 13 bytes costs, against everybody
+bench-hello: $(VENV)/bench.stamp ## compare the cost of a 13-byte response with every peer
 	$(BIN)/python -m bench --only hello/64 $(BENCH)
 
-build: $(VENV)/dev.stamp ## wheel and sdist into dist/
+build: $(VENV)/dev.stamp ## build wheel and sdist into dist/
 	$(BIN)/python -m build
 
 clean: ## remove virtual environments, caches and build products
 	rm -rf .venv .venv-3.* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A virtual environment, and in it one stamp for each set of extras: nothing is installed again
-# until pyproject.toml changes.
+# A virtual environment with one stamp file for each set of extras. Packages are installed again only
+# when pyproject.toml changes.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	  || { echo "reactor-run needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	  || { echo "reactor-run needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-	  || { echo "'$(PYTHON)' cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	  || { echo "'$(PYTHON)' has no venv module; on Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 define install
@@ -91,7 +91,7 @@ define install
 	@touch $@
 endef
 
-# gunicorn_h1c comes as C source, so these two are what most often is missing.
+# gunicorn_h1c is published as C source. These two are the usual reasons why its build fails.
 explain = { command -v cc >/dev/null || echo "No C compiler; on Debian: apt install gcc" >&2; \
   $(BIN)/python -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
   || echo "No Python.h; on Debian: apt install python3-dev" >&2; }
