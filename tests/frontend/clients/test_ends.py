@@ -271,7 +271,7 @@ def endless(front: Front) -> list[str]:
     """The states of connections that nothing would end."""
     return [
         http1.STATES[client.state]
-        for client in front.server._clients
+        for client in front.server.acceptor.clients
         if not (
             awaits_the_app_alone(client)
             if client.deadline == inf
@@ -293,5 +293,5 @@ def test_each_state_has_an_end(
         player.step()
         assert front.call(lambda: endless(front)) == [], player.done
     player.end()
-    left = [http1.STATES[client.state] for client in front.server._clients]
+    left = [http1.STATES[client.state] for client in front.server.acceptor.clients]
     assert not left, player.done

@@ -311,7 +311,7 @@ def test_fin_that_comes_before_its_turn_cuts_a_pipelined_body(
     assert response.field("connection") == b"close"
     assert client.at_end()
     front.settle()
-    assert not front.server._clients
+    assert not front.server.acceptor.clients
 
 
 def test_fin_within_a_body_that_the_app_did_not_want(start: Start) -> None:

@@ -126,7 +126,7 @@ def test_another_client_is_served_within_a_turn(start: Start, interface: str) ->
         client.send(TINY * 10_000)
         other.send(get("/other"))
     number, payload = reactor.request()
-    left = front.call(lambda: [c._body.postponed for c in front.server._clients if c._body])
+    left = front.call(lambda: [c._body.postponed for c in front.server.acceptor.clients if c._body])
     assert payload == get("/other")
     assert left[0] is not None, "all of the chunks were read first"
     reactor.reply(number)
@@ -168,7 +168,7 @@ def test_a_client_that_is_reset_in_between_leaves_nothing(start: Start, lanes: s
         client.send(TINY * 10_000)
     client.reset()
     front.settle()
-    assert not front.server._clients
+    assert not front.server.acceptor.clients
     assert lane.closed
     reactor.drop(lane)
 
