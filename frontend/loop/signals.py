@@ -1,4 +1,4 @@
-"""Signals as events of the loop, while it lasts."""
+"""Signals as events of the loop, while it lasts, and the terminal from which some of them come."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import select
 import signal
 import socket
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
+from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 
-__all__ = ["Signals", "has_terminal"]
+__all__ = ["Signals", "Terminal", "has_terminal"]
 
 _NUMBERS: Final = (
     signal.SIGCHLD,
@@ -23,10 +25,16 @@ _NUMBERS: Final = (
     signal.SIGTTOU,
     signal.SIGUSR2,
 )
+_CLOSING: Final = 5.0
+"""Seconds after the end of a shell within which a SIGHUP can still be its last word to its jobs."""
 
 
 class Signals:
-    """A context manager in which signals do nothing but call `on_signal` with their number."""
+    """A context manager in which signals do nothing but call `on_signal` with their number.
+
+    SIGHUP stays ignored if it was: so `nohup` asks for it. Shells ignore SIGINT too, for what they
+    start in the background; that is taken all the same.
+    """
 
     def __init__(self, loop: Loop, on_signal: Callable[[int], None]) -> None:
         self._loop = loop
@@ -36,8 +44,12 @@ class Signals:
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._theirs.setblocking(False)
+        numbers = set(_NUMBERS)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            log.info("SIGHUP is ignored, as it was at the start: `reactor-run reload` reloads")
+            numbers.remove(signal.SIGHUP)
         self._before = {
-            number: signal.signal(number, lambda number, frame: None) for number in _NUMBERS
+            number: signal.signal(number, lambda number, frame: None) for number in numbers
         }
         signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
         self._loop.watch(self._ours.fileno(), select.EPOLLIN, self._on_events)
@@ -53,6 +65,54 @@ class Signals:
     def _on_events(self, _: int) -> None:
         for number in self._ours.recv(64):
             self._on_signal(number)
+
+
+class Terminal:
+    """The terminal in which this process was started, if it was in one; a context manager.
+
+    A SIGHUP that comes as the terminal is closed means stop. One that comes later, to a process
+    that its shell has disowned, is an operator's.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        """To be made at the start: later it may be gone."""
+        self._loop = loop
+        self._is_ours = has_terminal()
+        self._shell = -1
+        """A pidfd of the process that leads the session, mostly a shell, while that lives."""
+        self._shell_ended = inf
+        """When it ended, by the loop's clock."""
+
+    def __enter__(self) -> Terminal:
+        leader = os.getsid(0)
+        if self._is_ours and leader != os.getpid():
+            try:
+                self._shell = os.pidfd_open(leader)
+            except OSError:
+                # The leader has ended before, or is of another process namespace (then it is 0).
+                return self
+            self._loop.watch(self._shell, select.EPOLLIN, self._on_end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forget_shell()
+
+    def _on_end(self, _: int) -> None:
+        self._shell_ended = self._loop.now
+        self._forget_shell()
+
+    def _forget_shell(self) -> None:
+        if self._shell != -1:
+            self._loop.unwatch(self._shell)
+            os.close(self._shell)
+            self._shell = -1
+
+    @property
+    def closes(self) -> bool:
+        """A SIGHUP that comes now comes from the terminal, which has been closed."""
+        if not self._is_ours or has_terminal():
+            return False
+        return self._loop.now - self._shell_ended < _CLOSING
 
 
 def has_terminal() -> bool:

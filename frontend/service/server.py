@@ -20,7 +20,7 @@ from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.loop.signals import Signals, has_terminal
+from reactor_run.frontend.loop.signals import Signals, Terminal
 from reactor_run.frontend.reactors.cpu_count import CPUCount
 from reactor_run.frontend.reactors.generation import Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
@@ -149,14 +149,14 @@ class Server:
             notifier=notifier,
             admins=(self.admin, self.health),
         )
-        self._had_terminal = has_terminal()
+        self._terminal = Terminal(self.loop)
         self._reaper = Reaper(self.loop, self._children)
 
     # From start to end ---------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve until a signal ends it; return the exit status. Raises OperatorError."""
-        with Signals(self.loop, self._on_signal):
+        with Signals(self.loop, self._on_signal), self._terminal:
             for listener in self._endpoints.clients:
                 origin = f" ({listener.origin})" if listener.origin else ""
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
@@ -243,8 +243,7 @@ class Server:
         if number == signal.SIGCHLD:
             self._reaper.child_ended()
         elif number == signal.SIGHUP:
-            if self._had_terminal and not has_terminal():
-                # The terminal was closed: the shell says that it ends, and asks for no reload.
+            if self._terminal.closes:
                 self.shutdown.begin(number)
             else:
                 self.reload()

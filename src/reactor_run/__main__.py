@@ -12,6 +12,8 @@ import signal
 import sys
 from types import FrameType
 
+from reactor_run.stdio import open_missing
+
 
 def main() -> int:
     """Run the command; return its exit status."""
@@ -20,6 +22,9 @@ def main() -> int:
             signal.signal(number, _leave)
     else:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Who started this process may have blocked signals, or closed standard error.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    open_missing()
     # `serve` enables it again.
     gc.disable()
     from reactor_run.frontend.cli import main as command

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
+from reactor_run.frontend.loop import signals
 from reactor_run.frontend.reactors import cpu_count, generation, recycling
 from reactor_run.frontend.reactors import supervisor as supervisor_module
-from reactor_run.frontend.service import server as server_module
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, StandIn, get
 from tests.integration.client import Client
@@ -341,9 +341,9 @@ def test_requests_that_wait_go_to_the_next_generation(start: Start) -> None:
 def test_a_terminal_that_was_closed_ends_the_service(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "has_terminal", lambda: True)
+    monkeypatch.setattr(signals, "has_terminal", lambda: True)
     front = start()
-    monkeypatch.setattr(server_module, "has_terminal", lambda: False)
+    monkeypatch.setattr(signals, "has_terminal", lambda: False)
     front.signal(signal.SIGHUP)
     assert "stop" in front.reactors[0].hear("stop")
     assert len(front.reactors) == 1
