@@ -23,6 +23,7 @@ from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import SLOTS, Pulse
+from reactor_run.reactor import fork
 from reactor_run.reactor.links.gateway import Gateway, MakeExchange
 from reactor_run.reactor.loader import detect_interface, load_app
 from reactor_run.reactor.log import AppFailure, configure, log
@@ -242,6 +243,8 @@ def main(argv: list[str] | None = None) -> int:
     configure(options.log_level, options.name)
     os.set_inheritable(options.control_fd, False)
     control = ControlChannel(socket.socket(fileno=options.control_fd))
+    fork.in_child(lambda: fork.disconnect(control.in_child()))
+    fork.watch_forks()
     status = 0
     if options.interface != "wsgi":
         _import_asgi(options.runtime)
@@ -251,6 +254,8 @@ def main(argv: list[str] | None = None) -> int:
     gc.enable()
     try:
         app = load_app(options.app, factory=options.factory, app_dir=options.app_dir)
+        if fork.is_child:
+            fork.leave()
         interface = options.interface
         if interface == "auto":
             interface = detect_interface(app)
@@ -262,6 +267,8 @@ def main(argv: list[str] | None = None) -> int:
     except* AppFailure as failures:
         failure = failures.exceptions[0]
         assert isinstance(failure, AppFailure)
+        if fork.is_child:
+            fork.leave(failure.__cause__ or failure)
         control.send({"failed": failure.message, "details": failure.details})
         control.drain(5)
         status = APP_FAILED

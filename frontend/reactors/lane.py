@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
@@ -398,6 +399,10 @@ class Lane:
             self._listen(0)
             self.closed = True
             self.out.clear()
+            # A child of the app may hold this end too, as it was when the reactor made it: closing
+            # alone would not end the lane.
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
             self.loop.bury(self.sock)
 
 

@@ -18,11 +18,12 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any, Final
 
 from reactor_run.channel import ControlChannel
+from reactor_run.dump import DUMP
 from reactor_run.frontend.exchanges.exchange import ABANDONED, ANSWERED, OVER, RUNNING, Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
@@ -85,6 +86,8 @@ class Reactor:
         self.interface = ""
         self.inline = False
         """It runs its app in its loop, and hears nothing meanwhile."""
+        self.ends_children = False
+        """What its app has started ends with it, even if it exits in order."""
         self._hangs = False
         self.started = monotonic()
         self.deadline = self.check_at = float("inf")
@@ -107,7 +110,10 @@ class Reactor:
         undo.callback(self._control.give_up)
         with theirs:
             self.process = subprocess.Popen(
-                command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                command(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
             )
         undo.callback(self.process.wait)
         undo.callback(self.process.kill)
@@ -397,9 +403,15 @@ class Reactor:
         self.kill()
 
     def kill(self) -> None:
-        """End it at once."""
-        if self.process.poll() is None:
-            self.process.kill()
+        """End it at once, and what its app has started in its process group."""
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: int) -> None:
+        """Signal the process and its app's children, but for those that have left its group."""
+        # Until its status is taken, no other process and no other group can have its number.
+        if self.state != DEAD:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
 
     def see_dead(self, seconds: float) -> None:
         """Block until it has ended, at most so long."""
@@ -429,7 +441,7 @@ class Reactor:
             why,
             f". It had {len(suspects)} exchanges: {', '.join(names)}" if names else "",
         )
-        self.process.send_signal(signal.SIGUSR1)
+        os.kill(self.pid, DUMP)
         self._end_within(_TELL)
 
     def _end_within(self, seconds: float) -> None:
@@ -447,6 +459,7 @@ class Reactor:
         """The process has ended. What it sent before is read first."""
         loop = self.loop
         self.hung_up()
+        self._end_children()
         self.state = DEAD
         if self.express is not None:
             self.express.read_to_end()
@@ -468,6 +481,18 @@ class Reactor:
             loop.not_after_batch(self.express.flush)
         self.owner.reactor_left(self, left, begun)
         self.owner.reactor_died(self, self.process.wait())
+
+    def _end_children(self) -> None:
+        """End what its app has left in its process group, unless it was to go on.
+
+        A reactor that exits in order ends its daemon children itself. One that is killed or crashes
+        does not, and they would wait for it for ever.
+        """
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None or (ended.si_code, ended.si_status) != (os.CLD_EXITED, 0):
+            self._signal_group(signal.SIGKILL)
+        elif self.ends_children:
+            self._signal_group(signal.SIGTERM)
 
     def _left_over(self) -> tuple[list[Exchange], set[Exchange]]:
         """The exchanges that wait for an answer, in order, and those of them that have begun."""

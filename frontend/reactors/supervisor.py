@@ -426,11 +426,15 @@ class Supervisor:
         """Exchanges whose app is not done."""
         return sum(reactor.in_flight for reactor in self.reactors)
 
-    def stop(self, seconds: float) -> None:
-        """Have every app shut down, within so many seconds."""
+    def stop(self, seconds: float, *, end_children: bool = True) -> None:
+        """Have every app shut down, within so many seconds.
+
+        `end_children`: what apps leave running in their reactors' process groups ends too.
+        """
         self._stopping = True
         self._next.cancel("the service is stopping")
         for reactor in self.reactors:
+            reactor.ends_children = end_children
             if reactor.state == STARTING:
                 reactor.kill()
             else:

@@ -123,7 +123,8 @@ class Shutdown:
 
     def _stop_reactors(self, seconds: float) -> None:
         self._lifecycle.phase = Phase.STOPPING
-        self._supervisor.stop(max(seconds, _SHUTDOWN_MIN))
+        end_children = not self._lifecycle.handed_over
+        self._supervisor.stop(max(seconds, _SHUTDOWN_MIN), end_children=end_children)
         self.end_when_over()
 
     def end_when_over(self) -> None:

@@ -29,6 +29,7 @@ from typing import Any, Final, Literal
 import anyio
 import anyio.abc
 
+from reactor_run.reactor import fork
 from reactor_run.reactor.log import AppFailure, cut_traceback, log, runtime_hint, summary
 
 __all__ = ["Lifespan", "LifespanFailed", "Phase"]
@@ -229,6 +230,8 @@ class Lifespan:
                 self._told = True
                 raise
         finally:
+            if fork.is_child:
+                fork.leave(self._error)
             self._tell()
             if self.phase in (Phase.RUNNING, Phase.STOPPING):
                 self.phase = Phase.STOPPED

@@ -18,6 +18,7 @@ from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.proxy import decode_v1, decode_v2
 from reactor_run.protocol.request import KnownHeads, RequestHead, read_relayed_head
+from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import Exchange
 from reactor_run.reactor.links.express import ExpressPort
 from reactor_run.reactor.links.lane import Lane
@@ -197,8 +198,11 @@ class Gateway:
     def open_lane(self, exchange: Exchange) -> Lane | None:
         """A lane for the answer of an express exchange. Thread-safe.
 
-        None if there is no descriptor for one: the front end answers then.
+        None if there is no descriptor for one: the front end answers then. And none for a child
+        that the app has forked.
         """
+        if fork.is_child:
+            return None
         with self._lock:
             while self._free:
                 lane = self._free.pop()

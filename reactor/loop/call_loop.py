@@ -19,6 +19,7 @@ from collections import deque
 from time import monotonic
 
 from reactor_run.pulse import HELD_UP_AFTER
+from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import Exchange
 from reactor_run.reactor.loop.reactor_loop import (
     BATCH_MAX,
@@ -91,10 +92,12 @@ class CallLoop(ReactorLoop):
             self._tell_begun()
 
     def _run_call(self, exchange: Call) -> None:
+        error: BaseException | None = None
         try:
             exchange.call()
-        except BaseException as error:
+        except BaseException as raised:
             # Whatever an app raises ends its exchange, and nothing else.
-            exchange.over(error)
-        else:
-            exchange.over(None)
+            error = raised
+        if fork.is_child:
+            fork.leave(error)
+        exchange.over(error)

@@ -10,13 +10,18 @@ before the exchange tells that somebody keeps one. A scope of anyio's that was l
 from __future__ import annotations
 
 import asyncio
+import select
 import weakref
+from contextlib import suppress
 from sys import getrefcount
 from typing import Any, Final
 
 from anyio._backends._asyncio import _task_states
 
-__all__ = ["AsyncioHygiene"]
+from reactor_run.reactor import fork
+from reactor_run.reactor.loop.runtime import TaskSleep
+
+__all__ = ["AsyncioHygiene", "AsyncioSleep"]
 
 
 class AsyncioHygiene:
@@ -55,3 +60,20 @@ def _current_scope(task: asyncio.Task[Any]) -> Any:
     """anyio's innermost cancel scope of a task; it has no public way to ask."""
     state = _task_states.get(task)
     return None if state is None else state.cancel_scope
+
+
+class AsyncioSleep(TaskSleep):
+    """To be made while the loop runs."""
+
+    def __init__(self, epoll: select.epoll, events_max: int) -> None:
+        super().__init__(epoll, events_max)
+        self._loop = asyncio.get_running_loop()
+
+    def in_child(self) -> None:
+        # uvloop has no selector, and libuv aborts when its epoll set has lost what it registered.
+        selector = getattr(self._loop, "_selector", None)
+        if selector is not None:
+            fork.renew_epoll(selector.fileno())
+        # In debug mode asyncio raises where another thread than the loop's has forked.
+        with suppress(RuntimeError):
+            self._loop.call_soon(fork.leave_loop)

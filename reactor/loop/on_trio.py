@@ -22,6 +22,7 @@ from typing import Any, Final
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
+from reactor_run.reactor import fork
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop.reactor_loop import Events, poll_events
 from reactor_run.reactor.loop.runtime import TaskSleep
@@ -79,6 +80,8 @@ class TrioSleep(TaskSleep):
         """The leader waits for the epoll set itself, whenever it can."""
         self._wakes = False
         """Something has come that a task of Trio's waits for."""
+        self._trio: tuple[int, int] | None = None
+        """Trio's own epoll set, as an event of the reactor's that it is ready."""
         try:
             self._runner: Any = GLOBAL_RUN_CONTEXT.runner
             self._trio = (self._runner.io_manager._epoll.fileno(), select.EPOLLIN)
@@ -118,9 +121,17 @@ class TrioSleep(TaskSleep):
     def _go_the_long_way(self) -> None:
         """Sleep in Trio's loop from now on."""
         self.direct = False
+        assert self._trio is not None
         self._epoll.unregister(self._trio[0])
 
+    def in_child(self) -> None:
+        # Also where the leader sleeps in Trio's loop: the set is shared all the same.
+        if self._trio is not None:
+            fork.renew_epoll(self._trio[0])
+
     def _poll(self, seconds: float) -> Events:
+        if fork.is_child:
+            fork.leave_loop()
         events = poll_events(self._epoll, self._turns, seconds, self._events_max)
         self._wakes = self._trio in events
         return events

@@ -14,10 +14,12 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
 from reactor_run.pulse import BEGUN, DISTRUST, HELD_UP_AFTER, SLOW, Pulse
+from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import Exchange
 from reactor_run.reactor.loop.slow_routes import COUNTED, SlowRoutes
 from reactor_run.turns import Turns
@@ -79,6 +81,18 @@ class ReactorLoop:
         self._woken = False
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.watch(self._wakeup, select.EPOLLIN, self._on_wakeup)
+        fork.in_child(self._in_child)
+
+    def _in_child(self) -> None:
+        """An app has forked, and this is the child: let go of what is its parent's."""
+        self.ready.clear()
+        self._dirty.clear()
+        self._signalled.clear()
+        # What the front end reads is shared memory.
+        self.pulse = Pulse()
+        self.on_turn = None
+        fork.disconnect([*self._handlers, *(sock.fileno() for sock in self._buried)])
+        fork.renew_epoll(self._epoll.fileno())
 
     # What the loop listens to ------------------------------------------------------------------
 
@@ -176,6 +190,9 @@ class ReactorLoop:
             flush()
         if self._buried:
             for sock in self._buried:
+                # A child of the app may hold it too: closing alone would not end it.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
                 sock.close()
             self._buried.clear()
 

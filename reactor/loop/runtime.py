@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from reactor_run.reactor import fork
 from reactor_run.reactor.loop.reactor_loop import Events
 from reactor_run.turns import Turns
 
@@ -61,10 +62,15 @@ class TaskSleep:
         There may be nothing after all: somebody else wanted to run.
         """
         await anyio.wait_readable(self._epoll.fileno())
+        if fork.is_child:
+            fork.leave_loop()
         # The front end may be in the midst of handing over more, on this very processor: let it
         # finish, and take all of it at once. Where nobody waits it costs nothing.
         self._turns.give()
         return self._epoll.poll(0, self._events_max)
+
+    def in_child(self) -> None:
+        """Give up, in a child that an app has forked, what the runtime shares with its parent."""
 
 
 def sleep_for(runtime: str, epoll: select.epoll, events_max: int) -> TaskSleep:
@@ -73,7 +79,9 @@ def sleep_for(runtime: str, epoll: select.epoll, events_max: int) -> TaskSleep:
         from reactor_run.reactor.loop.on_trio import TrioSleep
 
         return TrioSleep(epoll, events_max)
-    return TaskSleep(epoll, events_max)
+    from reactor_run.reactor.loop.on_asyncio import AsyncioSleep
+
+    return AsyncioSleep(epoll, events_max)
 
 
 def backend_options(runtime: str) -> tuple[str, dict[str, Any]]:

@@ -32,6 +32,7 @@ import anyio
 import anyio.abc
 
 from reactor_run.pulse import HELD_UP_AFTER
+from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import Exchange
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER, ReactorLoop
@@ -90,6 +91,10 @@ class WorkerLoop(ReactorLoop):
         self._leader: Worker | None = None
         self._parked: list[anyio.Event] = []
         self._workers: set[Worker] = set()
+
+    def _in_child(self) -> None:
+        super()._in_child()
+        self._sleep.in_child()
 
     def cancel(self, exchange: Exchange) -> None:
         """Nobody reads the answer any more, and nobody wants the app to go on.
@@ -200,6 +205,8 @@ class WorkerLoop(ReactorLoop):
                 except BaseException as raised:
                     # Whatever an app raises ends its exchange, and nothing else.
                     error = raised
+                if fork.is_child:
+                    fork.leave(error)
                 worker.exchange = exchange.worker = None
                 if error is None:
                     exchange.over(None)
@@ -253,6 +260,8 @@ class WorkerLoop(ReactorLoop):
         self, worker: Worker, exchange: Hosted, context: contextvars.Context, trap: object
     ) -> Generator[Any, Any, None]:
         """Go on with an app that suspended, in its own context; pass its traps through."""
+        if fork.is_child:
+            fork.leave_loop()
         worker.suspended = True
         self._end_step(worker)
         self._tell_begun()
@@ -278,6 +287,8 @@ class WorkerLoop(ReactorLoop):
                 return
             finally:
                 self._end_step(worker)
+            if fork.is_child:
+                fork.leave_loop()
             if self._dirty:
                 self.flush()
 

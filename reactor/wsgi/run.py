@@ -35,6 +35,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from reactor_run.reactor import fork
 from reactor_run.reactor.wsgi.file import FileWrapper, bytes_left
 from reactor_run.reactor.wsgi.head import AppHead, read_app_head
 from reactor_run.reactor.wsgi.input import ClientGone
@@ -135,7 +136,9 @@ def run_wsgi(app: WSGIApplication, environ: WSGIEnvironment, sink: AnswerSink, l
     except ClientGone as gone:
         log.debug("%s: the client is gone: %s", _request(environ), gone)
         answer.give_up()
-    except BaseException:
+    except BaseException as error:
+        if fork.is_child:
+            fork.leave(error)
         log.error("%s: the app failed", _request(environ), exc_info=True)
         answer.fail()
     finally:

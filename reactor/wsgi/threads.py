@@ -11,6 +11,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from time import perf_counter
 
+from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import signal_write_ready
 from reactor_run.reactor.wsgi.exchange import WsgiExchange
 from reactor_run.reactor.wsgi.prefetch import ThreadsPrefetch
@@ -70,6 +71,8 @@ class ThreadPool:
                 began = perf_counter()
                 # In a context of its own, as everywhere: no exchange sees another's variables.
                 self._context.copy().run(exchange.run)
+                if fork.is_child:
+                    fork.leave()
                 prefetch.moved_at = now = perf_counter()
                 exchange.took = now - began
                 signal_write_ready(exchange)

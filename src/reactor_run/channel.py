@@ -91,6 +91,15 @@ class ControlChannel:
             self._given_up = True
             self._drop()
 
+    def in_child(self) -> list[int]:
+        """Send nothing from a process that was forked; the descriptors, which are its parent's."""
+        # Another thread may have held the lock as the process was forked, and is not here.
+        self._lock = threading.Lock()
+        self._given_up = True
+        kept = [descriptor for _, descriptor in self._out if descriptor is not None]
+        self._out.clear()
+        return [self.sock.fileno(), *kept]
+
     def drain(self, seconds: float) -> None:
         """Block until everything went, at most so long."""
         while not self.flush():

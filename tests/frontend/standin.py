@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from reactor_run.dump import DUMP
 from reactor_run.frontend.clients.http1 import Client as FrontClient
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.log import log
@@ -314,7 +315,7 @@ class StandIn:
         self._close()
 
     def fall_asleep(self) -> None:
-        """Wait until the process does nothing more, and ignores SIGUSR1."""
+        """Wait until the process does nothing more, and ignores DUMP."""
         eventually(self._is_asleep)
 
     def _is_asleep(self) -> bool:
@@ -440,7 +441,7 @@ class Front:
         control = socket.socket(fileno=os.dup(control_fd))
         self.reactors.append(StandIn(self, name, control))
         # It survives being asked what it does, as a reactor does.
-        return ["bash", "-c", f"trap '' USR1; exec sleep 1000 {control_fd}>&-"]
+        return ["bash", "-c", f"trap '' {int(DUMP)}; exec sleep 1000 {control_fd}>&-"]
 
     @contextmanager
     def _signals(self, loop: Loop, on_signal: Callable[[int], None]) -> Iterator[None]:
