@@ -41,10 +41,16 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> Calla
 
     `target` is `module[:attribute]`, the attribute possibly dotted; without one, `app` and then
     `application` are tried. With `factory` the attribute is called without arguments and what it
-    returns is the app. `app_dir` becomes the first entry of sys.path, as an absolute path.
+    returns is the app. `app_dir` becomes the first entry of sys.path, as an absolute path
+    without symbolic links: what the app imports later comes from the same directory, whatever a
+    deploy has done to a link meanwhile.
     Raises AppLoadError, whatever the app's code raises (SystemExit and KeyboardInterrupt too).
     """
-    root = os.path.abspath(app_dir)
+    try:
+        root = os.path.realpath(app_dir)
+    except FileNotFoundError:
+        # A relative path, and the working directory is gone.
+        raise AppLoadError(f"--app-dir {app_dir}: there is no such directory") from None
     module_name, attribute = _split(target, root)
     if not os.path.isdir(root):
         raise AppLoadError(f"--app-dir {app_dir}: there is no such directory")

@@ -124,7 +124,10 @@ class Settings(NamedTuple):
         "app", SWITCH, False, "The attribute is a function without parameters that makes the app."
     )
     app_dir: str = _option(
-        "app", Kind("DIR", parse_directory), ".", "Directory from which the app is imported."
+        "app",
+        Kind("DIR", parse_directory),
+        ".",
+        "Directory from which the app is imported; looked up anew whenever a reactor starts.",
     )
     interface: Interface = _option(
         "app", choice(Interface), "auto", "What the app speaks; auto finds out by looking at it."

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.launch import StartDirectory
 
 __all__ = ["CommandLine"]
 
@@ -12,8 +11,10 @@ __all__ = ["CommandLine"]
 class CommandLine:
     """Makes the command lines of the reactors of one service."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, place: StartDirectory) -> None:
+        """`place`: where the front end was started, and by which Python."""
         self._settings = settings
+        self._place = place
 
     def make(self, control_fd: int, name: str, *, multiprocess: bool) -> list[str]:
         """Return the words that start reactor `name`.
@@ -23,7 +24,7 @@ class CommandLine:
         """
         settings = self._settings
         # -P: the current directory belongs to the app, and nothing of this server lies there.
-        command = [sys.executable, "-P", "-m", "reactor_run.reactor"]
+        command = [self._place.interpreter, "-P", "-m", "reactor_run.reactor"]
         options = {
             "--control-fd": control_fd,
             "--name": name,
@@ -32,7 +33,7 @@ class CommandLine:
             "--threads": settings.threads,
             "--concurrency": settings.concurrency,
             "--lifespan": settings.lifespan,
-            "--app-dir": settings.app_dir,
+            "--app-dir": self._place.locate(settings.app_dir),
             "--root-path": settings.root_path,
             "--lane-proxy": settings.lane_proxy,
             "--log-level": settings.log_level,

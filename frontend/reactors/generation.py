@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from reactor_run.frontend.launch import explain
 from reactor_run.frontend.log import log
 from reactor_run.frontend.reactors.reactor import READY, Reactor
 from reactor_run.frontend.sockets.rlimits import available_cpus
@@ -105,7 +106,7 @@ class NextGeneration:
             for _ in range(min(missing, room)):
                 self._coming.append(self._generations.spawn(self._generations.generation + 1))
         except OSError as error:
-            self._fail(f"cannot start a reactor: {error.strerror}")
+            self._fail(f"cannot start a reactor: {explain(error)}")
 
     def died(self, reactor: Reactor, why: str) -> None:
         """One of them has ended."""

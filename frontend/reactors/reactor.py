@@ -61,10 +61,12 @@ class Reactor:
         name: str,
         command: Callable[[int], list[str]],
         *,
+        directory: str | None = None,
         generation: int = 1,
         express: bool,
     ) -> None:
         """Start it. `command` makes its command line, given the control channel's descriptor.
+        `directory`: in which it starts; None for ours.
 
         Raises OSError if the kernel refuses any of what it takes; then nothing is left of it.
         """
@@ -95,14 +97,16 @@ class Reactor:
 
         self.express: ExpressLane | None = None
         with ExitStack() as undo:
-            self._start(command, undo)
+            self._start(command, directory, undo)
             self._share_pulse(undo)
             self.lanes = Lanes(loop, self, self._say, self._pulse.lanes)
             if express:
                 self._open_express(undo)
             undo.pop_all()
 
-    def _start(self, command: Callable[[int], list[str]], undo: ExitStack) -> None:
+    def _start(
+        self, command: Callable[[int], list[str]], directory: str | None, undo: ExitStack
+    ) -> None:
         ours, theirs = socket.socketpair()
         self._control = ControlChannel(ours)
         self._control_full = False
@@ -114,6 +118,7 @@ class Reactor:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 process_group=0,
+                cwd=directory,
             )
         undo.callback(self.process.wait)
         undo.callback(self.process.kill)

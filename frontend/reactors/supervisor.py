@@ -25,6 +25,7 @@ from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.exchanges.exchange import Exchange
+from reactor_run.frontend.launch import StartDirectory, explain
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.backoff import Backoff
@@ -63,8 +64,10 @@ class Supervisor:
         counters: Counters,
         heartbeat: Heartbeat,
         settings: Settings,
+        place: StartDirectory,
         operation: Operation,
     ) -> None:
+        """`place`: where the front end was started: reactors are, too."""
         self.reactors: list[Reactor] = []
         """Every process that lives."""
         self.wanted = settings.reactors or available_cpus()
@@ -77,7 +80,8 @@ class Supervisor:
         self._heartbeat = heartbeat
         self._operation = operation
         self._settings = settings
-        self._command = CommandLine(settings)
+        self._place = place
+        self._command = CommandLine(settings, place)
         self._serving: list[Reactor] = []
         self._next = NextGeneration(self)
         self._spent: dict[Reactor, str] = {}
@@ -106,7 +110,7 @@ class Supervisor:
             try:
                 self._serving.append(self.spawn(self.generation))
             except OSError as error:
-                raise OperatorError(f"cannot start a reactor: {error.strerror}") from error
+                raise OperatorError(f"cannot start a reactor: {explain(error)}") from error
 
     @property
     def serving(self) -> list[Reactor]:
@@ -154,7 +158,7 @@ class Supervisor:
             try:
                 self._serving.append(self.spawn(self.generation))
             except OSError as error:
-                log.error("cannot start a reactor: %s; trying again", error.strerror)
+                log.error("cannot start a reactor: %s; trying again", explain(error))
                 self._later(_TRY_AGAIN, self.fill)
                 return
 
@@ -180,6 +184,7 @@ class Supervisor:
             self,
             name,
             lambda fd: self._command.make(fd, name, multiprocess=self.wanted > 1),
+            directory=self._place.enter(),
             generation=generation,
             express=self._settings.lanes == "express",
         )
@@ -349,7 +354,7 @@ class Supervisor:
             try:
                 self._successor = self.spawn(self.generation)
             except OSError as error:
-                self._successor_failed(f"it cannot be started: {error.strerror}")
+                self._successor_failed(f"it cannot be started: {explain(error)}")
 
     def _succeed(self, successor: Reactor) -> None:
         self._successor = None

@@ -18,6 +18,7 @@ from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
+from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.loop.signals import Signals, Terminal
@@ -109,8 +110,9 @@ class Server:
             ),
         )
         self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
+        place = StartDirectory(os.environ)
         self.supervisor = Supervisor(
-            self.loop, self.dispatcher, counters, self.heartbeat, settings, self
+            self.loop, self.dispatcher, counters, self.heartbeat, settings, place, self
         )
         self._recycling = Recycling(self.loop, self.supervisor, settings)
         self._cpus = CPUCount(self.loop, self.supervisor.scale) if not settings.reactors else None
@@ -136,7 +138,7 @@ class Server:
             stop=self.stop,
             health_only=True,
         )
-        self.upgrade = Upgrade(self.loop, endpoints, notifier.environment)
+        self.upgrade = Upgrade(self.loop, endpoints, place, notifier.environment)
         self.shutdown = Shutdown(
             self.loop,
             settings,

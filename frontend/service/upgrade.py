@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
+from reactor_run.frontend.launch import StartDirectory, explain
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.service.endpoints import Endpoints
@@ -73,13 +74,16 @@ class Upgrade:
         self,
         loop: Loop,
         endpoints: Endpoints,
+        place: StartDirectory,
         environment: Mapping[str, str],
     ) -> None:
         """`endpoints`: the listeners that the new one gets.
+        `place`: where, and by which Python, it is started.
         `environment`: what was taken out of ours at the start, and the new one needs.
         """
         self._loop = loop
         self._endpoints = endpoints
+        self._place = place
         self._environment = environment
         self._on_ready: Callable[[int], None] = _ignore
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,7 +106,7 @@ class Upgrade:
         try:
             self._start()
         except OSError as error:
-            log.error("no upgrade: the new front end cannot be started: %s", error.strerror)
+            log.error("no upgrade: the new front end cannot be started: %s", explain(error))
 
     def _start(self) -> None:
         ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -111,10 +115,14 @@ class Upgrade:
                 "ready": theirs,
                 "listeners": [_described(listeners) for listeners in self._endpoints],
             }
+            directory = self._place.enter()
             environment = {**os.environ, **self._environment, _VARIABLE: json.dumps(left)}
+            if directory is not None:
+                environment["PWD"] = directory
             listeners = [each for listeners in self._endpoints for each in listeners]
             self._process = subprocess.Popen(
-                [sys.executable, *sys.orig_argv[1:]],
+                [self._place.interpreter, *sys.orig_argv[1:]],
+                cwd=directory,
                 env=environment,
                 pass_fds=[theirs, *(listener.socket.fileno() for listener in listeners)],
                 stdin=subprocess.DEVNULL,
