@@ -49,9 +49,9 @@ def build_parser() -> Parser:
         prog="reactor-run",
         usage="reactor-run [options] module[:attribute]\n"
         "       reactor-run status|reload|stop [--admin ADDRESS]",
-        description="Run a WSGI or ASGI app, or ask a running service for something.",
-        epilog="Every option can be set in the environment too: --bind as REACTOR_RUN_BIND "
-        "(several addresses with commas between them), and so on; the command line wins.",
+        description="Run a WSGI or ASGI app, or control a running service.",
+        epilog="Every option is also an environment variable: --bind is REACTOR_RUN_BIND (several "
+        "addresses are separated by commas). The command line wins over the environment.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -68,7 +68,7 @@ def build_parser() -> Parser:
         "--version",
         action=_Version,
         nargs=0,
-        help="Show the versions of reactor-run and its parts.",
+        help="Show the versions of reactor-run and of its components.",
     )
     return parser
 

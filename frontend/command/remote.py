@@ -31,10 +31,10 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
     parser = Parser(
         prog=f"reactor-run {words[0]}",
         description={
-            "status": "Show how a running service is doing.",
-            "reload": "Have a running service start its app anew, as SIGHUP does, and wait until "
-            "the new generation serves.",
-            "stop": "Stop a running service as SIGTERM does, and wait for its end.",
+            "status": "Show the status of a running service.",
+            "reload": "Reload the app of a running service, as SIGHUP does, and wait until the new "
+            "generation serves.",
+            "stop": "Stop a running service, as SIGTERM does, and wait until it has ended.",
         }[words[0]],
         allow_abbrev=False,
     )

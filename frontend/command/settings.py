@@ -77,7 +77,7 @@ _rows: list[dict[str, Any]] = [
     {
         "group": "app",
         "kind": Kind("module[:attribute]", parse_app),
-        "meaning": "The WSGI or ASGI app: the module that holds it and its name there.",
+        "meaning": "The WSGI or ASGI app: its module, and its name in the module.",
         "default": MISSING,
         "shown_default": "",
         "repeatable": False,
@@ -121,23 +121,23 @@ class Settings(NamedTuple):
 
     app: str
     factory: bool = _option(
-        "app", SWITCH, False, "The attribute is a function without parameters that makes the app."
+        "app", SWITCH, False, "The attribute is a function without parameters that returns the app."
     )
     app_dir: str = _option(
         "app",
         Kind("DIR", parse_directory),
         ".",
-        "Directory from which the app is imported; looked up anew whenever a reactor starts.",
+        "Directory from which the app is imported. Each start of a reactor looks it up again.",
     )
     interface: Interface = _option(
-        "app", choice(Interface), "auto", "What the app speaks; auto finds out by looking at it."
+        "app", choice(Interface), "auto", "What the app speaks. auto: detect it from the app."
     )
     lifespan: Lifespan = _option(
         "app",
         choice(Lifespan),
         "auto",
-        "ASGI lifespan events: on requires them, off sends none, auto goes on without them if the "
-        "app does not take them.",
+        "ASGI lifespan events. on: the app must support them; off: send none; auto: send them, "
+        "and go on if the app does not support them.",
     )
     root_path: str = _option(
         "app",
@@ -158,54 +158,57 @@ class Settings(NamedTuple):
         "server",
         MODE,
         0o666,
-        "Permissions of unix sockets, octal. Connecting takes the right to write.",
+        "Permissions of unix sockets, octal. A client needs write permission to connect.",
     )
     backlog: int = _option(
-        "server", count(1), 2048, "Connections the kernel holds ready for a listener to accept."
+        "server",
+        count(1),
+        2048,
+        "Connections that the kernel queues for a listener until they are accepted.",
     )
     reactors: int = _option(
         "server",
         REACTORS,
         1,
-        "Reactor processes; auto: one for each CPU that affinity and cgroup leave us, also when "
-        "their number changes.",
+        "Number of reactor processes. auto: one for each CPU that affinity and cgroup allow; it "
+        "follows their number.",
     )
     runtime: Runtime = _option(
         "server",
         choice(Runtime),
         "trio",
-        "Event loop in which the reactors run an ASGI app. Calls of a WSGI app have none around "
-        "them.",
+        "Event loop of the reactors, for ASGI apps. WSGI apps run in no event loop.",
     )
     max_requests: int = _option(
         "server",
         count(0),
         0,
-        "Requests after which a reactor is replaced by a new one. 0: never.",
+        "Requests after which a reactor is replaced. 0: off.",
     )
     max_requests_jitter: int = _option(
         "server",
         count(0),
         0,
-        "Most requests, by chance, that are added to --max-requests for each reactor.",
+        "Maximum of a random number that is added to --max-requests for each reactor.",
     )
     max_rss: int = _option(
         "server",
         byte_size(0),
         0,
-        "Resident memory of a reactor, in bytes, beyond which it is replaced. 0: any.",
+        "Resident memory in bytes above which a reactor is replaced. 0: off.",
     )
     max_lifetime: float = _option(
         "server",
         seconds(zero=True),
         0.0,
-        "Seconds of service after which a reactor is replaced. 0: for ever.",
+        "Seconds from its start after which a reactor is replaced. 0: off.",
     )
     threads: int = _option(
         "server",
         count(1),
         1,
-        "WSGI requests that a reactor runs at once, each in a thread; 1: in the loop itself.",
+        "WSGI requests that a reactor runs at once, each in a thread. 1: one at a time, in the "
+        "main thread.",
     )
     concurrency: int = _option(
         "server", count(1), 1000, "ASGI requests that a reactor runs at once."
@@ -214,61 +217,63 @@ class Settings(NamedTuple):
         "server",
         choice(Replay),
         "safe",
-        "Requests that are tried once more on another reactor if theirs dies before it answers: "
-        "safe: GET, HEAD, OPTIONS and TRACE; idempotent: PUT and DELETE too.",
+        "Requests that are retried once on another reactor if theirs dies before it responds. "
+        "safe: GET, HEAD, OPTIONS and TRACE; idempotent: also PUT and DELETE; off: only what has "
+        "not begun.",
     )
     log_level: LogLevel = _option(
-        "server", choice(LogLevel), "info", "Least urgent message logged."
+        "server", choice(LogLevel), "info", "Lowest level of messages that are logged."
     )
 
     proxy_protocol: bool = _option(
         "proxies",
         SWITCH,
         False,
-        "Every connection begins with a PROXY protocol header, version 1 or 2, which tells whose "
-        "it is.",
+        "Every connection must begin with a PROXY protocol header, version 1 or 2, which names "
+        "the client.",
     )
     proxy_allow_from: Networks = _option(
         "proxies",
         NETWORKS,
         LOCAL,
-        "Who may connect with --proxy-protocol: addresses, networks as in 10.0.0.0/8, unix for "
-        "clients of unix sockets, with commas between them.",
+        "Peers that may connect with --proxy-protocol: addresses, networks such as 10.0.0.0/8, "
+        "and unix for clients of unix sockets, separated by commas.",
     )
 
     forwarded_allow_from: Networks = _option(
         "proxies",
         NETWORKS,
         NOBODY,
-        "Proxies whose word on their client's address and scheme counts: addresses, networks, "
-        "unix, with commas between them.",
+        "Trusted proxies, whose fields set the client's address and scheme: addresses, networks "
+        "and unix, separated by commas.",
     )
     forwarded_fields: ForwardedFields = _option(
         "proxies",
         choice(ForwardedFields),
         "x-forwarded",
-        "The fields in which they tell it. x-forwarded: X-Forwarded-For and X-Forwarded-Proto; "
-        "forwarded: Forwarded, of RFC 7239.",
+        "What these proxies write. x-forwarded: X-Forwarded-For and X-Forwarded-Proto; "
+        "forwarded: Forwarded (RFC 7239).",
     )
 
     admin: AdminBind | None = _option(
         "operation",
         ADMIN,
         None,
-        "Admin socket: health, status, reload and stop, over HTTP. unix:/PATH, or HOST:PORT of "
-        "this machine alone.",
+        "Admin socket: health, status, reload and stop, over HTTP. unix:/PATH, or HOST:PORT with "
+        "a loopback address.",
     )
     admin_mode: int = _option(
         "operation",
         MODE,
         0o600,
-        "Permissions of a unix admin socket, octal. Whoever may write may stop the service.",
+        "Permissions of a unix admin socket, octal. Write permission allows a user to stop the "
+        "service.",
     )
     health: TCPBind | None = _option(
         "operation",
         HEALTH,
         None,
-        "Health alone, for balancers and probes: HOST:PORT or :PORT, where other machines may GET "
+        "Address for health checks from other machines, HOST:PORT or :PORT. It serves only "
         "/healthz and /readyz.",
     )
 
@@ -276,153 +281,161 @@ class Settings(NamedTuple):
         "lanes",
         choice(Lanes),
         "express",
-        "express: small requests share one socket pair per reactor; plain: each has a lane of its "
-        "own.",
+        "express: small requests share one socket pair per reactor; plain: each request has a "
+        "socket pair of its own.",
     )
     lane_proxy: LaneProxy = _option(
         "lanes",
         choice(LaneProxy),
         "v2",
-        "PROXY protocol header before each request on a lane. The express lane always has v2.",
+        "PROXY protocol header before each request on a lane. The express lane always uses v2.",
     )
 
     limit_request_line: int = _option(
-        "limits", byte_size(1), 8190, "Longest request line, in bytes; longer: 414."
+        "limits", byte_size(1), 8190, "Maximum length of the request line, in bytes. Longer: 414."
     )
     limit_field_count: int = _option(
         "limits",
         count(1, FIELD_COUNT_MAX),
         100,
-        f"Most header fields of a request, at most {FIELD_COUNT_MAX}; more: 431.",
+        f"Maximum number of header fields in a request, at most {FIELD_COUNT_MAX}. More: 431.",
     )
     limit_field_size: int = _option(
-        "limits", byte_size(1), 8190, "Longest header field line, in bytes; longer: 431."
+        "limits",
+        byte_size(1),
+        8190,
+        "Maximum length of a field line, in bytes. Longer: 431.",
     )
     limit_head_size: int = _option(
         "limits",
         byte_size(1),
         64 << 10,
-        "Largest request head, in bytes: request line and fields; larger: 431.",
+        "Maximum size of a request head (request line and fields), in bytes. Larger: 431.",
     )
     max_body_size: int = _option(
-        "limits", byte_size(0), 1 << 30, "Largest request body, in bytes; larger: 413. 0: no limit."
+        "limits",
+        byte_size(0),
+        1 << 30,
+        "Maximum size of a request body, in bytes. Larger: 413. 0: no limit.",
     )
     path_policy: PathPolicy = _option(
         "limits",
         choice(PathPolicy),
         "reject",
-        "Paths with a segment . or .. (also as %2e): reject answers 400, normalize takes it out of "
-        "the request, pass leaves it to the app.",
+        "Paths with a segment . or .. (also %2e). reject: respond with 400; normalize: resolve "
+        "the segment before the app sees the path; pass: leave it to the app.",
     )
     answer_spool_size: int = _option(
         "limits",
         byte_size(1),
         1 << 30,
-        "Most bytes of a WSGI answer held in a temporary file while its client is slow.",
+        "Maximum bytes of a WSGI response in a temporary file while its client is slow.",
     )
     max_connections: int = _option(
         "limits",
         count(0),
         10000,
-        "Client connections at once. 0: as many as open files allow, which bound it in any case.",
+        "Maximum number of client connections. 0: as many as the limit of open files allows; "
+        "that limit always applies.",
     )
     max_connections_per_address: int = _option(
         "limits",
         count(0),
         0,
-        "Client connections at once of one IPv4 address or one IPv6 /64 network; any more are "
-        "closed. 0: no such limit.",
+        "Maximum number of client connections from one IPv4 address or one IPv6 /64 network. "
+        "More are closed. 0: no limit.",
     )
     queue_size: int = _option(
         "limits",
         count(0),
         1024,
-        "Requests that wait for a reactor with room; any more: 503. 0: none waits.",
+        "Maximum number of requests that wait for a reactor. More: 503. 0: none waits.",
     )
 
     head_timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         30.0,
-        "Seconds from the first byte of a request to the end of its head; then 408. 0: off.",
+        "Seconds from the first byte of a request to the end of its head. Then: 408. 0: off.",
     )
     body_timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         30.0,
-        "Seconds that a request body may bring nothing, or too little; then 408. 0: off.",
+        "Seconds that a request body may stall, or stay below --min-body-rate. Then: 408. 0: off.",
     )
     min_body_rate: int = _option(
         "timeouts",
         byte_size(0),
         240,
-        "Bytes of a request body that buy its client a second, never beyond --body-timeout from "
-        "now. 0: any byte buys all of it.",
+        "Minimum bytes/s of a request body. So many bytes extend its deadline by 1 s, to at most "
+        "--body-timeout from now. 0: any byte extends it fully.",
     )
     keep_alive: float = _option(
         "timeouts",
         seconds(zero=False),
         75.0,
-        "Seconds that a connection may idle between requests.",
+        "Seconds that a connection may be idle between requests.",
     )
     response_timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         60.0,
-        "Seconds that a client may take nothing, or too little, of an answer that waits for it; "
-        "then it is cut off. 0: off.",
+        "Seconds that a client may stop reading a response, or stay below --min-response-rate. "
+        "Then its connection is aborted. 0: off.",
     )
     min_response_rate: int = _option(
         "timeouts",
         byte_size(0),
         240,
-        "Bytes taken of an answer that buy its client a second, never beyond --response-timeout "
-        "from now. 0: any byte buys all of it.",
+        "Minimum bytes/s at which a client reads a response. So many bytes extend its deadline "
+        "by 1 s, to at most --response-timeout from now. 0: any byte extends it fully.",
     )
     queue_timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         30.0,
-        "Seconds that a request waits for a reactor; then 503. 0: off.",
+        "Seconds that a request may wait for a reactor. Then: 503. 0: off.",
     )
     first_byte_timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         0.0,
-        "Seconds from the call of the app, or the end of the request if that comes later, to the "
-        "first byte of its answer; then 504, and the app is cancelled. 0: off.",
+        "Seconds from dispatch, or from the end of the request if that is later, to the first "
+        "byte of the response. Then: 504, and the app is cancelled. 0: off.",
     )
     request_timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         0.0,
-        "Seconds from the call of the app to the end of its answer; then 504, or "
-        "the answer is cut, and the app is cancelled. 0: off.",
+        "Seconds from dispatch to the end of the response. Then: 504, or the response is "
+        "aborted; the app is cancelled. 0: off.",
     )
     timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         30.0,
-        "Seconds that a reactor's loop may stand still; then the reactor is killed. A WSGI app in "
-        "one thread may take longer. 0: off.",
+        "Seconds that a reactor's loop may stall. Then the reactor is killed. A WSGI app in one "
+        "thread may take longer. 0: off.",
     )
     graceful_timeout: float = _option(
         "timeouts",
         seconds(zero=False),
         30.0,
-        "Seconds for running requests to end when a reactor is stopped or replaced.",
+        "Seconds for requests in flight to finish when a reactor retires or the service stops.",
     )
     shutdown_delay: float = _option(
         "timeouts",
         seconds(zero=True),
         0.0,
-        "Seconds of further service after the word to stop, for balancers to look elsewhere.",
+        "Seconds that the service keeps serving after it is told to stop, while /readyz fails "
+        "and balancers notice.",
     )
     close_grace: float = _option(
         "timeouts",
         seconds(zero=True),
         1.0,
-        "Seconds that connections without a request have, when the service stops, for a last one.",
+        "Seconds that idle connections have for one last request when the service stops.",
     )
     start_timeout: float = _option(
         "timeouts",
