@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-
-from tests.integration.waiting import need
 
 __all__ = ["Machine", "machines"]
 
@@ -44,7 +43,9 @@ class _NotPermitted(Exception):
 
 
 def _ip(*words: str) -> None:
-    done = subprocess.run([need("ip"), *words], capture_output=True, text=True, check=False)
+    if shutil.which("ip") is None:
+        raise _NotPermitted("there is no program ip")
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise _NotPermitted(f"ip {' '.join(words)}: {done.stderr.strip()}")
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.integration.server import Server
-from tests.integration.waiting import need, need_file
+from tests.needs import path_of
 
 STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
@@ -53,7 +53,7 @@ def haproxy(directory: Path, sections: str, sockets: Sequence[socket.socket]) ->
 @contextmanager
 def haproxy_with(directory: Path, text: str, sockets: Sequence[socket.socket]) -> Iterator[None]:
     """HAProxy with the whole of a configuration."""
-    program = need("haproxy")
+    program = path_of("haproxy")
     config = directory / "haproxy.cfg"
     config.write_text(text)
     with _running([program, "-db", "-f", str(config)], sockets, {}):
@@ -65,9 +65,9 @@ def nginx(
     directory: Path, blocks: str, sockets: Sequence[socket.socket], *, stream: bool = False
 ) -> Iterator[None]:
     """nginx with these blocks; sockets are named in them by their addresses."""
-    program = need("nginx")
+    program = path_of("nginx")
     config = directory / "nginx.conf"
-    head = f"load_module {need_file(STREAM_MODULE)};\n" if stream else ""
+    head = f"load_module {path_of(STREAM_MODULE)};\n" if stream else ""
     head += f"daemon off; worker_processes 1; pid {directory}/nginx.pid; events {{}}\n"
     config.write_text(head + blocks)
     # How nginx hands its sockets to its successor when it is replaced by a newer version.

@@ -10,10 +10,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.integration.client import Client, request
 from tests.integration.conftest import Gate, Notes, Start
 from tests.integration.server import START_DEADLINE, clean_environment, command, is_alive
-from tests.integration.waiting import eventually, need
+from tests.integration.waiting import eventually
+from tests.needs import path_of
 
 APP = "tests.integration.apps.asgi:app"
 Connect = Callable[..., Client]
@@ -98,8 +101,9 @@ def test_stop_waits_for_the_end(
     assert reactor_run("stop", "--admin", admin).returncode == 2
 
 
+@pytest.mark.needs("curl")
 def test_curl_reads_it_over_tcp(start: Start) -> None:
-    curl = need("curl")
+    curl = path_of("curl")
     server = start(APP, "--admin", "localhost:0")
     url = re.findall(r"admin socket on (http://127\S+)", server.log())[0]
 

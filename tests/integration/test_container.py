@@ -13,7 +13,8 @@ import pytest
 from tests.integration.client import Client
 from tests.integration.conftest import Gate, Notes
 from tests.integration.server import STOP_DEADLINE, Server, clean_environment, command
-from tests.integration.waiting import eventually, need
+from tests.integration.waiting import eventually
+from tests.needs import path_of
 
 Connect = Callable[..., Client]
 Namespace = list[str]
@@ -34,7 +35,7 @@ def app(environ, start_response):
 @pytest.fixture(scope="module")
 def namespace() -> Namespace:
     """The words that make a command process 1 of its own namespace."""
-    words = [need("unshare"), "--pid", "--fork", "--mount-proc", "--kill-child"]
+    words = [path_of("unshare"), "--pid", "--fork", "--mount-proc", "--kill-child"]
     tried = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"needs the right to make a PID namespace: {tried.stderr.strip()}")
@@ -58,6 +59,7 @@ class Container(Server):
         os.kill(self.pid, number)
 
 
+@pytest.mark.needs("unshare")
 def test_process_1_reaps_orphans_and_knows_how_reactors_died(
     namespace: Namespace, connect: Connect, tmp_path: Path, gate: Gate
 ) -> None:
@@ -94,6 +96,7 @@ def slow_import(tmp_path: Path, notes: Notes) -> dict[str, str]:
     return clean_environment({"PYTHONPATH": path})
 
 
+@pytest.mark.needs("unshare")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_process_1_is_ended_by_signals_before_it_has_begun(
     namespace: Namespace, slow_import: dict[str, str], notes: Notes, number: signal.Signals

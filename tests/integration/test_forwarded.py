@@ -156,7 +156,10 @@ def server(
     return server
 
 
-@pytest.fixture(scope="module", params=["nginx", "haproxy"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.needs(name)) for name in ("nginx", "haproxy")],
+)
 def proxies(
     request: pytest.FixtureRequest, server: Server, directory: Path
 ) -> Iterator[dict[str, str]]:

@@ -17,7 +17,8 @@ import pytest
 from tests.integration.apps.shared import pattern
 from tests.integration.conftest import LANES, RUNTIMES, Start
 from tests.integration.server import Server
-from tests.integration.waiting import eventually, need, need_module
+from tests.integration.waiting import eventually
+from tests.needs import need_module, path_of
 
 FILE = b"".join(pattern(300_000))
 HASH = hashlib.sha256(FILE).hexdigest()
@@ -197,7 +198,7 @@ def test_an_asyncio_only_app_on_trio_is_told_which_runtime_to_use(start: Start) 
 
 
 def curl(*words: str) -> str:
-    command = [need("curl"), "--silent", "--show-error", "--noproxy", "*", "--max-time", "20"]
+    command = [path_of("curl"), "--silent", "--show-error", "--noproxy", "*", "--max-time", "20"]
     return subprocess.run([*command, *words], capture_output=True, check=True).stdout.decode()
 
 
@@ -208,6 +209,7 @@ def url(request: pytest.FixtureRequest, shared: Start) -> str:
     return shared(f"examples.{request.param}_app:{attribute}").address
 
 
+@pytest.mark.needs("curl")
 def test_curl_uploads_with_expect_and_without(url: str, tmp_path: Any) -> None:
     """Above 1 MB curl asks for 100 Continue by itself and waits a second for it."""
     for size in (0, 1000, 3_000_000):
@@ -218,6 +220,7 @@ def test_curl_uploads_with_expect_and_without(url: str, tmp_path: Any) -> None:
         assert answer["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+@pytest.mark.needs("curl")
 def test_curl_streams_on_one_connection_and_by_http_1_0(url: str) -> None:
     target = f"{url}/stream?lines=3000"
     twice = curl("--write-out", "%{num_connects}\n", target, target)

@@ -30,7 +30,8 @@ from tests.integration.load import Load
 from tests.integration.machines import Machine, machines
 from tests.integration.proxies import address_of, haproxy_with, listen
 from tests.integration.server import ROOT, Server
-from tests.integration.waiting import eventually, need
+from tests.integration.waiting import eventually
+from tests.needs import path_of
 
 Connect = Callable[..., Client]
 
@@ -123,7 +124,7 @@ def certificate(directory: Path) -> Path:
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", "/CN=shop.example", "-addext", "subjectAltName=DNS:shop.example"]
     out = ["-keyout", f"{pem}.key", "-out", str(pem)]
-    words = [need("openssl"), "req", "-x509", *kind, *names, *out]
+    words = [path_of("openssl"), "req", "-x509", *kind, *names, *out]
     subprocess.run(words, check=True, capture_output=True, timeout=30)
     pem.write_text(pem.read_text() + Path(f"{pem}.key").read_text())
     return pem
@@ -131,7 +132,6 @@ def certificate(directory: Path) -> Path:
 
 @pytest.fixture
 def places() -> Iterator[list[Machine]]:
-    need("haproxy")
     with machines(2) as made:
         yield made
 
@@ -164,6 +164,7 @@ def load(site: Site) -> Iterator[list[Load]]:
             client.stop()
 
 
+@pytest.mark.needs("haproxy", "openssl")
 def test_apps_are_told_of_the_client(site: Site, connect: Connect, certificate: Path) -> None:
     """Also on connections that HAProxy uses again: each is told as itself."""
 
@@ -182,9 +183,9 @@ def test_apps_are_told_of_the_client(site: Site, connect: Connect, certificate: 
             assert told(client) == (client._sock.getsockname(), scheme)
 
 
+@pytest.mark.needs("haproxy", "openssl", "curl")
 def test_a_rolling_restart_loses_nothing(site: Site, directory: Path) -> None:
     """By the script, which finds an `ssh` that asks the test to restart."""
-    need("curl")
     asked, answered = directory / "asked", directory / "answered"
     for fifo in asked, answered:
         os.mkfifo(fifo)
@@ -216,6 +217,7 @@ def test_a_rolling_restart_loses_nothing(site: Site, directory: Path) -> None:
     assert set(sum((client.statuses for client in clients), Counter[int]())) == {200}
 
 
+@pytest.mark.needs("haproxy", "openssl")
 def test_an_instance_that_is_killed_takes_no_more_along_than_it_had(
     site: Site, connect: Connect, tmp_path: Path, gate: Gate
 ) -> None:
@@ -247,12 +249,13 @@ def test_an_instance_that_is_killed_takes_no_more_along_than_it_had(
     assert eventually(lambda: site.states()["shop-1"] == "UP")
 
 
+@pytest.mark.needs("haproxy", "openssl")
 def test_the_configuration_is_accepted_without_a_warning(
     directory: Path, certificate: Path
 ) -> None:
     config = directory / "haproxy.cfg"
     config.write_text(PAGE.read_text().replace("/etc/haproxy/", f"{directory}/"))
-    words = [need("haproxy"), "-c", "-f", str(config)]
+    words = [path_of("haproxy"), "-c", "-f", str(config)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

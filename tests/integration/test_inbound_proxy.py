@@ -20,9 +20,9 @@ from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 from tests.integration.apps.shared import pattern
 from tests.integration.client import Client, request
 from tests.integration.conftest import LANE_PROXIES, LANES, Config, Start
-from tests.integration.proxies import address_of, backend_of, haproxy, listen, nginx
+from tests.integration.proxies import STREAM_MODULE, address_of, backend_of, haproxy, listen, nginx
 from tests.integration.server import Server
-from tests.integration.waiting import need
+from tests.needs import path_of
 
 Connect = Callable[..., Client]
 
@@ -136,6 +136,7 @@ def through_haproxy(server: Server, directory: Path) -> Iterator[Addresses]:
         yield addresses
 
 
+@pytest.mark.needs("haproxy")
 @pytest.mark.parametrize("front", FRONTS)
 @pytest.mark.parametrize("back", BACKS)
 @pytest.mark.parametrize("send", SENDS)
@@ -165,6 +166,7 @@ def through_nginx(server: Server, directory: Path) -> Iterator[Addresses]:
         yield addresses
 
 
+@pytest.mark.needs("nginx", STREAM_MODULE)
 @pytest.mark.parametrize("front", FRONTS)
 @pytest.mark.parametrize("back", BACKS)
 def test_nginx_stream(through_nginx: Addresses, connect: Connect, front: str, back: str) -> None:
@@ -173,11 +175,12 @@ def test_nginx_stream(through_nginx: Addresses, connect: Connect, front: str, ba
         assert told(client, Config(), body) == (client.local, client.remote, "http")
 
 
+@pytest.mark.needs("haproxy", "openssl")
 def test_haproxy_tells_of_tls(server: Server, directory: Path) -> None:
     pem = directory / "haproxy.pem"
     key = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     out = ["-subj", "/CN=localhost", "-keyout", f"{pem}.key", "-out", str(pem)]
-    subprocess.run([need("openssl"), *key, *out], check=True, capture_output=True, timeout=30)
+    subprocess.run([path_of("openssl"), *key, *out], check=True, capture_output=True, timeout=30)
     pem.write_text(pem.read_text() + Path(f"{pem}.key").read_text())
     with ExitStack() as stack:
         sock = listen("tcp4", directory)
@@ -197,6 +200,7 @@ def test_haproxy_tells_of_tls(server: Server, directory: Path) -> None:
         assert tuple(scope["client"]) == client.getsockname()
 
 
+@pytest.mark.needs("haproxy")
 def test_haproxys_health_checks_are_its_own(
     start: Start, directory: Path, notes: Any, connect: Connect
 ) -> None:
@@ -214,10 +218,11 @@ def test_haproxys_health_checks_are_its_own(
         assert told(client, config) == (client.local, client.remote, "http")
 
 
+@pytest.mark.needs("curl")
 @pytest.mark.parametrize("family", BACKS)
 def test_curl(server: Server, family: str) -> None:
     address = server.addresses[BACKS.index(family)]
-    command = [need("curl"), "-sS", "--max-time", "20", "--haproxy-protocol"]
+    command = [path_of("curl"), "-sS", "--max-time", "20", "--haproxy-protocol"]
     if family == "unix":
         command += ["--unix-socket", address.removeprefix("unix:"), "http://localhost/scope"]
     else:

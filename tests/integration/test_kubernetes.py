@@ -22,7 +22,7 @@ from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.client import Client
 from tests.integration.conftest import Start
 from tests.integration.server import ROOT
-from tests.integration.waiting import need
+from tests.needs import path_of
 
 Connect = Callable[..., Client]
 Wrapper = list[str]
@@ -136,14 +136,15 @@ def locked_in() -> Wrapper:
     assert not context["allowPrivilegeEscalation"]
     mounts = ["mount -t tmpfs tmpfs /mnt", "mount -o remount,bind,ro /"]
     drop = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
-    script = " && ".join([*mounts, shlex.join(["exec", need("setpriv"), *drop]) + ' "$@"'])
-    words = [need("unshare"), "--mount", "sh", "-c", script, "sh"]
+    script = " && ".join([*mounts, shlex.join(["exec", path_of("setpriv"), *drop]) + ' "$@"'])
+    words = [path_of("unshare"), "--mount", "sh", "-c", script, "sh"]
     tried = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"needs the right to make a mount namespace: {tried.stderr.strip()}")
     return words
 
 
+@pytest.mark.needs("setpriv", "unshare")
 @pytest.mark.parametrize(("directory", "status"), [("/mnt", 200), ("/tmp", 507)])
 def test_large_bodies_need_the_volume_and_nothing_else(
     start: Start, connect: Connect, locked_in: Wrapper, directory: str, status: int

@@ -26,9 +26,10 @@ from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Gate, Start
 from tests.integration.load import Load
-from tests.integration.proxies import address_of, listen, nginx
+from tests.integration.proxies import STREAM_MODULE, address_of, listen, nginx
 from tests.integration.server import ROOT, Server, is_alive
-from tests.integration.waiting import eventually, need
+from tests.integration.waiting import eventually
+from tests.needs import path_of
 
 Connect = Callable[..., Client]
 
@@ -60,7 +61,17 @@ def certificate(directory: Path) -> Path:
     pem, key = directory / "shop.example.pem", directory / "shop.example.key"
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", "/CN=shop.example", "-addext", "subjectAltName=DNS:shop.example"]
-    words = [need("openssl"), "req", "-x509", *kind, *names, "-keyout", str(key), "-out", str(pem)]
+    words = [
+        path_of("openssl"),
+        "req",
+        "-x509",
+        *kind,
+        *names,
+        "-keyout",
+        str(key),
+        "-out",
+        str(pem),
+    ]
     subprocess.run(words, check=True, capture_output=True, timeout=30)
     return pem
 
@@ -140,6 +151,7 @@ def told(client: Client, config: Config, fields: list[tuple[str, str]] | None = 
     return answer["client"][0], answer["scheme"], dict(answer["headers"])["host"]
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_apps_are_told_of_the_client(
     served: tuple[Config, Site], connect: Connect, certificate: Path
 ) -> None:
@@ -163,6 +175,7 @@ def test_apps_are_told_of_the_client(
         assert told(client, config) == (host, "https", "test")
 
 
+@pytest.mark.needs("nginx", "openssl", STREAM_MODULE)
 def test_stream_tells_by_the_proxy_protocol(
     start: Start, directory: Path, connect: Connect
 ) -> None:
@@ -178,6 +191,7 @@ def test_stream_tells_by_the_proxy_protocol(
 # Bodies ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("nginx", "openssl")
 @pytest.mark.parametrize(("framing", "size"), [("length", LARGE), ("chunked", LARGE // 20)])
 def test_upload(served: tuple[Config, Site], connect: Connect, framing: str, size: int) -> None:
     client = connect(served[1].address, timeout=60)
@@ -193,6 +207,7 @@ def test_upload(served: tuple[Config, Site], connect: Connect, framing: str, siz
     assert answer.json() == {"sha256": hash_of(pattern(size)), "size": size}
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_download(served: tuple[Config, Site], connect: Connect) -> None:
     client = connect(served[1].address, timeout=60)
     client.send(request("GET", f"/download?size={LARGE}"))
@@ -200,6 +215,7 @@ def test_download(served: tuple[Config, Site], connect: Connect) -> None:
     assert hash_of(client.pieces()) == hash_of(pattern(LARGE))
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_an_answer_before_the_end_of_an_upload_arrives(
     start: Start, directory: Path, certificate: Path, connect: Connect
 ) -> None:
@@ -213,6 +229,7 @@ def test_an_answer_before_the_end_of_an_upload_arrives(
     assert (answer.status, answer.field("content-type")) == (413, b"text/plain; charset=utf-8")
 
 
+@pytest.mark.needs("nginx", "openssl")
 @pytest.mark.parametrize("where", ["/steps?", "/x-accel-buffering?"])
 def test_events_arrive_one_by_one(
     served: tuple[Config, Site], connect: Connect, gate: Gate, second_gate: Gate, where: str
@@ -230,6 +247,7 @@ def test_events_arrive_one_by_one(
     assert not list(pieces)
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_errors_of_the_app_are_left_alone(served: tuple[Config, Site], connect: Connect) -> None:
     client = connect(served[1].address)
     missing = client.request("GET", "/no-such-route")
@@ -246,6 +264,7 @@ def report(directory: Path) -> Any:
         return admin.get("/status").json()
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_connections_are_used_again(
     front: Site, behind: Server, connect: Connect, directory: Path
 ) -> None:
@@ -257,6 +276,7 @@ def test_connections_are_used_again(
     assert (counters["connections"], counters["requests"]) == (1, 40)
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_nothing_is_sent_twice_that_may_have_been_served(
     directory: Path, certificate: Path, connect: Connect
 ) -> None:
@@ -318,6 +338,7 @@ def all_served_by_others(clients: list[Load], pids: set[int]) -> bool:
     return all(client.failure or client.pids() - pids for client in clients)
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_nobody_notices_a_reload(front: Site, behind: Server) -> None:
     with load(front) as clients:
         for _ in range(2):
@@ -326,6 +347,7 @@ def test_nobody_notices_a_reload(front: Site, behind: Server) -> None:
             assert eventually(partial(all_served_by_others, clients, old), deadline=30)
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_nobody_notices_an_upgrade(front: Site, behind: Server) -> None:
     with load(front) as clients:
         old = set(behind.reactor_pids())
@@ -339,6 +361,7 @@ def test_nobody_notices_an_upgrade(front: Site, behind: Server) -> None:
     assert eventually(lambda: not is_alive(pid), deadline=30)
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_nobody_notices_a_restart_if_the_socket_stays(
     start: Start, directory: Path, certificate: Path
 ) -> None:
@@ -364,6 +387,7 @@ def test_nobody_notices_a_restart_if_the_socket_stays(
             assert eventually(lambda: all_served_by_others(clients, old), deadline=30)
 
 
+@pytest.mark.needs("nginx", "openssl")
 def test_without_that_a_restart_is_noticed_only_while_nobody_listens(
     start: Start, directory: Path, certificate: Path, connect: Connect
 ) -> None:

@@ -21,7 +21,8 @@ from tests.integration.server import (
     clean_environment,
     command,
 )
-from tests.integration.waiting import eventually, need
+from tests.integration.waiting import eventually
+from tests.needs import path_of
 
 APP = "tests.integration.apps.asgi:app"
 Connect = Callable[..., Client]
@@ -137,8 +138,9 @@ def test_the_watchdog_is_fed_while_the_front_end_turns(start: Start, manager: Ma
     os.kill(reactor, signal.SIGCONT)
 
 
+@pytest.mark.needs("systemd-socket-activate")
 def test_activated_by_the_first_connection(tmp_path: Path, connect: Connect) -> None:
-    activate = need("systemd-socket-activate")
+    activate = path_of("systemd-socket-activate")
     path = tmp_path / "web.sock"
     passed = [f"--setenv={name}" for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ]
     words = [activate, f"--listen={path}", "--fdname=web", *passed]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reactor_run.frontend.command.settings import OPTIONS, Settings
-from tests.integration.waiting import need
+from tests.needs import path_of
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 SERVICE = UNITS / "reactor-run@.service"
@@ -37,24 +37,27 @@ def installed(tmp_path: Path) -> list[str]:
 
 
 def analyze(*words: str) -> subprocess.CompletedProcess[str]:
-    program = need("systemd-analyze")
+    program = path_of("systemd-analyze")
     return subprocess.run(
         [program, *words], capture_output=True, text=True, timeout=30, check=False
     )
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_accepts_the_units(installed: list[str]) -> None:
     done = analyze("verify", *installed)
     # It has exit status 0 for settings that it does not know, too.
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_would_not_accept_just_anything(installed: list[str]) -> None:
     unit = Path(installed[0])
     unit.write_text(unit.read_text().replace("OOMPolicy=continue", "OOMPolicy=perhaps"))
     assert "perhaps" in analyze("verify", installed[0]).stderr
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_little_is_exposed(installed: list[str]) -> None:
     done = analyze("security", "--offline=true", "--no-pager", installed[0])
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)

@@ -13,6 +13,7 @@ import pytest
 
 from reactor_run.reactor.loader import AppLoadError, detect_interface, load_app
 from reactor_run.reactor.log import cut_traceback
+from tests.needs import need_module
 
 ASGI = "async def {}(scope, receive, send): pass\n"
 
@@ -541,24 +542,24 @@ def test_a_wrapper_that_wraps_itself():
 
 class TestFrameworks:
     def test_starlette(self):
-        applications = pytest.importorskip("starlette.applications")
+        applications = need_module("starlette.applications")
         assert detect_interface(applications.Starlette()) == "asgi"
         with pytest.raises(AppLoadError, match="is not an app"):
             detect_interface(applications.Starlette)
 
     def test_fastapi(self):
-        fastapi = pytest.importorskip("fastapi")
+        fastapi = need_module("fastapi")
         assert detect_interface(fastapi.FastAPI()) == "asgi"
         with pytest.raises(AppLoadError, match="is not an app"):
             detect_interface(fastapi.FastAPI)
 
     def test_flask(self):
-        flask = pytest.importorskip("flask")
+        flask = need_module("flask")
         assert detect_interface(flask.Flask("shop")) == "wsgi"
         assert detect_interface(flask.Flask("shop").wsgi_app) == "wsgi"
 
     def test_django(self):
-        pytest.importorskip("django")
+        need_module("django")
         # Not initialised: that takes settings, of which a process can have only one set.
         handler = importlib.import_module("django.core.handlers.wsgi").WSGIHandler
         assert detect_interface(object.__new__(handler)) == "wsgi"

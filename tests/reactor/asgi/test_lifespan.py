@@ -18,6 +18,7 @@ import trio
 
 from reactor_run.reactor.asgi.lifespan import _NEXT, Lifespan, LifespanFailed, Phase
 from reactor_run.reactor.log import configure, log, runtime_hint
+from tests.needs import need_module
 
 DEADLINE = 10  # seconds
 RUNTIMES = ["trio", "asyncio", "uvloop"]
@@ -684,7 +685,7 @@ def test_returning_is_an_answer_to_shutdown(run, logged):
 
 
 def starlette_app(lifespan):
-    applications = pytest.importorskip("starlette.applications")
+    applications = need_module("starlette.applications")
     return applications.Starlette(lifespan=contextlib.asynccontextmanager(lifespan))
 
 
