@@ -29,10 +29,12 @@ __all__ = ["BODY_MAX", "OPTIONS", "PATIENCE", "Tally", "storm"]
 
 PATIENCE = 3
 """Seconds that the server has patience for a head or a body."""
+KEEP_ALIVE = 6
+"""Seconds that it keeps a connection without a request."""
 BODY_MAX = 2 << 20
 OPTIONS = (
     *("--head-timeout", str(PATIENCE), "--body-timeout", str(PATIENCE)),
-    *("--keep-alive", "6", "--response-timeout", "6", "--max-body-size", str(BODY_MAX)),
+    *("--keep-alive", str(KEEP_ALIVE), "--response-timeout", "6", "--max-body-size", str(BODY_MAX)),
 )
 """Settings under which the storm reaches every deadline."""
 
@@ -66,18 +68,25 @@ class Peer:
     def __init__(self, sock: trio.socket.SocketType, dice: random.Random) -> None:
         self.sock = sock
         self.dice = dice
+        self._connected = time.monotonic()
+        self._first = inf
+        """When the first byte of all was sent."""
         self._parser: h11.Connection | None = None
         self._unread = b""
         self._began = inf
         """When the first byte of the request was sent, by the monotonic clock."""
         self._sent = 0.0
         """When the last one was; inf while there is something to send."""
+        self._slowest = 0.0
+        """Seconds that it took at most to send a request that has been answered."""
 
     # Sending
 
     async def send(self, data: bytes) -> None:
         """Send all, in one piece or in a few."""
-        self._began = min(self._began, time.monotonic())
+        now = time.monotonic()
+        self._first = min(self._first, now)
+        self._began = min(self._began, now)
         self._sent = inf
         cuts = self.dice.randint(1, 10) if data and self.dice.random() < 0.5 else 0
         begin = 0
@@ -90,8 +99,24 @@ class Peer:
 
     @property
     def is_late(self) -> bool:
-        """It took long to send its request, because this machine is busy: it may have got 408."""
-        return min(self._sent, time.monotonic()) - self._began > PATIENCE - 0.5
+        """It took long to begin or to send a request, because this machine is busy.
+
+        It may have been closed as idle, or have got 408.
+        """
+        silent = min(self._first, time.monotonic()) - self._connected
+        return (
+            max(self._slowest, self._sending_took()) > PATIENCE - 0.5 or silent > KEEP_ALIVE - 0.5
+        )
+
+    def __str__(self) -> str:
+        """For the report: seconds since it connected."""
+        times = {"first": self._first, "sent": self._sent, "now": time.monotonic()}
+        told = (f"{name} {at - self._connected:.2f}" for name, at in times.items())
+        return f"{', '.join(told)}, slowest {self._slowest:.2f}"
+
+    def _sending_took(self) -> float:
+        """Seconds from the first byte of what is not answered yet to the last, or until now."""
+        return min(self._sent, time.monotonic()) - self._began
 
     async def send_at_once(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -128,7 +153,9 @@ class Peer:
         assert self._parser is not None
         self._unread = self._parser.trailing_data[0]
         self._parser = None
-        if status != 408:
+        # Behind a request that was answered others may have come, or come still.
+        self._slowest = max(self._slowest, self._sending_took())
+        if self._sent < inf:
             self._began = inf
         return status, b"".join(body)
 
@@ -321,7 +348,7 @@ ILLEGAL: dict[str, tuple[bytes, set[int]]] = {
     "signed length": (request("POST", "/", [("Content-Length", "+3")], None) + b"abc", {400}),
     "huge length": (request("POST", "/", [("Content-Length", "9" * 30)], None), {400}),
     "too large": (request("POST", "/hash", [("Content-Length", str(BODY_MAX + 1))]), {413}),
-    "coding": (request("POST", "/hash", [("Transfer-Encoding", "gzip, chunked")]), {400}),
+    "coding": (request("POST", "/hash", [("Transfer-Encoding", "gzip, chunked")]), {501}),
     "bad chunk": (CHUNKS + b"zz\r\n", {400}),
     "huge chunk": (CHUNKS + b"f" * 17 + b"\r\n", {400}),
     "chunk without end": (CHUNKS + b"3\r\nabcdefg\r\n", {400}),
@@ -515,7 +542,7 @@ async def storm(
                         await do(peer, *arguments)
             except* (AssertionError, OSError, h11.RemoteProtocolError, trio.TooSlowError) as group:
                 tally.count(
-                    f"client {number}, {name}",
+                    f"client {number}, {name} ({', '.join(map(str, peers))})",
                     _leaves(group),
                     late=any(peer.is_late for peer in peers),
                 )
