@@ -211,14 +211,14 @@ def check_many(count: int, seed: int) -> None:
         check_relayed(stream)
 
 
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=1200)
 @given(STREAMS)
 def test_peers_frame_what_we_accept_as_we_do(stream: bytes) -> None:
     for verdict in check(stream):
         event(verdict)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(STREAMS)
 def test_the_reactor_reads_what_the_front_end_accepts_alike(stream: bytes) -> None:
     event(f"{check_relayed(stream)} heads")

@@ -512,7 +512,6 @@ def made(
     return header, ProxyHeader(source, destination, local, tlvs, len(header))
 
 
-@settings(deadline=None)
 @given(ends=tcp, before=payloads, after=payloads)
 def test_v1_round_trip(ends: tuple[Endpoint, Endpoint], before: bytes, after: bytes) -> None:
     header = encode_v1(*ends)
@@ -522,7 +521,6 @@ def test_v1_round_trip(ends: tuple[Endpoint, Endpoint], before: bytes, after: by
         assert decode(before + header + after, len(before)) == expected
 
 
-@settings(deadline=None)
 @given(arguments=v2_arguments, before=payloads, after=payloads)
 @example(arguments=(UNIX, (), True, False), before=b"", after=SIGNATURE)
 def test_v2_round_trip(
@@ -560,7 +558,6 @@ def every_prefix(decode: Decode, data: bytes) -> list[ProxyHeader | Rule | None]
     return said
 
 
-@settings(deadline=None)
 @given(ends=tcp)
 def test_v1_is_incomplete_at_every_cut(ends: tuple[Endpoint, Endpoint]) -> None:
     *cut, whole = every_prefix(decode_v1, encode_v1(*ends))
@@ -568,7 +565,7 @@ def test_v1_is_incomplete_at_every_cut(ends: tuple[Endpoint, Endpoint]) -> None:
     assert set(cut) == {None}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(arguments=v2_arguments)
 def test_v2_is_incomplete_at_every_cut(
     arguments: Arguments,
@@ -597,7 +594,7 @@ edits = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(header=st.sampled_from(SEEDS), edits=edits)
 def test_a_verdict_does_not_depend_on_the_cuts(
     header: bytes, edits: list[tuple[str, int, int]]
