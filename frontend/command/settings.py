@@ -401,15 +401,15 @@ class Settings(NamedTuple):
         "timeouts",
         seconds(zero=True),
         0.0,
-        "Seconds from dispatch, or from the end of the request if that is later, to the first "
-        "byte of the response. Then: 504, and the app is cancelled. 0: off.",
+        "Seconds from the call of the app, or from the end of the request if that is later, to "
+        "the first byte of the response. Then: 504, and the app is cancelled. 0: off.",
     )
     request_timeout: float = _option(
         "timeouts",
         seconds(zero=True),
         0.0,
-        "Seconds from dispatch to the end of the response. Then: 504, or the response is "
-        "aborted; the app is cancelled. 0: off.",
+        "Seconds from the call of the app to the end of the response. Then: 504, or the response "
+        "is aborted; the app is cancelled. 0: off.",
     )
     timeout: float = _option(
         "timeouts",
