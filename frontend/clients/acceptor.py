@@ -41,7 +41,10 @@ _PAUSE: Final = 1.0
 _IDLE_MIN: Final = 1.0
 """Seconds that a connection idles before it has to make room."""
 _SHED_PART: Final = 32
-"""One connection in so many makes room at once: looking for them takes a while."""
+_SHED_MAX: Final = 16
+"""One connection in _SHED_PART makes room at once, and at most _SHED_MAX."""
+_LOOKS_MAX: Final = 256
+"""Connections that one turn of the loop looks at to find idle ones."""
 _QUIET: Final = 60.0
 """Seconds between two lines in the log about the same subject."""
 _ABORTED: Final = frozenset(
@@ -95,6 +98,9 @@ class Acceptor:
         self._counts: dict[bytes, int] = {}
         """Connections of each address, if there is a bound for them."""
         self._networks: dict[Client, bytes] = {}
+        self._looks: list[tuple[float, int, Client]] | None = None
+        """A heap of all connections, if room had to be made; closed ones are removed late. The
+        first item is a time before which the connection has not fallen idle."""
         self._begun = False
         self._resting = False
         self._quiet_until: dict[str, float] = {}
@@ -313,6 +319,11 @@ class Acceptor:
 
     def _add(self, client: Client, source: Endpoint) -> None:
         self.clients.add(client)
+        if self._looks is not None:
+            if len(self._looks) > 2 * self.connections_max:
+                self._looks = None
+            else:
+                heapq.heappush(self._looks, (client.accepted, id(client), client))
         if self._counts_for(source):
             key = self._networks[client] = network(source[0])
             self._counts[key] = self._counts.get(key, 0) + 1
@@ -329,16 +340,41 @@ class Acceptor:
 
     def _make_room(self, why: str) -> None:
         """Close some idle connections; without any, rest."""
-        since = self._loop.now - _IDLE_MIN
-        idle = [client for client in self.clients if client.idle_since <= since]
-        count = max(1, self.connections_max // _SHED_PART)
-        longest = heapq.nsmallest(count, idle, key=lambda client: client.idle_since)
-        made = sum(client.shed() for client in longest)
-        if made:
+        if self._shed(max(1, min(self.connections_max // _SHED_PART, _SHED_MAX))):
             self.complain("idle", f"{why}: idle ones make room")
         else:
             self.complain("rest", f"{why}: new ones wait")
             self._rest()
+
+    def _shed(self, count: int) -> int:
+        """Close up to `count` idle connections, the longest idle first; how many were closed.
+
+        Connections do not tell when they fall idle, which would cost each request something. Each
+        is looked at once a second at most, and is then put back with the time at which it fell
+        idle. One that is busy will fall idle later than now.
+        """
+        if self._looks is None:
+            self._looks = [(client.accepted, id(client), client) for client in self.clients]
+            heapq.heapify(self._looks)
+        looks = self._looks
+        now = self._loop.now
+        shed = 0
+        for _ in range(_LOOKS_MAX):
+            if shed == count or not looks or looks[0][0] > now - _IDLE_MIN:
+                break
+            before, _, client = looks[0]
+            if client not in self.clients:
+                heapq.heappop(looks)
+                continue
+            since = min(client.idle_since, now)
+            if since <= before and client.shed():
+                shed += 1
+                heapq.heappop(looks)
+            else:
+                # What could not be closed has asked for something.
+                put_back = since if since > before else now
+                heapq.heapreplace(looks, (put_back, id(client), client))
+        return shed
 
     def complain(self, subject: str, line: str) -> None:
         """Log what the operator may want to mend, unless it was logged lately."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -257,6 +258,52 @@ def test_stopping_while_listeners_rest(start: Start) -> None:
     assert client.response().field("connection") == b"close"
     assert is_closed(client)
     assert is_closed(other)
+
+
+def test_the_search_for_idle_connections_does_not_grow_with_new_ones(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each busy connection is looked at once a second, however many connections come."""
+    front = start()
+    (reactor,) = front.reactors
+    busy = 60
+    for _ in range(busy):
+        occupy(front.connect(), reactor)
+    acceptor(front).connections_max = busy
+    front.pass_time(2)
+    began = time.monotonic()
+    looks = 0
+    idle_since = FrontClient.idle_since.fget  # type: ignore[attr-defined]
+
+    def counted(client: FrontClient) -> float:
+        nonlocal looks
+        looks += 1
+        return float(idle_since(client))
+
+    def make_room() -> None:
+        acceptor(front)._make_room("as if one more had come")
+        acceptor(front)._resume()
+
+    monkeypatch.setattr(FrontClient, "idle_since", property(counted))
+    for _ in range(100):
+        front.call(make_room)
+    seconds = time.monotonic() - began
+    assert busy <= looks <= busy * (2 + seconds)
+
+
+def test_closed_connections_are_forgotten_in_the_end(start: Start) -> None:
+    """Also those that are in the order in which idle ones would make room."""
+    front = start()
+    (reactor,) = front.reactors
+    acceptor(front).connections_max = 2
+    kept = front.connect()
+    occupy(kept, reactor)
+    serve(front.connect(), reactor)
+    for _ in range(20):
+        front.pass_time(2)
+        serve(front.connect(), reactor)
+        front.settle()
+        assert len(acceptor(front)._looks or ()) <= 5
 
 
 # --max-connections-per-address --------------------------------------------------------------------
