@@ -17,7 +17,7 @@ from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.outgoing import Outgoing
-from reactor_run.protocol.body import UNTIL_CLOSE, BodyReader, body_reader
+from reactor_run.protocol.body import PIECES_MAX, UNTIL_CLOSE, BodyReader, body_reader
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
 
@@ -46,6 +46,7 @@ class Lane:
     __slots__ = (
         "_answer",
         "_clean",
+        "_deferred",
         "_events",
         "_fin",
         "_partial",
@@ -61,6 +62,7 @@ class Lane:
         "number",
         "opened_here",
         "out",
+        "postponed",
         "reactor",
         "slot",
         "sock",
@@ -101,6 +103,11 @@ class Lane:
         self._partial = b""
         self._answer: BodyReader | None = None
         self._paused = False
+        self.postponed: memoryview | None = None
+        """Bytes of an answer that were read, and are relayed in later turns of the loop: one turn
+        relays PIECES_MAX chunks."""
+        self._deferred = False
+        """The loop is to call `_go_on_deferred`."""
         self._events = _IN
         self._watched = True
         loop.watch(sock.fileno(), _IN, self._on_events)
@@ -222,7 +229,10 @@ class Lane:
 
     def _read_on(self) -> None:
         self._paused = False
-        self._listen(self._events | _IN)
+        if self.postponed is None:
+            self._listen(self._events | _IN)
+        else:
+            self._defer()
 
     def _listen(self, events: int) -> None:
         if self.closed or events == self._events:
@@ -246,11 +256,19 @@ class Lane:
             exchange = self.exchange
             if exchange is not None and exchange.state == RUNNING and not self.out.size:
                 exchange.client.read_on()
-        if events & (_IN | ERRORS) and not self.closed and not self._paused:
+        if (
+            events & (_IN | ERRORS)
+            and not self.closed
+            and not self._paused
+            and self.postponed is None
+        ):
             self.read(hung_up=bool(events & ERRORS))
 
     def read(self, *, hung_up: bool = False) -> None:
         """Take what is there, once."""
+        if self.postponed is not None:
+            self._relay_postponed()
+            return
         answer = self._answer
         first = b""
         try:
@@ -285,9 +303,7 @@ class Lane:
             else:
                 self._go_on(exchange, answer, size)
         except (BadResponse, Refused) as error:
-            log.error("%s sent an answer that cannot be relayed: %s", self.reactor.name, error)
-            self._clean = False
-            exchange.client.answer_failed(exchange)
+            self._reject(exchange, error)
 
     def _begin(self, exchange: Exchange, data: bytes) -> None:
         """The first bytes of an answer: interim ones, the head, and what came of its body."""
@@ -319,18 +335,20 @@ class Lane:
         if head.body == UNTIL_CLOSE:
             self._clean = False
         self._answer = answer = body_reader(head.body)
-        end = answer.feed(data, start + head.size)
+        end = answer.feed(data, start + head.size, None, PIECES_MAX)
         client.answer_begins(exchange, data[start:end], head, self)
-        self._end(exchange, answer, beyond=end < size)
+        self._end(exchange, answer, memoryview(data)[end:])
 
     def _go_on(self, exchange: Exchange, answer: BodyReader, size: int) -> None:
         """More of a body, so many bytes; where they fill the space there is mostly more at once."""
         reads = 1
         while size:
             data = _space[:size]
-            end = answer.feed(data)
+            end = answer.feed(data, 0, None, PIECES_MAX)
             exchange.client.answer_goes_on(exchange, data[:end], self)
-            self._end(exchange, answer, beyond=end < size)
+            self._end(exchange, answer, data[end:])
+            if self.postponed is not None:
+                return
             if size < _READ or reads == _READS_MAX:
                 return
             if exchange.state != RUNNING or self._paused or self.closed:
@@ -342,14 +360,54 @@ class Lane:
                 # There is nothing more now. The end, and a fault, the next event tells as well.
                 return
 
-    def _end(self, exchange: Exchange, answer: BodyReader, *, beyond: bool) -> None:
-        """See whether the answer is complete."""
+    def _end(self, exchange: Exchange, answer: BodyReader, rest: memoryview) -> None:
+        """See whether the answer is complete; `rest` was read and not relayed."""
         if answer.complete:
-            if beyond:
+            if rest:
                 log.warning("%s answered beyond an answer's end", self.reactor.name)
                 self._clean = False
             if exchange.state == RUNNING:
                 exchange.client.answer_ends(exchange)
+
+        elif rest and exchange.state == RUNNING and not self.closed:
+            self.postponed = memoryview(bytes(rest)) if rest.obj is _space.obj else rest
+            self._listen(self._events & ~_IN)
+            self._defer()
+
+    def _defer(self) -> None:
+        if not self._deferred:
+            self._deferred = True
+            self.loop.defer(self._go_on_deferred)
+
+    def _go_on_deferred(self) -> None:
+        """Relay more of what was postponed, and then read on."""
+        self._deferred = False
+        if self.postponed is None or self._paused:
+            return
+        self._relay_postponed()
+        self._read_on_unless_paused()
+
+    def _read_on_unless_paused(self) -> None:
+        if self.postponed is None and not self._paused:
+            self._listen(self._events | _IN)
+
+    def _relay_postponed(self) -> None:
+        exchange, answer = self.exchange, self._answer
+        data, self.postponed = self.postponed, None
+        if data is None or answer is None or exchange is None or exchange.state != RUNNING:
+            return
+        try:
+            end = answer.feed(data, 0, None, PIECES_MAX)
+            exchange.client.answer_goes_on(exchange, data[:end], self)
+            self._end(exchange, answer, data[end:])
+        except Refused as error:
+            self._reject(exchange, error)
+
+    def _reject(self, exchange: Exchange, error: Exception) -> None:
+        """End an answer that breaks HTTP."""
+        log.error("%s sent an answer that cannot be relayed: %s", self.reactor.name, error)
+        self._clean = False
+        exchange.client.answer_failed(exchange)
 
     def _on_end(self, hung_up: bool) -> None:
         """The reactor ended or closed this lane."""
@@ -398,6 +456,7 @@ class Lane:
         if not self.closed:
             self._listen(0)
             self.closed = True
+            self.postponed = None
             self.out.clear()
             # A child of the app may hold this end too, as it was when the reactor made it: closing
             # alone would not end the lane.

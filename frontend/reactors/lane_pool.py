@@ -247,7 +247,11 @@ class Lanes:
     def read_to_end(self) -> None:
         """Take what a reactor had sent before it died."""
         for lane in [*self._ours.values(), *self._theirs.values()]:
-            while not lane.closed and lane.exchange is not None and has_bytes(lane.sock):
+            while (
+                not lane.closed
+                and lane.exchange is not None
+                and (lane.postponed is not None or has_bytes(lane.sock))
+            ):
                 lane.read(hung_up=True)
 
     def end(self) -> None:

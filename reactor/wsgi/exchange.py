@@ -50,6 +50,8 @@ ENVIRON_CONSTANTS: Final = {
 
 _HELD_MAX: Final = 65536
 """Bytes of an answer that are gathered before they are written to a lane."""
+_PIECES_MAX: Final = 512
+"""Pieces of it that are kept apart: many small ones take far more memory than their bytes."""
 
 
 class WsgiExchange(Call):
@@ -187,6 +189,8 @@ class WsgiExchange(Call):
         else:
             self._held.append(data)
         self._held_size += size
+        if len(self._held) > _PIECES_MAX:
+            self._held = [b"".join(self._held)]
         if self._held_size > (EXPRESS_MAX if self.lane is None else _HELD_MAX):
             self._push()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import pytest
 from reactor_run.frontend.clients.http1 import Client as FrontClient
 from reactor_run.protocol.body import PIECES_MAX, ChunkedReader
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, get, post
+from tests.frontend.standin import OK, Front, LaneEnd, get, post, pour
+from tests.integration.client import Client
 from tests.integration.waiting import eventually
 
 TINY = b"1\r\nx\r\n"
@@ -214,6 +216,69 @@ def test_postponed_chunks_wait_while_the_app_reads_nothing(start: Start) -> None
     lane.send(OK)
     reactor.done(lane)
     assert client.response().status == 200
+
+
+# Answers ------------------------------------------------------------------------------------------
+
+TINY_ANSWER = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + TINY * 20_000
+
+
+def begin_answer(start: Start, lanes: str) -> tuple[Front, Client, LaneEnd]:
+    """A request whose answer comes over a lane."""
+    front = start(lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect(front.unix)
+    client.send(get())
+    if lanes == "express":
+        lane = reactor.open_lane(reactor.request()[0], 1)
+    else:
+        lane = reactor.lane()
+        lane.head()
+    return front, client, lane
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+@pytest.mark.parametrize("end", ["whole", "dies", "broken", "reset"])
+def test_an_answer_in_tiny_chunks_takes_many_turns(
+    start: Start, monkeypatch: pytest.MonkeyPatch, lanes: str, end: str
+) -> None:
+    """Also if its reactor has died, its client leaves, or it breaks HTTP."""
+    front, client, lane = begin_answer(start, lanes)
+    raw = TINY_ANSWER + (b"nonsense\r\n" if end == "broken" else b"0\r\n\r\n")
+    lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    with counting(front, monkeypatch, ChunkedReader, "_read_size_line") as turns:
+        with front.held():
+            assert lane.fill(raw) == len(raw)
+            if end == "dies":
+                front.reactors[0].die()
+        if end == "reset":
+            client.reset()
+            front.settle()
+            assert lane.closed
+            return
+        if end == "broken":
+            assert client.rest().endswith(TINY)
+        else:
+            assert client.response().body == b"x" * 20_000
+        front.settle()
+    if end != "dies":
+        assert turns.most <= 2 * PIECES_MAX
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_tiny_chunks_wait_for_a_client_that_takes_nothing(start: Start, lanes: str) -> None:
+    front, client, lane = begin_answer(start, lanes)
+    count = 200_000
+    raw = TINY_ANSWER[: -len(TINY) * 20_000] + TINY * count + b"0\r\n\r\n"
+    taken = pour(front, lane, raw)
+    assert taken < len(raw)
+    answer = front.inside._answer
+    assert answer is not None
+    assert answer.waiting <= 300_000
+    rest = threading.Thread(target=lane.send, args=[raw[taken:]], daemon=True)
+    rest.start()
+    assert client.response().body == b"x" * count
+    rest.join(10)
 
 
 # Memory -------------------------------------------------------------------------------------------
