@@ -24,6 +24,7 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --concurrency N                      ASGI: requests at once (1000)
   --multiprocess                       other reactors run the app too
   --lifespan auto|on|off               ASGI: whether the app has a lifespan (auto)
+  --no-sched-yield                     keep the processor around the wait for events
   --factory                            APP is a function that makes the app
   --app-dir DIR                        where the app is imported from (.)
   --root-path PATH                     where the app is mounted
@@ -52,6 +53,7 @@ class Options(NamedTuple):
     concurrency: int = 1000
     multiprocess: bool = False
     lifespan: Literal["auto", "on", "off"] = "auto"
+    no_sched_yield: bool = False
     factory: bool = False
     app_dir: str = "."
     root_path: str = ""
@@ -61,7 +63,7 @@ class Options(NamedTuple):
 
 _FIELDS: Final = {"--" + name.replace("_", "-"): name for name in Options._fields[1:]}
 _NUMBERS: Final = ("control_fd", "threads", "concurrency")
-_SWITCHES: Final = ("multiprocess", "factory")
+_SWITCHES: Final = ("multiprocess", "no_sched_yield", "factory")
 
 
 def parse_options(argv: Sequence[str] | None = None) -> Options:

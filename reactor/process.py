@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from reactor_run import turns
 from reactor_run.channel import ControlChannel
 from reactor_run.heap import keep_dropped_memory
 from reactor_run.protocol.control import ControlError
@@ -238,6 +239,8 @@ def die_with_parent() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Serve until the front end says stop, or is gone; the exit status."""
     options = parse_options(argv)
+    if options.no_sched_yield:
+        turns.switch_off()
     keep_dropped_memory()
     die_with_parent()
     configure(options.log_level, options.name)

@@ -96,3 +96,25 @@ def test_it_is_not_asked_again_if_nobody_ran(processor: Processor) -> None:
     turns = Turns()
     turns.after_wait(3)
     assert not turns.after_wait(3)
+
+
+def test_a_process_that_is_switched_off_gives_no_turn(
+    processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_never", False)
+    turns.switch_off()
+    off = Turns()
+    processor.seconds = 0.0005
+    assert not off.give()
+    assert off.paused
+    assert not off.after_wait(10)
+    assert processor.given == off.given == 0
+
+
+def test_it_counts_turns_and_those_that_took_too_long(processor: Processor) -> None:
+    given = Turns()
+    given.give()
+    processor.seconds = 0.004
+    given.give()
+    given.give()
+    assert (given.given, given.pauses) == (2, 1)

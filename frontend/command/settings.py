@@ -44,6 +44,7 @@ Lanes = Literal["express", "plain"]
 Replay = Literal["safe", "idempotent", "off"]
 LaneProxy = Literal["v2", "v1", "off"]
 ForwardedFields = Literal["x-forwarded", "forwarded"]
+OnOff = Literal["on", "off"]
 
 GROUPS = {
     "app": "The app",
@@ -51,6 +52,7 @@ GROUPS = {
     "proxies": "Proxies in front",
     "operation": "Operation",
     "lanes": "Lanes between front end and reactors",
+    "heuristics": "Heuristics",
     "limits": "Limits",
     "timeouts": "Timeouts",
 }
@@ -289,6 +291,20 @@ class Settings(NamedTuple):
         choice(LaneProxy),
         "v2",
         "PROXY protocol header before each request on a lane. The express lane always uses v2.",
+    )
+
+    sched_yield: OnOff = _option(
+        "heuristics",
+        choice(OnOff),
+        "on",
+        "Front end and reactors yield the processor around the wait for events.",
+    )
+    busy_poll: OnOff = _option(
+        "heuristics",
+        choice(OnOff),
+        "on",
+        "The front end polls for up to 50 µs instead of sleeping while a single client sends one "
+        "request after another; needs --sched-yield on.",
     )
 
     limit_request_line: int = _option(

@@ -1,12 +1,13 @@
-"""Looking for the next event again and again instead of sleeping, while one client asks without
-pause.
+"""Busy polling: asking for the next event again and again instead of sleeping.
 
-To sleep and be woken takes longer than such a client needs to ask again, and is a good part of what
-it waits for. So when the same two descriptors, the client's and its reactor's, have reported in
-turn and in quick succession for a while, the loop looks for what comes next, for LOOK seconds at
-most, and gives turns meanwhile. If that was in vain, or anything else is reported, it takes as long
-as before to begin again: an idle server sleeps, and where several clients ask, sleeping is what
+It is done while a single client sends one request after another. To sleep and be woken takes longer
+than such a client needs for its next request. So when the same two descriptors, the client's and
+its reactor's, have reported alternately and in quick succession, SURE times, the loop polls for at
+most LOOK seconds, and yields the processor meanwhile. After a poll that found nothing, or any other
+event, the count begins again. An idle server sleeps. Where several clients ask, sleeping is what
 gathers their requests.
+
+`--busy-poll off` switches it off. The row hello/1 of the benchmark shows what it brings.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final, TypeAlias
 
 from reactor_run.turns import Turns
 
-__all__ = ["LOOK", "PAUSE", "SURE", "Vigil"]
+__all__ = ["LOOK", "PAUSE", "SURE", "BusyPoll"]
 
 LOOK: Final = 0.00005
 """Seconds that are spent looking, at most."""
@@ -30,12 +31,18 @@ Events: TypeAlias = "list[tuple[int, int]]"
 """Descriptors and their epoll events."""
 
 
-class Vigil:
+class BusyPoll:
     """What the last batches of events say of the next."""
 
-    __slots__ = ("_before", "_expected", "_last", "_when")
+    __slots__ = ("_before", "_expected", "_last", "_on", "_when", "found", "missed")
 
-    def __init__(self) -> None:
+    def __init__(self, *, on: bool = True) -> None:
+        """`on`: whether it is ever due."""
+        self._on = on
+        self.found = 0
+        """Polls that found an event."""
+        self.missed = 0
+        """Polls that found none in LOOK seconds."""
         self._before: Events = []
         self._last: Events = []
         """The last two batches."""
@@ -46,7 +53,7 @@ class Vigil:
     @property
     def due(self) -> bool:
         """The next event is to be looked for."""
-        return self._expected >= SURE
+        return self._expected >= SURE and self._on
 
     def look(self, poll: Callable[[int], Events], turns: Turns) -> Events:
         """The next event, if it comes soon. `poll(0)` tells what there is."""
@@ -55,7 +62,10 @@ class Vigil:
         while not events and monotonic() < until and not turns.paused:
             turns.give()
             events = poll(0)
-        if not events:
+        if events:
+            self.found += 1
+        else:
+            self.missed += 1
             self._expected = 0
         return events
 

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Final, Protocol, runtime_checkable
 
 from reactor_run.frontend.log import log
-from reactor_run.frontend.loop.busy_poll import Vigil
+from reactor_run.frontend.loop.busy_poll import BusyPoll
 from reactor_run.turns import Turns
 
 __all__ = ["ERRORS", "LATE", "Deadlined", "Loop", "Timer"]
@@ -69,7 +69,10 @@ class Mortal(Protocol):
 class Loop:
     """One thread's worth of events."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, busy_poll: bool = True) -> None:
+        """`busy_poll`: whether it ever polls instead of sleeping (busy_poll.py)."""
+        self.busy_poll = BusyPoll(on=busy_poll)
+        self.turns = Turns()
         self.now = monotonic()
         """When the current batch began."""
         self._epoll = select.epoll()
@@ -196,20 +199,20 @@ class Loop:
         self._running = True
         poll = self._epoll.poll
         handlers = self._handlers
-        turns = Turns()
-        vigil = Vigil()
+        turns = self.turns
+        busy_poll = self.busy_poll
         now = self.now
         while self._running:
             deferred = bool(self._deferred)
             wait = 0.0 if deferred else self._next_sweep - now
             turns.before_wait()
-            events = vigil.look(poll, turns) if vigil.due and not deferred else []
+            events = busy_poll.look(poll, turns) if busy_poll.due and not deferred else []
             if not events:
                 events = poll(wait if wait > 0 else 0, _EVENTS_MAX)
             if turns.after_wait(len(events)):
                 events = poll(0, _EVENTS_MAX)
             self.now = now = monotonic()
-            vigil.saw(events, now)
+            busy_poll.saw(events, now)
             for fd, mask in events:
                 handler = handlers.get(fd)
                 if handler is not None:

@@ -41,6 +41,8 @@ class CommandLine:
         command += [f"{flag}={value}" for flag, value in options.items()]
         if settings.factory:
             command.append("--factory")
+        if settings.sched_yield == "off":
+            command.append("--no-sched-yield")
         if multiprocess:
             command.append("--multiprocess")
         return [*command, "--", settings.app]

@@ -9,7 +9,7 @@ import signal
 import sys
 from contextlib import ExitStack
 
-from reactor_run import __version__
+from reactor_run import __version__, turns
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import Forwarding
@@ -86,7 +86,9 @@ class Server:
     ) -> None:
         """`connections_max`: client connections at once. `inheritance`: what the front end before
         this one left; its end is told when this one accepts."""
-        self.loop = Loop()
+        if settings.sched_yield == "off":
+            turns.switch_off()
+        self.loop = Loop(busy_poll=settings.busy_poll == "on")
         self.lifecycle = Lifecycle()
         self._endpoints = endpoints
         self._notifier = notifier

@@ -115,7 +115,16 @@ class Status:
                 "mode": self._settings.lanes,
                 "open": sum(reactor.lanes.open for reactor in reactors),
             },
+            "heuristics": self._heuristics(),
             "counters": self._totals(),
+        }
+
+    def _heuristics(self) -> dict[str, Any]:
+        """What each heuristic has decided; those that are switched off have decided nothing."""
+        turns, busy_poll = self._loop.turns, self._loop.busy_poll
+        return {
+            "sched_yield": {"given": turns.given, "pauses": turns.pauses},
+            "busy_poll": {"found": busy_poll.found, "missed": busy_poll.missed},
         }
 
     def _age(self, since: float) -> float:

@@ -10,15 +10,18 @@ Front end and reactor often share a processor, and there are two moments to give
 The first is right while there is much to do, the second while there is little; what the last batch
 was tells which it is. Where each has a processor of its own either costs next to nothing. A
 stranger that computes would keep the processor for milliseconds: then nothing is given for a while.
+
+`--sched-yield off` switches it off in all processes.
 """
 
 from __future__ import annotations
 
 import os
+from math import inf
 from time import monotonic
 from typing import Final
 
-__all__ = ["Turns"]
+__all__ = ["Turns", "switch_off"]
 
 _FEW: Final = 3
 """Events of a batch below which there is little to do."""
@@ -32,14 +35,27 @@ _PAUSE: Final = 0.25
 """Seconds without giving a turn, after somebody took too long."""
 
 
-class Turns:
-    """The turns that one process gives."""
+_never = False
 
-    __slots__ = ("_little", "_not_before")
+
+def switch_off() -> None:
+    """Have no loop of this process give turns; to be called before the first is made."""
+    global _never
+    _never = True
+
+
+class Turns:
+    """The turns that one loop gives."""
+
+    __slots__ = ("_little", "_not_before", "given", "pauses")
 
     def __init__(self) -> None:
-        self._not_before = 0.0
+        self._not_before = inf if _never else 0.0
         self._little = True
+        self.given = 0
+        """Turns that were given."""
+        self.pauses = 0
+        """Turns that took too long, after which none was given for a while."""
 
     def before_wait(self) -> None:
         """To be called before the loop asks for events, waiting or not."""
@@ -63,7 +79,9 @@ class Turns:
         if began < self._not_before:
             return False
         os.sched_yield()
+        self.given += 1
         taken = monotonic() - began
         if taken > _TOO_LONG:
             self._not_before = began + _PAUSE
+            self.pauses += 1
         return taken > _NOBODY

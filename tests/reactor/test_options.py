@@ -25,6 +25,7 @@ def test_values_follow_their_flag_or_an_equals_sign():
             "--lane-proxy",
             "off",
             "--multiprocess",
+            "--no-sched-yield",
             "--",
             "shop:app",
         ]
@@ -36,6 +37,7 @@ def test_values_follow_their_flag_or_an_equals_sign():
         threads=4,
         factory=True,
         multiprocess=True,
+        no_sched_yield=True,
         root_path="",
         lane_proxy="off",
     )

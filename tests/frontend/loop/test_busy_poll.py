@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reactor_run.frontend.loop import busy_poll as module
-from reactor_run.frontend.loop.busy_poll import LOOK, PAUSE, SURE, Events, Vigil
+from reactor_run.frontend.loop.busy_poll import LOOK, PAUSE, SURE, BusyPoll, Events
 from reactor_run.turns import Turns
 
 CLIENT: Events = [(7, 1)]
@@ -54,60 +54,62 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def feed(vigil: Vigil, *batches: Events, start: float = 1000.0, gap: float = PAUSE / 10) -> float:
+def feed(
+    busy_poll: BusyPoll, *batches: Events, start: float = 1000.0, gap: float = PAUSE / 10
+) -> float:
     for events in batches:
         start += gap
-        vigil.saw(events, start)
+        busy_poll.saw(events, start)
     return start
 
 
-def due() -> Vigil:
-    vigil = Vigil()
-    feed(vigil, *[CLIENT, REACTOR] * SURE)
-    assert vigil.due
-    return vigil
+def due() -> BusyPoll:
+    busy_poll = BusyPoll()
+    feed(busy_poll, *[CLIENT, REACTOR] * SURE)
+    assert busy_poll.due
+    return busy_poll
 
 
 def test_it_is_due_after_a_while_of_one_client_and_its_reactor() -> None:
-    vigil = Vigil()
-    at = feed(vigil, *[CLIENT, REACTOR] * (SURE // 2), CLIENT)
-    assert not vigil.due
-    feed(vigil, REACTOR, start=at)
-    assert vigil.due
+    busy_poll = BusyPoll()
+    at = feed(busy_poll, *[CLIENT, REACTOR] * (SURE // 2), CLIENT)
+    assert not busy_poll.due
+    feed(busy_poll, REACTOR, start=at)
+    assert busy_poll.due
 
 
 @pytest.mark.parametrize(
     "batch", [OTHER, CLIENT + OTHER, [], [(7, 5)]], ids=["other", "several", "none", "other-events"]
 )
 def test_anything_else_ends_it(batch: Events) -> None:
-    vigil = due()
-    feed(vigil, batch, start=1001.0)
-    assert not vigil.due
+    busy_poll = due()
+    feed(busy_poll, batch, start=1001.0)
+    assert not busy_poll.due
 
 
 def test_several_events_are_never_expected_however_regular() -> None:
-    vigil = Vigil()
-    feed(vigil, *[CLIENT + OTHER, REACTOR] * SURE)
-    assert not vigil.due
+    busy_poll = BusyPoll()
+    feed(busy_poll, *[CLIENT + OTHER, REACTOR] * SURE)
+    assert not busy_poll.due
 
 
 def test_two_clients_in_turn_do_not_make_it_due() -> None:
-    vigil = Vigil()
-    feed(vigil, *[CLIENT, REACTOR, OTHER, REACTOR] * SURE)
-    assert not vigil.due
+    busy_poll = BusyPoll()
+    feed(busy_poll, *[CLIENT, REACTOR, OTHER, REACTOR] * SURE)
+    assert not busy_poll.due
 
 
 def test_a_client_that_pauses_does_not_make_it_due() -> None:
-    vigil = Vigil()
-    feed(vigil, *[CLIENT, REACTOR] * SURE, gap=2 * PAUSE)
-    assert not vigil.due
+    busy_poll = BusyPoll()
+    feed(busy_poll, *[CLIENT, REACTOR] * SURE, gap=2 * PAUSE)
+    assert not busy_poll.due
 
 
 def test_what_comes_while_it_looks_is_found_and_others_have_turns(clock: Clock) -> None:
-    vigil, turns, poll = due(), FakeTurns(), Poll(3)
-    assert vigil.look(poll, turns) == CLIENT
+    busy_poll, turns, poll = due(), FakeTurns(), Poll(3)
+    assert busy_poll.look(poll, turns) == CLIENT
     assert turns.given == 3
-    assert vigil.due
+    assert busy_poll.due
 
 
 def test_what_is_there_already_costs_one_look(clock: Clock) -> None:
@@ -117,16 +119,29 @@ def test_what_is_there_already_costs_one_look(clock: Clock) -> None:
 
 
 def test_it_looks_in_vain_only_once(clock: Clock) -> None:
-    vigil, poll = due(), Poll(1000)
-    assert vigil.look(poll, FakeTurns()) == []
+    busy_poll, poll = due(), Poll(1000)
+    assert busy_poll.look(poll, FakeTurns()) == []
     assert clock.now <= 1000 + 2 * LOOK
     assert 5 < poll.calls < 20
-    assert not vigil.due
+    assert not busy_poll.due
 
 
 def test_it_does_not_go_on_while_no_turns_are_given(clock: Clock) -> None:
-    vigil, turns, poll = due(), FakeTurns(), Poll(5)
+    busy_poll, turns, poll = due(), FakeTurns(), Poll(5)
     turns.paused = True
-    assert vigil.look(poll, turns) == []
+    assert busy_poll.look(poll, turns) == []
     assert poll.calls == 1
-    assert not vigil.due
+    assert not busy_poll.due
+
+
+def test_it_is_never_due_when_switched_off() -> None:
+    busy_poll = BusyPoll(on=False)
+    feed(busy_poll, *[CLIENT, REACTOR] * SURE)
+    assert not busy_poll.due
+
+
+def test_it_counts_what_it_found_and_what_not(clock: Clock) -> None:
+    busy_poll = due()
+    busy_poll.look(Poll(3), FakeTurns())
+    busy_poll.look(Poll(1000), FakeTurns())
+    assert (busy_poll.found, busy_poll.missed) == (1, 1)
