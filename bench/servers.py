@@ -164,6 +164,13 @@ _BUILD: Final = "it did not build when `make bench` tried; see bench/README.md"
 SERVERS: Final[Sequence[Server]] = (
     Server("reactor-run", "ours", "asgi", _OUR_PARTS, _one(f"{_OURS} {{app}}", *_RELAY)),
     Server(
+        "reactor-run-no-aside",
+        "ours",
+        "asgi",
+        _OUR_PARTS,
+        _one(f"{_OURS} --set-aside off {{app}}", *_RELAY),
+    ),
+    Server(
         "reactor-run-plain",
         "ours",
         "asgi",

@@ -1,6 +1,8 @@
-"""Requests that take a while: `/burn/MS` uses so many milliseconds of CPU time, `/sleep/MS` waits.
+"""Requests that take a while. Anything else is answered at once.
 
-By ASGI the wait is awaited, by WSGI it blocks. Anything else is answered at once.
+/burn/MS     uses so many milliseconds of CPU time
+/sleep/MS    waits: by ASGI the wait is awaited, by WSGI it blocks the thread
+/block/MS    blocks the thread: as /burn does, but the processor is left to the load
 """
 
 import time
@@ -32,6 +34,8 @@ async def asgi(scope: Message, receive: Receive, send: Send) -> None:
         burn(seconds)
     elif (seconds := _milliseconds(path, "/sleep/")) is not None:
         await anyio.sleep(seconds)
+    elif (seconds := _milliseconds(path, "/block/")) is not None:
+        time.sleep(seconds)  # noqa: ASYNC251 - to block is what it is for
     await answer(send, HELLO)
 
 
@@ -39,7 +43,9 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
     path: str = environ["PATH_INFO"]
     if (seconds := _milliseconds(path, "/burn/")) is not None:
         burn(seconds)
-    elif (seconds := _milliseconds(path, "/sleep/")) is not None:
-        time.sleep(seconds)
+    else:
+        for kind in "/sleep/", "/block/":
+            if (seconds := _milliseconds(path, kind)) is not None:
+                time.sleep(seconds)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(HELLO)))])
     return [HELLO]

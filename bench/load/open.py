@@ -35,6 +35,14 @@ def mixed(times: Sequence[float], share: float, seed: int) -> list[tuple[float, 
     return [(when, "slow" if chance.random() < share else "fast") for when in times]
 
 
+def of_kinds(
+    times: Sequence[float], shares: Mapping[str, float], seed: int
+) -> list[tuple[float, str]]:
+    """The arrivals, each of a kind, by its share of all; the shares add up to 1."""
+    kinds = random.Random(seed).choices([*shares], [*shares.values()], k=len(times))
+    return list(zip(times, kinds, strict=True))
+
+
 def run(
     address: tuple[str, int],
     arrivals: Sequence[tuple[float, str]],

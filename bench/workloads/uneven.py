@@ -10,12 +10,17 @@ from bench.load import steady
 from bench.load.answers import Answers
 from bench.load.client import request
 from bench.running import Running
-from bench.sample import Sample, add_answers, watching
+from bench.sample import Sample, add_answers, add_wrk, watching
 from bench.workload import Case, Setup, Workload, against
+from bench.workloads import closed
 
 _SLOW_MS: Final = 50
 _SHARE: Final = 0.05
 """Of the requests of the open loop that are slow."""
+_SHARES: Final = {"fast": 0.77, "medium": 0.2, "slow": 0.03}
+"""The requests of (e), and"""
+_TAKES: Final = {"medium": 6, "slow": _SLOW_MS}
+"""how many milliseconds each takes."""
 _WORKERS: Final = 2
 _PARTS: Final = 4
 """Of a run of (a), each with new connections."""
@@ -24,7 +29,7 @@ _PARTS: Final = 4
 class Uneven(Workload):
     name: ClassVar[str] = "uneven"
     title: ClassVar[str] = "Uneven load: fast requests beside slow ones"
-    loop: ClassVar[str] = "(a) schedule per client, (b) open"
+    loop: ClassVar[str] = "(a) schedule per client, (b), (c) and (e) open, (d) closed"
     about: ClassVar[str] = (
         "Two workers each. A slow request takes 50 ms: of CPU time (burn), or of a sleep that "
         "blocks its thread (sleep). (a) One or two clients ask for something slow without pause; "
@@ -32,14 +37,19 @@ class Uneven(Workload):
         "latency counts from when that was due. Which worker a connection lands on is chance, so "
         "each run has four parts with new connections. (b) Requests arrive at random (Poisson), "
         "5 % of them slow, at a rate that keeps the two workers busy for the named share of their "
-        "time (utilisation). Figures are those of the fast requests, unless they say slow; one "
-        "that was given up after 5 s counts with that. Threads are for each worker, equal for all: "
+        "time (utilisation). (c) The same at 0.7, where slow requests must not pay for the fast "
+        "ones, beside ours with `--set-aside off`; here a slow request blocks its worker for 50 ms "
+        "without using a processor, which the load needs. (d) 64 clients whose every request "
+        "blocks a worker for 6 ms: two can answer 333 requests a second. (e) 77 % fast requests, "
+        "20 % that block for 6 ms and 3 % for 50 ms, at utilisation 0.5. Figures are those of the "
+        "fast requests, unless they say slow; one that was given up after 5 s counts with that. "
+        "Threads are for each worker, equal for all: "
         "one, as in the hello row, or two where two clients sleep."
     )
     measures: ClassVar[tuple[str, ...]] = (
-        "p99", "p50", "p99.9", "slow_p50", "slow_p99", "failed", "cpu",
+        "p99", "p50", "p99.9", "slow_p50", "slow_p99", "rate", "failed", "cpu",
     )  # fmt: skip
-    compared: ClassVar[tuple[str, ...]] = ("p99", "p50")
+    compared: ClassVar[tuple[str, ...]] = ("p99", "p50", "slow_p50", "rate")
     overhead: ClassVar[float] = 0.6
 
     def __init__(self) -> None:
@@ -81,9 +91,37 @@ class Uneven(Workload):
             open_case("asgi", 0.3),
             open_case("wsgi", 0.1),
             open_case("wsgi", 0.3),
+            Case(
+                "c-asgi-0.7",
+                "(c) ASGI, block, utilisation 0.7",
+                one,
+                against("reactor-run", "uvicorn", "reactor-run-no-aside"),
+                6,
+                {"slow": f"/block/{_SLOW_MS}", "utilisation": 0.7},
+            ),
+            Case(
+                "d-asgi-6",
+                "(d) ASGI, every request blocks for 6 ms",
+                one,
+                against("reactor-run", "uvicorn", "reactor-run-no-aside"),
+                2,
+                {"connections": 64, "path": "/block/6"},
+            ),
+            Case(
+                "e-asgi-0.5",
+                "(e) ASGI, three kinds of requests, utilisation 0.5",
+                one,
+                against("reactor-run", "uvicorn", "reactor-run-no-aside"),
+                6,
+                {"slow": f"/block/{_SLOW_MS}", "medium": "/block/6", "utilisation": 0.5},
+            ),
         )
 
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
+        if "connections" in case.values:
+            with watching(server) as sample:
+                result = closed.load(case, server, setup.cores.load, setup.seconds)
+            return add_wrk(sample, result)
         slow = request(case["slow"])
         with watching(server) as sample:
             if "clients" in case.values:
@@ -100,14 +138,15 @@ class Uneven(Workload):
                     ]
                 )
             else:
-                rate = arrival_rate(case["utilisation"])
-                arrivals = open_loop.poisson(rate, setup.seconds, setup.round)
-                answers = open_loop.run(
-                    server.address,
-                    open_loop.mixed(arrivals, _SHARE, setup.round),
-                    {"fast": request("/"), "slow": slow},
-                    setup.seconds,
-                )
+                requests = {"fast": request("/"), "slow": slow}
+                if "medium" in case.values:
+                    requests["medium"] = request(case["medium"])
+                    arrivals = three_kinds(case["utilisation"], setup)
+                else:
+                    rate = arrival_rate(case["utilisation"])
+                    times = open_loop.poisson(rate, setup.seconds, setup.round)
+                    arrivals = open_loop.mixed(times, _SHARE, setup.round)
+                answers = open_loop.run(server.address, arrivals, requests, setup.seconds)
         add_answers(sample, answers, "fast")
         slow_ones = answers.percentiles("slow")
         sample.measures |= {f"slow_{name}": slow_ones[name] for name in ("p50", "p99") if slow_ones}
@@ -121,3 +160,10 @@ def arrival_rate(utilisation: float) -> float:
     The fast ones take next to no time, so only the slow ones count.
     """
     return utilisation * _WORKERS / (_SHARE * _SLOW_MS / 1e3)
+
+
+def three_kinds(utilisation: float, setup: Setup) -> list[tuple[float, str]]:
+    """Arrivals of (e), which keep the workers busy for this share of their time."""
+    mean = sum(_SHARES[kind] * milliseconds for kind, milliseconds in _TAKES.items()) / 1e3
+    times = open_loop.poisson(utilisation * _WORKERS / mean, setup.seconds, setup.round)
+    return open_loop.of_kinds(times, _SHARES, setup.round)

@@ -306,6 +306,13 @@ class Settings(NamedTuple):
         "The front end polls for up to 50 µs instead of sleeping while a single client sends one "
         "request after another; needs --sched-yield on.",
     )
+    set_aside: OnOff = _option(
+        "heuristics",
+        choice(OnOff),
+        "on",
+        "With several reactors, requests of routes that stall one stand aside for the others for a "
+        "while.",
+    )
 
     limit_request_line: int = _option(
         "limits", byte_size(1), 8190, "Maximum length of the request line, in bytes. Longer: 414."

@@ -8,11 +8,7 @@ refused at once, so that those who wait already keep their place. Exchanges that
 behind as it dies have waited before: those that may be tried again come first, beyond the bound
 too.
 
-One that is likely to hold up its reactor (slow_routes.py) goes on only if another reactor stays
-free of such, as long as there are many requests that are not slow. Until then it stands aside, and
-they pass it: each takes a moment, and would have to wait for many times as long. At most SET_ASIDE
-stand so for each reactor that may have them. Beyond that the oldest, and after PATIENCE any, waits
-in the queue, behind what is there.
+Exchanges that are likely to stall a reactor may stand aside for the others: standby.py decides.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.exchanges.replay import may_be_replayed
-from reactor_run.frontend.exchanges.slow_routes import SlowRoutes
+from reactor_run.frontend.exchanges.standby import Standby
 from reactor_run.frontend.exchanges.unstarted import Unstarted
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
@@ -32,12 +28,6 @@ from reactor_run.frontend.reactors.reactor import Reactor
 
 __all__ = ["Dispatcher"]
 
-SET_ASIDE: Final = 2
-"""Slow exchanges that stand aside at most, for each reactor but one."""
-WORTH_IT: Final = 2.0
-"""Others that come while a slow exchange runs, for it to stand aside for them."""
-PATIENCE: Final = 3.0
-"""How many times as long as it takes itself a slow exchange stands aside at most."""
 _LOOK_AGAIN: Final = 0.1
 """Seconds until what waits is handed out although no reactor has said anything."""
 
@@ -45,7 +35,8 @@ _LOOK_AGAIN: Final = 0.1
 class Dispatcher:
     """Hands exchanges to reactors."""
 
-    def __init__(self, loop: Loop, queue_size: int) -> None:
+    def __init__(self, loop: Loop, queue_size: int, *, set_aside: bool = True) -> None:
+        """`set_aside`: whether slow exchanges ever stand aside."""
         self.reactors: list[Reactor] = []
         """Those that may get exchanges."""
         self.doubted: list[Reactor] = []
@@ -54,10 +45,8 @@ class Dispatcher:
         """Exchanges that were taken back from a reactor that died, to be tried again."""
         self._queue_size = queue_size
         self._queue: OrderedDict[Exchange, float] = OrderedDict()
-        """What waits, and the seconds for which each is likely to hold up a reactor; mostly 0."""
-        self._aside: OrderedDict[Exchange, tuple[float, float]] = OrderedDict()
-        """What stands aside: these seconds, and the time at which it has stood so long enough."""
-        self.slow = SlowRoutes()
+        """What waits, and the seconds for which each is likely to stall a reactor; mostly 0."""
+        self.standby = Standby(on=set_aside)
         self.unstarted = Unstarted(loop)
         self._loop = loop
         self._later = Timer(self.pump)
@@ -65,7 +54,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Exchanges that no reactor has."""
-        return len(self._queue) + len(self._aside)
+        return len(self._queue) + len(self.standby)
 
     @property
     def full(self) -> bool:
@@ -82,8 +71,8 @@ class Dispatcher:
         queue = self._queue
         reactors = self.reactors
         slow = 0.0
-        if self.slow.routes and len(reactors) > 1:
-            slow = self.slow.expect(exchange.head, self._loop.now)
+        if self.standby.routes.routes and len(reactors) > 1:
+            slow = self.standby.seconds_of(exchange, self._loop.now)
             if slow and self._set_aside(exchange, slow):
                 return
         if not queue:
@@ -106,25 +95,24 @@ class Dispatcher:
 
     def _set_aside(self, exchange: Exchange, seconds: float) -> bool:
         """Have a slow exchange leave a reactor to others, if it is worth it; whether it is."""
-        now = self._loop.now
-        if self.waiting >= self._queue_size or self.slow.others(seconds, now) < WORTH_IT:
+        reactors = len(self.reactors)
+        if self.waiting >= self._queue_size or not self.standby.takes(
+            exchange, seconds, reactors, self._loop.now
+        ):
             return False
-        self._aside[exchange] = (seconds, now + PATIENCE * seconds)
         exchange.client.queued(exchange)
         self.pump()
-        if len(self._aside) > SET_ASIDE * (len(self.reactors) - 1):
-            self._call_up(next(iter(self._aside)))
+        # From now on they wait as any other, behind those that do.
+        surplus = dict(self.standby.surplus(reactors))
+        if surplus:
+            self._queue.update(surplus)
             self.pump()
         return True
-
-    def _call_up(self, exchange: Exchange) -> None:
-        """Have one that has stood aside wait as any other from now on, behind those that do."""
-        self._queue[exchange], _ = self._aside.pop(exchange)
 
     def withdraw(self, exchange: Exchange) -> None:
         """Take an exchange out of the queue: its client left, or waited too long."""
         self._queue.pop(exchange, None)
-        self._aside.pop(exchange, None)
+        self.standby.withdraw(exchange)
 
     def take_back(self, reactor: Reactor, left: list[Exchange], begun: set[Exchange]) -> None:
         """A reactor has died with these, in this order: queue them again, or answer them."""
@@ -163,10 +151,10 @@ class Dispatcher:
         No reactor gets more at once than its share of all that waits: others may only be held up,
         and will want something to do in a moment.
         """
-        queue, aside = self._queue, self._aside
+        queue, standby = self._queue, self.standby
         now = self._loop.now
-        for exchange in [each for each, (_, until) in aside.items() if until <= now]:
-            self._call_up(exchange)
+        if standby:
+            queue.update(standby.overdue(now))
         share = -(-len(queue) // max(len(self.reactors), 1))
         given: dict[Reactor, int] = {}
         sated: set[Reactor] = set()
@@ -179,22 +167,16 @@ class Dispatcher:
             if given[reactor] == share:
                 sated.add(reactor)
             self._start(reactor, *queue.popitem(last=False))
-        while aside:
-            reactor = self._choose() if self._may_be_slow() else None
+        while standby:
+            reactor = self._choose() if standby.may_go_on(self.reactors, now) else None
             if reactor is None:
                 self._look_again()
                 return
-            exchange, (seconds, _) = aside.popitem(last=False)
-            self._start(reactor, exchange, seconds)
-
-    def _may_be_slow(self) -> bool:
-        """Whether a slow exchange leaves a reactor that is free of such."""
-        free = sum(not reactor.has_slow for reactor in self.reactors)
-        return free > 1 or len(self.reactors) == 1
+            self._start(reactor, *standby.next())
 
     def _look_again(self) -> None:
         """See to what waits although there is room: those that have it may say nothing for long."""
-        if self._later.deadline == inf and (self._aside or self._has_room):
+        if self._later.deadline == inf and (self.standby or self._has_room):
             self._loop.set_deadline(self._later, _LOOK_AGAIN)
 
     def add(self, reactor: Reactor) -> None:
@@ -204,6 +186,7 @@ class Dispatcher:
 
     def remove(self, reactor: Reactor) -> None:
         """Let a reactor get no more."""
+        self.standby.forget(reactor)
         for reactors in self.reactors, self.doubted:
             if reactor in reactors:
                 reactors.remove(reactor)
@@ -230,19 +213,28 @@ class Dispatcher:
         A single one is never passed over for that: what it is to do can wait there as well.
         """
         anybody = not attentive or len(self.reactors) == 1
+        now = self._loop.now
+        standby = self.standby
         best = None
         for reactor in self.reactors:
             busy = reactor.in_flight
             if (
                 busy < reactor.capacity
                 and (best is None or busy < best.in_flight)
-                and (anybody or (reactor not in but_not and reactor.attentive))
+                and (
+                    anybody
+                    or (
+                        reactor not in but_not
+                        and reactor.attentive
+                        and not (standby.expected and standby.expects(reactor, now))
+                    )
+                )
             ):
                 best = reactor
         return best
 
     def _start(self, reactor: Reactor, exchange: Exchange, slow: float = 0.0) -> None:
-        """`slow`: seconds for which it is likely to hold up the reactor."""
+        """`slow`: seconds for which it is likely to stall the reactor."""
         try:
             reactor.start(exchange)
         except OSError as error:
@@ -250,6 +242,6 @@ class Dispatcher:
             exchange.client.refuse_overload(exchange)
         else:
             if slow:
-                reactor.expect(exchange, slow)
+                self.standby.started(reactor, exchange, slow, self._loop.now)
             exchange.client.started(exchange)
             self.unstarted.given(reactor)

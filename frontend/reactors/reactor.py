@@ -34,7 +34,7 @@ from reactor_run.frontend.reactors.lane_pool import Lanes
 from reactor_run.frontend.reactors.stall_budget import Trust
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
-from reactor_run.pulse import HELD_UP_AFTER, NOT_BEGUN, SLOW, Pulse
+from reactor_run.pulse import HELD_UP_AFTER, NOT_BEGUN, Pulse
 
 __all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor"]
 
@@ -79,10 +79,6 @@ class Reactor:
         self.in_flight = 0
         """Exchanges that occupy it."""
         self._trust = Trust()
-        self._slow: Exchange | None = None
-        """One that it was given lately, and that is known to hold up its loop;"""
-        self._slow_until = 0.0
-        """and when that is over."""
         self.served = 0
         """Exchanges that it was given."""
         self.interface = ""
@@ -154,40 +150,19 @@ class Reactor:
     def attentive(self) -> bool:
         """What it is given now is begun at once, as far as anybody can tell.
 
-        It is not if a step of an app keeps its loop from turning, or is known to be about to; nor,
-        while it is distrusted, if enough that it was given has not begun: that may be the next slow
-        step.
+        It is not if a step of an app keeps its loop from turning; nor, while it is distrusted, if
+        enough that it was given has not begun: that may be the next slow step.
         """
         since = self._pulse.since[0]
         now = self.loop.now
         if since != 0.0 and now - since > HELD_UP_AFTER:
             return False
-        if self._slow is not None and self._slow_is_to_come:
-            return False
         return now > self._trust.until or self._trust.allows(len(self.unstarted))
 
     @property
-    def has_slow(self) -> bool:
-        """A slow step of an app runs, or is about to."""
-        since = self._pulse.since[0]
-        return (since != 0.0 and self.loop.now - since > SLOW) or self._slow_is_to_come
-
-    @property
-    def _slow_is_to_come(self) -> bool:
-        slow = self._slow
-        if slow is not None and (
-            slow.app_done
-            or self.loop.now > self._slow_until
-            # It waits for something; its next step shows when it begins.
-            or (self.has_begun(slow) and not self._pulse.since[0])
-        ):
-            slow = self._slow = None
-        return slow is not None
-
-    def expect(self, slow: Exchange, seconds: float) -> None:
-        """An exchange that it was given is likely to hold it up for so long."""
-        self._slow = slow
-        self._slow_until = self.loop.now + seconds
+    def step_began(self) -> float:
+        """When the step of an app that runs began, by the monotonic clock; 0.0 between steps."""
+        return self._pulse.since[0]
 
     def has_begun(self, exchange: Exchange) -> bool:
         """Whether its app was called, or is about to be. Not to be asked once its app is done."""

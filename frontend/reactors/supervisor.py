@@ -233,7 +233,7 @@ class Supervisor:
 
     def reactor_found_slow(self, route: bytes, seconds: float) -> None:
         """Requests of a route hold it up, the last one for so long; or do not any more: 0."""
-        self._dispatcher.slow.told(route, seconds, self._loop.now)
+        self._dispatcher.standby.told(route, seconds, self._loop.now)
 
     def reactor_spent(self, reactor: Reactor, why: str) -> None:
         """It should serve no longer; it does until another has started in its place."""

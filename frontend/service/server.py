@@ -96,7 +96,9 @@ class Server:
         self._failure: tuple[OperatorError, str | None] | None = None
 
         counters = Counters()
-        self.dispatcher = Dispatcher(self.loop, settings.queue_size)
+        self.dispatcher = Dispatcher(
+            self.loop, settings.queue_size, set_aside=settings.set_aside == "on"
+        )
         self.clients = ClientContext(
             self.loop, self.dispatcher, counters, settings, self._client_closed
         )

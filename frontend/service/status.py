@@ -122,9 +122,17 @@ class Status:
     def _heuristics(self) -> dict[str, Any]:
         """What each heuristic has decided; those that are switched off have decided nothing."""
         turns, busy_poll = self._loop.turns, self._loop.busy_poll
+        standby = self._dispatcher.standby
         return {
             "sched_yield": {"given": turns.given, "pauses": turns.pauses},
             "busy_poll": {"found": busy_poll.found, "missed": busy_poll.missed},
+            "set_aside": {
+                "routes": len(standby.routes.routes),
+                "set_aside": standby.decisions.set_aside,
+                "called_up": standby.decisions.called_up,
+                "not_worth_it": standby.decisions.not_worth_it,
+                "too_much": standby.decisions.too_much,
+            },
         }
 
     def _age(self, since: float) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reactor_run.frontend.exchanges.standby import LOAD_LEAST
 from reactor_run.protocol.express import ANSWER, DONE, GONE
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, StandIn, answer, get, post
@@ -702,3 +703,52 @@ def test_a_route_that_is_slow_no_more_is_as_any_other(start: Start) -> None:
     assert given(first) == "/slow"
     ask(front, "/slow")
     assert given(second) == "/slow"
+
+
+@pytest.mark.parametrize(("every", "aside"), [(0.1, 0), (0.3, 0), (0.5, 1)])
+def test_where_slow_ones_ask_for_more_than_one_reactor_can_do_none_stands_aside(
+    start: Start, every: float, aside: int
+) -> None:
+    """With 0.3 s each they ask for 3, 1 and 0.6 of the one reactor that may have them."""
+    front, (first, second) = with_slow_route(start)
+    client = front.connect()
+    for _ in range(LOAD_LEAST + 1):
+        for path in ("/slow", *["/fast"] * 6):
+            client.send(get(path))
+            first.reply(first.request()[0])
+            assert client.response().status == 200
+        first.say(slow="GET /slow", seconds=0.3)
+        front.settle()
+        front.pass_time(every)
+    ask(front, "/slow?1")
+    assert given(first) == "/slow?1"
+    ask(front, "/slow?2")
+    assert front.server.dispatcher.waiting == aside
+    assert second.silent == bool(aside)
+    decisions = front.server.dispatcher.standby.decisions
+    assert bool(decisions.too_much) == (not aside)
+
+
+def test_decisions_are_counted(start: Start) -> None:
+    front, _ = with_slow_route(start, seconds=0.3)
+    decisions = front.server.dispatcher.standby.decisions
+    for number in range(4):
+        ask(front, f"/slow?{number}")
+    # Two were handed out: the first at once, and the second when too many stood aside.
+    assert (decisions.set_aside, decisions.called_up) == (4, 1)
+    front.pass_time(1.2)
+    assert decisions.called_up == 3
+    front.pass_time(1.2)
+    ask(front, "/slow")
+    assert decisions.not_worth_it == 1
+
+
+def test_switched_off_slow_ones_are_as_any_other(start: Start) -> None:
+    front, (first, second) = with_slow_route(start, set_aside="off")
+    ask(front, "/slow?1")
+    assert given(first) == "/slow?1"
+    ask(front, "/slow?2")
+    assert given(second) == "/slow?2"
+    # Nor are they expected to stall their reactors.
+    ask(front, "/fast")
+    assert given(first) == "/fast"
