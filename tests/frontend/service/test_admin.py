@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reactor_run import turns
 from reactor_run.frontend.service import admin as admin_module
 from reactor_run.frontend.service.admin import Admin
 from reactor_run.frontend.sockets.addresses import parse_admin, parse_health
@@ -227,6 +228,44 @@ def test_answers_on_lanes_count_too(desk: Open) -> None:
     assert report["counters"]["answers"]["4xx"] == 1
     assert report["counters"]["requests"] == 1
     assert report["lanes"] == {"mode": "plain", "open": 1}
+
+
+def test_decisions_of_heuristics_are_counted(desk: Open) -> None:
+    here = desk(capacities=(9, 9))
+    (first, _) = here.front.reactors
+    first.say(slow="GET /slow", seconds=0.3)
+    here.front.settle()
+    client = here.front.connect()
+    client.send(get("/slow"))
+    first.reply(first.request()[0])
+    assert client.response().status == 200
+    heuristics = here.report()["heuristics"]
+    assert heuristics["set_aside"] == {
+        "routes": 1,
+        "set_aside": 0,
+        "called_up": 0,
+        "not_worth_it": 1,
+        "too_much": 0,
+    }
+    assert heuristics["sched_yield"]["given"] > 0
+    assert set(heuristics["busy_poll"]) == {"found", "missed"}
+
+
+def test_heuristics_that_are_switched_off_decide_nothing(
+    desk: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_never", False)
+    here = desk(capacities=(9, 9), sched_yield="off", busy_poll="off", set_aside="off")
+    (first, _) = here.front.reactors
+    first.say(slow="GET /slow", seconds=0.3)
+    here.front.settle()
+    client = here.front.connect()
+    for _ in range(100):
+        client.send(get("/slow"))
+        first.reply(first.request()[0])
+        assert client.response().status == 200
+    for counts in here.report()["heuristics"].values():
+        assert not any(counts.values())
 
 
 def names(report: Any) -> set[str]:

@@ -1,0 +1,24 @@
+"""What a reactor is told on its command line, as it reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.launch import StartDirectory
+from reactor_run.frontend.reactors.command_line import CommandLine
+from reactor_run.reactor.options import Options, parse_options
+
+
+def options(**settings: object) -> Options:
+    command = CommandLine(
+        Settings(app="shop:app", **settings),  # type: ignore[arg-type]
+        StartDirectory({}),
+    )
+    words = command.make(5, "reactor 1", multiprocess=False)
+    return parse_options(words[words.index("reactor_run.reactor") + 1 :])
+
+
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_reactors_are_told_whether_to_yield_the_processor(switch: str) -> None:
+    assert options(sched_yield=switch).no_sched_yield is (switch == "off")
