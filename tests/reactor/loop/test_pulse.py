@@ -72,19 +72,29 @@ def test_so_is_one_that_comes_after_the_app_has_waited(start: Start, runtime: st
 
 def test_after_a_slow_step_the_end_of_each_batch_is_told(watched: tuple[Driver, Pulse]) -> None:
     driver, _ = watched
-    for number in driver.request(get("/slow"), get("/hello")):
-        driver.answer(number)
-    driver.wait(lambda: {"turn": 0.0} in driver.messages)
+
+    def is_told() -> bool:
+        # On a busy machine the second may be slow too, or come when the first is forgotten.
+        for number in driver.request(get("/slow"), get("/hello")):
+            driver.answer(number)
+        return {"turn": 0.0} in driver.messages
+
+    driver.wait(is_told)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_so_is_that_an_app_has_begun_and_waits(start: Start, runtime: str) -> None:
     driver = start("driven_asgi:app", "--runtime", runtime)
     pulse = show_pulse(driver)
-    (slow,) = driver.request(get("/slow"))
-    driver.answer(slow)
-    driver.request(get("/sleep"))
-    driver.wait(lambda: {"turn": 0.0} in driver.messages)
+
+    def is_told() -> bool:
+        # On a busy machine the second may come when the first is forgotten.
+        (slow,) = driver.request(get("/slow"))
+        driver.answer(slow)
+        driver.request(get("/sleep"))
+        return {"turn": 0.0} in driver.messages
+
+    driver.wait(is_told)
     pulse.close()
 
 
