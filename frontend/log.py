@@ -6,25 +6,20 @@ import logging
 import sys
 from typing import Final
 
-__all__ = ["configure", "log"]
+from reactor_run.logs import LineFormatter, RepeatLimit
+
+__all__ = ["configure", "limited", "log"]
 
 log: Final = logging.getLogger("reactor_run")
+
+limited: Final = RepeatLimit(log)
+"""Logs a line that a client or an app can cause as often as it likes."""
 
 
 def configure(level: str) -> None:
     """Write what is at least as grave as `level`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter(
-            "%(asctime)s [%(process)d] %(levelname_lower)s %(message)s", "%Y-%m-%d %H:%M:%S"
-        )
-    )
-    handler.addFilter(_lower_level)
+    handler.setFormatter(LineFormatter())
     log.handlers[:] = [handler]
     log.setLevel(level.upper())
     log.propagate = False
-
-
-def _lower_level(record: logging.LogRecord) -> bool:
-    record.levelname_lower = record.levelname.lower()
-    return True

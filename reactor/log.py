@@ -16,12 +16,16 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
+from reactor_run.logs import LineFormatter, RepeatLimit
+
 __all__ = [
     "AppFailure",
     "app_frames",
     "configure",
     "cut_traceback",
+    "limited",
     "log",
+    "place_of",
     "runtime_hint",
     "summary",
 ]
@@ -36,6 +40,9 @@ _LEVELS: Final = {
 
 log: Final = logging.getLogger("reactor_run")
 """The logger of a reactor process; until `configure` it is like any other."""
+
+limited: Final = RepeatLimit(log)
+"""Logs a line that a client or an app can cause as often as it likes."""
 
 
 class AppFailure(Exception):
@@ -70,23 +77,6 @@ class _ReactorLogger(logging.Logger):
         pass
 
 
-class _LineFormatter(logging.Formatter):
-    """`2026-11-20 15:04:05 [4711] warning reactor 2: message`, in local time.
-
-    Further lines of a message (a traceback) are indented, so that no text of an app or a client
-    looks like a record.
-    """
-
-    def __init__(self, reactor: str) -> None:
-        name = f"{reactor}: ".replace("%", "%%") if reactor else ""
-        line = f"%(asctime)s [%(process)d] %(level)s {name}%(message)s"
-        super().__init__(line, "%Y-%m-%d %H:%M:%S")
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.level = record.levelname.lower()
-        return "\n  ".join(super().format(record).splitlines())
-
-
 def configure(level: str, reactor: str) -> None:
     """Send this process's "reactor_run" records from `level` up to stderr, and only there.
 
@@ -97,7 +87,7 @@ def configure(level: str, reactor: str) -> None:
     if level.lower() not in _LEVELS:
         raise ValueError(f"unknown log level {level!r}: choose from {', '.join(_LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter(reactor))
+    handler.setFormatter(LineFormatter(f"{reactor}: " if reactor else ""))
     log.__class__ = _ReactorLogger
     log.handlers[:] = [handler]
     log.setLevel(_LEVELS[level.lower()])
@@ -132,6 +122,16 @@ def cut_traceback(exc: BaseException) -> str:
             part.stack[:] = [frame for frame in part.stack if _is_apps(frame)]
             pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
     return "".join(told.format()).rstrip("\n")
+
+
+def place_of(exc: BaseException) -> tuple[type, str, int]:
+    """What makes two failures one kind for the log: the type, and the line that raised."""
+    trace = BaseException.__dict__["__traceback__"].__get__(exc)
+    if trace is None:
+        return type(exc), "", 0
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return type(exc), trace.tb_frame.f_code.co_filename, trace.tb_lineno
 
 
 def summary(exc: BaseException) -> str:

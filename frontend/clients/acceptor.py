@@ -27,7 +27,7 @@ from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import Forwarding, ProxiedClient
 from reactor_run.frontend.clients.http1 import Client
 from reactor_run.frontend.clients.proxy_preamble import InboundProxy
-from reactor_run.frontend.log import log
+from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.sockets.listeners import Listener
 from reactor_run.frontend.sockets.networks import Networks, pack_address
 from reactor_run.protocol.proxy import Endpoint
@@ -253,7 +253,7 @@ class Acceptor:
             else:
                 self._inbound.add(self._inbound_proxy(sock, source, local))
         except OSError as error:
-            log.error("a connection cannot be served: %s", error.strerror)
+            limited.error("a connection cannot be served: %s", error.strerror)
             sock.close()
             return
         self.accepted += 1
@@ -289,7 +289,7 @@ class Acceptor:
         try:
             client = self._client(sock, source, destination, https=https)
         except OSError as error:
-            log.error("a connection cannot be served: %s", error.strerror)
+            limited.error("a connection cannot be served: %s", error.strerror)
             inbound.close()
             return None
         self._inbound.discard(inbound)

@@ -52,7 +52,7 @@ from reactor_run.frontend.clients.min_rate import Patience
 from reactor_run.frontend.clients.request_body import READ_MAX, RequestBody
 from reactor_run.frontend.clients.response_writer import Answer
 from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, WAITING, Exchange
-from reactor_run.frontend.log import log
+from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS
 from reactor_run.frontend.reactors.lane import Lane
 from reactor_run.protocol import policy
@@ -463,7 +463,7 @@ class Client:
                 self._end_unread()
             return
         except OSError as error:
-            log.error("a request body could not be buffered: %s", error)
+            limited.error("a request body could not be buffered: %s", error)
             self._answer_self(507, b"Insufficient Storage\n")
             return
         body.patience.moved(end, self.server.loop.now)
@@ -588,7 +588,7 @@ class Client:
             try:
                 answer = self._with_connection(exchange, answer)
             except ValueError:
-                log.error("an answer without a status line cannot be relayed")
+                limited.error("an answer without a status line cannot be relayed")
                 self.answer_failed(exchange)
                 return
         elif self._answer is None and not self.held and self._events == _IN:
@@ -696,7 +696,7 @@ class Client:
 
     def refuse(self, rule: Rule, *, head_only: bool = False) -> None:
         """What the client sent breaks a rule. `head_only`: it was a head, and it says HEAD."""
-        log.debug("refused a request: %s (%s)", rule.name, rule.section)
+        limited.debug("refused a request: %s (%s)", rule.name, rule.section, kind=rule.name)
         self.server.counters.refused[rule.name] += 1
         self.held = b""
         if self._body is not None:
@@ -884,7 +884,7 @@ class Client:
         elif state == LINGERING:
             self.close()
         elif answer is not None and answer.is_overdue(now):
-            log.info("a client took too little of its answer for too long")
+            limited.info("a client took too little of its answer for too long")
             answer.reset()
             self._lost()
         elif body is not None and body.patience.due <= now:
@@ -902,7 +902,7 @@ class Client:
         """A reactor has taken too long with it."""
         reactor = exchange.reactor
         assert reactor is not None
-        log.warning("%s took too long in %s: it is given up", exchange.name, reactor.name)
+        limited.warning("%s took too long in %s: it is given up", exchange.name, reactor.name)
         reactor.cancel(exchange)
         self._answer_self(504, b"Gateway Timeout\n")
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from reactor_run.frontend.clients.min_rate import Patience
 from reactor_run.frontend.exchanges.spool import Outbox
-from reactor_run.frontend.log import log
+from reactor_run.frontend.log import limited
 from reactor_run.frontend.reactors.lane import Lane
 
 __all__ = ["Answer"]
@@ -90,7 +90,7 @@ class Answer:
         try:
             self._outbox.add(bytes(data), _ANSWER_MAX if self._file_max else None)
         except OSError as error:
-            log.error("an answer could not be spooled: %s", error)
+            limited.error("an answer could not be spooled: %s", error)
             raise
 
     def flush(self, now: float) -> None:

@@ -22,7 +22,7 @@ from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.exchanges.replay import may_be_replayed
 from reactor_run.frontend.exchanges.standby import Standby
 from reactor_run.frontend.exchanges.unstarted import Unstarted
-from reactor_run.frontend.log import log
+from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.reactor import Reactor
 
@@ -238,7 +238,7 @@ class Dispatcher:
         try:
             reactor.start(exchange)
         except OSError as error:
-            log.error("no lane to %s: %s", reactor.name, error)
+            limited.error("no lane to %s: %s", reactor.name, error)
             exchange.client.refuse_overload(exchange)
         else:
             if slow:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from reactor_run.logs import request_name
 from reactor_run.protocol.request import RequestHead
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Exchange:
     @property
     def name(self) -> str:
         """What the log calls it: method and target."""
-        return f"{self.head.method.decode()} {self.head.target.decode('latin-1')}"
+        return request_name(self.head.method, self.head.target)
 
     def wait_again(self) -> None:
         """Be as before it was given to a reactor, which has died."""

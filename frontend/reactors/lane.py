@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
-from reactor_run.frontend.log import log
+from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.body import PIECES_MAX, UNTIL_CLOSE, BodyReader, body_reader
@@ -294,7 +294,9 @@ class Lane:
             self.reactor.read_control()
         exchange = self.exchange
         if exchange is None or exchange.state != RUNNING:
-            log.warning("%s sent bytes beyond an answer on lane %d", self.reactor.name, self.number)
+            limited.warning(
+                "%s sent bytes beyond an answer on lane %d", self.reactor.name, self.number
+            )
             self._spoil()
             return
         try:
@@ -364,7 +366,7 @@ class Lane:
         """See whether the answer is complete; `rest` was read and not relayed."""
         if answer.complete:
             if rest:
-                log.warning("%s answered beyond an answer's end", self.reactor.name)
+                limited.warning("%s answered beyond an answer's end", self.reactor.name)
                 self._clean = False
             if exchange.state == RUNNING:
                 exchange.client.answer_ends(exchange)
@@ -405,7 +407,7 @@ class Lane:
 
     def _reject(self, exchange: Exchange, error: Exception) -> None:
         """End an answer that breaks HTTP."""
-        log.error("%s sent an answer that cannot be relayed: %s", self.reactor.name, error)
+        limited.error("%s sent an answer that cannot be relayed: %s", self.reactor.name, error)
         self._clean = False
         exchange.client.answer_failed(exchange)
 

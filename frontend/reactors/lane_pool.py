@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from reactor_run.frontend.exchanges.exchange import KEPT_MAX, Exchange
-from reactor_run.frontend.log import log
+from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.lane import Lane, has_bytes
 from reactor_run.pulse import NOT_BEGUN, SLOTS
@@ -181,7 +181,7 @@ class Lanes:
                 lane.close()
                 self._theirs.pop(lane.number, None)
         elif lane is None or lane.closed:
-            log.error("%s could not open a lane for an answer", self._reactor.name)
+            limited.error("%s could not open a lane for an answer", self._reactor.name)
             exchange.client.answer_failed(exchange)
         else:
             lane.carry(exchange)
@@ -191,13 +191,15 @@ class Lanes:
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError as error:
-            log.error("%s sent a lane that is no socket: %s", self._reactor.name, error.strerror)
+            limited.error(
+                "%s sent a lane that is no socket: %s", self._reactor.name, error.strerror
+            )
             os.close(descriptor)
             return None
         try:
             lane = Lane(self._loop, self._reactor, sock, number)
         except OSError as error:
-            log.error("a lane of %s cannot be read: %s", self._reactor.name, error.strerror)
+            limited.error("a lane of %s cannot be read: %s", self._reactor.name, error.strerror)
             sock.close()
             return None
         self._theirs[number] = lane

@@ -28,6 +28,7 @@ import anyio
 import anyio.lowlevel
 
 from reactor_run.clock import date_field
+from reactor_run.logs import request_name
 from reactor_run.protocol.body import (
     CHUNK_TAIL,
     CHUNKED,
@@ -45,7 +46,7 @@ from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
 from reactor_run.reactor.links.lane import Lane
-from reactor_run.reactor.log import cut_traceback, log, runtime_hint
+from reactor_run.reactor.log import cut_traceback, limited, place_of, runtime_hint
 from reactor_run.reactor.loop.worker_loop import FINISHED, Hosted
 
 __all__ = ["HIGH_WATER", "AsgiExchange"]
@@ -391,7 +392,7 @@ class AsgiExchange(Hosted):
 
     def _fault(self, what: str) -> None:
         """The front end broke the framing that it had accepted itself: its lane is worthless."""
-        log.error("%s %s: %s", self.scope["method"], self.scope["path"], what)
+        limited.error("%s: %s", self._name, what, kind=what)
         if self.lane is not None:
             self.lane.close()
         self.on_gone()
@@ -425,19 +426,27 @@ class AsgiExchange(Hosted):
         reusable = not self.gone and self._framing != UNTIL_CLOSE and self._drained()
         self._gateway.over(self, reusable)
 
+    @property
+    def _name(self) -> str:
+        return request_name(self.head.method, self.head.target)
+
     def _report(self, error: BaseException | None) -> None:
-        what = f"{self.scope['method']} {self.scope['path']}"
+        what = self._name
         left = self.gone or (self._fin and error is None)
         if left and (error is None or isinstance(error, OSError)):
-            log.debug("%s: the client left before the response was complete", what)
+            limited.debug("%s: the client left before the response was complete", what)
         elif error is None:
-            log.error("%s: the app returned with its response %s", what, _NAMES[self._state])
+            limited.error("%s: the app returned with its response %s", what, _NAMES[self._state])
         elif _is_cancellation(error):
-            log.info("%s: cancelled", what)
+            limited.info("%s: cancelled", what)
         else:
             hint = runtime_hint(error, self._gateway.runtime)
-            log.error(
-                "%s: the app failed%s\n%s", what, f" ({hint})" if hint else "", cut_traceback(error)
+            limited.error(
+                "%s: the app failed%s\n%s",
+                what,
+                f" ({hint})" if hint else "",
+                cut_traceback(error),
+                kind=place_of(error),
             )
 
     def _fail(self) -> None:

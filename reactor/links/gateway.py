@@ -22,7 +22,7 @@ from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import Exchange
 from reactor_run.reactor.links.express import ExpressPort
 from reactor_run.reactor.links.lane import Lane
-from reactor_run.reactor.log import log
+from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["SERVER_FIELD", "Gateway", "MakeExchange"]
@@ -165,7 +165,7 @@ class Gateway:
                 if head is not None:
                     heads.add(request, head)
         except Refused as refused:
-            log.error("a request on lane %d is none: %s", lane.number, refused)
+            limited.error("a request on lane %d is none: %s", lane.number, refused)
             lane.close()
             return
         if head is None:
@@ -174,7 +174,7 @@ class Gateway:
         lane.partial = b""
         payload = request[head.size :]
         if 0 <= head.body < len(payload):
-            log.error("bytes beyond a request on lane %d", lane.number)
+            limited.error("bytes beyond a request on lane %d", lane.number)
             lane.close()
             return
         exchange = self._make_exchange(self, head, origin, 0, lane, payload)
@@ -232,7 +232,7 @@ class Gateway:
         return lane
 
     def _have_no_lane(self, exchange: Exchange, error: OSError) -> None:
-        log.error("no lane for an answer: %s", error)
+        limited.error("no lane for an answer: %s", error)
         self.control.send({"answer": exchange.express, "lane": None})
 
     def free_lane(self, number: int) -> None:

@@ -34,7 +34,7 @@ import anyio.abc
 from reactor_run.pulse import HELD_UP_AFTER
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import Exchange
-from reactor_run.reactor.log import log
+from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER, ReactorLoop
 from reactor_run.reactor.loop.runtime import Hygiene, hygiene_for, sleep_for
 
@@ -115,7 +115,7 @@ class WorkerLoop(ReactorLoop):
             async with anyio.create_task_group() as self._group:
                 self._spawn()
             if not self._closing:
-                log.error("an app cancelled the reactor's own tasks; starting new ones")
+                limited.error("an app cancelled the reactor's own tasks; starting new ones")
 
     def close(self) -> None:
         """Cancel every worker; `run` returns when they ended."""
@@ -295,7 +295,7 @@ class WorkerLoop(ReactorLoop):
     async def _retire(self, worker: Worker) -> None:
         """Rule 3: tidy a task in which an app left something, before its worker ends."""
         self.flush()
-        log.warning(
+        limited.warning(
             "an app left a cancel scope, a nursery or a handle of its task behind; "
             "the task is given up so that no other exchange is harmed"
         )

@@ -27,7 +27,7 @@ from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
 from reactor_run.reactor.links.lane import Lane
-from reactor_run.reactor.log import log
+from reactor_run.reactor.log import limited, place_of
 from reactor_run.reactor.loop.call_loop import Call
 from reactor_run.reactor.wsgi.file import FileWrapper
 from reactor_run.reactor.wsgi.head import AppHead
@@ -134,7 +134,7 @@ class WsgiExchange(Call):
     def run(self) -> None:
         """Run the app, unless the client has left before it began; in any thread."""
         if not self.gone:
-            run_wsgi(self._gateway.app, self.environ, self, log)
+            run_wsgi(self._gateway.app, self.environ, self, limited)
 
     def write_out(self) -> None:
         """A thread's word that the app is done."""
@@ -143,7 +143,7 @@ class WsgiExchange(Call):
 
     def over(self, error: BaseException | None) -> None:
         if error is not None:
-            log.error("an exchange failed", exc_info=error)
+            limited.error("an exchange failed", exc_info=error, kind=place_of(error))
             self._cut = True
         self.ended = True
         gateway = self._gateway

@@ -35,13 +35,14 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from reactor_run.logs import RepeatLimit, printable
 from reactor_run.reactor import fork
+from reactor_run.reactor.log import place_of
 from reactor_run.reactor.wsgi.file import FileWrapper, bytes_left
 from reactor_run.reactor.wsgi.head import AppHead, read_app_head
 from reactor_run.reactor.wsgi.input import ClientGone
 
 if TYPE_CHECKING:
-    from logging import Logger
     from types import TracebackType
     from wsgiref.types import WSGIApplication, WSGIEnvironment
 
@@ -119,7 +120,9 @@ class ErrorStream(io.TextIOBase):
 ERRORS: Final = ErrorStream()
 
 
-def run_wsgi(app: WSGIApplication, environ: WSGIEnvironment, sink: AnswerSink, log: Logger) -> None:
+def run_wsgi(
+    app: WSGIApplication, environ: WSGIEnvironment, sink: AnswerSink, log: RepeatLimit
+) -> None:
     """Run `app` for one exchange, from the call to `close()`, and send its answer to `sink`.
 
     Returns when the app is done with the exchange. Raises nothing that the app or an OSError of the
@@ -139,7 +142,7 @@ def run_wsgi(app: WSGIApplication, environ: WSGIEnvironment, sink: AnswerSink, l
     except BaseException as error:
         if fork.is_child:
             fork.leave(error)
-        log.error("%s: the app failed", _request(environ), exc_info=True)
+        log.error("%s: the app failed", _request(environ), exc_info=True, kind=place_of(error))
         answer.fail()
     finally:
         if type(result) is not list:
@@ -147,12 +150,13 @@ def run_wsgi(app: WSGIApplication, environ: WSGIEnvironment, sink: AnswerSink, l
                 close = getattr(result, "close", None)
                 if close is not None:
                     close()
-            except BaseException:
-                log.error("%s: the app failed in close()", _request(environ), exc_info=True)
+            except BaseException as error:
+                what = "%s: the app failed in close()"
+                log.error(what, _request(environ), exc_info=True, kind=place_of(error))
 
 
 def _request(environ: WSGIEnvironment) -> str:
-    return f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')!r}"
+    return printable(f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}")
 
 
 class _Phase(Enum):

@@ -17,6 +17,7 @@ from wsgiref.validate import validator
 
 import pytest
 
+from reactor_run.logs import RepeatLimit
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.reactor.wsgi.file import FileWrapper, bytes_left
 from reactor_run.reactor.wsgi.head import AppHead
@@ -135,7 +136,7 @@ def environ_for(method="GET", **more):
 
 def run(app, method="GET", *, sink=None, environ=None, **options):
     sink = sink or Recorder(method, **options)
-    run_wsgi(app, environ or environ_for(method), sink, LOG)
+    run_wsgi(app, environ or environ_for(method), sink, RepeatLimit(LOG))
     assert sink.ended
     return sink
 
@@ -438,7 +439,7 @@ def test_exc_info_leaves_no_reference_cycle(sent, logged):
         # Not through `run`: log records keep the exception, and with it the app's frame.
         quiet = logging.Logger("quiet", logging.CRITICAL)
         sink = Recorder()
-        run_wsgi(app, environ_for(), sink, quiet)
+        run_wsgi(app, environ_for(), sink, RepeatLimit(quiet))
         assert alive[0]() is None
     finally:
         gc.enable()
@@ -735,7 +736,7 @@ def raising(failure):
 def test_a_call_that_raises_is_a_500(failure, logged):
     assert run(lambda environ, start_response: raising(failure)).calls == ERROR
     [error] = logged.take()
-    assert error == f"GET '/': the app failed {failure('app')!r}"
+    assert error == f"GET /: the app failed {failure('app')!r}"
 
 
 @failures
@@ -767,7 +768,7 @@ def test_an_error_in_close_is_logged(failure, logged):
     blocks = Blocks(b"one", close_error=failure("app"))
     assert run(answering(blocks)).names()[-1] == "finish"
     assert blocks.closed == 1
-    assert logged.take() == [f"GET '/': the app failed in close() {failure('app')!r}"]
+    assert logged.take() == [f"GET /: the app failed in close() {failure('app')!r}"]
 
 
 def test_close_of_a_list_that_has_one():

@@ -1,0 +1,137 @@
+"""What the log lines of both processes have in common.
+
+A record is one line; what belongs to it, such as a traceback, follows on indented lines. No
+character of a client or an app acts on a terminal, or looks like another record:
+
+    printable       writes text of a client into a message; line ends are escaped too
+    request_name    does so for method and target
+    LineFormatter   escapes what is left, in all records
+    RepeatLimit     keeps a client or an app from filling the log with one kind of line
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Hashable
+from time import monotonic
+from typing import Final
+
+__all__ = ["LineFormatter", "RepeatLimit", "printable", "request_name"]
+
+_NAME_MAX: Final = 200
+"""Characters of a request's name."""
+_KINDS_MAX: Final = 1000
+_PLACEHOLDER: Final = re.compile(r"%[.0-9]*[a-z]")
+
+
+def printable(text: str | bytes) -> str:
+    """`text` with each character that is not printable as an escape, such as \\x1b or \\n.
+
+    Those are the controls, line separators and marks that change the direction of writing. Bytes
+    count as latin-1.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def request_name(method: bytes, target: bytes) -> str:
+    """What the log calls a request: method and target as they came, at most 200 characters."""
+    name = f"{printable(method)} {printable(target[:_NAME_MAX])}"
+    return name if len(name) <= _NAME_MAX else name[: _NAME_MAX - 3] + "..."
+
+
+class LineFormatter(logging.Formatter):
+    """`2026-11-20 15:04:05 [4711] warning reactor 2: message`, in local time.
+
+    `prefix` stands before each message.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        line = f"%(asctime)s [%(process)d] %(level)s {prefix.replace('%', '%%')}%(message)s"
+        super().__init__(line, "%Y-%m-%d %H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.level = record.levelname.lower()
+        return "\n  ".join(map(printable, super().format(record).split("\n")))
+
+
+class RepeatLimit:
+    """Writes at most BURST lines of one kind in PERIOD seconds, and counts the others.
+
+    For lines that a client or an app can cause as often as it likes. Lines are of one kind if they
+    have the same message, before its arguments are put in, and the same `kind`. How many were left
+    out is written before the first line that comes after the period. Thread-safe.
+    """
+
+    BURST: Final = 10
+    PERIOD: Final = 10.0
+    """Seconds."""
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float] = monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, Hashable], int] = {}
+        self._until = 0.0
+
+    def debug(self, message: str, *args: object, kind: Hashable = None) -> None:
+        self._write(logging.DEBUG, message, args, kind)
+
+    def info(self, message: str, *args: object, kind: Hashable = None) -> None:
+        self._write(logging.INFO, message, args, kind)
+
+    def warning(self, message: str, *args: object, kind: Hashable = None) -> None:
+        self._write(logging.WARNING, message, args, kind)
+
+    def error(
+        self,
+        message: str,
+        *args: object,
+        kind: Hashable = None,
+        exc_info: bool | BaseException | None = None,
+    ) -> None:
+        self._write(logging.ERROR, message, args, kind, exc_info)
+
+    def _write(
+        self,
+        level: int,
+        message: str,
+        args: tuple[object, ...],
+        kind: Hashable,
+        exc_info: bool | BaseException | None = None,
+    ) -> None:
+        if not self._log.isEnabledFor(level):
+            return
+        left_out: list[tuple[int, str]] = []
+        with self._lock:
+            now = self._clock()
+            if now >= self._until or len(self._counts) >= _KINDS_MAX:
+                left_out = self._begin(now)
+            count = self._counts[message, kind] = self._counts.get((message, kind), 0) + 1
+        for number, text in left_out:
+            self._log.warning("left out %d more lines like this one: %s", number, text)
+        if count <= self.BURST:
+            self._log.log(level, message, *args, exc_info=exc_info)
+
+    def forget(self) -> None:
+        """Begin anew, without a word on what was left out."""
+        with self._lock:
+            self._counts.clear()
+
+    def _begin(self, now: float) -> list[tuple[int, str]]:
+        """Begin a period; return how many lines of which kind were left out in the last one."""
+        left_out = [
+            (count - self.BURST, _PLACEHOLDER.sub("...", message.partition("\n")[0]))
+            for (message, _), count in self._counts.items()
+            if count > self.BURST
+        ]
+        self._counts.clear()
+        self._until = now + self.PERIOD
+        return left_out
