@@ -1,6 +1,6 @@
 """The control channel: JSON objects, one a line, between the front end and one reactor.
 
-File descriptors travel beside the bytes (SCM_RIGHTS), one with each message that says
+All numbers are finite, not negative, and at most NUMBER_MAX. File descriptors travel beside the bytes (SCM_RIGHTS), one with each message that says
 `"fd": true`, in the same order. docs/lanes.md describes every message.
 """
 
@@ -16,6 +16,7 @@ __all__ = ["ControlDecoder", "ControlError", "encode_control"]
 Message = dict[str, Any]
 
 _LINE_MAX = 1 << 20
+NUMBER_MAX = (1 << 63) - 1
 
 
 class ControlError(Exception):
@@ -48,11 +49,30 @@ class ControlDecoder:
 
     def _read(self, line: bytes) -> Message:
         try:
-            message = json.loads(line)
+            message = json.loads(
+                line, parse_int=_read_int, parse_float=_read_float, parse_constant=_read_float
+            )
         except (ValueError, RecursionError) as error:
-            raise ControlError(f"not JSON: {line[:80]!r}") from error
+            raise ControlError(f"not JSON, or not with such a number: {line[:80]!r}") from error
         if not isinstance(message, dict):
             raise ControlError(f"not a JSON object: {line[:80]!r}")
         if message.get("fd"):
             message["fd"] = self._descriptors.popleft() if self._descriptors else None
         return message
+
+
+def _read_int(text: str) -> int:
+    # Python itself raises ValueError for thousands of digits.
+    number = int(text)
+    if not 0 <= number <= NUMBER_MAX:
+        raise ValueError(text)
+    return number
+
+
+def _read_float(text: str) -> float:
+    """The number; `text` may be NaN, Infinity or -Infinity too, which JSON does not know."""
+    number = float(text)
+    # NaN is not within bounds either.
+    if not 0 <= number <= NUMBER_MAX:
+        raise ValueError(text)
+    return number

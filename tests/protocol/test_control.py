@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reactor_run.protocol.control import ControlDecoder, ControlError, encode_control
+from reactor_run.protocol.control import NUMBER_MAX, ControlDecoder, ControlError, encode_control
 
 words = st.text(max_size=20)
+numbers = st.integers(0, NUMBER_MAX) | st.floats(0, 1e18)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | words, lambda inner: st.lists(inner, max_size=3)
+    st.none() | st.booleans() | numbers | words, lambda inner: st.lists(inner, max_size=3)
 )
 messages = st.dictionaries(words.filter(lambda name: name != "fd"), values, max_size=4)
 
@@ -91,3 +92,19 @@ def test_a_line_without_end_is_refused():
     assert decoder.feed(half) == []
     with pytest.raises(ControlError, match="no end"):
         decoder.feed(b"x")
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "-1", "-0.5", str(1 << 63), "9" * 5000],
+)
+@pytest.mark.parametrize("form", ['{"slow":"GET /","seconds":%s}', '{"done":[1,%s]}'])
+def test_a_number_that_is_no_finite_amount_is_refused(form, number):
+    with pytest.raises(ControlError):
+        ControlDecoder().feed((form % number).encode() + b"\n")
+
+
+def test_numbers_at_the_bounds_are_read():
+    assert ControlDecoder().feed(b'{"a":0,"b":9223372036854775807,"c":0.0,"d":1e-9}\n') == [
+        {"a": 0, "b": NUMBER_MAX, "c": 0.0, "d": 1e-9}
+    ]
