@@ -69,9 +69,9 @@ def test_a_head_behind_another_request_has_its_time_from_its_first_byte_on(start
     front.pass_time(60)
     reactor.reply(number)
     assert client.response().status == 200
-    for _ in range(4):
+    for byte in b"TP/1":
         front.pass_time(2)
-        client.send(b"x")
+        client.send(bytes([byte]))
     assert front.silent(client)
     front.pass_time(4)
     assert client.response().status == 408
