@@ -1,7 +1,8 @@
 """The control channel: JSON objects, one a line, between the front end and one reactor.
 
-All numbers are finite, not negative, and at most NUMBER_MAX. File descriptors travel beside the bytes (SCM_RIGHTS), one with each message that says
-`"fd": true`, in the same order. docs/lanes.md describes every message.
+File descriptors travel beside the bytes (SCM_RIGHTS), one with each message that says
+`"fd": true`, in the same order. All numbers are finite, not negative, and at most NUMBER_MAX.
+docs/lanes.md describes every message.
 """
 
 from __future__ import annotations
