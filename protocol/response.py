@@ -147,7 +147,7 @@ def encode_response_head(
     values is stripped. The fields of one hop are dropped.
 
     Raises `ResponseError` if status, reason or a field is not what HTTP allows, if Content-Lengths
-    differ, if the head outgrows HEAD_MAX, for 1xx, and for 2xx to CONNECT, which begins a tunnel.
+    differ, if the head outgrows HEAD_MAX, and for 1xx.
     """
     given: Any = fields
     key: Any = None
@@ -217,8 +217,6 @@ def _encode(
         raise ResponseError(_type_complaint(name, value, reason, error)) from error
     if text.translate(_ONLY_TEXT) != text:
         raise ResponseError(_text_complaint(pieces))
-    if method == b"CONNECT" and status < 300:
-        raise ResponseError(f"status {status} to CONNECT would begin a tunnel")
 
     if method == b"HEAD" or status in BODYLESS:
         framing = 0

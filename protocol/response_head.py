@@ -27,7 +27,7 @@ class ResponseHead:
     status: 100 to 999. size: bytes of the head, its empty line included.
     body: bytes of the body, CHUNKED or UNTIL_CLOSE; what follows a tunnel's head is UNTIL_CLOSE.
     interim: another head follows (1xx but 101).
-    upgrade: the connection becomes a tunnel (101, or 2xx to CONNECT, RFC 9110 §9.3.6).
+    upgrade: the connection becomes a tunnel (101). No CONNECT comes this far.
     minor_version: 0 or 1, of HTTP/1.x.
     """
 
@@ -44,7 +44,6 @@ class ResponseHead:
         self.minor_version = minor_version
 
 
-_METHODS_THAT_MATTER: Final = frozenset((b"HEAD", b"CONNECT"))
 _STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-9][0-9]{2}) " + FIELD_TEXT + rb"\r\n"
 _FRAMING_NAME: Final = rb"(?i:content-length|transfer-encoding):"
 _OTHER_LINES: Final = rb"(?:(?!" + _FRAMING_NAME + rb")" + FIELD_LINE + rb")*+"
@@ -83,10 +82,6 @@ def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseH
         else:
             interim = True
             body = 0
-    elif method == b"CONNECT" and status < 300:
-        # 204 too: the empty line ends the head, and what follows it is the tunnel's.
-        upgrade = True
-        body = UNTIL_CLOSE
     elif method == b"HEAD" or status in BODYLESS:
         body = 0
     elif length is not None:
@@ -101,7 +96,7 @@ def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseH
 class KnownResponseHeads:
     """Heads of responses that were read lately: an app's differ little, but for the date's second.
 
-    Not those to HEAD and CONNECT, whose methods change what a head means.
+    Not those to HEAD, which changes what a head means.
     """
 
     __slots__ = ("_heads",)
@@ -116,7 +111,7 @@ class KnownResponseHeads:
     def parse(self, data: bytes, method: bytes, start: int = 0) -> ResponseHead | None:
         """`parse_response_head`; what it returns is not to be changed, since others share it."""
         end = data.find(b"\r\n\r\n", start) + 4
-        if end - start > self.SIZE or end < 4 or method in _METHODS_THAT_MATTER:
+        if end - start > self.SIZE or end < 4 or method == b"HEAD":
             return parse_response_head(data, method, start)
         text = data[start:end]
         head = self._heads.get(text)

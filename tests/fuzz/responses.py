@@ -29,7 +29,7 @@ from reactor_run.protocol.response_head import (
 from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
 from tests.protocol.streams import Choices
 
-METHODS: Final = (b"GET", b"HEAD", b"CONNECT", b"POST")
+METHODS: Final = (b"GET", b"HEAD", b"PUT", b"POST")
 AN_APPS: Final = 0x80
 """A bit of the control: the content is an app's response, to be encoded."""
 FIELD: Final = b"connection: close\r\n"
