@@ -1,4 +1,4 @@
-"""Accepting: from a listener's backlog to a `Client`, as many as there may be.
+"""Accepting: from a listener's backlog to a `Connection`, as many as there may be.
 
 With `--proxy-protocol` it is an `InboundProxy` first, if its peer is allowed to speak for others;
 any other peer is turned away.
@@ -23,10 +23,12 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
+from reactor_run.frontend.clients.connection import Connection, Phase
 from reactor_run.frontend.clients.context import ClientContext
-from reactor_run.frontend.clients.forwarding import Forwarding, ProxiedClient
-from reactor_run.frontend.clients.http1 import Client
+from reactor_run.frontend.clients.forwarding import ForwardedOrigin, Forwarding, Origin
+from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.clients.proxy_preamble import InboundProxy
+from reactor_run.frontend.clients.transport import Transport
 from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.sockets.listeners import Listener
 from reactor_run.frontend.sockets.networks import Networks, pack_address
@@ -76,13 +78,15 @@ class Acceptor:
         per_address: int,
         proxies: Networks | None,
         forwarding: Forwarding,
+        on_left: Callable[[], None],
     ) -> None:
         """`connections_max`: connections at once. `per_address`: of one address; 0: no bound.
 
         `proxies`: the peers that may connect, each with a PROXY header first; None: any peer, and
         no header. `forwarding`: the proxies whose fields tell of whom a request is.
+        `on_left`: called whenever a connection has ended.
         """
-        self.clients: set[Client] = set()
+        self.clients: set[Connection] = set()
         self._inbound: set[InboundProxy] = set()
         """Connections that have not told whose they are."""
         self.accepted = 0
@@ -95,10 +99,11 @@ class Acceptor:
         self._per_address = per_address
         self._proxies = proxies
         self._forwarding = forwarding
+        self._on_left = on_left
         self._counts: dict[bytes, int] = {}
         """Connections of each address, if there is a bound for them."""
-        self._networks: dict[Client, bytes] = {}
-        self._looks: list[tuple[float, int, Client]] | None = None
+        self._networks: dict[Connection, bytes] = {}
+        self._looks: list[tuple[float, int, Connection]] | None = None
         """A heap of all connections, if room had to be made; closed ones are removed late. The
         first item is a time before which the connection has not fallen idle."""
         self._begun = False
@@ -138,14 +143,16 @@ class Acceptor:
     def shut(self, grace: float) -> None:
         """The service ends: connections without a request have `grace` seconds for a last one."""
         for client in list(self.clients):
-            client.shut(grace)
+            client.protocol.shut(grace)
         for inbound in list(self._inbound):
             inbound.shut(grace)
 
     @property
     def busy(self) -> bool:
         """Somebody still waits for an answer, or may ask for one."""
-        return bool(self._inbound) or any(not client.lingers for client in self.clients)
+        return bool(self._inbound) or any(
+            client.phase is not Phase.LINGERING for client in self.clients
+        )
 
     @property
     def _count(self) -> int:
@@ -160,15 +167,16 @@ class Acceptor:
     def _full(self) -> bool:
         return self._count >= self.connections_max
 
-    def left(self, client: Client | InboundProxy) -> None:
+    def left(self, client: Connection | InboundProxy) -> None:
         """A connection has ended."""
-        if isinstance(client, Client):
+        if isinstance(client, Connection):
             self._remove(client)
         else:
             self._inbound.discard(client)
         if self._resting and not self._full:
             # Its descriptor is free when the batch is over, and so not before the next event.
             self._resume()
+        self._on_left()
 
     # Listening and resting -----------------------------------------------------------------------
 
@@ -249,7 +257,7 @@ class Acceptor:
                 name = sock.getsockname()
                 local = (name[0], name[1])
             if self._proxies is None:
-                self._add(self._client(sock, source, local), source)
+                self._add(self._client(sock, source, local).connection, source)
             else:
                 self._inbound.add(self._inbound_proxy(sock, source, local))
         except OSError as error:
@@ -260,12 +268,15 @@ class Acceptor:
 
     def _client(
         self, sock: socket.socket, source: Endpoint, destination: Endpoint, *, https: bool = False
-    ) -> Client:
-        """A client, or a proxy that says whose requests it passes on. Raises OSError."""
+    ) -> Http1:
+        """Serve a client, or a proxy that names the clients of its requests. Raises OSError."""
+        context = self._context
         forwarding = self._forwarding
         if forwarding.proxies.cover(source):
-            return ProxiedClient(self._context, sock, source, destination, forwarding, https=https)
-        return Client(self._context, sock, source, destination, https=https)
+            origin: Origin = ForwardedOrigin(context, source, destination, forwarding, https=https)
+        else:
+            origin = Origin(context, source, destination, https=https)
+        return Http1(context, Connection(context, Transport(sock), self.left), origin)
 
     def _inbound_proxy(
         self, sock: socket.socket, source: Endpoint, local: Endpoint
@@ -281,7 +292,7 @@ class Acceptor:
         destination: Endpoint,
         *,
         https: bool,
-    ) -> Client | None:
+    ) -> Http1 | None:
         """Make a client of a connection that has told whose it is; None if that is not to be."""
         if self._has_enough(source):
             inbound.close()
@@ -293,8 +304,13 @@ class Acceptor:
             inbound.close()
             return None
         self._inbound.discard(inbound)
-        self._add(client, source)
+        self._add(client.connection, source)
         return client
+
+    def admitted(self, client: Http1) -> None:
+        """What came behind a PROXY header was served; the service may be stopping since."""
+        if self._context.draining:
+            client.shut(self._context.close_grace)
 
     # Counting ------------------------------------------------------------------------------------
 
@@ -317,7 +333,7 @@ class Acceptor:
         )
         return True
 
-    def _add(self, client: Client, source: Endpoint) -> None:
+    def _add(self, client: Connection, source: Endpoint) -> None:
         self.clients.add(client)
         if self._looks is not None:
             if len(self._looks) > 2 * self.connections_max:
@@ -328,7 +344,7 @@ class Acceptor:
             key = self._networks[client] = network(source[0])
             self._counts[key] = self._counts.get(key, 0) + 1
 
-    def _remove(self, client: Client) -> None:
+    def _remove(self, client: Connection) -> None:
         self.clients.discard(client)
         key = self._networks.pop(client, None)
         if key is not None:
@@ -366,8 +382,8 @@ class Acceptor:
             if client not in self.clients:
                 heapq.heappop(looks)
                 continue
-            since = min(client.idle_since, now)
-            if since <= before and client.shed():
+            since = min(client.protocol.idle_since, now)
+            if since <= before and client.protocol.shed():
                 shed += 1
                 heapq.heappop(looks)
             else:

@@ -6,22 +6,18 @@ speaks, and `draining` when the service stops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from reactor_run.clock import date_field
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
-from reactor_run.frontend.exchanges.orphans import Deserted
-from reactor_run.frontend.exchanges.replay import METHODS
+from reactor_run.frontend.exchanges.orphans import Orphans
 from reactor_run.frontend.loop.epoll import LATE, Loop
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 from reactor_run.protocol.request import KnownHeads
-from reactor_run.protocol.response import simple_response
 
 if TYPE_CHECKING:
-    from reactor_run.frontend.clients.http1 import Client
     from reactor_run.frontend.command.settings import Settings
 
 __all__ = ["ClientContext"]
@@ -36,15 +32,12 @@ class ClientContext:
         dispatcher: Dispatcher,
         counters: Counters,
         settings: Settings,
-        on_close: Callable[[Client], None],
     ) -> None:
-        """`on_close`: called with each connection that has ended."""
         self.loop = loop
         self.dispatcher = dispatcher
         self.counters = counters
         self.answers = counters.answers
-        self.deserted = Deserted(loop)
-        self.client_closed = on_close
+        self.orphans = Orphans(loop)
         self.known_heads = KnownHeads()
         self.limits = Limits(
             request_line=settings.limit_request_line,
@@ -66,8 +59,6 @@ class ClientContext:
         self.first_byte_timeout = settings.first_byte_timeout
         self.request_timeout = settings.request_timeout
         self.times_exchanges = bool(settings.first_byte_timeout or settings.request_timeout)
-        self.replayed = METHODS[settings.replay]
-        """The methods of requests that may run twice."""
         self.buffers = False
         """The app is WSGI: bodies are collected before dispatch, and answers are spooled."""
         self.answer_file_max = 0
@@ -81,25 +72,6 @@ class ClientContext:
         """Serve an app of this interface: `asgi` or `wsgi`."""
         self.buffers = interface == "wsgi"
         self.answer_file_max = self._answer_spool_size if self.buffers else 0
-
-    def own_answer(
-        self,
-        status: int,
-        text: bytes,
-        fields: tuple[tuple[bytes, bytes], ...] = (),
-        *,
-        head_only: bool,
-    ) -> bytes:
-        """Make and count an answer of the front end's own."""
-        self.counters.answered_here(status)
-        return simple_response(
-            status,
-            text,
-            fields=(*fields, (b"server", b"reactor-run")),
-            date_field=date_field(),
-            close=False,
-            head_only=head_only,
-        )
 
     def encode_proxy(
         self,

@@ -1,15 +1,11 @@
-"""A client connection from a proxy whose word counts: each request may be of somebody else.
-
-The fields of the request say of whom, and what they say goes with it to the reactor. Everything
-else is as with any client. It is a class of its own so that other connections pay nothing for it.
-"""
+"""Of whom a request is, as the reactor is told: of the connection's peer, or of the client that a
+trusted proxy names in the fields of the request."""
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reactor_run.frontend.clients.http1 import Client
+from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.sockets.networks import Networks
 from reactor_run.protocol.express import request_prefix
 from reactor_run.protocol.forwarded import Forwarded, read_forwarded, read_x_forwarded
@@ -17,10 +13,7 @@ from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.origin import origin_tlvs
 from reactor_run.protocol.proxy import Endpoint
 
-if TYPE_CHECKING:
-    from reactor_run.frontend.clients.context import ClientContext
-
-__all__ = ["Forwarding", "ProxiedClient"]
+__all__ = ["ForwardedOrigin", "Forwarding", "Origin", "Prefixes"]
 
 _X_FORWARDED: Final = {b"x-forwarded-for": 0, b"x-forwarded-proto": 1}
 _FORWARDED: Final = {b"forwarded": 0}
@@ -30,6 +23,8 @@ _MEMO_MAX: Final = 64
 _MEMO_SIZE: Final = 256
 """Bytes of fields that are worth remembering."""
 
+Prefixes = tuple[bytes, bytes]
+"""What goes before a request on the express lane, and on a lane."""
 Lines = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
 
@@ -58,54 +53,61 @@ class Forwarding:
         return read_forwarded(lines[0], self.proxies.cover_address)
 
 
-class ProxiedClient(Client):
-    """A connection from a proxy, which serves many clients."""
+class Origin:
+    """The peer of one connection: every request is of it."""
+
+    __slots__ = ("_context", "express_prefix", "https", "peers")
+
+    def __init__(
+        self,
+        context: ClientContext,
+        source: Endpoint | None,
+        destination: Endpoint | None,
+        *,
+        https: bool,
+    ) -> None:
+        """`source`, `destination`: the connection's ends. `https`: it came through TLS."""
+        self._context = context
+        self.peers = (source, destination)
+        self.https = https
+        self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https))
+
+    def lane_prefix(self) -> bytes:
+        """Encode the PROXY header that goes before each request on a lane."""
+        return self._context.encode_proxy(*self.peers, origin_tlvs(https=self.https))
+
+
+class ForwardedOrigin(Origin):
+    """A proxy at the other end of one connection: each request may be of another client."""
 
     __slots__ = ("_forwarding", "_prefixes")
 
     def __init__(
         self,
-        server: ClientContext,
-        sock: socket.socket,
-        source: Endpoint,
-        destination: Endpoint,
+        context: ClientContext,
+        source: Endpoint | None,
+        destination: Endpoint | None,
         forwarding: Forwarding,
         *,
-        https: bool = False,
+        https: bool,
     ) -> None:
-        super().__init__(server, sock, source, destination, https=https)
+        super().__init__(context, source, destination, https=https)
         self._forwarding = forwarding
-        self._prefixes: dict[Lines, tuple[bytes, bytes]] = {}
-        """What goes before requests with these fields, on the express lane and on any other."""
+        self._prefixes: dict[Lines, Prefixes] = {}
 
-    @property
-    def express_prefix(self) -> bytes:
-        """What the request that is under way begins with."""
-        return self._prefix()[0]
-
-    @express_prefix.setter
-    def express_prefix(self, _: bytes) -> None:
-        """Nothing: a connection like any other sets it once, this one makes it each time."""
-
-    @property
-    def lane_prefix(self) -> bytes:
-        """The PROXY header before the request that is under way."""
-        return self._prefix()[1]
-
-    @lane_prefix.setter
-    def lane_prefix(self, _: bytes | None) -> None:
-        """Nothing, as above."""
-
-    def _prefix(self) -> tuple[bytes, bytes]:
-        assert self.exchange is not None
-        lines = self._forwarding.lines(self.exchange.head.fields)
+    def prefixes(self, fields: Fields) -> Prefixes:
+        """Return what goes before a request with these fields."""
+        lines = self._forwarding.lines(fields)
         known = self._prefixes.get(lines)
         if known is not None:
             return known
         client, scheme = self._forwarding.read(lines)
         https = self.https if scheme is None else scheme == "https"
         tlvs = origin_tlvs(https=https, client=client)
-        prefixes = request_prefix(*self.peers, tlvs), self.server.encode_proxy(*self.peers, tlvs)
+        prefixes = (
+            request_prefix(*self.peers, tlvs),
+            self._context.encode_proxy(*self.peers, tlvs),
+        )
         if sum(map(len, lines[0] + lines[1])) <= _MEMO_SIZE:
             if len(self._prefixes) >= _MEMO_MAX:
                 self._prefixes.clear()

@@ -1,32 +1,32 @@
-"""How long a slow client is waited for, while something of it is to come, or to be taken by it.
+"""The minimum rate at which a client must send a body, or take an answer.
 
-There are so many seconds of patience. Time uses them up; bytes that move bring them back, one
-second for each `rate` of them, up to the full measure. So a client that stops is given up after
-that time, and one that drips soon after it; one that was fast may stop for as long as any other.
-With rate 0 any byte brings back all of it.
+A client has a number of seconds. Time uses them up. Bytes that move earn them back, one second for
+each `rate` bytes, up to the full number. A client that stops is given up after that time, and one
+that drips soon after it. One that was fast may stop for as long as any other. With rate 0 any byte
+earns all of them.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-__all__ = ["Patience"]
+__all__ = ["MinimumRate"]
 
 
-class Patience:
-    """Patience with one client about one thing; it lasts for ever until `begin`."""
+class MinimumRate:
+    """Judges one client and one direction; nothing is due before `begin`."""
 
     __slots__ = ("_rate", "_seconds", "due")
 
     def __init__(self, seconds: float, rate: int) -> None:
-        """`seconds`: the full measure, 0 for no end; `rate`: bytes a second."""
+        """`seconds`: the full number, 0 for no end; `rate`: bytes a second."""
         self._seconds = seconds or inf
         self._rate = rate
         self.due = inf
-        """When it is at its end, by the loop's clock."""
+        """When the client is given up, by the loop's clock."""
 
     def begin(self, now: float) -> None:
-        """It is the client's turn: have the full measure."""
+        """It is the client's turn: give it the full number of seconds."""
         self.due = now + self._seconds
 
     def rest(self) -> None:

@@ -3,7 +3,7 @@
 Only peers that the operator allows get here, and each must begin with a header, of either version:
 whether one comes is never guessed. It arrives in any pieces, within the head timeout. What it says
 takes the place of the connection's own ends, unless it says nothing (LOCAL, UNKNOWN, UNSPEC). Then
-the connection becomes a `Client`; what was read behind the header is its first request.
+the connection speaks HTTP/1.1; what was read behind the header is its first request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 from math import inf
 from typing import Final, Protocol
 
-from reactor_run.frontend.clients.http1 import Client
+from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.protocol import policy
 from reactor_run.protocol.origin import over_tls
@@ -36,8 +36,11 @@ class Welcome(Protocol):
         destination: Endpoint,
         *,
         https: bool,
-    ) -> Client | None:
+    ) -> Http1 | None:
         """Make a client of a connection that has told whose it is; None if it is closed."""
+
+    def admitted(self, client: Http1) -> None:
+        """What came behind the header was served."""
 
     def left(self, connection: InboundProxy) -> None:
         """A connection has ended."""
@@ -75,7 +78,7 @@ class InboundProxy:
         self._acceptor = acceptor
         self._sock = sock
         self._peers = (source, destination)
-        self._client: Client | None = None
+        self._client: Http1 | None = None
         """What the connection has become."""
         self._data = bytearray()
         self._expected = 0
@@ -115,11 +118,11 @@ class InboundProxy:
         if client is not None:
             if len(self._data) > header.size:
                 client.take(bytes(self._data[header.size :]))
-            client.shut_if_draining()
+            self._acceptor.admitted(client)
 
     def _become_client(
         self, source: Endpoint, destination: Endpoint, *, https: bool
-    ) -> Client | None:
+    ) -> Http1 | None:
         """Hand the socket over; None if the kernel refuses."""
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
@@ -133,7 +136,7 @@ class InboundProxy:
         self._acceptor.complain("header", f"no PROXY header from {who}: {rule.reason}")
         client = self._become_client(*self._peers, https=False)
         if client is not None:
-            client.refuse(rule)
+            client.reject(rule)
 
     def on_deadline(self) -> None:
         """The header took too long."""
@@ -152,7 +155,7 @@ class InboundProxy:
     def on_fault(self) -> None:
         """Nobody knows what was read."""
         if self._client is not None:
-            self._client.on_fault()
+            self._client.connection.on_fault()
         else:
             self.close()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reactor_run.frontend.clients.min_rate import Patience
+from reactor_run.frontend.clients.min_rate import MinimumRate
 from reactor_run.frontend.exchanges.exchange import KEPT_MAX, WAITING, Exchange
 from reactor_run.frontend.exchanges.spool import Spool
 from reactor_run.protocol import policy
@@ -46,15 +46,15 @@ class RequestBody:
         "_reader",
         "_size_max",
         "_spool",
-        "patience",
         "postponed",
+        "rate",
     )
 
     def __init__(
-        self, head: RequestHead, size_max: int, patience: Patience, *, collect: bool
+        self, head: RequestHead, size_max: int, rate: MinimumRate, *, collect: bool
     ) -> None:
         """`size_max`: bytes of the largest body that is taken; 0 is no bound."""
-        self.patience = patience
+        self.rate = rate
         self._head = head
         self._size_max = size_max
         self._reader = body_reader(head.body)

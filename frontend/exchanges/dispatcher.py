@@ -19,12 +19,12 @@ from math import inf
 from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import Exchange
+from reactor_run.frontend.exchanges.ports import Runner
 from reactor_run.frontend.exchanges.replay import may_be_replayed
 from reactor_run.frontend.exchanges.standby import Standby
 from reactor_run.frontend.exchanges.unstarted import Unstarted
 from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.loop.epoll import Loop, Timer
-from reactor_run.frontend.reactors.reactor import Reactor
 
 __all__ = ["Dispatcher"]
 
@@ -35,15 +35,21 @@ _LOOK_AGAIN: Final = 0.1
 class Dispatcher:
     """Hands exchanges to reactors."""
 
-    def __init__(self, loop: Loop, queue_size: int, *, set_aside: bool = True) -> None:
-        """`set_aside`: whether slow exchanges ever stand aside."""
-        self.reactors: list[Reactor] = []
+    def __init__(
+        self, loop: Loop, queue_size: int, retried: Container[bytes], *, set_aside: bool = True
+    ) -> None:
+        """`queue_size`: exchanges that wait at most. `retried`: methods that may run twice.
+
+        `set_aside`: whether slow exchanges ever stand aside.
+        """
+        self.reactors: list[Runner[Exchange]] = []
         """Those that may get exchanges."""
-        self.doubted: list[Reactor] = []
+        self.doubted: list[Runner[Exchange]] = []
         """Those that may, and shall not while there are others: they answer no ping."""
         self.replays = 0
         """Exchanges that were taken back from a reactor that died, to be tried again."""
         self._queue_size = queue_size
+        self._retried = retried
         self._queue: OrderedDict[Exchange, float] = OrderedDict()
         """What waits, and the seconds for which each is likely to stall a reactor; mostly 0."""
         self.standby = Standby(on=set_aside)
@@ -83,14 +89,14 @@ class Dispatcher:
         if self.waiting >= self._queue_size:
             reactor = self._choose(attentive=False)
             if reactor is None:
-                exchange.client.refuse_overload(exchange)
+                exchange.requester.reject_overload()
                 return
             if not queue:
                 self._start(reactor, exchange, slow)
                 return
             self._start(reactor, *queue.popitem(last=False))
         queue[exchange] = slow
-        exchange.client.queued(exchange)
+        exchange.requester.queued()
         self._look_again()
 
     def _set_aside(self, exchange: Exchange, seconds: float) -> bool:
@@ -100,7 +106,7 @@ class Dispatcher:
             exchange, seconds, reactors, self._loop.now
         ):
             return False
-        exchange.client.queued(exchange)
+        exchange.requester.queued()
         self.pump()
         # From now on they wait as any other, behind those that do.
         surplus = dict(self.standby.surplus(reactors))
@@ -114,11 +120,13 @@ class Dispatcher:
         self._queue.pop(exchange, None)
         self.standby.withdraw(exchange)
 
-    def take_back(self, reactor: Reactor, left: list[Exchange], begun: set[Exchange]) -> None:
+    def take_back(
+        self, reactor: Runner[Exchange], left: list[Exchange], begun: set[Exchange]
+    ) -> None:
         """A reactor has died with these, in this order: queue them again, or answer them."""
         again, failed = [], []
         for exchange in left:
-            if may_be_replayed(exchange, begun=exchange in begun):
+            if may_be_replayed(exchange, self._retried, begun=exchange in begun):
                 again.append(exchange)
             else:
                 failed.append(exchange)
@@ -134,7 +142,7 @@ class Dispatcher:
         self._queue_first(again)
         # Only now: their clients may have asked for more, which comes behind those.
         for exchange in failed:
-            exchange.client.answer_failed(exchange)
+            exchange.requester.answer_failed()
         self.pump()
 
     def _queue_first(self, exchanges: list[Exchange]) -> None:
@@ -143,7 +151,7 @@ class Dispatcher:
             exchange.wait_again()
             self._queue[exchange] = 0.0
             self._queue.move_to_end(exchange, last=False)
-            exchange.client.queued(exchange)
+            exchange.requester.queued()
 
     def pump(self) -> None:
         """Start what waits, as far as there is room.
@@ -156,8 +164,8 @@ class Dispatcher:
         if standby:
             queue.update(standby.overdue(now))
         share = -(-len(queue) // max(len(self.reactors), 1))
-        given: dict[Reactor, int] = {}
-        sated: set[Reactor] = set()
+        given: dict[Runner[Exchange], int] = {}
+        sated: set[Runner[Exchange]] = set()
         while queue:
             reactor = self._choose(sated)
             if reactor is None:
@@ -179,12 +187,12 @@ class Dispatcher:
         if self._later.deadline == inf and (self.standby or self._has_room):
             self._loop.set_deadline(self._later, _LOOK_AGAIN)
 
-    def add(self, reactor: Reactor) -> None:
+    def add(self, reactor: Runner[Exchange]) -> None:
         """Let a reactor get exchanges."""
         self.reactors.append(reactor)
         self.pump()
 
-    def remove(self, reactor: Reactor) -> None:
+    def remove(self, reactor: Runner[Exchange]) -> None:
         """Let a reactor get no more."""
         self.standby.forget(reactor)
         for reactors in self.reactors, self.doubted:
@@ -193,21 +201,21 @@ class Dispatcher:
         if not self.reactors:
             self.reactors, self.doubted = self.doubted, []
 
-    def doubt(self, reactor: Reactor) -> None:
+    def doubt(self, reactor: Runner[Exchange]) -> None:
         """Let others be preferred, if there are any."""
         if reactor in self.reactors and len(self.reactors) > 1:
             self.reactors.remove(reactor)
             self.doubted.append(reactor)
 
-    def trust(self, reactor: Reactor) -> None:
+    def trust(self, reactor: Runner[Exchange]) -> None:
         """It is as good as the others."""
         if reactor in self.doubted:
             self.doubted.remove(reactor)
             self.add(reactor)
 
     def _choose(
-        self, but_not: Container[Reactor] = (), *, attentive: bool = True
-    ) -> Reactor | None:
+        self, but_not: Container[Runner[Exchange]] = (), *, attentive: bool = True
+    ) -> Runner[Exchange] | None:
         """The reactor with room and the fewest in flight; by default, of those that are attentive.
 
         A single one is never passed over for that: what it is to do can wait there as well.
@@ -233,15 +241,15 @@ class Dispatcher:
                 best = reactor
         return best
 
-    def _start(self, reactor: Reactor, exchange: Exchange, slow: float = 0.0) -> None:
+    def _start(self, reactor: Runner[Exchange], exchange: Exchange, slow: float = 0.0) -> None:
         """`slow`: seconds for which it is likely to stall the reactor."""
         try:
             reactor.start(exchange)
         except OSError as error:
             limited.error("no lane to %s: %s", reactor.name, error)
-            exchange.client.refuse_overload(exchange)
+            exchange.requester.reject_overload()
         else:
             if slow:
                 self.standby.started(reactor, exchange, slow, self._loop.now)
-            exchange.client.started(exchange)
+            exchange.requester.started()
             self.unstarted.given(reactor)

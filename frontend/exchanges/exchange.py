@@ -12,24 +12,32 @@ the exchange still occupies its reactor until the reactor says that the app is d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from enum import Enum
+from typing import Final
 
+from reactor_run.frontend.exchanges.ports import Link, Requester, Runner
+from reactor_run.frontend.exchanges.spool import Spool
 from reactor_run.logs import request_name
 from reactor_run.protocol.request import RequestHead
 
-if TYPE_CHECKING:
-    from reactor_run.frontend.clients.http1 import Client
-    from reactor_run.frontend.exchanges.spool import Spool
-    from reactor_run.frontend.reactors.lane import Lane
-    from reactor_run.frontend.reactors.reactor import Reactor
+__all__ = ["ABANDONED", "ANSWERED", "KEPT_MAX", "OVER", "RUNNING", "WAITING", "Exchange", "State"]
 
-__all__ = ["ABANDONED", "ANSWERED", "KEPT_MAX", "OVER", "RUNNING", "WAITING", "Exchange"]
 
-WAITING: Final = 0
-RUNNING: Final = 1
-ANSWERED: Final = 2
-ABANDONED: Final = 3
-OVER: Final = 4
+class State(Enum):
+    """Where an exchange stands; see above."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ANSWERED = "answered"
+    ABANDONED = "abandoned"
+    OVER = "over"
+
+
+WAITING: Final = State.WAITING
+RUNNING: Final = State.RUNNING
+ANSWERED: Final = State.ANSWERED
+ABANDONED: Final = State.ABANDONED
+OVER: Final = State.OVER
 
 KEPT_MAX: Final = 131072
 """Bytes of a request that are kept while a reactor has it: a head and a body, each as large as they
@@ -41,7 +49,6 @@ class Exchange:
 
     __slots__ = (
         "app_done",
-        "client",
         "deaths",
         "given_at",
         "head",
@@ -50,21 +57,24 @@ class Exchange:
         "reactor",
         "replayed",
         "request",
+        "requester",
         "slot",
         "spool",
         "state",
         "whole",
     )
 
-    def __init__(self, client: Client, head: RequestHead, request: bytes, whole: bool) -> None:
-        self.client = client
+    def __init__(
+        self, requester: Requester, head: RequestHead, request: bytes, whole: bool
+    ) -> None:
+        self.requester = requester
         self.head = head
         self.request: bytes | bytearray = request
         """What has come of the request, as it came; nothing once the client knows something of the
         answer, or if it is too large to be kept."""
         self.whole = whole
         """All of the request has come."""
-        self.state = WAITING
+        self.state: State = WAITING
         self.replayed = False
         """A reactor that had begun it has died."""
         self.deaths = 0
@@ -77,16 +87,11 @@ class Exchange:
         """Of its lane, where its reactor tells whether it has begun; only on a lane."""
         self.given_at = 0.0
         """When its reactor got it, by the loop's clock."""
-        self.reactor: Reactor | None = None
-        self.lane: Lane | None = None
+        self.reactor: Runner[Exchange] | None = None
+        self.lane: Link | None = None
         """What the request went out on, or what the answer comes in on."""
         self.spool: Spool | None = None
         """Where a buffered request body is that does not stand in `request`."""
-
-    @property
-    def repeatable(self) -> bool:
-        """By its method it may be run twice, as far as the operator is concerned."""
-        return self.head.method in self.client.server.replayed
 
     @property
     def name(self) -> str:

@@ -10,13 +10,13 @@ from typing import Final
 from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.loop.epoll import Loop, Timer
 
-__all__ = ["Deserted"]
+__all__ = ["Orphans"]
 
 _EVERY: Final = 1.0
 """Seconds between two looks, while there is anything to look at."""
 
 
-class Deserted:
+class Orphans:
     """Those of all reactors."""
 
     def __init__(self, loop: Loop) -> None:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import Exchange
@@ -32,14 +33,17 @@ METHODS: Final[dict[str, frozenset[bytes]]] = {
 """The methods that are replayed, by the value of --replay (RFC 9110 §9.2.2)."""
 
 
-def may_be_replayed(exchange: Exchange, *, begun: bool) -> bool:
-    """The rules, for an exchange that waited for its answer; counts this time."""
+def may_be_replayed(exchange: Exchange, methods: Container[bytes], *, begun: bool) -> bool:
+    """Apply the rules to an exchange that waits for its answer; count this time.
+
+    `methods`: those of requests that may run twice.
+    """
     if not exchange.request:
         return False
     if not begun:
         exchange.deaths += 1
         return exchange.deaths < DEATHS_MAX
-    if not exchange.repeatable:
+    if exchange.head.method not in methods:
         return False
     if exchange.replayed:
         log.error(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
-from reactor_run.outgoing import Outgoing
+from reactor_run.outgoing import Outgoing, Writable
 
 __all__ = ["MEMORY_MAX", "Outbox", "Spool"]
 
@@ -83,6 +83,13 @@ def _write_all(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
         view = view[file.write(view) :]
 
 
+class Sink(Writable, Protocol):
+    """What takes the bytes that waited."""
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Send at most `count` bytes of a file; how many were taken."""
+
+
 class Outbox:
     """What a client has not taken yet, in order: memory, then, if allowed, a temporary file."""
 
@@ -121,13 +128,13 @@ class Outbox:
             self._written += written
             view = view[written:]
 
-    def send(self, sock: socket.socket) -> int:
-        """Send what the kernel takes; how much. Raises BlockingIOError and other OSErrors."""
+    def send(self, sink: Sink) -> int:
+        """Send what `sink` takes; how much. Raises BlockingIOError and other OSErrors."""
         if self._memory.size:
-            return self._memory.send(sock)
+            return self._memory.send(sink)
         assert self._file is not None
         count = min(self._written - self._read, _SENDFILE_MAX)
-        sent = os.sendfile(sock.fileno(), self._file.fileno(), self._read, count)
+        sent = sink.send_file(self._file.fileno(), self._read, count)
         self._read += sent
         if self._read == self._written:
             self.close()

@@ -21,14 +21,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import Exchange
+from reactor_run.frontend.exchanges.ports import Runner
 from reactor_run.frontend.exchanges.slow_routes import SlowRoutes
 from reactor_run.pulse import SLOW
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.reactors.reactor import Reactor
 
 __all__ = ["Decisions", "Load", "Standby"]
 
@@ -98,7 +96,7 @@ class Standby:
         self.on = on
         self.routes = SlowRoutes()
         self.decisions = Decisions()
-        self.expected: dict[Reactor, tuple[Exchange, float]] = {}
+        self.expected: dict[Runner[Exchange], tuple[Exchange, float]] = {}
         """The slow exchange that a reactor was given last, and when its stall will be over."""
         self._load = Load()
         self._aside: OrderedDict[Exchange, tuple[float, float]] = OrderedDict()
@@ -155,7 +153,7 @@ class Standby:
         exchange, (seconds, _) = self._aside.popitem(last=False)
         return exchange, seconds
 
-    def may_go_on(self, reactors: Sequence[Reactor], now: float) -> bool:
+    def may_go_on(self, reactors: Sequence[Runner[Exchange]], now: float) -> bool:
         """Whether a slow exchange that goes on leaves a reactor that is free of such."""
         if len(reactors) == 1:
             return True
@@ -166,11 +164,13 @@ class Standby:
             free += not stalled and not self.expects(reactor, now)
         return free > 1
 
-    def started(self, reactor: Reactor, exchange: Exchange, seconds: float, now: float) -> None:
+    def started(
+        self, reactor: Runner[Exchange], exchange: Exchange, seconds: float, now: float
+    ) -> None:
         """Expect a reactor to be stalled by a slow exchange that it was given."""
         self.expected[reactor] = (exchange, now + seconds)
 
-    def expects(self, reactor: Reactor, now: float) -> bool:
+    def expects(self, reactor: Runner[Exchange], now: float) -> bool:
         """Whether a reactor is about to be stalled by the slow exchange that it was given last."""
         slow = self.expected.get(reactor)
         if slow is None:
@@ -186,6 +186,6 @@ class Standby:
             return False
         return True
 
-    def forget(self, reactor: Reactor) -> None:
+    def forget(self, reactor: Runner[Exchange]) -> None:
         """Drop a reactor that gets no more."""
         self.expected.pop(reactor, None)

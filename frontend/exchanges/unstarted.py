@@ -7,13 +7,11 @@ and cannot help it. So the time of such an exchange does not run: of --first-byt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from reactor_run.frontend.exchanges.exchange import RUNNING
+from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
+from reactor_run.frontend.exchanges.ports import Runner
 from reactor_run.frontend.loop.epoll import Loop, Timer
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.reactors.reactor import Reactor
 
 __all__ = ["LOOK", "Unstarted"]
 
@@ -26,12 +24,12 @@ class Unstarted:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._reactors: dict[Reactor, None] = {}
+        self._reactors: dict[Runner[Exchange], None] = {}
         """Those that were given something since nothing of theirs was unstarted."""
         self._looked_at = 0.0
         self._timer = Timer(self.look)
 
-    def given(self, reactor: Reactor) -> None:
+    def given(self, reactor: Runner[Exchange]) -> None:
         """A reactor was given an exchange."""
         if reactor not in self._reactors:
             if not self._reactors:
@@ -46,8 +44,8 @@ class Unstarted:
             if not unstarted:
                 del self._reactors[reactor]
             for exchange in unstarted:
-                if exchange.state == RUNNING:
-                    exchange.client.not_begun(now - max(self._looked_at, exchange.given_at))
+                if exchange.state is RUNNING:
+                    exchange.requester.not_begun(now - max(self._looked_at, exchange.given_at))
         self._looked_at = now
         if self._reactors:
             self._loop.set_deadline(self._timer, LOOK)

@@ -12,7 +12,6 @@ yet belong to somebody new.
 from __future__ import annotations
 
 import select
-import socket
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -50,6 +49,13 @@ class Deadlined(Protocol):
         """The deadline has passed."""
 
 
+class Closing(Protocol):
+    """Something with a descriptor."""
+
+    def close(self) -> None:
+        """Close the descriptor."""
+
+
 class Timer:
     """One thing to do when its time comes."""
 
@@ -77,7 +83,7 @@ class Loop:
         """When the current batch began."""
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
-        self._buried: list[socket.socket] = []
+        self._buried: list[Closing] = []
         self._after_batch: list[Callable[[], None]] = []
         self._deferred: deque[Callable[[], None]] = deque()
         self._due: dict[int, set[Deadlined]] = {}
@@ -102,9 +108,9 @@ class Loop:
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def bury(self, sock: socket.socket) -> None:
-        """Close a socket when the batch is over."""
-        self._buried.append(sock)
+    def bury(self, closing: Closing) -> None:
+        """Close something with a descriptor when the batch is over."""
+        self._buried.append(closing)
 
     # Deadlines ---------------------------------------------------------------------------------
 

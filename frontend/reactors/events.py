@@ -1,48 +1,74 @@
-"""What a reactor tells whoever owns it."""
+"""Who is told what in this room: links tell their reactor, a reactor its supervisor, and that the
+service."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.exchanges.exchange import Exchange
 
-if TYPE_CHECKING:
-    from reactor_run.frontend.exchanges.exchange import Exchange
-    from reactor_run.frontend.reactors.reactor import Reactor
+__all__ = ["LinkOwner", "Operation", "ReactorEvents"]
 
-__all__ = ["Operation", "Owner"]
+R = TypeVar("R", contravariant=True)
 
 
-class Owner(Protocol):
-    """Who starts, replaces and stops reactors."""
+class LinkOwner(Protocol):
+    """A reactor, as its links know it."""
 
-    def reactor_ready(self, reactor: Reactor) -> None:
+    name: str
+    capacity: int
+    """How many exchanges it takes at once."""
+    in_flight: int
+    """How many occupy it."""
+
+    def answered(self, exchange: Exchange) -> None:
+        """All of an answer has come."""
+
+    def app_done(self, exchange: Exchange) -> None:
+        """The app of an exchange is done."""
+
+    def has_room(self) -> None:
+        """Some of its exchanges are over."""
+
+    def read_control(self) -> None:
+        """Read all control messages that are there: one of them was sent before what came here."""
+
+    def hung_up(self) -> None:
+        """The process has closed its end: it is dead, or about to die."""
+
+    def kill(self) -> None:
+        """End the process: what it sends is wrong."""
+
+
+class ReactorEvents(Protocol[R]):
+    """What a reactor of class R tells its supervisor, which starts, replaces and stops reactors."""
+
+    def reactor_ready(self, reactor: R) -> None:
         """It has loaded and started the app."""
 
-    def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
+    def reactor_failed(self, reactor: R, message: str, details: str | None) -> None:
         """It could not; it exits by itself."""
 
-    def reactor_has_room(self, reactor: Reactor) -> None:
+    def reactor_has_room(self, reactor: R) -> None:
         """One of its exchanges is over, its capacity changed, or it is not held up any more."""
 
     def reactor_found_slow(self, route: bytes, seconds: float) -> None:
         """Requests of a route hold it up, the last one for so long; or do not any more: 0."""
 
-    def reactor_answered(self, reactor: Reactor) -> None:
+    def reactor_answered(self, reactor: R) -> None:
         """It has answered a ping."""
 
-    def reactor_spent(self, reactor: Reactor, why: str) -> None:
+    def reactor_spent(self, reactor: R, why: str) -> None:
         """It should serve no longer than until another has started in its place."""
 
-    def reactor_ended(self, reactor: Reactor) -> None:
+    def reactor_ended(self, reactor: R) -> None:
         """It takes nothing more; its process is about to end."""
 
-    def reactor_left(
-        self, reactor: Reactor, exchanges: list[Exchange], begun: set[Exchange]
-    ) -> None:
+    def reactor_left(self, reactor: R, exchanges: list[Exchange], begun: set[Exchange]) -> None:
         """It has died, and left these exchanges without an answer, in this order."""
 
-    def reactor_died(self, reactor: Reactor, status: int) -> None:
+    def reactor_died(self, reactor: R, status: int) -> None:
         """Its process has ended. This comes last."""
 
 

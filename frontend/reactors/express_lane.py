@@ -10,11 +10,12 @@ from __future__ import annotations
 import select
 import socket
 from itertools import count, takewhile
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
+from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.frontend.reactors.lane import has_bytes
 from reactor_run.protocol.express import (
     ANSWER,
@@ -24,9 +25,6 @@ from reactor_run.protocol.express import (
     pack_request,
     read_answers,
 )
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.reactors.reactor import Reactor
 
 __all__ = ["SEND_BUFFER", "ExpressLane"]
 
@@ -43,13 +41,13 @@ _space = memoryview(bytearray(_READ))
 class ExpressLane:
     """One socketpair, our end."""
 
-    def __init__(self, loop: Loop, reactor: Reactor, sock: socket.socket) -> None:
+    def __init__(self, loop: Loop, owner: LinkOwner, sock: socket.socket) -> None:
         """Raises OSError if the kernel does not let it be watched."""
         sock.setblocking(False)
         self.exchanges: dict[int, Exchange] = {}
         """Those that are not over, by number."""
         self._loop = loop
-        self._reactor = reactor
+        self._owner = owner
         self._sock = sock
         self._numbers = count(1)
         self._out: list[bytes | bytearray] = []
@@ -71,7 +69,10 @@ class ExpressLane:
         request = exchange.request
         exchange.number = number = next(self._numbers)
         self.exchanges[number] = exchange
-        self._out += (pack_request(exchange.client.express_prefix, number, len(request)), request)
+        self._out += (
+            pack_request(exchange.requester.express_prefix, number, len(request)),
+            request,
+        )
 
     def running(self, number: int) -> Exchange | None:
         """The exchange with this number, if it waits for its answer."""
@@ -126,12 +127,12 @@ class ExpressLane:
         if events & _OUT:
             self._send_on()
         if events & (_IN | ERRORS) and not self._read():
-            self._reactor.hung_up()
+            self._owner.hung_up()
             self.end()
 
     def on_fault(self) -> None:
         """Nobody knows which answers were read."""
-        self._reactor.kill()
+        self._owner.kill()
 
     def read_to_end(self) -> None:
         """Take what a reactor had sent before it died."""
@@ -158,12 +159,12 @@ class ExpressLane:
         data = bytes(_space[:size])
         if self._partial:
             data = self._partial + data
-        reactor = self._reactor
+        owner = self._owner
         try:
             messages, consumed = read_answers(data)
         except FrameError as error:
-            log.error("%s broke the framing of its express lane: %s", reactor.name, error)
-            reactor.kill()
+            log.error("%s broke the framing of its express lane: %s", owner.name, error)
+            owner.kill()
             return False
         self._partial = data[consumed:]
         exchanges = self.exchanges
@@ -175,32 +176,32 @@ class ExpressLane:
             if kind == DONE:
                 if exchange.state == RUNNING and exchange.lane is None:
                     # The announcement of its answer's lane was sent before, over another socket.
-                    reactor.read_control()
+                    owner.read_control()
                     if exchange.state == RUNNING and exchange.lane is None:
-                        exchange.client.answer_failed(exchange)
-                reactor.app_done(exchange)
+                        exchange.requester.answer_failed()
+                owner.app_done(exchange)
                 freed = True
             elif kind == ANSWER:
                 if exchange.state == RUNNING:
                     if payload:
-                        exchange.client.answer_whole(exchange, payload)
-                        reactor.answered(exchange)
+                        exchange.requester.answer_whole(payload)
+                        owner.answered(exchange)
                     else:
-                        exchange.client.answer_failed(exchange)
+                        exchange.requester.answer_failed()
             else:
                 # By far the most frequent: answered and done at once.
                 del exchanges[number]
                 exchange.app_done = True
-                reactor.in_flight -= 1
+                owner.in_flight -= 1
                 freed = True
                 if exchange.state == RUNNING:
                     exchange.state = OVER
                     if payload:
-                        exchange.client.answer_whole(exchange, payload)
+                        exchange.requester.answer_whole(payload)
                     else:
-                        exchange.client.answer_failed(exchange)
+                        exchange.requester.answer_failed()
                 else:
                     exchange.state = OVER
         if freed:
-            reactor.owner.reactor_has_room(reactor)
+            owner.has_room()
         return True

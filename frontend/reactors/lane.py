@@ -11,18 +11,16 @@ from __future__ import annotations
 import select
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
 from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
+from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.body import PIECES_MAX, UNTIL_CLOSE, BodyReader, body_reader
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.reactors.reactor import Reactor
 
 __all__ = ["Lane", "has_bytes"]
 
@@ -40,6 +38,16 @@ _space = memoryview(bytearray(_READ))
 _heads: Final = KnownResponseHeads()
 
 
+class LanePool(Protocol):
+    """Keeps lanes that wait for an exchange."""
+
+    def put_back(self, lane: Lane) -> None:
+        """A lane is ready for another exchange."""
+
+    def lost(self, lane: Lane) -> None:
+        """A lane is closed, or about to be."""
+
+
 class Lane:
     """One socketpair, our end."""
 
@@ -49,8 +57,10 @@ class Lane:
         "_deferred",
         "_events",
         "_fin",
+        "_owner",
         "_partial",
         "_paused",
+        "_pool",
         "_spool_offset",
         "_watched",
         "begun",
@@ -63,7 +73,6 @@ class Lane:
         "opened_here",
         "out",
         "postponed",
-        "reactor",
         "slot",
         "sock",
     )
@@ -71,7 +80,8 @@ class Lane:
     def __init__(
         self,
         loop: Loop,
-        reactor: Reactor,
+        owner: LinkOwner,
+        pool: LanePool,
         sock: socket.socket,
         number: int,
         slot: int | None = None,
@@ -80,7 +90,8 @@ class Lane:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.loop = loop
-        self.reactor = reactor
+        self._owner = owner
+        self._pool = pool
         self.sock = sock
         self.number = number
         self.opened_here = slot is not None
@@ -145,10 +156,10 @@ class Lane:
         if self._clean and not self.closed and not self.out.size:
             if self._paused:
                 self._read_on()
-            self.reactor.lanes.put_back(self)
+            self._pool.put_back(self)
         else:
             self.close()
-            self.reactor.lanes.lost(self)
+            self._pool.lost(self)
 
     def condemn(self) -> None:
         """Let no other exchange follow this one: the reactor would not have it."""
@@ -255,7 +266,7 @@ class Lane:
             self._send()
             exchange = self.exchange
             if exchange is not None and exchange.state == RUNNING and not self.out.size:
-                exchange.client.read_on()
+                exchange.requester.read_on()
         if (
             events & (_IN | ERRORS)
             and not self.closed
@@ -291,11 +302,11 @@ class Lane:
             return
         if self.exchange is None and not self.opened_here:
             # The announcement of this answer was sent before it, over another socket.
-            self.reactor.read_control()
+            self._owner.read_control()
         exchange = self.exchange
         if exchange is None or exchange.state != RUNNING:
             limited.warning(
-                "%s sent bytes beyond an answer on lane %d", self.reactor.name, self.number
+                "%s sent bytes beyond an answer on lane %d", self._owner.name, self.number
             )
             self._spoil()
             return
@@ -309,7 +320,7 @@ class Lane:
 
     def _begin(self, exchange: Exchange, data: bytes) -> None:
         """The first bytes of an answer: interim ones, the head, and what came of its body."""
-        client = exchange.client
+        requester = exchange.requester
         start = 0
         while True:
             head = _heads.parse(data, exchange.head.method, start)
@@ -320,7 +331,7 @@ class Lane:
             exchange.request = b""
             if not head.interim:
                 break
-            client.answer_interim(exchange, data[start : start + head.size], self)
+            requester.answer_interim(data[start : start + head.size], self)
             start += head.size
             if exchange.state != RUNNING:
                 return
@@ -330,15 +341,15 @@ class Lane:
         size = len(data)
         if exchange.whole and start == 0 and head.body >= 0 and head.size + head.body == size:
             # By far the most frequent: all of the answer, and nothing else.
-            client.answer_whole(exchange, data)
+            requester.answer_whole(data)
             if exchange.state == RUNNING:
-                self.reactor.answered(exchange)
+                self._owner.answered(exchange)
             return
         if head.body == UNTIL_CLOSE:
             self._clean = False
         self._answer = answer = body_reader(head.body)
         end = answer.feed(data, start + head.size, None, PIECES_MAX)
-        client.answer_begins(exchange, data[start:end], head, self)
+        requester.answer_begins(data[start:end], head, self)
         self._end(exchange, answer, memoryview(data)[end:])
 
     def _go_on(self, exchange: Exchange, answer: BodyReader, size: int) -> None:
@@ -347,7 +358,7 @@ class Lane:
         while size:
             data = _space[:size]
             end = answer.feed(data, 0, None, PIECES_MAX)
-            exchange.client.answer_goes_on(exchange, data[:end], self)
+            exchange.requester.answer_goes_on(data[:end], self)
             self._end(exchange, answer, data[end:])
             if self.postponed is not None:
                 return
@@ -366,10 +377,10 @@ class Lane:
         """See whether the answer is complete; `rest` was read and not relayed."""
         if answer.complete:
             if rest:
-                limited.warning("%s answered beyond an answer's end", self.reactor.name)
+                limited.warning("%s answered beyond an answer's end", self._owner.name)
                 self._clean = False
             if exchange.state == RUNNING:
-                exchange.client.answer_ends(exchange)
+                exchange.requester.answer_ends()
 
         elif rest and exchange.state == RUNNING and not self.closed:
             self.postponed = memoryview(bytes(rest)) if rest.obj is _space.obj else rest
@@ -400,16 +411,16 @@ class Lane:
             return
         try:
             end = answer.feed(data, 0, None, PIECES_MAX)
-            exchange.client.answer_goes_on(exchange, data[:end], self)
+            exchange.requester.answer_goes_on(data[:end], self)
             self._end(exchange, answer, data[end:])
         except Refused as error:
             self._reject(exchange, error)
 
     def _reject(self, exchange: Exchange, error: Exception) -> None:
         """End an answer that breaks HTTP."""
-        limited.error("%s sent an answer that cannot be relayed: %s", self.reactor.name, error)
+        limited.error("%s sent an answer that cannot be relayed: %s", self._owner.name, error)
         self._clean = False
-        exchange.client.answer_failed(exchange)
+        exchange.requester.answer_failed()
 
     def _on_end(self, hung_up: bool) -> None:
         """The reactor ended or closed this lane."""
@@ -417,7 +428,7 @@ class Lane:
         self._clean = False
         if hung_up:
             # Is it only this lane that ended? The control channel tells, before anybody asks again.
-            self.reactor.read_control()
+            self._owner.read_control()
         if exchange is None or exchange.state != RUNNING:
             self._spoil()
             return
@@ -426,14 +437,14 @@ class Lane:
             # An answer that lasts until the close is complete when it ends by half-close: a full
             # close is how a reactor cuts it, or how it looks when the reactor died.
             self._listen(0)
-            exchange.client.answer_ends(exchange)
+            exchange.requester.answer_ends()
         elif answer is None and hung_up and not exchange.app_done:
             # It refuses the request, or it dies: its word tells, or its pidfd.
             self._listen(0)
             self.ended = True
         else:
             self._listen(0)
-            exchange.client.answer_failed(exchange)
+            exchange.requester.answer_failed()
 
     # The end -------------------------------------------------------------------------------------
 
@@ -442,15 +453,22 @@ class Lane:
         self._clean = False
         exchange = self.exchange
         if exchange is not None and exchange.state == RUNNING:
-            exchange.client.answer_failed(exchange)
+            exchange.requester.answer_failed()
         else:
             self._spoil()
+
+    def abandon(self) -> None:
+        """Nothing more of the exchange is to be sent or read: close our end."""
+        self.exchange = None
+        self.close()
+        if not self.opened_here:
+            self._pool.lost(self)
 
     def _spoil(self) -> None:
         """This lane is worth nothing any more, whether or not the app of its exchange is done."""
         self._clean = False
         if self.exchange is None:
-            self.reactor.lanes.lost(self)
+            self._pool.lost(self)
         self.close()
 
     def close(self) -> None:

@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from reactor_run.frontend.exchanges.exchange import KEPT_MAX, Exchange
 from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import Loop, Timer
+from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.frontend.reactors.lane import Lane, has_bytes
 from reactor_run.pulse import NOT_BEGUN, SLOTS
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.reactors.reactor import Reactor
 
 __all__ = ["Lanes"]
 
@@ -40,7 +38,7 @@ class Lanes:
     def __init__(
         self,
         loop: Loop,
-        reactor: Reactor,
+        owner: LinkOwner,
         say: Callable[..., None],
         marks: memoryview[int],
     ) -> None:
@@ -49,7 +47,7 @@ class Lanes:
         self.occupied: dict[int, Exchange] = {}
         """The exchanges on lanes that we opened, by the lane's number, until their app is done."""
         self._loop = loop
-        self._reactor = reactor
+        self._owner = owner
         self._say = say
         self._marks = marks
         self._slots = count()
@@ -82,11 +80,7 @@ class Lanes:
         self._marks[lane.slot] = NOT_BEGUN
         self._unstarted[exchange] = None
         self.occupied[lane.number] = exchange
-        client = exchange.client
-        prefix = client.lane_prefix
-        if prefix is None:
-            prefix = client.make_lane_prefix()
-        lane.carry(exchange, prefix + exchange.request)
+        lane.carry(exchange, exchange.requester.lane_prefix + exchange.request)
         if len(exchange.request) > KEPT_MAX and lane.begun:
             exchange.request = b""
 
@@ -100,7 +94,7 @@ class Lanes:
             undo.callback(ours.close)
             number = next(self._numbers)
             with theirs:
-                lane = Lane(self._loop, self._reactor, ours, number, slot)
+                lane = Lane(self._loop, self._owner, self, ours, number, slot)
                 undo.callback(lane.close)
                 self._say({"lane": number, "slot": slot, "fd": True}, theirs.fileno())
             undo.pop_all()
@@ -126,7 +120,7 @@ class Lanes:
     def done(self, numbers: Iterable[int], *, keep: bool) -> None:
         """The apps of the exchanges on these lanes of ours are done; `keep`: the lanes may carry
         others."""
-        app_done = self._reactor.app_done
+        app_done = self._owner.app_done
         for number in numbers:
             exchange = self.occupied.pop(number, None)
             lane = self._ours.get(number)
@@ -181,8 +175,8 @@ class Lanes:
                 lane.close()
                 self._theirs.pop(lane.number, None)
         elif lane is None or lane.closed:
-            limited.error("%s could not open a lane for an answer", self._reactor.name)
-            exchange.client.answer_failed(exchange)
+            limited.error("%s could not open a lane for an answer", self._owner.name)
+            exchange.requester.answer_failed()
         else:
             lane.carry(exchange)
 
@@ -191,15 +185,13 @@ class Lanes:
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError as error:
-            limited.error(
-                "%s sent a lane that is no socket: %s", self._reactor.name, error.strerror
-            )
+            limited.error("%s sent a lane that is no socket: %s", self._owner.name, error.strerror)
             os.close(descriptor)
             return None
         try:
-            lane = Lane(self._loop, self._reactor, sock, number)
+            lane = Lane(self._loop, self._owner, self, sock, number)
         except OSError as error:
-            limited.error("a lane of %s cannot be read: %s", self._reactor.name, error.strerror)
+            limited.error("a lane of %s cannot be read: %s", self._owner.name, error.strerror)
             sock.close()
             return None
         self._theirs[number] = lane
@@ -211,7 +203,7 @@ class Lanes:
         """A lane is ready for another exchange."""
         if lane.opened_here:
             free = self._free
-            if len(free) < _POOL_MAX or len(free) < self._reactor.capacity:
+            if len(free) < _POOL_MAX or len(free) < self._owner.capacity:
                 lane.free_since = self._loop.now
                 free.append(lane)
                 return

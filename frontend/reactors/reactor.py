@@ -27,7 +27,7 @@ from reactor_run.dump import DUMP
 from reactor_run.frontend.exchanges.exchange import ABANDONED, ANSWERED, OVER, RUNNING, Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.reactors.events import Owner
+from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
 from reactor_run.frontend.reactors.lane import has_bytes
 from reactor_run.frontend.reactors.lane_pool import Lanes
@@ -57,7 +57,7 @@ class Reactor:
     def __init__(
         self,
         loop: Loop,
-        owner: Owner,
+        owner: ReactorEvents[Reactor],
         name: str,
         command: Callable[[int], list[str]],
         *,
@@ -243,10 +243,7 @@ class Reactor:
         exchange.request = b""
         lane, exchange.lane = exchange.lane, None
         if lane is not None:
-            lane.exchange = None
-            lane.close()
-            if not lane.opened_here:
-                self.lanes.lost(lane)
+            lane.abandon()
         if exchange.number and self.express is not None:
             self.express.tell(exchange.number, word)
         self._end_if_over(exchange)
@@ -275,7 +272,11 @@ class Reactor:
                 self._end_if_over(exchange)
             elif exchange.lane is not None and exchange.lane.ended:
                 # Its lane has ended before the answer began: there will be none.
-                exchange.client.answer_failed(exchange)
+                exchange.requester.answer_failed()
+
+    def has_room(self) -> None:
+        """Some of its exchanges are over."""
+        self.owner.reactor_has_room(self)
 
     def _end_if_over(self, exchange: Exchange) -> None:
         """Once the app is done and nobody waits for the answer, the exchange is over."""

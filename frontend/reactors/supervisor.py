@@ -258,7 +258,7 @@ class Supervisor:
             # What waits may still go to those that have not ended, and to no others.
             self._dispatcher.remove(reactor)
             for exchange in exchanges:
-                exchange.client.answer_failed(exchange)
+                exchange.requester.answer_failed()
         else:
             self._dispatcher.take_back(reactor, exchanges, begun)
 

@@ -13,11 +13,11 @@ from reactor_run import __version__, turns
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import Forwarding
-from reactor_run.frontend.clients.http1 import Client
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
+from reactor_run.frontend.exchanges.replay import METHODS
 from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop.epoll import Loop
@@ -97,11 +97,12 @@ class Server:
 
         counters = Counters()
         self.dispatcher = Dispatcher(
-            self.loop, settings.queue_size, set_aside=settings.set_aside == "on"
+            self.loop,
+            settings.queue_size,
+            METHODS[settings.replay],
+            set_aside=settings.set_aside == "on",
         )
-        self.clients = ClientContext(
-            self.loop, self.dispatcher, counters, settings, self._client_closed
-        )
+        self.clients = ClientContext(self.loop, self.dispatcher, counters, settings)
         self.acceptor = Acceptor(
             self.clients,
             endpoints.clients,
@@ -112,6 +113,7 @@ class Server:
                 settings.forwarded_allow_from,
                 x_forwarded=settings.forwarded_fields == "x-forwarded",
             ),
+            on_left=self._client_left,
         )
         self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
         place = StartDirectory(os.environ)
@@ -195,8 +197,7 @@ class Server:
         self.admin.begin()
         self.health.begin()
 
-    def _client_closed(self, client: Client) -> None:
-        self.acceptor.left(client)
+    def _client_left(self) -> None:
         if self.clients.draining:
             self.shutdown.end_when_over()
 

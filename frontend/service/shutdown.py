@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from reactor_run.frontend.clients.acceptor import Acceptor
+from reactor_run.frontend.clients.connection import Phase as ConnectionPhase
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
@@ -130,6 +131,7 @@ class Shutdown:
     def end_when_over(self) -> None:
         """Without reactors the service is over, once its last answers could be read."""
         if self._lifecycle.phase is Phase.STOPPING and not (
-            self._supervisor.reactors or any(client.lingers for client in self._acceptor.clients)
+            self._supervisor.reactors
+            or any(client.phase is ConnectionPhase.LINGERING for client in self._acceptor.clients)
         ):
             self._loop.stop()

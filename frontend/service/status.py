@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from reactor_run import __version__
 from reactor_run.frontend.clients.acceptor import Acceptor
-from reactor_run.frontend.clients.http1 import STATES
+from reactor_run.frontend.clients.http1 import State
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
@@ -154,9 +154,9 @@ class Status:
     def _connections(self) -> dict[str, Any]:
         clients = self._acceptor.clients
         strangers = self._acceptor.strangers
-        numbers = Counter(client.state for client in clients)
-        states = {name: numbers[number] for number, name in enumerate(STATES)}
-        del states["closed"]
+        counts = Counter(client.state_name for client in clients)
+        names = [state.value for state in State if state is not State.ENDED]
+        states = {name: counts[name] for name in (*names, "lingering")}
         return {
             "open": len(clients) + strangers,
             "max": self._acceptor.connections_max,

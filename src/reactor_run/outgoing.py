@@ -7,11 +7,11 @@ Both processes send so, over lanes and to clients; it belongs to neither room.
 
 from __future__ import annotations
 
-import socket
 from collections import deque
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
-__all__ = ["Outgoing"]
+__all__ = ["Outgoing", "Writable"]
 
 _IOV_MAX: Final = 64
 """Pieces that one call hands to the kernel."""
@@ -19,6 +19,16 @@ _SMALL: Final = 1024
 """Bytes below which a piece is copied."""
 _JOINED_MAX: Final = 65536
 """Bytes of small pieces in one buffer."""
+
+
+class Writable(Protocol):
+    """A socket, or what stands for one: each call returns how many bytes were taken."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Send one piece."""
+
+    def sendmsg(self, buffers: Iterable[bytes | memoryview], /) -> int:
+        """Send several pieces."""
 
 
 class Outgoing:
@@ -50,7 +60,7 @@ class Outgoing:
             self._pieces.append(memoryview(self._small))
             self._small = bytearray()
 
-    def send(self, sock: socket.socket) -> int:
+    def send(self, sock: Writable) -> int:
         """Send once what the kernel takes; how many bytes. Something must wait.
 
         Raises BlockingIOError if it takes nothing, and other OSErrors.

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import pytest
 
 from reactor_run.dump import DUMP
-from reactor_run.frontend.clients.http1 import Client as FrontClient
+from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
@@ -551,10 +551,17 @@ class Front:
         return _silent(client._sock)
 
     @property
-    def inside(self) -> FrontClient:
+    def inside(self) -> Http1:
         """The front end's side of the only connection."""
-        (client,) = self.server.acceptor.clients
+        (client,) = self.clients
         return client
+
+    @property
+    def clients(self) -> list[Http1]:
+        """The front end's sides of all connections that have told whose they are."""
+        clients = [connection.protocol for connection in self.server.acceptor.clients]
+        assert all(isinstance(client, Http1) for client in clients)
+        return clients  # type: ignore[return-value]
 
     # The end
 
@@ -566,7 +573,7 @@ class Front:
                 if client._sock.fileno() >= 0:
                     client.reset()
             self.settle()
-            left = [(client.state, client.exchange) for client in self.server.acceptor.clients]
+            left = [(client.state, client.exchange) for client in self.clients]
             assert not left, f"connections outlive their clients: {left}"
             for reactor in self.reactors:
                 reactor.close()

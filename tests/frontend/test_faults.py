@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reactor_run.frontend.clients import http1 as client_module
-from reactor_run.frontend.clients.http1 import Client as FrontClient
+from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.reactors import express_lane as express_module
 from reactor_run.protocol.response_head import KnownResponseHeads
 from tests.frontend.conftest import Start
@@ -89,16 +89,16 @@ def test_a_fault_at_a_deadline_costs_no_other_deadline(
     for client in clients:
         client.send(b"GET")
     front.settle()
-    refuse = FrontClient.refuse
-    faults: list[FrontClient] = []
+    reject = Http1.reject
+    faults: list[Http1] = []
 
-    def fail_once(self: FrontClient, rule: object) -> None:
+    def fail_once(self: Http1, rule: object) -> None:
         if not faults:
             faults.append(self)
             raise Bug("nobody thought of this")
-        refuse(self, rule)  # type: ignore[arg-type]
+        reject(self, rule)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(FrontClient, "refuse", fail_once)
+    monkeypatch.setattr(Http1, "reject", fail_once)
     front.pass_time(40)
     answered = 0
     for client in clients:
@@ -116,12 +116,12 @@ def test_a_fault_that_nothing_can_mend_is_left_alone(
     front.settle()
     with monkeypatch.context() as patch:
         patch.setattr(client_module, "parse_request_head", fail)
-        patch.setattr(FrontClient, "_abandon", fail)
+        patch.setattr(Http1, "_abandon", fail)
         client.send(get("/a"))
         # It comes to rest: nobody listens to this client any more.
         front.settle()
     other.send(get("/b"))
     reactor.reply(reactor.request()[0])
     assert other.response().status == 200
-    for left in list(front.server.acceptor.clients):
-        front.call(left.close)
+    for left in list(front.clients):
+        front.call(left.connection.close)

@@ -12,7 +12,8 @@ import pytest
 
 from reactor_run.frontend.clients import acceptor as module
 from reactor_run.frontend.clients.acceptor import Acceptor, network
-from reactor_run.frontend.clients.http1 import Client as FrontClient
+from reactor_run.frontend.clients.connection import Connection
+from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.sockets.networks import parse_networks
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, StandIn, get
@@ -155,7 +156,7 @@ def test_a_connection_that_cannot_be_watched_is_closed_and_not_counted(
         raise OSError(errno.ENOSPC, "made up")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FrontClient, "_on_events", property(fail))
+        patch.setattr(Connection, "_on_events", property(fail))
         assert is_closed(front.connect())
     serve(front.connect(), reactor)
 
@@ -273,9 +274,9 @@ def test_the_search_for_idle_connections_does_not_grow_with_new_ones(
     front.pass_time(2)
     began = time.monotonic()
     looks = 0
-    idle_since = FrontClient.idle_since.fget  # type: ignore[attr-defined]
+    idle_since = Http1.idle_since.fget  # type: ignore[attr-defined]
 
-    def counted(client: FrontClient) -> float:
+    def counted(client: Http1) -> float:
         nonlocal looks
         looks += 1
         return float(idle_since(client))
@@ -284,7 +285,7 @@ def test_the_search_for_idle_connections_does_not_grow_with_new_ones(
         acceptor(front)._make_room("as if one more had come")
         acceptor(front)._resume()
 
-    monkeypatch.setattr(FrontClient, "idle_since", property(counted))
+    monkeypatch.setattr(Http1, "idle_since", property(counted))
     for _ in range(100):
         front.call(make_room)
     seconds = time.monotonic() - began
@@ -416,5 +417,5 @@ def test_many_are_accepted_in_turns(start: Start) -> None:
     with front.held():
         clients = [front.connect() for _ in range(module._ACCEPTS_MAX + 6)]
     front.settle()
-    assert len(front.server.acceptor.clients) == len(clients)
+    assert len(front.clients) == len(clients)
     serve(clients[-1], reactor)

@@ -98,7 +98,7 @@ def test_a_large_body_goes_over_a_lane_in_one_piece(start: Start, size: int, chu
         assert client.response().status == 200
 
 
-def test_what_a_body_took_is_given_back_when_it_is_sent(
+def test_what_a_body_took_is_given_back_when_it_is_answered(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = []
@@ -117,10 +117,12 @@ def test_what_a_body_took_is_given_back_when_it_is_sent(
         assert len(files) == 1
         lane.exactly(MIB)
     front.settle()
-    assert files[0].closed
+    # The reactor may die before it begins: another one would be given all of it.
+    assert not files[0].closed
     lane.send(OK)
     reactor.done(lane)
     assert client.response().status == 200
+    assert files[0].closed
     # Neither does one stay open whose client leaves, nor one whose reactor does not want it.
     client.send(post(b"x" * MIB)[:-1])
     front.settle()
@@ -255,8 +257,8 @@ def test_asgi_answers_wait_for_a_client_that_reads_nothing(start: Start) -> None
     taken = pour(front, lane, raw)
     # What is in the two kernel buffers, and in between.
     assert taken < 1.2 * MIB
-    assert front.inside._answer is not None
-    assert front.inside._answer.waiting <= 512 * KIB
+    assert front.inside.connection.writer is not None
+    assert front.inside.connection.writer.waiting <= 512 * KIB
     with client.sending([]):
         lane_rest = raw[taken:]
         got = bytearray()
@@ -286,7 +288,7 @@ def test_a_client_that_left_room_gets_more(start: Start) -> None:
 def test_all_that_a_lane_holds_comes_in_order(start: Start) -> None:
     """Many reads of it in one batch, each of which fills the space for them."""
     front, client, _, lane = begin_answer(start, "asgi")
-    for sock in (lane.sock, front.inside.sock):
+    for sock in (lane.sock, front.inside.connection.transport.sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MIB)
     raw = answer(os.urandom(4 * MIB))
     lane.send(raw[:1000])
@@ -347,7 +349,7 @@ def test_wsgi_answers_are_taken_off_within_bounds(start: Start) -> None:
     while len(got) < len(raw):
         got += client._sock.recv(300 * KIB)
         front.settle()
-        inside = front.inside._answer
+        inside = front.inside.connection.writer
         most = max(most, inside.in_file if inside is not None else 0)
         taken += pour(front, lane, raw[taken:])
     assert got == raw
@@ -397,14 +399,14 @@ def test_a_paused_lane_whose_answer_is_over_is_left_to_its_next_client(start: St
     number, _ = reactor.request()
     reactor.say(answer=number, lane=1)
     pour(front, lane, answer(b"y" * (8 * MIB)))
-    (waiting,) = (c for c in front.server.acceptor.clients if c.exchange is not None)
-    assert waiting._answer is not None
-    before = waiting._answer.waiting
+    (waiting,) = (c for c in front.clients if c.exchange is not None)
+    assert waiting.connection.writer is not None
+    before = waiting.connection.writer.waiting
     left = len(raw)
     while left:
         left -= len(slow._sock.recv(50_000))
         pour(front, lane, b"y" * MIB)
-    assert waiting._answer.waiting == before
+    assert waiting.connection.writer.waiting == before
 
 
 def test_an_express_answer_may_be_slow_too(start: Start) -> None:
@@ -417,7 +419,7 @@ def test_an_express_answer_may_be_slow_too(start: Start) -> None:
         reactor.reply(number, answer(body), ANSWER)
         reactor.reply(number, b"", DONE)
         front.settle()
-        if front.inside._answer is not None:
+        if front.inside.connection.writer is not None:
             break
     # Nobody works ahead for a client that takes nothing.
     assert reactor.silent

@@ -215,7 +215,7 @@ def test_an_app_that_is_done_after_its_client_has_left_is_forgotten(start: Start
     assert reactor.message() == (number, GONE, b"")
     reactor.reply(number, b"", DONE)
     front.pass_time(3)
-    assert not front.server.clients.deserted._ends
+    assert not front.server.clients.orphans._ends
     front.pass_time(30)
     assert reactor.silent
 

@@ -14,7 +14,7 @@ from math import inf
 
 import pytest
 
-from reactor_run.frontend.clients import http1
+from reactor_run.frontend.clients.http1 import Http1, State
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
 from reactor_run.protocol.express import ANSWER, DONE, REQUEST
 from tests.frontend.conftest import Start
@@ -250,14 +250,14 @@ def _at_once(sock: socket.socket) -> socket.socket:
     return sock
 
 
-def awaits_the_app_alone(client: http1.Client) -> bool:
+def awaits_the_app_alone(client: Http1) -> bool:
     """What `http1.py` says of BUSY."""
-    exchange, body, answer = client.exchange, client._body, client._answer
+    exchange, body = client.exchange, client.body
     return (
-        client.state == http1.BUSY
+        client.state is State.BUSY
         and exchange is not None
-        and exchange.state == RUNNING
-        and (answer is None or not answer.waiting)
+        and exchange.state is RUNNING
+        and not client.connection.unsent
         and (body is None or body.awaits_permission or waits_for_room(exchange))
     )
 
@@ -270,12 +270,14 @@ def waits_for_room(exchange: Exchange) -> bool:
 def endless(front: Front) -> list[str]:
     """The states of connections that nothing would end."""
     return [
-        http1.STATES[client.state]
-        for client in front.server.acceptor.clients
+        client.connection.state_name
+        for client in front.clients
         if not (
             awaits_the_app_alone(client)
-            if client.deadline == inf
-            else client.check_at <= client.deadline <= front.server.loop.now + LONGEST
+            if client.connection.deadline == inf
+            else client.connection.check_at
+            <= client.connection.deadline
+            <= front.server.loop.now + LONGEST
         )
     ]
 
@@ -293,5 +295,5 @@ def test_each_state_has_an_end(
         player.step()
         assert front.call(lambda: endless(front)) == [], player.done
     player.end()
-    left = [http1.STATES[client.state] for client in front.server.acceptor.clients]
+    left = [client.connection.state_name for client in front.clients]
     assert not left, player.done

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from reactor_run.frontend.reactors.lane import Lane
 from reactor_run.protocol.express import ANSWER, CANCEL, DONE, FIN, GONE
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
@@ -216,12 +217,13 @@ def test_fin_is_told_though_the_lane_had_no_room_for_the_end_of_the_body(start: 
     lane.head()
     front.settle()
     assert front.inside.exchange is not None
-    assert front.inside.exchange.lane is not None
-    front.inside.exchange.lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    link = front.inside.exchange.lane
+    assert isinstance(link, Lane)
+    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     with front.held():
         client.send(body)
     front.settle()
-    assert front.inside.exchange.lane.out.size
+    assert link.out.size
     client.finish_sending()
     front.settle()
     assert lane.exactly(len(body)) == body
@@ -311,7 +313,7 @@ def test_fin_that_comes_before_its_turn_cuts_a_pipelined_body(
     assert response.field("connection") == b"close"
     assert client.at_end()
     front.settle()
-    assert not front.server.acceptor.clients
+    assert not front.clients
 
 
 def test_fin_within_a_body_that_the_app_did_not_want(start: Start) -> None:
@@ -526,9 +528,9 @@ def test_a_large_unread_body_costs_the_connection_but_not_the_answer(
     assert response.status == 403
     assert response.field("connection") == b"close"
     assert client.at_end()
-    assert front.server.acceptor.clients
+    assert front.clients
     front.pass_time(7)
-    assert not front.server.acceptor.clients
+    assert not front.clients
 
 
 def test_a_good_early_answer_lets_the_connection_go_on(start: Start) -> None:
@@ -623,7 +625,7 @@ def test_a_request_that_comes_as_its_connection_is_closed_is_served(start: Start
     client.send(get())
     reactor.reply(reactor.request()[0])
     assert client.response().status == 200
-    (connection,) = front.server.acceptor.clients
+    (connection,) = front.clients
 
     def at_once() -> None:
         client.send(get())
@@ -672,7 +674,7 @@ def test_a_body_that_stops_cuts_an_answer_that_has_begun(start: Start) -> None:
     client.begin()
     front.pass_time(12)
     assert lane.closed
-    assert front.server.acceptor.clients == set()
+    assert front.clients == []
 
 
 def test_an_unread_body_that_stops_costs_the_connection(start: Start) -> None:
@@ -731,7 +733,7 @@ def test_an_answer_that_takes_too_long_is_cut(start: Start) -> None:
         front.pass_time(3)
     front.pass_time(3)
     assert lane.closed
-    assert not front.server.acceptor.clients
+    assert not front.clients
 
 
 def test_a_request_deadline_is_over_with_its_request(start: Start) -> None:
@@ -765,7 +767,7 @@ def test_a_client_that_takes_nothing_is_closed(start: Start) -> None:
     pour(front, lane, b"x" * LARGE)
     front.pass_time(12)
     assert lane.closed
-    assert not front.server.acceptor.clients
+    assert not front.clients
 
 
 # The end of the service ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from reactor_run.frontend.clients.min_rate import Patience
+from reactor_run.frontend.clients.min_rate import MinimumRate
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
 from tests.integration.client import Client
@@ -22,40 +22,40 @@ def begin(start: Start, **options: object) -> tuple[Front, Client, StandIn]:
     return front, front.connect(), front.reactors[0]
 
 
-# Patience itself ----------------------------------------------------------------------------------
+# The rate itself ----------------------------------------------------------------------------------
 
 
-def test_patience_comes_back_by_the_byte() -> None:
-    patience = Patience(30, 100)
-    assert patience.due == inf
-    patience.begin(1000)
-    assert patience.due == 1030
-    patience.moved(500, 1010)
-    assert patience.due == 1035
-    patience.moved(100_000, 1010)
-    assert patience.due == 1040, "never more than the full measure"
-    patience.moved(0, 1030)
-    assert patience.due == 1040
-    patience.rest()
-    assert patience.due == inf
-    patience.moved(1, 1050)
-    assert patience.due == 1080
+def test_bytes_earn_time() -> None:
+    rate = MinimumRate(30, 100)
+    assert rate.due == inf
+    rate.begin(1000)
+    assert rate.due == 1030
+    rate.moved(500, 1010)
+    assert rate.due == 1035
+    rate.moved(100_000, 1010)
+    assert rate.due == 1040, "never more than the full measure"
+    rate.moved(0, 1030)
+    assert rate.due == 1040
+    rate.rest()
+    assert rate.due == inf
+    rate.moved(1, 1050)
+    assert rate.due == 1080
 
 
-def test_without_a_rate_any_byte_brings_it_all_back() -> None:
-    patience = Patience(30, 0)
-    patience.begin(1000)
-    patience.moved(1, 1029)
-    assert patience.due == 1059
-    patience.moved(0, 1040)
-    assert patience.due == 1059
+def test_without_a_rate_any_byte_earns_all_of_it() -> None:
+    rate = MinimumRate(30, 0)
+    rate.begin(1000)
+    rate.moved(1, 1029)
+    assert rate.due == 1059
+    rate.moved(0, 1040)
+    assert rate.due == 1059
 
 
 def test_without_a_time_it_never_ends() -> None:
-    patience = Patience(0, 100)
-    patience.begin(1000)
-    patience.moved(1, 1029)
-    assert patience.due == inf
+    rate = MinimumRate(0, 100)
+    rate.begin(1000)
+    rate.moved(1, 1029)
+    assert rate.due == inf
 
 
 # Heads --------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def test_without_a_time_it_never_ends() -> None:
 def test_a_head_behind_another_request_has_its_time_from_its_first_byte_on(start: Start) -> None:
     """And not from when it came: before its turn nobody waits for it."""
     front, client, reactor = begin(start, head_timeout=10.0)
-    client.send(get() + b"GET /second HT")
+    client.send(get() + b"GET /second")
     number, _ = reactor.request()
     front.pass_time(60)
     reactor.reply(number)
@@ -136,10 +136,7 @@ def test_speed_is_not_saved_up(start: Start) -> None:
     client.send(post(b"x" * LARGE)[: -LARGE // 2])
     sent = LARGE - LARGE // 2
     eventually(
-        lambda: any(
-            each._body and each._body._reader.received == sent
-            for each in front.server.acceptor.clients
-        )
+        lambda: any(each.body and each.body._reader.received == sent for each in front.clients)
     )
     front.pass_time(12)
     assert client.response().status == 408
@@ -151,10 +148,10 @@ def test_time_does_not_count_while_the_app_reads_nothing(start: Start) -> None:
     lane = reactor.lane()
     lane.head()
     with client.sending([b"x" * 4 * LARGE]):
-        body = front.inside._body
+        body = front.inside.body
         assert body is not None
         # The client has filled all that may wait for the app.
-        assert eventually(lambda: body.patience.due == inf)
+        assert eventually(lambda: body.rate.due == inf)
         for _ in range(20):
             front.pass_time(10)
         assert len(lane.exactly(4 * LARGE)) == 4 * LARGE
@@ -266,7 +263,7 @@ def test_an_answer_that_is_taken_by_drips_is_cut(start: Start, interface: str) -
     lane = stream(front, reactor, client, 16 * LARGE)
     pour(front, lane, b"x" * 16 * LARGE)
     seconds = 0
-    while front.server.acceptor.clients:
+    while front.clients:
         client._sock.recv(2000, 0)
         front.pass_time(1)
         seconds += 1
@@ -288,7 +285,7 @@ def test_an_answer_that_is_taken_fast_enough_may_take_its_time(start: Start) -> 
         while taken < 8000:
             taken += len(client._sock.recv(8000))
         front.pass_time(6)
-        assert front.server.acceptor.clients
+        assert front.clients
 
 
 def test_a_stream_that_pauses_is_not_its_clients_fault(start: Start) -> None:
@@ -319,10 +316,10 @@ def test_a_body_that_drips_does_not_keep_an_answer_waiting(start: Start) -> None
     pour(front, lane, b"x" * 8 * LARGE)
     for _ in range(4):
         front.pass_time(3)
-        if front.server.acceptor.clients:
+        if front.clients:
             client.send(b"x")
     front.pass_time(3)
-    assert not front.server.acceptor.clients
+    assert not front.clients
 
 
 @pytest.mark.parametrize("head", [b"", b"content-length: 100000000\r\n"], ids=["close", "length"])
@@ -358,7 +355,7 @@ def test_interim_answers_wait_for_a_client_that_does_not_read(start: Start, inte
     flood = hint * (64 * LARGE // len(hint))
     taken = pour(front, lane, flood)
     assert taken < 16 * LARGE
-    waiting = front.inside._answer
+    waiting = front.inside.connection.writer
     assert waiting is not None
     assert waiting.waiting < 3 * LARGE
     lose_patience(front)

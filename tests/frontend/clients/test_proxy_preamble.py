@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reactor_run.frontend.clients.http1 import Client as FrontClient
+from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.sockets.networks import parse_networks
 from reactor_run.protocol.origin import Origin, origin_tlvs
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
@@ -263,7 +263,7 @@ def test_who_waits_in_the_backlog_is_served_before_the_end(start: Start) -> None
         assert client.at_end()
 
 
-@pytest.mark.parametrize("place", ["take", "refuse", "__init__"])
+@pytest.mark.parametrize("place", ["take", "reject", "__init__"])
 def test_an_error_of_ours_costs_whom_it_strikes_alone(
     start: Start, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -273,10 +273,10 @@ def test_an_error_of_ours_costs_whom_it_strikes_alone(
         raise RuntimeError("nobody thought of this")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FrontClient, place, fail)
-        client.send(get() if place == "refuse" else encode_v2(*V4) + get())
+        patch.setattr(Http1, place, fail)
+        client.send(get() if place == "reject" else encode_v2(*V4) + get())
         front.settle()
-        assert not front.server.acceptor.clients
+        assert not front.clients
         assert not front.server.acceptor._inbound
     assert any("an internal error" in line for line in front.log)
     other = front.connect()

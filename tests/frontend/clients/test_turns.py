@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from reactor_run.frontend.clients.http1 import Client as FrontClient
+from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.reactors.lane import Lane
 from reactor_run.protocol.body import PIECES_MAX, ChunkedReader
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, LaneEnd, get, post, pour
@@ -128,7 +129,7 @@ def test_another_client_is_served_within_a_turn(start: Start, interface: str) ->
         client.send(TINY * 10_000)
         other.send(get("/other"))
     number, payload = reactor.request()
-    left = front.call(lambda: [c._body.postponed for c in front.server.acceptor.clients if c._body])
+    left = front.call(lambda: [c.body.postponed for c in front.clients if c.body])
     assert payload == get("/other")
     assert left[0] is not None, "all of the chunks were read first"
     reactor.reply(number)
@@ -170,7 +171,7 @@ def test_a_client_that_is_reset_in_between_leaves_nothing(start: Start, lanes: s
         client.send(TINY * 10_000)
     client.reset()
     front.settle()
-    assert not front.server.acceptor.clients
+    assert not front.clients
     assert lane.closed
     reactor.drop(lane)
 
@@ -201,7 +202,7 @@ def test_postponed_chunks_wait_while_the_app_reads_nothing(start: Start) -> None
     front.settle()
     exchange = front.inside.exchange
     assert exchange is not None
-    assert exchange.lane is not None
+    assert isinstance(exchange.lane, Lane)
     exchange.lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     count = 100_000
     with client.sending([TINY * count + b"0\r\n\r\n"]):
@@ -209,7 +210,7 @@ def test_postponed_chunks_wait_while_the_app_reads_nothing(start: Start) -> None
         for _ in range(50):
             front.settle()
             assert exchange.lane.out.size <= 6 * PIECES_MAX
-            body = front.inside._body
+            body = front.inside.body
             assert body is not None
             assert body.postponed is None or len(body.postponed) <= 65536
         assert lane.exactly(6 * count + 5) == TINY * count + b"0\r\n\r\n"
@@ -272,9 +273,7 @@ def test_tiny_chunks_wait_for_a_client_that_takes_nothing(start: Start, lanes: s
     raw = TINY_ANSWER[: -len(TINY) * 20_000] + TINY * count + b"0\r\n\r\n"
     taken = pour(front, lane, raw)
     assert taken < len(raw)
-    answer = front.inside._answer
-    assert answer is not None
-    assert answer.waiting <= 300_000
+    assert front.inside.connection.unsent <= 300_000
     rest = threading.Thread(target=lane.send, args=[raw[taken:]], daemon=True)
     rest.start()
     assert client.response().body == b"x" * count
@@ -300,8 +299,8 @@ def test_a_collected_body_takes_no_more_memory_in_small_chunks(start: Start, siz
         with client.sending([coded]):
             eventually(
                 lambda: (
-                    front.inside._body is not None
-                    and front.inside._body._reader.received == len(content)
+                    front.inside.body is not None
+                    and front.inside.body._reader.received == len(content)
                 )
             )
         front.settle()
@@ -329,7 +328,7 @@ def test_requests_that_need_no_reactor_take_many_turns(
     first.send(get("/first"))
     number, _ = reactor.request()
     count = 1000
-    with counting(front, monkeypatch, FrontClient, "refuse_overload") as turns:
+    with counting(front, monkeypatch, Http1, "reject_overload") as turns:
         client.send(get("/refused") * count)
         assert [client.response().status for _ in range(count)] == [503] * count
     assert turns.total == count

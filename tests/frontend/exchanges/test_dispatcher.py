@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reactor_run.frontend.exchanges.exchange import WAITING
 from reactor_run.frontend.exchanges.standby import LOAD_LEAST
 from reactor_run.protocol.express import ANSWER, DONE, GONE
 from tests.frontend.conftest import Start
@@ -284,9 +285,7 @@ def test_a_waiting_client_is_read_no_further_than_it_need_be(start: Start) -> No
         front.settle()
         for _ in range(100):
             front.settle()
-        (inside,) = (
-            c for c in front.server.acceptor.clients if c.exchange and c.exchange.state == 0
-        )
+        (inside,) = (c for c in front.clients if c.exchange and c.exchange.state is WAITING)
         assert inside.exchange is not None
         assert len(inside.exchange.request) <= (256 + 64) << 10
         reactor.reply(1)

@@ -552,7 +552,7 @@ def test_nobody_is_accepted_before_a_reactor_is_ready(start: Start) -> None:
     client = front.connect()
     client.send(get())
     assert front.silent(client)
-    assert not front.server.acceptor.clients
+    assert not front.clients
     (reactor,) = front.reactors
     reactor.ready()
     reactor.reply(reactor.request()[0])

@@ -1,0 +1,41 @@
+"""The answers that the front end makes itself: rejections, overload, failures and timeouts."""
+
+from __future__ import annotations
+
+from reactor_run.clock import date_field
+from reactor_run.protocol.response import simple_response
+
+__all__ = ["BAD_GATEWAY", "GATEWAY_TIMEOUT", "INSUFFICIENT_STORAGE", "OVERLOADED", "OwnAnswer"]
+
+
+class OwnAnswer:
+    """One answer: a status, a line of text, fields."""
+
+    __slots__ = ("_fields", "_text", "status")
+
+    def __init__(self, status: int, text: bytes, *fields: tuple[bytes, bytes]) -> None:
+        """`text`: what the body says, without a line end."""
+        self.status = status
+        self._text = text + b"\n"
+        self._fields = (*fields, (b"server", b"reactor-run"))
+
+    def encode(self, *, head_only: bool) -> bytes:
+        """Return the answer's bytes. `head_only`: it answers HEAD."""
+        return simple_response(
+            self.status,
+            self._text,
+            fields=self._fields,
+            date_field=date_field(),
+            close=False,
+            head_only=head_only,
+        )
+
+
+BAD_GATEWAY = OwnAnswer(502, b"Bad Gateway")
+"""The reactor will not complete its answer."""
+OVERLOADED = OwnAnswer(503, b"Service Unavailable", (b"retry-after", b"1"))
+"""No reactor has room, or none had for too long."""
+GATEWAY_TIMEOUT = OwnAnswer(504, b"Gateway Timeout")
+"""The app takes too long."""
+INSUFFICIENT_STORAGE = OwnAnswer(507, b"Insufficient Storage")
+"""The body could not be written to a temporary file."""
