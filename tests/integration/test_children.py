@@ -110,11 +110,12 @@ def test_a_child_keeps_the_handlers_of_its_app(server: Server, connect: Connect)
 # Descriptors
 
 
+@pytest.mark.parametrize("kind", ["python", "c"])
 def test_an_answer_that_is_cut_ends_although_a_child_lives(
-    server: Server, connect: Connect
+    server: Server, connect: Connect, kind: str
 ) -> None:
     client = connect(server)
-    client.send(request("GET", "/cut"))
+    client.send(request("GET", f"/cut?{kind}"))
     client.begin()
     pieces = client.pieces()
     child = int(next(pieces))
