@@ -17,7 +17,7 @@ from tests.integration.waiting import eventually
 
 Connect = Callable[..., Client]
 DUMPS = 300
-"""With busy threads a dump in C (`faulthandler`) crashed the process after 20 to 200."""
+"""With busy threads a dump in C (`faulthandler`) crashed the process after 80 to 1,300."""
 
 APP = """
 import os
