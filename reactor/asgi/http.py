@@ -33,6 +33,7 @@ from reactor_run.protocol.body import (
     CHUNK_TAIL,
     CHUNKED,
     LAST_CHUNK,
+    PIECES_MAX,
     UNTIL_CLOSE,
     BodyReader,
     body_reader,
@@ -58,6 +59,8 @@ LOW_WATER: Final = 65536
 suspended before, and if the kernel leaves more than that, `send` waits until there are no more than
 the second. The kernel takes four pieces of 64 KiB in one call for less than one by one, and what
 lies between spares a large answer most of its task switches."""
+_OUT_PIECES_MAX: Final = 512
+"""Pieces of an answer that are kept apart: many small ones take more memory than their bytes."""
 QUOTA_BYTES: Final = 1 << 20
 QUOTA_SECONDS: Final = 0.001
 """What an exchange may move, and for how long it may go on, before others get a turn."""
@@ -255,6 +258,8 @@ class AsgiExchange(Hosted):
         elif size:
             self._out.append(body)
         self._out_size += size
+        if len(self._out) > _OUT_PIECES_MAX:
+            self._out = [b"".join(self._out)]
         if not more:
             self._state = COMPLETE
             if self._receiving is not None:
@@ -321,9 +326,10 @@ class AsgiExchange(Hosted):
             self._body = body_reader(self.head.body)
         body = self._body
         while True:
-            data = self._payload
-            if data:
-                self._payload = b""
+            if self._payload:
+                if monotonic() > self._turn_ends:
+                    await self._give_turn()
+                data, self._payload = self._payload, b""
             elif self._fin or self.gone or self.lane is None:
                 return None
             else:
@@ -341,12 +347,16 @@ class AsgiExchange(Hosted):
                     await self._give_turn()
             parts: list[bytes] = []
             try:
-                end = body.feed(data, 0, parts)
+                end = body.feed(data, 0, parts, PIECES_MAX)
             except Refused as refused:
                 self._fault(f"a request body breaks its framing: {refused}")
                 continue
             if end < len(data):
-                self._fault("bytes beyond a request")
+                if body.complete:
+                    self._fault("bytes beyond a request")
+                else:
+                    # Many small chunks: others have a turn before the app gets the rest.
+                    self._payload = data[end:]
             self._unread = not body.complete
             if parts or body.complete:
                 return {
@@ -475,7 +485,7 @@ class AsgiExchange(Hosted):
         data: bytes | None = self._payload
         try:
             while data is not None:
-                if body.feed(data) < len(data):
+                if body.feed(data, 0, None, PIECES_MAX) < len(data):
                     return False
                 if body.complete:
                     return True

@@ -209,6 +209,24 @@ async def pieces(it: Exchange) -> None:
     await it.answer("read")
 
 
+@on("/part-sizes")
+async def part_sizes(it: Exchange) -> None:
+    body, sizes = await it.read()
+    await it.answer(json.dumps([len(body), max(sizes)]))
+
+
+@on("/tiny-parts")
+async def tiny_parts(it: Exchange) -> None:
+    """Answer in many parts of one byte; the last one says how many pieces were kept at most."""
+    exchange = it.send.__self__  # type: ignore[attr-defined]
+    await it.start()
+    most = 0
+    for _ in range(20_000):
+        await it.body(b"x", more=True)
+        most = max(most, len(exchange._out))
+    await it.body(b" %d" % most)
+
+
 @on("/unread")
 async def unread(it: Exchange) -> None:
     await it.answer("unread")
