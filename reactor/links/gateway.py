@@ -206,10 +206,16 @@ class Gateway:
         with self._lock:
             while self._free:
                 lane = self._free.pop()
-                if not lane.closed:
-                    lane.exchange = exchange
-                    self.control.send({"answer": exchange.express, "lane": lane.number})
+                if lane.closed:
+                    continue
+                lane.exchange = exchange
+                word = {"answer": exchange.express, "lane": lane.number}
+                if self.control.send_at_once(word):
                     return lane
+                # The answer would overtake the word on it. That on a new lane brings the lane.
+                lane.exchange = None
+                self._free.append(lane)
+                break
             self._opened += 1
             number = self._opened
         try:

@@ -74,6 +74,23 @@ class ControlChannel:
             self._out.append((encode_control(message), kept))
             self._flush()
 
+    def send_at_once(self, message: dict[str, Any]) -> bool:
+        """Send one message if the kernel takes it now, else nothing; whether it went. Thread-safe.
+
+        For a message that must be there before what is sent over another socket.
+        """
+        with self._lock:
+            if self._given_up or self._out:
+                return False
+            line = encode_control(message)
+            self._out.append((line, None))
+            self._flush()
+            # Linux takes all of a line as short as this, or nothing. Were it a part, the rest waits.
+            if self._out and self._out[0][0] == line:
+                self._out.clear()
+                return False
+            return True
+
     @property
     def waiting(self) -> bool:
         """The kernel has not taken all that was sent."""

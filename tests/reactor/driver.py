@@ -7,6 +7,7 @@ requests and lane descriptors, and pumps what the reactor says until a condition
 from __future__ import annotations
 
 import array
+import fcntl
 import io
 import os
 import select
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +41,7 @@ from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 __all__ = ["APPS", "CLIENT", "SERVER", "Driver", "LaneEnd", "Response", "get", "post"]
 
 APPS = Path(__file__).parent / "apps"
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds that anything may take."""
 CLIENT: Endpoint = ("192.0.2.7", 40001)
 SERVER: Endpoint = ("192.0.2.1", 80)
@@ -217,6 +219,11 @@ class Driver:
 
     # Towards the reactor -------------------------------------------------------------------------
 
+    @property
+    def unheard(self) -> int:
+        """Bytes of the control channel that the reactor has not taken (unix(7), SIOCOUTQ)."""
+        return int.from_bytes(fcntl.ioctl(self.control, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
     def tell(self, message: dict[str, Any], sock: socket.socket | None = None) -> None:
         """One control message, with a socket that is closed here."""
         line = encode_control(message)
@@ -393,8 +400,14 @@ class Driver:
         message = self.wait(lambda: [m for m in self.messages if m.get("answer") == exchange])[0]
         return self.answer_lanes[message["lane"]]
 
-    def wait_done(self, exchange: int) -> None:
-        """Wait until the app is done with an exchange of the express lane."""
+    def wait_done(self, exchange: int, *, control: bool = True) -> None:
+        """Wait until the app is done with an exchange of the express lane.
+
+        control: what comes over the control channel meanwhile is taken in too.
+        """
+        while not control and not {DONE, ANSWER_DONE} & set(self.kinds(exchange)):
+            assert self._express is not None
+            self._read_express(self._express)
         self.wait(lambda: {DONE, ANSWER_DONE} & set(self.kinds(exchange)))
 
     def get(self, path: str, *fields: str) -> Response:

@@ -8,6 +8,7 @@ from http.client import IncompleteRead
 import pytest
 
 from reactor_run.protocol.express import ANSWER, ANSWER_DONE, DONE, EXPRESS_MAX
+from tests.integration.waiting import eventually
 from tests.reactor.driver import get, post
 
 MANY = 200
@@ -151,6 +152,29 @@ def test_a_wsgi_generator_moves_to_a_lane(wsgi, key):
 
 def answer_of(driver, number):
     return next(m for m in driver.messages if m.get("answer") == number)
+
+
+def test_no_answer_overtakes_the_word_on_its_lane(start):
+    """While the control channel is full a new lane is used: it comes with the word on it."""
+    driver = start("driven_asgi:app")
+    pings = 2000
+    (first,) = driver.request(get("/size?n=100000"))
+    lane = driver.answer_lane(first)
+    assert len(lane.response().body) == 100000
+    driver.wait_done(first)
+    driver.free(lane)
+    driver.tell({"ping": "free"})
+    driver.wait(lambda: {"pong": "free"} in driver.messages)
+    for number in range(pings):
+        driver.tell({"ping": number})
+    # Nothing is read of the control channel before the reactor has answered all of these.
+    assert eventually(lambda: not driver.unheard)
+    (second,) = driver.request(get("/size?n=100000"))
+    driver.wait_done(second, control=False)
+    other = driver.answer_lane(second)
+    assert other is not lane
+    assert len(other.response().body) == 100000
+    driver.wait(lambda: {"pong": pings - 1} in driver.messages)
 
 
 def test_a_lane_given_back_is_used_again_by_number(start, key):
