@@ -49,7 +49,7 @@ from tests.integration.waiting import eventually
 
 __all__ = ["OK", "Front", "LaneEnd", "StandIn", "answer", "get", "post", "pour"]
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Real seconds that anything may take."""
 
 T = TypeVar("T")

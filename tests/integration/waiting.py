@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], *, deadline: float = 10.0) -> T:
+def eventually(condition: Callable[[], T], *, deadline: float = 30.0) -> T:
     """Poll `condition` until what it returns is true, and return that.
 
     An `AssertionError` or `OSError` in it counts as "not yet". After `deadline` seconds the last

@@ -17,7 +17,7 @@ from trio._core._run import GLOBAL_RUN_CONTEXT as THEIRS
 from reactor_run.reactor.loop.on_trio import TrioSleep
 from reactor_run.reactor.loop.reactor_loop import Events
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds after which something has been slept through."""
 MANY = 100_000
 """Events that no timer of a millisecond waits for."""
