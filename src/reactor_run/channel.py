@@ -85,7 +85,7 @@ class ControlChannel:
             line = encode_control(message)
             self._out.append((line, None))
             self._flush()
-            # Linux takes all of a line as short as this, or nothing. Were it a part, the rest waits.
+            # Linux takes all of a line as short as this, or nothing. A rest of it would wait.
             if self._out and self._out[0][0] == line:
                 self._out.clear()
                 return False
