@@ -42,8 +42,12 @@ def printable(text: str | bytes) -> str:
 
 
 def request_name(method: bytes, target: bytes) -> str:
-    """What the log calls a request: method and target as they came, at most 200 characters."""
-    name = f"{printable(method)} {printable(target[:_NAME_MAX])}"
+    """What the log calls a request: method and path as they came, at most 200 characters.
+
+    The query may hold secrets, and is left out.
+    """
+    path = target[:_NAME_MAX].partition(b"?")[0]
+    name = f"{printable(method)} {printable(path)}"
     return name if len(name) <= _NAME_MAX else name[: _NAME_MAX - 3] + "..."
 
 
