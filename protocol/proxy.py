@@ -33,17 +33,8 @@ from reactor_run.protocol.crc32c import crc32c as checksum_of
 from reactor_run.protocol.policy import Refused
 
 __all__ = [
-    "PP2_SUBTYPE_SSL_CIPHER",
-    "PP2_SUBTYPE_SSL_CN",
-    "PP2_SUBTYPE_SSL_KEY_ALG",
-    "PP2_SUBTYPE_SSL_SIG_ALG",
-    "PP2_SUBTYPE_SSL_VERSION",
-    "PP2_TYPE_ALPN",
-    "PP2_TYPE_AUTHORITY",
     "PP2_TYPE_CRC32C",
-    "PP2_TYPE_MAX_CUSTOM",
     "PP2_TYPE_MIN_CUSTOM",
-    "PP2_TYPE_NETNS",
     "PP2_TYPE_NOOP",
     "PP2_TYPE_SSL",
     "PP2_TYPE_UNIQUE_ID",
@@ -63,20 +54,11 @@ __all__ = [
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
-PP2_TYPE_ALPN = 0x01
-PP2_TYPE_AUTHORITY = 0x02
 PP2_TYPE_CRC32C = 0x03
 PP2_TYPE_NOOP = 0x04
 PP2_TYPE_UNIQUE_ID = 0x05
 PP2_TYPE_SSL = 0x20
-PP2_SUBTYPE_SSL_VERSION = 0x21
-PP2_SUBTYPE_SSL_CN = 0x22
-PP2_SUBTYPE_SSL_CIPHER = 0x23
-PP2_SUBTYPE_SSL_SIG_ALG = 0x24
-PP2_SUBTYPE_SSL_KEY_ALG = 0x25
-PP2_TYPE_NETNS = 0x30
 PP2_TYPE_MIN_CUSTOM = 0xE0
-PP2_TYPE_MAX_CUSTOM = 0xEF
 
 SSL_SIZE = 5
 """Fewest bytes that a PP2_TYPE_SSL holds: what the client used, and the result of its

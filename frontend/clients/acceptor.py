@@ -23,9 +23,9 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from reactor_run.frontend.clients.connection import Connection, Phase
+from reactor_run.frontend.clients.connection import Connection, ConnectionPhase
 from reactor_run.frontend.clients.context import ClientContext
-from reactor_run.frontend.clients.forwarding import ForwardedOrigin, Forwarding, Origin
+from reactor_run.frontend.clients.forwarding import ConnectionOrigin, ForwardedOrigin, Forwarding
 from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.clients.proxy_preamble import InboundProxy
 from reactor_run.frontend.clients.transport import Transport
@@ -151,7 +151,7 @@ class Acceptor:
     def busy(self) -> bool:
         """Somebody still waits for an answer, or may ask for one."""
         return bool(self._inbound) or any(
-            client.phase is not Phase.LINGERING for client in self.clients
+            client.phase is not ConnectionPhase.LINGERING for client in self.clients
         )
 
     @property
@@ -273,9 +273,11 @@ class Acceptor:
         context = self._context
         forwarding = self._forwarding
         if forwarding.proxies.cover(source):
-            origin: Origin = ForwardedOrigin(context, source, destination, forwarding, https=https)
+            origin: ConnectionOrigin = ForwardedOrigin(
+                context, source, destination, forwarding, https=https
+            )
         else:
-            origin = Origin(context, source, destination, https=https)
+            origin = ConnectionOrigin(context, source, destination, https=https)
         return Http1(context, Connection(context, Transport(sock), self.left), origin)
 
     def _inbound_proxy(

@@ -24,7 +24,7 @@ from reactor_run.frontend.exchanges.ports import AnswerSource
 from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS
 
-__all__ = ["Connection", "ConnectionProtocol", "Phase"]
+__all__ = ["Connection", "ConnectionPhase", "ConnectionProtocol"]
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
@@ -34,7 +34,7 @@ _LINGER: Final = 5.0
 """Seconds for a client to read a last answer before it is reset."""
 
 
-class Phase(Enum):
+class ConnectionPhase(Enum):
     """Where a connection stands."""
 
     OPEN = "open"
@@ -42,9 +42,9 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-_OPEN: Final = Phase.OPEN
-_LINGERING: Final = Phase.LINGERING
-_CLOSED: Final = Phase.CLOSED
+_OPEN: Final = ConnectionPhase.OPEN
+_LINGERING: Final = ConnectionPhase.LINGERING
+_CLOSED: Final = ConnectionPhase.CLOSED
 
 
 class ConnectionProtocol(Protocol):

@@ -13,7 +13,7 @@ from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.origin import origin_tlvs
 from reactor_run.protocol.proxy import Endpoint
 
-__all__ = ["ForwardedOrigin", "Forwarding", "Origin", "Prefixes"]
+__all__ = ["ConnectionOrigin", "ForwardedOrigin", "Forwarding", "Prefixes"]
 
 _X_FORWARDED: Final = {b"x-forwarded-for": 0, b"x-forwarded-proto": 1}
 _FORWARDED: Final = {b"forwarded": 0}
@@ -53,7 +53,7 @@ class Forwarding:
         return read_forwarded(lines[0], self.proxies.cover_address)
 
 
-class Origin:
+class ConnectionOrigin:
     """The peer of one connection: every request is of it."""
 
     __slots__ = ("_context", "express_prefix", "https", "peers")
@@ -77,7 +77,7 @@ class Origin:
         return self._context.encode_proxy(*self.peers, origin_tlvs(https=self.https))
 
 
-class ForwardedOrigin(Origin):
+class ForwardedOrigin(ConnectionOrigin):
     """A proxy at the other end of one connection: each request may be of another client."""
 
     __slots__ = ("_forwarding", "_prefixes")

@@ -40,7 +40,7 @@ from typing import Final
 from reactor_run.frontend.clients.connection import Connection
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.deadlines import ExchangeClock
-from reactor_run.frontend.clients.forwarding import ForwardedOrigin, Origin
+from reactor_run.frontend.clients.forwarding import ConnectionOrigin, ForwardedOrigin
 from reactor_run.frontend.clients.min_rate import MinimumRate
 from reactor_run.frontend.clients.own_answers import (
     BAD_GATEWAY,
@@ -60,7 +60,7 @@ from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_h
 from reactor_run.protocol.response import insert_connection
 from reactor_run.protocol.response_head import ResponseHead
 
-__all__ = ["Http1", "State"]
+__all__ = ["Http1", "Http1State"]
 
 _READ: Final = 65536
 _HELD_MAX: Final = 65536
@@ -74,7 +74,7 @@ _space = memoryview(bytearray(READ_MAX))
 """What bodies are read into. What is not passed on at once is copied out of it."""
 
 
-class State(Enum):
+class Http1State(Enum):
     """What the connection is doing; see above."""
 
     IDLE = "idle"
@@ -86,13 +86,13 @@ class State(Enum):
     ENDED = "ended"
 
 
-_IDLE: Final = State.IDLE
-_HEAD: Final = State.HEAD
-_BUFFERING: Final = State.BUFFERING
-_BUSY: Final = State.BUSY
-_FLUSHING: Final = State.FLUSHING
-_DRAINING: Final = State.DRAINING
-_ENDED: Final = State.ENDED
+_IDLE: Final = Http1State.IDLE
+_HEAD: Final = Http1State.HEAD
+_BUFFERING: Final = Http1State.BUFFERING
+_BUSY: Final = Http1State.BUSY
+_FLUSHING: Final = Http1State.FLUSHING
+_DRAINING: Final = Http1State.DRAINING
+_ENDED: Final = Http1State.ENDED
 
 
 class _After(Enum):
@@ -136,7 +136,9 @@ class Http1:
         "state",
     )
 
-    def __init__(self, context: ClientContext, connection: Connection, origin: Origin) -> None:
+    def __init__(
+        self, context: ClientContext, connection: Connection, origin: ConnectionOrigin
+    ) -> None:
         """Serve `connection`. `origin`: of whom its requests are. Raises OSError."""
         self.connection = connection
         self.state = _IDLE

@@ -78,7 +78,7 @@ class RequestBody:
 
     def read_size(self, exchange: Exchange | None) -> int:
         """Bytes to read at once. Behind a body whose end is known few belong to later requests."""
-        if exchange is not None and exchange.state == WAITING and self._spool is None:
+        if exchange is not None and exchange.state is WAITING and self._spool is None:
             return _READ_MIN
         if self._head.body == CHUNKED:
             return self._chunked_read
@@ -139,7 +139,7 @@ class RequestBody:
         a lane that has taken nothing there is as much as in the queue.
         """
         exchange.whole = self._reader.complete
-        if exchange.state == WAITING:
+        if exchange.state is WAITING:
             _append(exchange, data)
             return len(exchange.request) <= _WAITING_MAX
         lane = exchange.lane

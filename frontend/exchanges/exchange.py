@@ -20,10 +20,19 @@ from reactor_run.frontend.exchanges.spool import Spool
 from reactor_run.logs import request_name
 from reactor_run.protocol.request import RequestHead
 
-__all__ = ["ABANDONED", "ANSWERED", "KEPT_MAX", "OVER", "RUNNING", "WAITING", "Exchange", "State"]
+__all__ = [
+    "ABANDONED",
+    "ANSWERED",
+    "KEPT_MAX",
+    "OVER",
+    "RUNNING",
+    "WAITING",
+    "Exchange",
+    "ExchangeState",
+]
 
 
-class State(Enum):
+class ExchangeState(Enum):
     """Where an exchange stands; see above."""
 
     WAITING = "waiting"
@@ -33,11 +42,11 @@ class State(Enum):
     OVER = "over"
 
 
-WAITING: Final = State.WAITING
-RUNNING: Final = State.RUNNING
-ANSWERED: Final = State.ANSWERED
-ABANDONED: Final = State.ABANDONED
-OVER: Final = State.OVER
+WAITING: Final = ExchangeState.WAITING
+RUNNING: Final = ExchangeState.RUNNING
+ANSWERED: Final = ExchangeState.ANSWERED
+ABANDONED: Final = ExchangeState.ABANDONED
+OVER: Final = ExchangeState.OVER
 
 KEPT_MAX: Final = 131072
 """Bytes of a request that are kept while a reactor has it: a head and a body, each as large as they
@@ -74,7 +83,7 @@ class Exchange:
         answer, or if it is too large to be kept."""
         self.whole = whole
         """All of the request has come."""
-        self.state: State = WAITING
+        self.state: ExchangeState = WAITING
         self.replayed = False
         """A reactor that had begun it has died."""
         self.deaths = 0

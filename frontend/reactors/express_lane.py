@@ -77,7 +77,7 @@ class ExpressLane:
     def running(self, number: int) -> Exchange | None:
         """The exchange with this number, if it waits for its answer."""
         exchange = self.exchanges.get(number)
-        return exchange if exchange is not None and exchange.state == RUNNING else None
+        return exchange if exchange is not None and exchange.state is RUNNING else None
 
     def tell(self, number: int, kind: int) -> None:
         """Tell something about an exchange that was sent."""
@@ -174,15 +174,15 @@ class ExpressLane:
             if exchange is None:
                 continue
             if kind == DONE:
-                if exchange.state == RUNNING and exchange.lane is None:
+                if exchange.state is RUNNING and exchange.lane is None:
                     # The announcement of its answer's lane was sent before, over another socket.
                     owner.read_control()
-                    if exchange.state == RUNNING and exchange.lane is None:
+                    if exchange.state is RUNNING and exchange.lane is None:
                         exchange.requester.answer_failed()
                 owner.app_done(exchange)
                 freed = True
             elif kind == ANSWER:
-                if exchange.state == RUNNING:
+                if exchange.state is RUNNING:
                     if payload:
                         exchange.requester.answer_whole(payload)
                         owner.answered(exchange)
@@ -194,7 +194,7 @@ class ExpressLane:
                 exchange.app_done = True
                 owner.in_flight -= 1
                 freed = True
-                if exchange.state == RUNNING:
+                if exchange.state is RUNNING:
                     exchange.state = OVER
                     if payload:
                         exchange.requester.answer_whole(payload)

@@ -96,7 +96,7 @@ class NextGeneration:
 
     def go_on(self) -> None:
         """Start what may start now, or take over when all of it is ready."""
-        unready = sum(reactor.state != READY for reactor in self._coming)
+        unready = sum(reactor.state is not READY for reactor in self._coming)
         missing = min(self._size, self._generations.wanted) - len(self._coming)
         if missing <= 0 and not unready:
             self._take_over()

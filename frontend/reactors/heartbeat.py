@@ -65,7 +65,7 @@ class Heartbeat:
             del self._pings[gone]
         for reactor in reactors:
             missed = self._pings.get(reactor)
-            if reactor.inline and any(each.state != ANSWERED for each in reactor.exchanges):
+            if reactor.inline and any(each.state is not ANSWERED for each in reactor.exchanges):
                 if missed is not None:
                     self._pings[reactor] = 0
             elif missed is None:

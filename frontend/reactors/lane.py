@@ -62,7 +62,6 @@ class Lane:
         "_paused",
         "_pool",
         "_spool_offset",
-        "_watched",
         "begun",
         "closed",
         "ended",
@@ -120,7 +119,6 @@ class Lane:
         self._deferred = False
         """The loop is to call `_go_on_deferred`."""
         self._events = _IN
-        self._watched = True
         loop.watch(sock.fileno(), _IN, self._on_events)
 
     # The exchange ------------------------------------------------------------------------------
@@ -265,7 +263,7 @@ class Lane:
         if events & _OUT:
             self._send()
             exchange = self.exchange
-            if exchange is not None and exchange.state == RUNNING and not self.out.size:
+            if exchange is not None and exchange.state is RUNNING and not self.out.size:
                 exchange.requester.read_on()
         if (
             events & (_IN | ERRORS)
@@ -304,7 +302,7 @@ class Lane:
             # The announcement of this answer was sent before it, over another socket.
             self._owner.read_control()
         exchange = self.exchange
-        if exchange is None or exchange.state != RUNNING:
+        if exchange is None or exchange.state is not RUNNING:
             limited.warning(
                 "%s sent bytes beyond an answer on lane %d", self._owner.name, self.number
             )
@@ -333,7 +331,7 @@ class Lane:
                 break
             requester.answer_interim(data[start : start + head.size], self)
             start += head.size
-            if exchange.state != RUNNING:
+            if exchange.state is not RUNNING:
                 return
         self._partial = b""
         if exchange.spool is not None and not self._spooling():
@@ -342,7 +340,7 @@ class Lane:
         if exchange.whole and start == 0 and head.body >= 0 and head.size + head.body == size:
             # By far the most frequent: all of the answer, and nothing else.
             requester.answer_whole(data)
-            if exchange.state == RUNNING:
+            if exchange.state is RUNNING:
                 self._owner.answered(exchange)
             return
         if head.body == UNTIL_CLOSE:
@@ -364,7 +362,7 @@ class Lane:
                 return
             if size < _READ or reads == _READS_MAX:
                 return
-            if exchange.state != RUNNING or self._paused or self.closed:
+            if exchange.state is not RUNNING or self._paused or self.closed:
                 return
             reads += 1
             try:
@@ -379,10 +377,10 @@ class Lane:
             if rest:
                 limited.warning("%s answered beyond an answer's end", self._owner.name)
                 self._clean = False
-            if exchange.state == RUNNING:
+            if exchange.state is RUNNING:
                 exchange.requester.answer_ends()
 
-        elif rest and exchange.state == RUNNING and not self.closed:
+        elif rest and exchange.state is RUNNING and not self.closed:
             self.postponed = memoryview(bytes(rest)) if rest.obj is _space.obj else rest
             self._listen(self._events & ~_IN)
             self._defer()
@@ -407,7 +405,7 @@ class Lane:
     def _relay_postponed(self) -> None:
         exchange, answer = self.exchange, self._answer
         data, self.postponed = self.postponed, None
-        if data is None or answer is None or exchange is None or exchange.state != RUNNING:
+        if data is None or answer is None or exchange is None or exchange.state is not RUNNING:
             return
         try:
             end = answer.feed(data, 0, None, PIECES_MAX)
@@ -429,7 +427,7 @@ class Lane:
         if hung_up:
             # Is it only this lane that ended? The control channel tells, before anybody asks again.
             self._owner.read_control()
-        if exchange is None or exchange.state != RUNNING:
+        if exchange is None or exchange.state is not RUNNING:
             self._spoil()
             return
         answer = self._answer
@@ -452,7 +450,7 @@ class Lane:
         """Nobody knows what was read of the answer."""
         self._clean = False
         exchange = self.exchange
-        if exchange is not None and exchange.state == RUNNING:
+        if exchange is not None and exchange.state is RUNNING:
             exchange.requester.answer_failed()
         else:
             self._spoil()

@@ -19,6 +19,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from enum import Enum
 from time import monotonic
 from typing import Any, Final
 
@@ -36,12 +37,22 @@ from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
 from reactor_run.pulse import HELD_UP_AFTER, NOT_BEGUN, Pulse
 
-__all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor"]
+__all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor", "ReactorState"]
 
-STARTING: Final = 0
-READY: Final = 1
-LEAVING: Final = 2
-DEAD: Final = 3
+
+class ReactorState(Enum):
+    """Where a reactor process stands; see above."""
+
+    STARTING = "starting"
+    READY = "ready"
+    LEAVING = "leaving"
+    DEAD = "dead"
+
+
+STARTING: Final = ReactorState.STARTING
+READY: Final = ReactorState.READY
+LEAVING: Final = ReactorState.LEAVING
+DEAD: Final = ReactorState.DEAD
 
 _EXIT_MAX: Final = 2.0
 """Seconds for a process to exit, once it has hung up."""
@@ -74,7 +85,7 @@ class Reactor:
         self.owner = owner
         self.name = name
         self.generation = generation
-        self.state = STARTING
+        self.state: ReactorState = STARTING
         self.capacity = 0
         self.in_flight = 0
         """Exchanges that occupy it."""
@@ -173,7 +184,7 @@ class Reactor:
     @property
     def unstarted(self) -> list[Exchange]:
         """What it was given and has not begun, also where the client has left since."""
-        if self.state == DEAD:
+        if self.state is DEAD:
             return []
         lanes = self.lanes.unstarted
         return lanes if self.express is None else self.express.behind(self._pulse.begun[0]) + lanes
@@ -181,7 +192,7 @@ class Reactor:
     @property
     def begun(self) -> list[Exchange]:
         """What has begun and has no whole answer."""
-        return [each for each in self.exchanges if each.state == RUNNING and self.has_begun(each)]
+        return [each for each in self.exchanges if each.state is RUNNING and self.has_begun(each)]
 
     def start(self, exchange: Exchange) -> None:
         """Give it an exchange. Raises OSError if there is no descriptor for the lane it needs."""
@@ -222,7 +233,7 @@ class Reactor:
         number = self.lanes.number_of(exchange)
         if number is not None:
             self._say({"cancel": number})
-        if exchange.state == RUNNING:
+        if exchange.state is RUNNING:
             self.abandon(exchange, CANCEL)
         elif exchange.number and self.express is not None:
             self.express.tell(exchange.number, CANCEL)
@@ -268,7 +279,7 @@ class Reactor:
         if not exchange.app_done:
             exchange.app_done = True
             self.in_flight -= 1
-            if exchange.state != RUNNING:
+            if exchange.state is not RUNNING:
                 self._end_if_over(exchange)
             elif exchange.lane is not None and exchange.lane.ended:
                 # Its lane has ended before the answer began: there will be none.
@@ -354,7 +365,7 @@ class Reactor:
             log.debug("%s takes %d exchanges at once", self.name, self.capacity)
             self.owner.reactor_has_room(self)
         elif "ready" in message:
-            if self.state == STARTING:
+            if self.state is STARTING:
                 self.capacity = int(message["ready"]["capacity"])
                 self.interface = message["ready"]["interface"]
                 self.inline = bool(message["ready"].get("inline"))
@@ -390,7 +401,7 @@ class Reactor:
     def _signal_group(self, number: int) -> None:
         """Signal the process and its app's children, but for those that have left its group."""
         # Until its status is taken, no other process and no other group can have its number.
-        if self.state != DEAD:
+        if self.state is not DEAD:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
@@ -482,7 +493,7 @@ class Reactor:
         for exchange in self.exchanges:
             exchange.app_done = True
             self._end_if_over(exchange)
-            if exchange.state == RUNNING:
+            if exchange.state is RUNNING:
                 left.append(exchange)
         return left, begun
 

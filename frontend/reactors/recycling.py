@@ -43,7 +43,7 @@ class Recycling:
         reactors = self._supervisor.serving
         self._limits = {reactor.name: self._limit_of(reactor) for reactor in reactors}
         for reactor in reactors:
-            if reactor.state == READY and (why := self._why(reactor)):
+            if reactor.state is READY and (why := self._why(reactor)):
                 self._supervisor.reactor_spent(reactor, why)
 
     def _limit_of(self, reactor: Reactor) -> int:

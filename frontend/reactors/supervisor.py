@@ -119,7 +119,7 @@ class Supervisor:
 
     def at_work(self) -> list[Reactor]:
         """Those that run exchanges, or might: ready ones, and those that finish what they have."""
-        ready = [reactor for reactor in self.reactors if reactor.state == READY]
+        ready = [reactor for reactor in self.reactors if reactor.state is READY]
         return [*ready, *self._leaving]
 
     @property
@@ -166,7 +166,7 @@ class Supervisor:
         """Let those leave that are too many, first those that have not even started."""
         surplus = len(self._serving) - self.wanted
         if surplus > 0:
-            by_state = sorted(self._serving, key=lambda reactor: reactor.state == READY)
+            by_state = sorted(self._serving, key=lambda reactor: reactor.state is READY)
             for reactor in by_state[:surplus]:
                 self.retire(reactor)
 
@@ -392,9 +392,9 @@ class Supervisor:
             self._serving.remove(reactor)
         self._spent.pop(reactor, None)
         self._dispatcher.remove(reactor)
-        if reactor.state == STARTING:
+        if reactor.state is STARTING:
             reactor.kill()
-        elif reactor.state == READY:
+        elif reactor.state is READY:
             reactor.leave()
             patience = self._settings.graceful_timeout
             self._leaving[reactor] = self._loop.now + patience
@@ -440,7 +440,7 @@ class Supervisor:
         self._next.cancel("the service is stopping")
         for reactor in self.reactors:
             reactor.ends_children = end_children
-            if reactor.state == STARTING:
+            if reactor.state is STARTING:
                 reactor.kill()
             else:
                 self._dismiss(reactor, seconds)

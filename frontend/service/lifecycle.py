@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["Lifecycle", "Phase"]
+__all__ = ["Lifecycle", "ServicePhase"]
 
 
-class Phase(Enum):
+class ServicePhase(Enum):
     """Where a service stands."""
 
     SERVING = "serving"
@@ -31,11 +31,11 @@ class Lifecycle:
     __slots__ = ("handed_over", "phase")
 
     def __init__(self) -> None:
-        self.phase = Phase.SERVING
+        self.phase = ServicePhase.SERVING
         self.handed_over = False
         """Another front end goes on with the listeners."""
 
     @property
     def stopping(self) -> bool:
         """The stop has begun: the service is not ready any more."""
-        return self.phase is not Phase.SERVING
+        return self.phase is not ServicePhase.SERVING

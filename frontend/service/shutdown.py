@@ -1,7 +1,7 @@
 """The stop of a service: an order in which nothing is lost behind a balancer.
 
-`lifecycle.Phase` names the phases. A second SIGINT, or SIGQUIT at any time, ends everything at
-once.
+`lifecycle.ServicePhase` names the phases. A second SIGINT, or SIGQUIT at any time, ends everything
+at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from reactor_run.frontend.clients.acceptor import Acceptor
-from reactor_run.frontend.clients.connection import Phase as ConnectionPhase
+from reactor_run.frontend.clients.connection import ConnectionPhase
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
@@ -19,7 +19,7 @@ from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.admin import Admin
-from reactor_run.frontend.service.lifecycle import Lifecycle, Phase
+from reactor_run.frontend.service.lifecycle import Lifecycle, ServicePhase
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.upgrade import Upgrade
 
@@ -68,18 +68,18 @@ class Shutdown:
         if number == signal.SIGQUIT:
             log.warning("%s: stopping at once", name)
             self._at_once()
-        elif self._lifecycle.phase is Phase.SERVING:
+        elif self._lifecycle.phase is ServicePhase.SERVING:
             log.info("%s: stopping", name)
             self._upgrade.cancel()
             self._notifier.stopping(
                 self._settings.shutdown_delay + self._settings.graceful_timeout + _EXIT_MAX
             )
             if self._settings.shutdown_delay:
-                self._lifecycle.phase = Phase.DELAYED
+                self._lifecycle.phase = ServicePhase.DELAYED
                 self._loop.set_deadline(self._delay, self._settings.shutdown_delay)
             else:
                 self._drain()
-        elif number == signal.SIGINT or self._lifecycle.phase is Phase.STOPPING:
+        elif number == signal.SIGINT or self._lifecycle.phase is ServicePhase.STOPPING:
             log.warning("%s again: stopping at once", name)
             self._at_once()
 
@@ -89,7 +89,7 @@ class Shutdown:
 
     def hand_over(self, pid: int) -> None:
         """Another front end, process `pid`, accepts from the same listeners: leave them to it."""
-        if self._lifecycle.phase is Phase.SERVING:
+        if self._lifecycle.phase is ServicePhase.SERVING:
             self._lifecycle.handed_over = True
             self._notifier.main_pid(pid)
             self._notifier.close()
@@ -99,7 +99,7 @@ class Shutdown:
 
     def _drain(self, *, leave: bool = False) -> None:
         """Take nothing new, and finish what has begun."""
-        self._lifecycle.phase = Phase.DRAINING
+        self._lifecycle.phase = ServicePhase.DRAINING
         if not leave:
             self._acceptor.take_backlog()
         self._clients.draining = True
@@ -109,13 +109,13 @@ class Shutdown:
         self._loop.after_batch(self._stop_when_done)
 
     def _stop_when_done(self) -> None:
-        if self._lifecycle.phase is Phase.DRAINING and not (
+        if self._lifecycle.phase is ServicePhase.DRAINING and not (
             self._supervisor.in_flight or self._dispatcher.waiting or self._acceptor.busy
         ):
             self._stop_reactors(self._grace.deadline - self._loop.now)
 
     def _grace_is_over(self) -> None:
-        if self._lifecycle.phase is Phase.DRAINING:
+        if self._lifecycle.phase is ServicePhase.DRAINING:
             log.warning(
                 "%d exchanges were not finished within the graceful timeout",
                 self._supervisor.in_flight + self._dispatcher.waiting,
@@ -123,14 +123,14 @@ class Shutdown:
             self._stop_reactors(0)
 
     def _stop_reactors(self, seconds: float) -> None:
-        self._lifecycle.phase = Phase.STOPPING
+        self._lifecycle.phase = ServicePhase.STOPPING
         end_children = not self._lifecycle.handed_over
         self._supervisor.stop(max(seconds, _SHUTDOWN_MIN), end_children=end_children)
         self.end_when_over()
 
     def end_when_over(self) -> None:
         """Without reactors the service is over, once its last answers could be read."""
-        if self._lifecycle.phase is Phase.STOPPING and not (
+        if self._lifecycle.phase is ServicePhase.STOPPING and not (
             self._supervisor.reactors
             or any(client.phase is ConnectionPhase.LINGERING for client in self._acceptor.clients)
         ):

@@ -7,29 +7,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Any, Final
+from typing import Any
 
 from reactor_run import __version__
 from reactor_run.frontend.clients.acceptor import Acceptor
-from reactor_run.frontend.clients.http1 import State
+from reactor_run.frontend.clients.http1 import Http1State
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.reactors.reactor import DEAD, LEAVING, READY, STARTING, Reactor
+from reactor_run.frontend.reactors.reactor import READY, Reactor
 from reactor_run.frontend.reactors.recycling import resident
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.sockets.listeners import Listener
 
 __all__ = ["Status"]
-
-_REACTOR_STATES: Final = {
-    STARTING: "starting",
-    READY: "ready",
-    LEAVING: "leaving",
-    DEAD: "dead",
-}
 
 
 class Status:
@@ -81,7 +74,7 @@ class Status:
         why = self._supervisor.reload_failure
         failure = f"; the last reload failed: {why}" if why else ""
         return (
-            f"{sum(reactor.state == READY for reactor in reactors)} of {self._supervisor.wanted} "
+            f"{sum(reactor.state is READY for reactor in reactors)} of {self._supervisor.wanted} "
             f"reactors ready, {self._supervisor.in_flight} requests in flight, "
             f"{self._dispatcher.waiting} waiting, "
             f"{len(self._acceptor.clients) + self._acceptor.strangers} connections{failure}"
@@ -143,7 +136,7 @@ class Status:
             "name": reactor.name,
             "pid": reactor.pid,
             "generation": reactor.generation,
-            "state": _REACTOR_STATES[reactor.state],
+            "state": reactor.state.value,
             "in_flight": reactor.in_flight,
             "capacity": reactor.capacity,
             "served": reactor.served,
@@ -155,7 +148,7 @@ class Status:
         clients = self._acceptor.clients
         strangers = self._acceptor.strangers
         counts = Counter(client.state_name for client in clients)
-        names = [state.value for state in State if state is not State.ENDED]
+        names = [state.value for state in Http1State if state is not Http1State.ENDED]
         states = {name: counts[name] for name in (*names, "lingering")}
         return {
             "open": len(clients) + strangers,

@@ -14,7 +14,7 @@ from math import inf
 
 import pytest
 
-from reactor_run.frontend.clients.http1 import Http1, State
+from reactor_run.frontend.clients.http1 import Http1, Http1State
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
 from reactor_run.protocol.express import ANSWER, DONE, REQUEST
 from tests.frontend.conftest import Start
@@ -254,7 +254,7 @@ def awaits_the_app_alone(client: Http1) -> bool:
     """What `http1.py` says of BUSY."""
     exchange, body = client.exchange, client.body
     return (
-        client.state is State.BUSY
+        client.state is Http1State.BUSY
         and exchange is not None
         and exchange.state is RUNNING
         and not client.connection.unsent
