@@ -49,7 +49,7 @@ from reactor_run.frontend.clients.own_answers import (
     OVERLOADED,
     OwnAnswer,
 )
-from reactor_run.frontend.clients.request_body import READ_MAX, RequestBody
+from reactor_run.frontend.clients.request_body import READ_MAX, RequestBody, is_small
 from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, WAITING, Exchange
 from reactor_run.frontend.exchanges.ports import AnswerSource
 from reactor_run.frontend.log import limited
@@ -378,7 +378,10 @@ class Http1:
         arrived, self.held = memoryview(self.held), b""
         rate = MinimumRate(context.body_timeout, context.min_body_rate)
         self.body = body = RequestBody(
-            head, context.limits.body_size, rate, collect=context.buffers
+            head,
+            context.limits.body_size,
+            rate,
+            collect=context.buffers or is_small(head),
         )
         self.exchange = exchange = Exchange(self, head, data, False)
         if body.collected:

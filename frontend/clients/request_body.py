@@ -1,6 +1,7 @@
 """A request body that is still to come when its head is read: where it goes while it comes.
 
-    collected   kept here until all of it has come, for an app that shall not wait for it (WSGI)
+    collected   kept here until all of it has come, for an app that shall not wait for it: always
+                for WSGI, and for ASGI if it is small
     passed on   to the exchange's lane; while the exchange waits in the queue, to its request
     drained     read and dropped, because the answer is complete: the connection goes on behind it
 
@@ -22,7 +23,10 @@ from reactor_run.protocol.body import CHUNKED, PIECES_MAX, body_reader
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead, reframe
 
-__all__ = ["READ_MAX", "RequestBody"]
+__all__ = ["COLLECT_MAX", "READ_MAX", "RequestBody", "is_small"]
+
+COLLECT_MAX: Final = 65536
+"""Bytes of a body that is collected for an ASGI app too: while it comes it needs no reactor."""
 
 READ_MAX: Final = 262144
 """Bytes of one read, at most: the larger, the less a byte costs."""
@@ -34,6 +38,11 @@ _WAITING_MAX: Final = 262144
 """Bytes of a request that may wait in the queue, before its client is read no further."""
 _DRAIN_MAX: Final = 262144
 """Bytes of an unwanted body that are read so that the connection can go on."""
+
+
+def is_small(head: RequestHead) -> bool:
+    """Whether a body is small, and comes without the app's leave (RFC 9110 §10.1.1)."""
+    return 0 < head.body <= COLLECT_MAX and not head.expect_continue
 
 
 class RequestBody:
@@ -114,11 +123,12 @@ class RequestBody:
         return self._spool is not None
 
     def hand_over(self, exchange: Exchange) -> None:
-        """Give the exchange all that was collected, as one request."""
+        """Give the exchange, whose request is its head so far, all that was collected."""
         spool, self._spool = self._spool, None
         assert spool is not None
         exchange.whole = True
-        exchange.request = reframe(self._head, spool.size)
+        if self._head.body == CHUNKED or self._head.expect_continue:
+            exchange.request = reframe(self._head, spool.size)
         if spool.in_memory:
             exchange.request = b"".join((exchange.request, spool.content()))
         else:

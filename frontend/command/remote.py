@@ -167,6 +167,8 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
     connections = report["connections"]
     counters = report["counters"]
     in_flight = sum(reactor["in_flight"] for reactor in reactors)
+    # A service of an older version does not tell.
+    waiting = sum(reactor.get("waiting_for_client", 0) for reactor in reactors)
     listeners = [
         f"{listener['name']} ({listener['origin']})" if listener["origin"] else listener["name"]
         for listener in report["listeners"]
@@ -184,7 +186,10 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
         f"{_amounts(connections['states'], ': ')}"
     )
     yield f"  queue        {report['queue']['waiting']} of {report['queue']['size']}"
-    yield f"  requests     {counters['requests']}, {in_flight} in flight"
+    yield (
+        f"  requests     {counters['requests']}, {in_flight} in flight, "
+        f"{waiting} of them wait for their client"
+    )
     yield f"  answers      {_amounts(counters['answers']) or 'none'}"
     yield f"  our own      {_amounts(counters['own_answers']) or 'none'}"
     yield f"  refused      {_amounts(counters['refused']) or 'none'}"

@@ -213,7 +213,11 @@ class Settings(NamedTuple):
         "main thread.",
     )
     concurrency: int = _option(
-        "server", count(1), 1000, "ASGI requests that a reactor runs at once."
+        "server",
+        count(1),
+        1000,
+        "ASGI requests that a reactor runs at once. A request that waits for its client alone, to "
+        "send more of the body or to read, does not count.",
     )
     replay: Replay = _option(
         "server",

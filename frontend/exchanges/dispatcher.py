@@ -70,7 +70,7 @@ class Dispatcher:
     @property
     def _has_room(self) -> bool:
         """Some reactor would take an exchange, held up or not."""
-        return any(each.in_flight < each.capacity for each in self.reactors)
+        return any(each.takes_more for each in self.reactors)
 
     def submit(self, exchange: Exchange) -> None:
         """Start an exchange, queue it, or refuse it; its client is told which."""
@@ -83,7 +83,7 @@ class Dispatcher:
                 return
         if not queue:
             reactor = reactors[0] if len(reactors) == 1 else self._choose()
-            if reactor is not None and reactor.in_flight < reactor.capacity:
+            if reactor is not None and reactor.takes_more:
                 self._start(reactor, exchange, slow)
                 return
         if self.waiting >= self._queue_size:
@@ -183,8 +183,9 @@ class Dispatcher:
             self._start(reactor, *standby.next())
 
     def _look_again(self) -> None:
-        """See to what waits although there is room: those that have it may say nothing for long."""
-        if self._later.deadline == inf and (self.standby or self._has_room):
+        """See to what waits although no reactor says anything: one may have room, or get some, as
+        exchanges begin to wait for their clients."""
+        if self._later.deadline == inf:
             self._loop.set_deadline(self._later, _LOOK_AGAIN)
 
     def add(self, reactor: Runner[Exchange]) -> None:
@@ -227,8 +228,8 @@ class Dispatcher:
         for reactor in self.reactors:
             busy = reactor.in_flight
             if (
-                busy < reactor.capacity
-                and (best is None or busy < best.in_flight)
+                (best is None or busy < best.in_flight)
+                and reactor.takes_more
                 and (
                     anybody
                     or (

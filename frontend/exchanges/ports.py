@@ -100,10 +100,12 @@ class Runner(Protocol[E]):
     """Runs exchanges of class E: a reactor, as requesters and the dispatcher know it."""
 
     name: str
-    capacity: int
-    """How many exchanges it takes at once."""
     in_flight: int
-    """How many occupy it."""
+    """How many exchanges its apps work on, or wait with for a client."""
+
+    @property
+    def takes_more(self) -> bool:
+        """It takes another exchange, by its capacity."""
 
     @property
     def attentive(self) -> bool:

@@ -59,7 +59,6 @@ class Lane:
         "_fin",
         "_owner",
         "_partial",
-        "_paused",
         "_pool",
         "_spool_offset",
         "begun",
@@ -71,6 +70,7 @@ class Lane:
         "number",
         "opened_here",
         "out",
+        "paused",
         "postponed",
         "slot",
         "sock",
@@ -112,7 +112,8 @@ class Lane:
         """The lane may carry another exchange after this one."""
         self._partial = b""
         self._answer: BodyReader | None = None
-        self._paused = False
+        self.paused = False
+        """The client has not taken enough of the answer for more of it to be read."""
         self.postponed: memoryview | None = None
         """Bytes of an answer that were read, and are relayed in later turns of the loop: one turn
         relays PIECES_MAX chunks."""
@@ -152,7 +153,7 @@ class Lane:
                 self._clean = False
             exchange.drop_spool()
         if self._clean and not self.closed and not self.out.size:
-            if self._paused:
+            if self.paused:
                 self._read_on()
             self._pool.put_back(self)
         else:
@@ -228,16 +229,16 @@ class Lane:
 
     def pause(self) -> None:
         """Leave the answer in the kernel, so that the app's `send` waits."""
-        self._paused = True
+        self.paused = True
         self._listen(self._events & ~_IN)
 
     def resume(self) -> None:
         """Read on."""
-        if self._paused and not self.closed:
+        if self.paused and not self.closed:
             self._read_on()
 
     def _read_on(self) -> None:
-        self._paused = False
+        self.paused = False
         if self.postponed is None:
             self._listen(self._events | _IN)
         else:
@@ -257,7 +258,7 @@ class Lane:
         self._events = events
 
     def _on_events(self, events: int) -> None:
-        if events == _IN and not self._paused:
+        if events == _IN and not self.paused:
             self.read()
             return
         if events & _OUT:
@@ -268,7 +269,7 @@ class Lane:
         if (
             events & (_IN | ERRORS)
             and not self.closed
-            and not self._paused
+            and not self.paused
             and self.postponed is None
         ):
             self.read(hung_up=bool(events & ERRORS))
@@ -362,7 +363,7 @@ class Lane:
                 return
             if size < _READ or reads == _READS_MAX:
                 return
-            if exchange.state is not RUNNING or self._paused or self.closed:
+            if exchange.state is not RUNNING or self.paused or self.closed:
                 return
             reads += 1
             try:
@@ -393,13 +394,13 @@ class Lane:
     def _go_on_deferred(self) -> None:
         """Relay more of what was postponed, and then read on."""
         self._deferred = False
-        if self.postponed is None or self._paused:
+        if self.postponed is None or self.paused:
             return
         self._relay_postponed()
         self._read_on_unless_paused()
 
     def _read_on_unless_paused(self) -> None:
-        if self.postponed is None and not self._paused:
+        if self.postponed is None and not self.paused:
             self._listen(self._events | _IN)
 
     def _relay_postponed(self) -> None:

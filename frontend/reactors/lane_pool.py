@@ -15,12 +15,12 @@ from itertools import count
 from math import inf
 from typing import Any, Final
 
-from reactor_run.frontend.exchanges.exchange import KEPT_MAX, Exchange
+from reactor_run.frontend.exchanges.exchange import KEPT_MAX, RUNNING, Exchange
 from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.frontend.reactors.lane import Lane, has_bytes
-from reactor_run.pulse import NOT_BEGUN, SLOTS
+from reactor_run.pulse import NOT_BEGUN, SLOTS, WAITS
 
 __all__ = ["Lanes"]
 
@@ -145,6 +145,19 @@ class Lanes:
         for exchange in [each for each in unstarted if self._marks[each.slot] != NOT_BEGUN]:
             del unstarted[exchange]
         return list(unstarted)
+
+    @property
+    def waiting_for_client(self) -> int:
+        """How many exchanges wait for their clients alone, as far as this shows on lanes: to send
+        more of the request's body, or to read more of the answer."""
+        return sum(
+            lane.paused
+            or (lane.opened_here and not exchange.whole and self._marks[lane.slot] == WAITS)
+            for lane in (*self._ours.values(), *self._theirs.values())
+            if (exchange := lane.exchange) is not None
+            and exchange.state is RUNNING
+            and not exchange.app_done
+        )
 
     def number_of(self, exchange: Exchange) -> int | None:
         """The lane of ours that its request went out on; None if it went express."""

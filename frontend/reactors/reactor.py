@@ -54,6 +54,8 @@ READY: Final = ReactorState.READY
 LEAVING: Final = ReactorState.LEAVING
 DEAD: Final = ReactorState.DEAD
 
+_COUNTED_FOR: Final = 0.01
+"""Seconds for which a number of exchanges that wait for their clients is believed."""
 _EXIT_MAX: Final = 2.0
 """Seconds for a process to exit, once it has hung up."""
 _TELL: Final = 0.5
@@ -89,6 +91,9 @@ class Reactor:
         self.capacity = 0
         self.in_flight = 0
         """Exchanges that occupy it."""
+        self._waited = 0
+        """How many of them waited for their clients when they were counted."""
+        self._count_again = 0.0
         self._trust = Trust()
         self.served = 0
         """Exchanges that it was given."""
@@ -156,6 +161,27 @@ class Reactor:
         self.loop.after_batch(self.express.flush)
 
     # Exchanges -----------------------------------------------------------------------------------
+
+    @property
+    def takes_more(self) -> bool:
+        """It takes another exchange. One that waits for its client alone takes no room."""
+        free = self.capacity - self.in_flight
+        return free > 0 or free + self._recently_waiting > 0
+
+    @property
+    def waiting_for_client(self) -> int:
+        """Of those in flight, how many wait for their clients alone. A WSGI app waits in a thread,
+        which is then not free for another."""
+        return 0 if self.interface == "wsgi" else self.lanes.waiting_for_client
+
+    @property
+    def _recently_waiting(self) -> int:
+        """The same, as it was a moment ago: to count them takes as long as there are many."""
+        now = self.loop.now
+        if now >= self._count_again:
+            self._count_again = now + _COUNTED_FOR
+            self._waited = self.waiting_for_client
+        return self._waited
 
     @property
     def attentive(self) -> bool:

@@ -138,6 +138,7 @@ class Status:
             "generation": reactor.generation,
             "state": reactor.state.value,
             "in_flight": reactor.in_flight,
+            "waiting_for_client": reactor.waiting_for_client,
             "capacity": reactor.capacity,
             "served": reactor.served,
             "age": self._age(reactor.started),

@@ -45,6 +45,7 @@ from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
+from reactor_run.pulse import BEGUN, WAITS
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
 from reactor_run.reactor.links.lane import Lane
 from reactor_run.reactor.log import cut_traceback, limited, place_of, runtime_hint
@@ -336,7 +337,7 @@ class AsgiExchange(Hosted):
                 self._continue(body)
                 more = self.lane.read()
                 if more is None:
-                    await self._wait_to_receive()
+                    await self._wait_for_body(self.lane.slot)
                     continue
                 if not more:
                     self._fin = True
@@ -374,6 +375,16 @@ class AsgiExchange(Hosted):
                     self.lane.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
                 except OSError:
                     self.on_gone()
+
+    async def _wait_for_body(self, slot: int) -> None:
+        """Wait for more of the body, and show the front end that the app does."""
+        marks = self.reactor.pulse.lanes
+        marks[slot] = WAITS
+        try:
+            await self._wait_to_receive()
+        finally:
+            if not self.ended:
+                marks[slot] = BEGUN
 
     async def _wait_to_receive(self) -> None:
         # Several tasks of an app may wait at once: one for the body, one for the client to leave.

@@ -6,14 +6,16 @@ clock that is moved by hand.
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from tests.integration.client import Client, request
-from tests.integration.conftest import Config, Gate, Notes, Start
+from tests.integration.conftest import LANES, RUNTIMES, Config, Gate, Notes, Start
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
 
@@ -158,3 +160,56 @@ def test_a_client_that_is_gone_for_good_holds_nothing(
     client.reset()
     notes.wait_for("http.disconnect")
     assert eventually(lambda: is_served(server))
+
+
+CROWDED = [Config("asgi", lanes, runtime=runtime) for lanes in LANES for runtime in RUNTIMES]
+
+
+@pytest.fixture(params=CROWDED, ids=str)
+def crowded(request: pytest.FixtureRequest, start: Start) -> Server:
+    """A reactor that takes five exchanges at once, and a short queue."""
+    config = request.param
+    options = ["--concurrency", "5", "--queue-size", "0", "--body-timeout", "0"]
+    options += ["--response-timeout", "0", "--admin", "localhost:0", "--reactors", "1"]
+    return start(config.app, *config.options, *options)
+
+
+def waiting_for_client(server: Server) -> int:
+    """What `status` tells of its only reactor."""
+    (address,) = re.findall(r"admin socket on (http://127\S+)", server.log())
+    with Client(address) as client:
+        client.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        (reactor,) = client.response().json()["reactors"]
+    return int(reactor["waiting_for_client"])
+
+
+def are_waiting(server: Server, count: int) -> bool:
+    return waiting_for_client(server) == count
+
+
+@pytest.mark.parametrize(
+    ("fields", "begin", "streamed"),
+    [
+        pytest.param([("Content-Length", "60000")], b"x", False, id="small"),
+        pytest.param([("Content-Length", "70000")], b"x", True, id="large"),
+        pytest.param([("Transfer-Encoding", "chunked")], b"5\r\nfirst\r\n", True, id="chunked"),
+    ],
+)
+def test_slow_uploads_take_no_capacity(
+    crowded: Server, connect: Connect, fields: list[tuple[str, str]], begin: bytes, streamed: bool
+) -> None:
+    for count in range(1, 21):
+        connect(crowded).send(request("POST", "/hash", fields) + begin)
+        if streamed:
+            assert eventually(partial(are_waiting, crowded, count))
+    for _ in range(20):
+        assert is_served(crowded)
+
+
+def test_clients_that_do_not_read_take_no_capacity(crowded: Server, connect: Connect) -> None:
+    for count in range(1, 21):
+        client = connect(crowded, receive_buffer=4096)
+        client.send(request("GET", f"/download?size={16 * MIB}"))
+        assert eventually(partial(are_waiting, crowded, count))
+    for _ in range(20):
+        assert is_served(crowded)

@@ -368,7 +368,7 @@ def test_a_cut_answer_until_close_is_a_reset(start: Start, together: bool) -> No
 
 
 def test_a_request_that_the_reactor_does_not_want_may_be_answered(start: Start) -> None:
-    front, client, reactor, lane = begin_lane(start, post(b"x" * 1000)[:-1])
+    front, client, reactor, lane = begin_lane(start, post(b"x" * 70_000)[:-1])
     with front.held():
         # Closing with bytes unread resets the lane; the answer comes before that.
         lane.send(answer(b"no", status="400 No"))
@@ -381,8 +381,8 @@ def test_a_request_that_the_reactor_does_not_want_may_be_answered(start: Start) 
 
 
 def test_a_lane_is_not_used_again_after_half_a_request(start: Start) -> None:
-    front, client, reactor, lane = begin_lane(start, post(b"x" * 1000)[:-1])
-    lane.exactly(999)
+    front, client, reactor, lane = begin_lane(start, post(b"x" * 70_000)[:-1])
+    lane.exactly(69_999)
     lane.send(OK)
     # The reactor is wrong: it cannot be ready for another request.
     reactor.done(lane)

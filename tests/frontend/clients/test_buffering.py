@@ -122,6 +122,7 @@ def test_what_a_body_took_is_given_back_when_it_is_answered(
     lane.send(OK)
     reactor.done(lane)
     assert client.response().status == 200
+    front.settle()
     assert files[0].closed
     # Neither does one stay open whose client leaves, nor one whose reactor does not want it.
     client.send(post(b"x" * MIB)[:-1])

@@ -23,6 +23,10 @@ def begin(start: Start, **options: object) -> tuple[Front, Client, StandIn]:
     return front, front.connect(), front.reactors[0]
 
 
+PART_OF_UPLOAD = post(b"123" + b"x" * 70_000)[:-70_000]
+"""Of a body that is too large to be collected for an ASGI app."""
+
+
 def begin_upload(
     start: Start, request: bytes, **options: object
 ) -> tuple[Front, Client, StandIn, LaneEnd]:
@@ -211,7 +215,7 @@ def test_fin_is_told_though_the_lane_had_no_room_for_the_end_of_the_body(start: 
     front = start()
     (reactor,) = front.reactors
     client = front.connect(front.unix)
-    body = b"x" * 60_000
+    body = b"x" * 70_000
     client.send(post(body)[: -len(body)])
     lane = reactor.lane()
     lane.head()
@@ -251,7 +255,7 @@ def test_fin_counts_behind_pipelined_requests(start: Start) -> None:
 @pytest.mark.parametrize("lanes", ["express", "plain"])
 def test_fin_within_a_body_is_a_400(start: Start, lanes: str) -> None:
     """The app has the request already, and sees that the client has left."""
-    _front, client, reactor, lane = begin_upload(start, post(b"12345")[:-2], lanes=lanes)
+    _front, client, reactor, lane = begin_upload(start, PART_OF_UPLOAD, lanes=lanes)
     assert lane.exactly(3) == b"123"
     client.finish_sending()
     response = client.response()
@@ -263,7 +267,7 @@ def test_fin_within_a_body_is_a_400(start: Start, lanes: str) -> None:
 
 
 def test_fin_within_a_body_leaves_an_answer_that_has_begun_to_the_app(start: Start) -> None:
-    front, client, reactor, lane = begin_upload(start, post(b"12345")[:-2])
+    front, client, reactor, lane = begin_upload(start, PART_OF_UPLOAD)
     assert lane.exactly(3) == b"123"
     lane.send(answer(b"ok")[:-1])
     client.begin()
@@ -317,7 +321,7 @@ def test_fin_that_comes_before_its_turn_cuts_a_pipelined_body(
 
 
 def test_fin_within_a_body_that_the_app_did_not_want(start: Start) -> None:
-    _front, client, _reactor, lane = begin_upload(start, post(b"12345")[:-2])
+    _front, client, _reactor, lane = begin_upload(start, PART_OF_UPLOAD)
     lane.send(OK)
     assert client.response().status == 200
     client.finish_sending()
@@ -328,7 +332,7 @@ def test_fin_within_a_body_while_its_early_answer_is_still_sent(start: Start) ->
     front = start()
     (reactor,) = front.reactors
     client = front.connect(front.unix)
-    client.send(post(b"12345")[:-2])
+    client.send(PART_OF_UPLOAD)
     lane = reactor.lane()
     lane.head()
     raw = answer(b"x" * 400_000)
@@ -362,7 +366,7 @@ def test_reset_is_told_on_the_express_lane(start: Start, answered: bool) -> None
 
 
 def test_reset_closes_the_lane(start: Start) -> None:
-    front, client, reactor, lane = begin_upload(start, post(b"12345")[:-2])
+    front, client, reactor, lane = begin_upload(start, PART_OF_UPLOAD)
     client.reset()
     front.settle()
     assert lane.closed
@@ -501,12 +505,12 @@ def test_a_malformed_chunk_gets_400(start: Start, interface: str) -> None:
 
 
 def test_a_small_unread_body_does_not_cost_the_connection(start: Start) -> None:
-    _front, client, reactor, lane = begin_upload(start, post(b"x" * 1000)[:-1000])
+    _front, client, reactor, lane = begin_upload(start, post(b"x" * 70_000)[:-70_000])
     lane.send(answer(b"no", status="403 No"))
     response = client.response()
     assert response.status == 403
     assert response.field("connection") is None
-    client.send(b"x" * 1000 + get("/next"))
+    client.send(b"x" * 70_000 + get("/next"))
     assert reactor.request()[1] == get("/next")
 
 
@@ -654,7 +658,7 @@ def test_the_head_of_a_later_request_has_its_own_time(start: Start) -> None:
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
 def test_a_body_must_go_on_to_come(start: Start, interface: str) -> None:
     front, client, reactor = begin(start, interface=interface, body_timeout=10.0, min_body_rate=0)
-    client.send(post(b"x" * 100)[:-100])
+    client.send(post(b"x" * 70_000)[:-70_000])
     for _ in range(3):
         front.pass_time(8)
         assert front.silent(client)
@@ -669,7 +673,7 @@ def test_a_body_must_go_on_to_come(start: Start, interface: str) -> None:
 
 
 def test_a_body_that_stops_cuts_an_answer_that_has_begun(start: Start) -> None:
-    front, client, _reactor, lane = begin_upload(start, post(b"xx")[:-1], body_timeout=10.0)
+    front, client, _reactor, lane = begin_upload(start, PART_OF_UPLOAD, body_timeout=10.0)
     lane.send(answer(b"x" * 100)[:-1])
     client.begin()
     front.pass_time(12)
@@ -678,7 +682,7 @@ def test_a_body_that_stops_cuts_an_answer_that_has_begun(start: Start) -> None:
 
 
 def test_an_unread_body_that_stops_costs_the_connection(start: Start) -> None:
-    front, client, _reactor, lane = begin_upload(start, post(b"xx")[:-1], body_timeout=10.0)
+    front, client, _reactor, lane = begin_upload(start, PART_OF_UPLOAD, body_timeout=10.0)
     lane.send(OK)
     assert client.response().status == 200
     front.pass_time(12)

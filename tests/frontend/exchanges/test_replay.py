@@ -485,7 +485,7 @@ def test_a_body_that_goes_on_to_come_for_a_reactor_that_is_gone(start: Start, si
 # Bodies -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "replayed"), [(1000, True), (KEPT_MAX, False)])
+@pytest.mark.parametrize(("size", "replayed"), [(70_000, True), (KEPT_MAX, False)])
 def test_a_body_that_was_streamed_is_replayed_if_it_is_small(
     start: Start, size: int, replayed: bool
 ) -> None:

@@ -70,7 +70,7 @@ def test_a_death_is_answered_by_state(start: Start) -> None:
     number, _ = reactor.request()
     reactor.open_lane(number, 1).send(PART)
     assert moved.begin().status == 200
-    uploading.send(post(b"body")[:-1])
+    uploading.send(post(b"x" * 70_000)[:-1])
     reactor.lane().head()
     waiting.send(get("/waiting"))
     front.settle()
@@ -637,7 +637,7 @@ def test_the_loop_rests(start: Start) -> None:
     client.finish_sending()
     front.settle()
     slow = front.connect(front.unix)
-    slow.send(post(b"x" * 100)[:-1])
+    slow.send(post(b"x" * 70_000)[:-1])
     upload = reactor.lane()
     upload.head()
     pour(front, upload, answer(b"x" * (1 << 22)))

@@ -1,0 +1,239 @@
+"""What takes a reactor's capacity: not an exchange that waits for its client alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from reactor_run.pulse import BEGUN, WAITS
+from tests.frontend.conftest import Start
+from tests.frontend.standin import OK, Front, LaneEnd, StandIn, get, post, pour
+from tests.integration.client import Client
+
+LANES = pytest.mark.parametrize("lanes", ["express", "plain"])
+
+CHUNKED = b"POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+LARGE = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n"
+BODIES = [
+    pytest.param(CHUNKED, id="chunked"),
+    pytest.param(post(b"x" * 65537)[:-1], id="large"),
+    pytest.param(post(b"x" * 10, "Expect: 100-continue")[:-10], id="expect"),
+]
+
+
+def uploading(front: Front, request: bytes) -> tuple[Client, LaneEnd]:
+    """A client that has sent a part of its body, and its lane, whose app has begun."""
+    client = front.connect()
+    client.send(request)
+    lane = front.reactors[0].lane()
+    lane.head()
+    return client, lane
+
+
+def is_given_another(front: Front, reactor: StandIn, lanes: str) -> bool:
+    """Whether the reactor is given a request that comes now. If so it answers it."""
+    client = front.connect()
+    client.send(get("/other"))
+    front.settle()
+    if front.server.dispatcher.waiting:
+        return False
+    if lanes == "express":
+        number, payload = reactor.request()
+        assert payload == get("/other")
+        reactor.reply(number)
+    else:
+        lane = reactor.lane()
+        assert lane.head() == get("/other")
+        lane.send(OK)
+        reactor.drop(lane)
+    assert client.response().status == 200
+    front.settle()
+    return True
+
+
+def told(front: Front) -> tuple[int, int]:
+    """What `status` tells of the first reactor: in flight, and waiting for their client."""
+    (report, *_) = front.call(lambda: front.server.status.report())["reactors"]
+    return report["in_flight"], report["waiting_for_client"]
+
+
+# Bodies -------------------------------------------------------------------------------------------
+
+
+@LANES
+def test_a_small_body_is_collected_before_a_reactor_gets_it(start: Start, lanes: str) -> None:
+    front = start(capacities=(1,), lanes=lanes)
+    (reactor,) = front.reactors
+    clients = [front.connect() for _ in range(5)]
+    for client in clients:
+        client.send(post(b"x" * 65536)[:-1])
+    front.settle()
+    assert reactor.silent
+    assert told(front) == (0, 0)
+    assert is_given_another(front, reactor, lanes)
+    clients[0].send(b"y")
+    # Its head and its body are more than goes express.
+    lane = reactor.lane()
+    assert lane.head().startswith(b"POST / ")
+    assert lane.exactly(65536) == b"x" * 65535 + b"y"
+
+
+def test_a_small_body_that_comes_in_pieces_goes_express(start: Start) -> None:
+    front = start()
+    client = front.connect()
+    for piece in post(b"12345")[:-4], b"23", b"45":
+        assert front.reactors[0].silent
+        client.send(piece)
+        front.settle()
+    assert front.reactors[0].request()[1] == post(b"12345")
+
+
+def test_overload_is_decided_before_a_small_body_is_read(start: Start) -> None:
+    front = start(capacities=(1,), queue_size=0)
+    front.connect().send(get("/occupies"))
+    front.reactors[0].request()
+    client = front.connect()
+    client.send(post(b"x" * 10)[:-10])
+    assert client.response().status == 503
+
+
+@LANES
+@pytest.mark.parametrize("request_", BODIES)
+def test_one_that_waits_for_more_of_its_body_takes_no_capacity(
+    start: Start, lanes: str, request_: bytes
+) -> None:
+    front = start(capacities=(1,), lanes=lanes)
+    (reactor,) = front.reactors
+    _, lane = uploading(front, request_)
+    # The app is at work.
+    assert told(front) == (1, 0)
+    lane.tell(WAITS)
+    assert told(front) == (1, 1)
+    assert is_given_another(front, reactor, lanes)
+    assert is_given_another(front, reactor, lanes)
+
+
+@LANES
+def test_one_whose_app_is_at_work_takes_capacity(start: Start, lanes: str) -> None:
+    front = start(capacities=(1,), lanes=lanes)
+    (reactor,) = front.reactors
+    uploading(front, CHUNKED)
+    assert not is_given_another(front, reactor, lanes)
+
+
+@LANES
+def test_when_it_goes_on_it_may_exceed_the_capacity(start: Start, lanes: str) -> None:
+    front = start(capacities=(1,), lanes=lanes)
+    (reactor,) = front.reactors
+    _, lane = uploading(front, CHUNKED)
+    lane.tell(WAITS)
+    client = front.connect()
+    client.send(get("/other"))
+    if lanes == "express":
+        number, _ = reactor.request()
+    else:
+        other = reactor.lane()
+        other.head()
+    lane.tell(BEGUN)
+    front.pass_time(0.1)
+    assert told(front) == (2, 0)
+    assert not is_given_another(front, reactor, lanes)
+    if lanes == "express":
+        reactor.reply(number)
+    else:
+        other.send(OK)
+        reactor.done(other)
+    assert client.response().status == 200
+    front.settle()
+    # What the uploader has taken is not free for those that wait.
+    assert front.server.dispatcher.waiting == 1
+
+
+def test_what_waits_is_given_out_when_another_begins_to_wait_for_its_client(start: Start) -> None:
+    """No word tells of that."""
+    front = start(capacities=(1,))
+    (reactor,) = front.reactors
+    _, lane = uploading(front, CHUNKED)
+    assert not is_given_another(front, reactor, "express")
+    lane.tell(WAITS)
+    front.pass_time(0.3)
+    assert reactor.request()[1] == get("/other")
+
+
+def test_a_body_that_is_whole_is_waited_for_by_nobody(start: Start) -> None:
+    front = start(capacities=(1,))
+    (reactor,) = front.reactors
+    client, lane = uploading(front, CHUNKED)
+    lane.tell(WAITS)
+    client.send(b"0\r\n\r\n")
+    front.settle()
+    assert not is_given_another(front, reactor, "express")
+
+
+def test_an_exchange_whose_client_has_left_takes_capacity_until_its_app_is_done(
+    start: Start,
+) -> None:
+    front = start(capacities=(1,))
+    (reactor,) = front.reactors
+    client, lane = uploading(front, CHUNKED)
+    lane.tell(WAITS)
+    client.reset()
+    front.settle()
+    assert told(front) == (1, 0)
+    assert not is_given_another(front, reactor, "express")
+
+
+# Answers ------------------------------------------------------------------------------------------
+
+
+@LANES
+def test_one_whose_client_does_not_read_takes_no_capacity(start: Start, lanes: str) -> None:
+    front = start(capacities=(1,), lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect(receive_buffer=4096)
+    client.send(get("/large"))
+    if lanes == "express":
+        lane = reactor.open_lane(reactor.request()[0], 1)
+    else:
+        lane = reactor.lane()
+        lane.head()
+    lane.send(LARGE)
+    front.settle()
+    assert told(front) == (1, 0)
+    pour(front, lane, b"x" * 50_000_000)
+    assert told(front) == (1, 1)
+    assert is_given_another(front, reactor, lanes)
+
+
+@LANES
+def test_an_app_that_is_done_is_not_counted(start: Start, lanes: str) -> None:
+    front = start(capacities=(1,), lanes=lanes)
+    (reactor,) = front.reactors
+    client = front.connect(receive_buffer=4096)
+    client.send(get("/large"))
+    if lanes == "express":
+        number, _ = reactor.request()
+        lane = reactor.open_lane(number, 1)
+        lane.send(LARGE)
+        pour(front, lane, b"x" * 50_000_000)
+        reactor.reply(number, b"", 0xE2)
+    else:
+        lane = reactor.lane()
+        lane.head()
+        lane.send(LARGE)
+        pour(front, lane, b"x" * 50_000_000)
+        reactor.done(lane)
+    front.settle()
+    assert told(front) == (0, 0)
+
+
+def test_a_thread_that_waits_for_a_client_is_not_free(start: Start) -> None:
+    front = start(capacities=(1,), interface="wsgi", lanes="plain", answer_spool_size=0)
+    (reactor,) = front.reactors
+    client = front.connect(receive_buffer=4096)
+    client.send(get("/large"))
+    lane = reactor.lane()
+    lane.head()
+    lane.send(LARGE)
+    pour(front, lane, b"x" * 50_000_000)
+    assert told(front) == (1, 0)
+    assert not is_given_another(front, reactor, "plain")
