@@ -66,9 +66,9 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         raise OperatorError(f"no app given; name it, as in `reactor-run shop.web:app` ({SEE_HELP})")
     if "app" in written and values["app"] in COMMANDS:
         raise OperatorError(
-            f"{values['app']} is a command, which comes first, as in `reactor-run "
-            f"{values['app']} --admin unix:/PATH`; an app in a module of that name is written with "
-            f"its attribute: {values['app']}:app"
+            f"{values['app']} is a command and must be the first word, as in `reactor-run "
+            f"{values['app']} --admin unix:/PATH`; for an app in a module of that name, add its "
+            f"attribute: {values['app']}:app"
         )
     settings = Settings(**values)
     _check(settings, sources)
@@ -85,28 +85,28 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     """Refuse what no server could honour. `sources` says where each setting was made, if it was."""
     if settings.interface == "asgi" and settings.threads > 1:
         raise OperatorError(
-            f"{sources['threads']} is for WSGI apps and {sources['interface']} says asgi; leave it "
-            "out (--concurrency bounds ASGI requests)"
+            f"{sources['threads']} is for WSGI apps, but {sources['interface']} is asgi; remove "
+            "it (--concurrency limits ASGI requests)"
         )
     if settings.interface == "wsgi" and "concurrency" in sources:
         raise OperatorError(
-            f"{sources['concurrency']} is for ASGI apps and {sources['interface']} says wsgi; "
-            "leave it out (--threads is how many WSGI requests a reactor runs at once)"
+            f"{sources['concurrency']} is for ASGI apps, but {sources['interface']} is wsgi; "
+            "remove it (--threads limits WSGI requests)"
         )
     if "proxy_allow_from" in sources and not settings.proxy_protocol:
         raise OperatorError(
-            f"{sources['proxy_allow_from']} is for --proxy-protocol, which is off; add it or leave "
-            "this out"
+            f"{sources['proxy_allow_from']} has no effect without --proxy-protocol; add "
+            "--proxy-protocol or remove it"
         )
     if "forwarded_fields" in sources and settings.forwarded_allow_from == NOBODY:
         raise OperatorError(
-            f"{sources['forwarded_fields']} means nothing without --forwarded-allow-from; name the "
-            "proxies there or leave this out"
+            f"{sources['forwarded_fields']} has no effect without --forwarded-allow-from; list "
+            "the proxies there or remove it"
         )
     if settings.forwarded_allow_from != NOBODY and settings.lane_proxy != "v2":
         raise OperatorError(
-            f"{sources['forwarded_allow_from']} needs --lane-proxy v2, and {sources['lane_proxy']} "
-            f"says {settings.lane_proxy}, which cannot carry what proxies tell; leave that out"
+            f"{sources['forwarded_allow_from']} needs --lane-proxy v2, but {sources['lane_proxy']} "
+            f"is {settings.lane_proxy}, which cannot carry what proxies send; remove it"
         )
     if settings.runtime == "uvloop":
         from importlib.util import find_spec

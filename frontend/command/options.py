@@ -111,7 +111,7 @@ def byte_size(least: int) -> Kind[int]:
         size = int(match[1]) * _UNITS[match[2]] if match else -1
         if size < least:
             raise OperatorError(
-                f"expected a size of at least {least} in bytes, or with K, M or G, as in 10M, "
+                f"expected a size in bytes of at least {least}, also with K, M or G, as in 10M, "
                 f"not {text!r}"
             )
         return size
@@ -163,10 +163,11 @@ def parse_app(text: str) -> str:
     module, colon, attribute = text.partition(":")
     if "/" in module or module.endswith(".py"):
         raise OperatorError(
-            f"{text!r} is a file; name its module, as in shop.web:app, and its folder by --app-dir"
+            f"{text!r} is a file; give its module, as in shop.web:app, and its directory by "
+            "--app-dir"
         )
     if attribute.endswith(")"):
-        raise OperatorError(f"{text!r} is a call; name the function and add --factory")
+        raise OperatorError(f"{text!r} is a call; give the name of the function and add --factory")
     dotted = [module, attribute] if colon else [module]
     if not all(part.isidentifier() for name in dotted for part in name.split(".")):
         raise OperatorError(f"expected module:attribute, as in shop.web:app, not {text!r}")
@@ -189,7 +190,7 @@ def _show_reactors(number: int) -> str:
 
 def parse_directory(text: str) -> str:
     if not os.path.isdir(text):
-        raise OperatorError(f"{text!r} is not a directory; name an existing one")
+        raise OperatorError(f"{text!r} is not a directory; give an existing one")
     return text
 
 

@@ -48,7 +48,7 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
         parser.add_argument("--json", action="store_true", help="Print the whole report as JSON.")
     options = parser.parse_args(words[1:])
     if not options.admin:
-        raise OperatorError(f"say which service: --admin unix:/PATH, or {_VARIABLE}")
+        raise OperatorError(f"no service given; name it by --admin unix:/PATH or by {_VARIABLE}")
     try:
         service = _Service(options.admin)
         if words[0] == "status":
@@ -83,20 +83,20 @@ class _Service:
             return socket.create_connection((self._bind.host, self._bind.port), _TIMEOUT)
         except PermissionError:
             raise OperatorError(
-                f"no permission to connect to {self._address}; be root or the service's user, or "
-                "see --admin-mode"
+                f"no permission to connect to {self._address}; run this as root or as the "
+                "service's user, or change --admin-mode"
             ) from None
         except TimeoutError:
             raise self._silent() from None
         except OSError as error:
             raise OperatorError(
-                f"nobody is at {self._address} ({error.strerror}); "
-                f"does the service run, with --admin {self._address}?"
+                f"no service listens at {self._address} ({error.strerror}); "
+                f"check that it runs, with --admin {self._address}"
             ) from None
 
     def _silent(self) -> _NoAnswer:
         return _NoAnswer(
-            f"{self._address} did not answer within {_TIMEOUT:g} seconds: the front end hangs"
+            f"{self._address} did not answer within {_TIMEOUT:g} s: the front end is stalled"
         )
 
     def ask(self, method: str, path: str, *, patient: bool = False) -> str:
@@ -122,7 +122,7 @@ class _Service:
         text = body.decode(errors="replace").rstrip()
         status = head[9:12].decode(errors="replace")
         if not head.startswith(b"HTTP/1.1 "):
-            raise _NoAnswer(f"{self._address} gave no answer")
+            raise _NoAnswer(f"{self._address} sent no HTTP response")
         if not status.startswith("2"):
             raise _NoAnswer(f"{text} ({status})")
         return text

@@ -134,7 +134,7 @@ class Admin:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.warning("%s: cannot accept: %s", self._name, error.strerror)
+                log.warning("%s: cannot accept a connection: %s", self._name, error.strerror)
                 self._resting = True
                 self._unlisten()
                 self.loop.set_deadline(self, _PAUSE)
@@ -221,7 +221,7 @@ class _Connection:
                 self._answer(refused.rule.status, refused.rule.reason)
                 return
             except Rewritten:
-                self._answer(400, "the target is a path")
+                self._answer(400, "the request target must be a path")
                 return
             if head is not None:
                 self._serve(head)
@@ -236,11 +236,11 @@ class _Connection:
         if refusal := self._refusal(head):
             self._answer(403, refusal)
         elif methods is None:
-            self._answer(404, "there are only " + b", ".join(self._admin.paths).decode())
+            self._answer(404, "the paths are " + b", ".join(self._admin.paths).decode())
         elif head.method not in methods.split(b", "):
             self._answer(405, f"use {methods.decode()}", ((b"allow", methods),))
         elif head.body:
-            self._answer(413, "no body is wanted")
+            self._answer(413, "send no body")
         elif path == b"/healthz":
             self._answer(200, "alive")
         elif path == b"/readyz":
@@ -252,7 +252,7 @@ class _Connection:
         else:
             self._heard = True
             verb = path[1:].decode()
-            log.info("told to %s over the admin socket, by %s", verb, self._peer())
+            log.info("%s command received over the admin socket, from %s", verb, self._peer())
             self._loop.set_deadline(self, 0)
             if path == b"/reload":
                 self._admin.reload(self._reloaded)
@@ -279,11 +279,11 @@ class _Connection:
         if self._trusted or self._admin.health_only:
             return None
         if head.method == b"POST":
-            return "over TCP nothing can be changed: use --admin unix:/PATH, or signals"
+            return "POST is not allowed over TCP: use --admin unix:/PATH, or signals"
         for name, value in head.fields:
             lower = name.lower()
             if lower == b"origin":
-                return "this is no place for browsers"
+                return "requests from browsers are not allowed"
             # A name that somebody has had resolve to this machine (DNS rebinding).
             if lower == b"host" and not _LOCAL_HOST.fullmatch(value):
                 return "the Host field names another machine"

@@ -132,7 +132,7 @@ class Notifier:
             self._unsent.clear()
             if not self._deaf:
                 self._deaf = True
-                log.warning("the service manager cannot be told anything: %s", error.strerror)
+                log.warning("cannot send to the service manager: %s", error.strerror)
 
 
 def _address(text: str) -> str | bytes:
@@ -157,7 +157,6 @@ def _watchdog(usec: str, pid: str) -> float:
     seconds = int(usec) / 1_000_000
     if seconds < _WATCHDOG_MIN:
         raise OperatorError(
-            f"WatchdogSec= of {seconds:g} s is too short to be kept; "
-            f"give at least {_WATCHDOG_MIN:g} s, better 30"
+            f"WatchdogSec={seconds:g} is too short; use at least {_WATCHDOG_MIN:g} s, better 30 s"
         )
     return seconds

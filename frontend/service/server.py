@@ -207,7 +207,7 @@ class Server:
         """A reactor is ready: accept clients."""
         self.clients.serves(interface)
         if not self.clients.draining and self.acceptor.begin():
-            log.info("ready")
+            log.info("ready, accepting connections")
             self._notifier.ready()
             if self._inheritance is not None:
                 self._begin_admin()
@@ -237,14 +237,14 @@ class Server:
     def reload(self, then: Told = ignore_outcome) -> None:
         """Start the app anew, beside the one that serves; `then` is told the outcome."""
         if self.lifecycle.stopping:
-            log.warning("no reload: the service is stopping")
+            log.warning("reload rejected: the service is stopping")
             then("the service is stopping")
         else:
             self.supervisor.reload(then)
 
     def stop(self) -> None:
         """Do what SIGTERM does."""
-        self._on_signal(signal.SIGTERM)
+        self.shutdown.begin(signal.SIGTERM, "stop command received")
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGCHLD:

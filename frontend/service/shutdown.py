@@ -62,14 +62,24 @@ class Shutdown:
         self._delay = Timer(self._drain)
         self._grace = Timer(self._grace_is_over)
 
-    def begin(self, number: int) -> None:
-        """The word to stop, as a signal; again and again, if it must be."""
-        name = signal.Signals(number).name
+    def begin(self, number: int, cause: str = "") -> None:
+        """Begin to stop as after signal `number`, or stop at once if it has come before.
+
+        `cause`: what the log names in place of the signal.
+        """
+        cause = cause or f"{signal.Signals(number).name} received"
         if number == signal.SIGQUIT:
-            log.warning("%s: stopping at once", name)
+            log.warning("%s, killing all reactors (%s)", cause, self._in_flight())
             self._at_once()
         elif self._lifecycle.phase is ServicePhase.SERVING:
-            log.info("%s: stopping", name)
+            delay, limit = self._settings.shutdown_delay, self._settings.graceful_timeout
+            log.info(
+                "%s, shutting down%s (%s, at most %g s)",
+                cause,
+                f" in {delay:g} s" if delay else "",
+                self._in_flight(),
+                delay + limit,
+            )
             self._upgrade.cancel()
             self._notifier.stopping(
                 self._settings.shutdown_delay + self._settings.graceful_timeout + _EXIT_MAX
@@ -80,8 +90,13 @@ class Shutdown:
             else:
                 self._drain()
         elif number == signal.SIGINT or self._lifecycle.phase is ServicePhase.STOPPING:
-            log.warning("%s again: stopping at once", name)
+            log.warning("%s again, killing all reactors (%s)", cause, self._in_flight())
             self._at_once()
+
+    def _in_flight(self) -> str:
+        """Say how many requests have no complete response yet."""
+        count = self._supervisor.in_flight + self._dispatcher.waiting
+        return "1 request in flight" if count == 1 else f"{count} requests in flight"
 
     def _at_once(self) -> None:
         self._supervisor.kill()
@@ -117,8 +132,9 @@ class Shutdown:
     def _grace_is_over(self) -> None:
         if self._lifecycle.phase is ServicePhase.DRAINING:
             log.warning(
-                "%d exchanges were not finished within the graceful timeout",
-                self._supervisor.in_flight + self._dispatcher.waiting,
+                "graceful timeout of %g s is over, cancelling apps (%s)",
+                self._settings.graceful_timeout,
+                self._in_flight(),
             )
             self._stop_reactors(0)
 

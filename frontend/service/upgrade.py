@@ -97,16 +97,16 @@ class Upgrade:
     def begin(self, on_ready: Callable[[int], None]) -> None:
         """Start the new one. `on_ready`: called with its process number once it accepts."""
         if self._process is not None:
-            log.info("an upgrade is under way already")
+            log.warning("upgrade rejected: another upgrade is in progress")
             return
         if os.getpid() == 1:
-            log.error("no upgrade: the container ends with this process; replace the container")
+            log.error("upgrade rejected: process 1 cannot be replaced; replace the container")
             return
         self._on_ready = on_ready
         try:
             self._start()
         except OSError as error:
-            log.error("no upgrade: the new front end cannot be started: %s", explain(error))
+            log.error("UPGRADE FAILED: cannot start the new front end: %s", explain(error))
 
     def _start(self) -> None:
         ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -132,7 +132,7 @@ class Upgrade:
             raise
         finally:
             os.close(theirs)
-        log.info("upgrading: the new front end is process %d", self._process.pid)
+        log.info("SIGUSR2 received, upgrading: the new front end is process %d", self._process.pid)
         self._ready = ours
         self._loop.watch(ours, select.EPOLLIN, self._on_word)
 
@@ -142,13 +142,14 @@ class Upgrade:
         self._close()
         process, self._process = self._process, None
         if said:
-            log.info("the new front end accepts; this one leaves")
+            log.info("the new front end accepts connections, shutting down this one")
             self._on_ready(process.pid)
         else:
             process.kill()
             status = process.wait()
             log.error(
-                "UPGRADE FAILED: the new front end ended with status %d. This one goes on", status
+                "UPGRADE FAILED: the new front end exited with status %d, this one continues",
+                status,
             )
 
     def _close(self) -> None:

@@ -73,22 +73,24 @@ def parse_bind(text: str) -> Bind:
             raise OperatorError(f"{text!r}: expected the number of a descriptor, as in fd:3")
         return FDBind(int(rest))
     if "/" in text:
-        hint = "leave the scheme and the path out" if "://" in text else f"did you mean unix:{text}"
-        raise OperatorError(f"{text!r} is no address to listen on ({hint}); write {_BIND_FORMS}")
+        hint = "remove the scheme and the path" if "://" in text else f"did you mean unix:{text}"
+        raise OperatorError(
+            f"{text!r} is not an address to listen on ({hint}); write {_BIND_FORMS}"
+        )
     if is_number(text):
         raise OperatorError(
-            f"{text!r} is a port without a host; write 127.0.0.1:{text} for this machine alone "
+            f"{text!r} is a port without a host; write 127.0.0.1:{text} for this machine only "
             f"or :{text} for every interface"
         )
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not bracketed and (":" in host or (colon and "]" in port)):
         raise OperatorError(
-            f"{text!r}: write an IPv6 address in brackets and a port behind it, as in [::1]:8000"
+            f"{text!r}: write an IPv6 address in brackets, then the port, as in [::1]:8000"
         )
     if not colon or not is_number(port) or int(port) > 65535 or host == "[]":
         raise OperatorError(
-            f"{text!r} is no address to listen on; write {_BIND_FORMS} "
+            f"{text!r} is not an address to listen on; write {_BIND_FORMS} "
             "(a port is a number up to 65535)"
         )
     return TCPBind(host[1:-1] if bracketed else host, int(port))
@@ -99,7 +101,7 @@ def parse_admin(text: str) -> AdminBind:
     bind = parse_bind(text)
     if isinstance(bind, FDBind) or (isinstance(bind, UnixBind) and bind.path.startswith("@")):
         raise OperatorError(
-            f"{text!r} has no permissions that would guard it; write unix:/PATH or 127.0.0.1:PORT"
+            f"{text!r} has no permissions to protect it; write unix:/PATH or 127.0.0.1:PORT"
         )
     return bind
 
@@ -109,8 +111,8 @@ def parse_health(text: str) -> TCPBind:
     bind = parse_bind(text)
     if not isinstance(bind, TCPBind):
         raise OperatorError(
-            f"{text!r} cannot be reached from other machines; write :PORT or HOST:PORT, or use "
-            "--admin on this one"
+            f"other machines cannot reach {text!r}; write :PORT or HOST:PORT, or use --admin for "
+            "this machine"
         )
     return bind
 

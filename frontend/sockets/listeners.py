@@ -104,7 +104,7 @@ class Listener:
             try:
                 os.unlink(self._path)
             except OSError as error:
-                logger.warning("%s could not be removed: %s", self.name, error.strerror)
+                logger.warning("cannot remove %s: %s", self.name, error.strerror)
         self._path = None
         self.socket.close()
 
@@ -146,14 +146,14 @@ def open_listeners(
         binds = binds or (() if listeners else (DEFAULT_BIND,))
         for position, bind in enumerate(binds):
             if bind in binds[:position]:
-                raise OperatorError(f"--bind names {written(bind)} twice; once is enough")
+                raise OperatorError(f"--bind names {written(bind)} twice; remove one")
             match bind:
                 case TCPBind():
                     _open_tcp(bind, backlog, listeners)
                 case UnixBind():
                     listeners.append(_open_unix(bind, unix_mode, backlog))
                 case FDBind(fd) if fd in passed:
-                    raise OperatorError(f"systemd passes fd {fd} already; leave --bind fd:{fd} out")
+                    raise OperatorError(f"systemd already passes fd {fd}; remove --bind fd:{fd}")
                 case FDBind(fd):
                     listeners.append(_adopt(fd, f"fd:{fd}"))
     except BaseException:
@@ -179,7 +179,7 @@ def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
         for _family, host, _scope in _addresses(bind):
             if not ip_address(host.partition("%")[0]).is_loopback:
                 raise OperatorError(
-                    f"--admin {written(bind)}: other machines could reach {host}; "
+                    f"--admin {written(bind)}: other machines can reach {host}; "
                     f"use 127.0.0.1:{bind.port} or unix:/PATH"
                 )
         _open_tcp(bind, _ADMIN_BACKLOG, listeners)
@@ -292,9 +292,11 @@ def _tcp_trouble(error: OSError, host: str, port: int) -> str:
                 "CAP_NET_BIND_SERVICE or let systemd pass the socket"
             )
         case errno.EADDRNOTAVAIL:
-            return f"{host} is no address of this machine; choose another --bind (`ip address`)"
+            return f"{host} is not an address of this machine; choose another --bind (`ip address`)"
         case errno.EAFNOSUPPORT:
-            return f"this machine has no network for {host}; choose another --bind"
+            return (
+                f"this machine does not support the address family of {host}; choose another --bind"
+            )
     return f"cannot listen on port {port} of {host}: {error.strerror}"
 
 
@@ -351,7 +353,7 @@ def _remove_stale(path: str) -> None:
         return
     if outcome != errno.ECONNREFUSED:
         raise OperatorError(
-            f"{path} is a socket that cannot be tried ({os.strerror(outcome)}); remove it or "
+            f"{path} is a socket that cannot be probed ({os.strerror(outcome)}); remove it or "
             "choose another --bind"
         )
     try:
@@ -379,7 +381,7 @@ def _unix_trouble(error: OSError, path: str) -> str:
             return f"{directory} of unix:{path} is not a directory; choose another --bind"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return (
-                f"no permission to make a socket in {directory} for unix:{path} "
+                f"no permission to create a socket in {directory} for unix:{path} "
                 f"({error.strerror}); make it writable or choose another --bind"
             )
     return f"cannot listen on unix:{path}: {error.strerror}"
@@ -433,8 +435,8 @@ def _systemd_sockets(environ: MutableMapping[str, str]) -> list[tuple[int, str]]
         )
     if int(pid) != os.getpid():
         logger.warning(
-            "the sockets that systemd passes are for process %s, this is %d: not used; "
-            "let ExecStart= run reactor-run itself, or `exec` it",
+            "ignoring the sockets from systemd: they are for process %s, this is process %d; "
+            "let ExecStart= run reactor-run itself, or `exec` it from the wrapper",
             pid,
             os.getpid(),
         )

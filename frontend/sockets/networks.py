@@ -67,15 +67,15 @@ def parse_networks(text: str) -> Networks:
         try:
             network = ip_network(item)
         except ValueError as error:
-            why = "has bits beyond its mask" if "host bits" in str(error) else "is none"
+            why = "has bits beyond its mask" if "host bits" in str(error) else "is not one of these"
             raise OperatorError(
-                f"expected addresses, networks as in 10.0.0.0/8, or unix, with commas between "
-                f"them; {item!r} {why}"
+                f"expected addresses, networks such as 10.0.0.0/8, or unix, separated by commas; "
+                f"{item!r} {why}"
             ) from None
         size = network.max_prefixlen // 8
         blocks.append((size, int(network.network_address), int(network.netmask)))
     if not unix and not blocks:
-        raise OperatorError("it names nobody; write none if that is meant")
+        raise OperatorError("the list is empty; write none for an empty list")
     return Networks(text, unix, tuple(blocks))
 
 

@@ -148,17 +148,17 @@ def test_threads_are_for_wsgi_and_concurrency_for_asgi() -> None:
 
 def test_settings_about_proxies_need_each_other() -> None:
     allow = ["--forwarded-allow-from", "unix"]
-    assert "--proxy-allow-from is for --proxy-protocol" in refusal("a:b", "--proxy-allow-from=::1")
-    assert "REACTOR_RUN_FORWARDED_FIELDS means nothing" in refusal(
+    assert "--proxy-allow-from has no effect without --proxy-protocol" in refusal(
+        "a:b", "--proxy-allow-from=::1"
+    )
+    assert "REACTOR_RUN_FORWARDED_FIELDS has no effect" in refusal(
         "a:b", REACTOR_RUN_FORWARDED_FIELDS="forwarded"
     )
-    assert "means nothing" in refusal(
+    assert "has no effect" in refusal(
         "a:b", "--forwarded-allow-from=none", "--forwarded-fields=forwarded"
     )
     for lane_proxy in "v1", "off":
-        assert f"--lane-proxy says {lane_proxy}" in refusal(
-            "a:b", *allow, "--lane-proxy", lane_proxy
-        )
+        assert f"--lane-proxy is {lane_proxy}" in refusal("a:b", *allow, "--lane-proxy", lane_proxy)
     assert cli.read_settings(["a:b", "--lane-proxy=v1", "--forwarded-allow-from=none"], {})
 
 

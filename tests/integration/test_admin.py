@@ -88,7 +88,7 @@ def test_stop_waits_for_the_end(
     stopping = subprocess.Popen(
         command("stop", "--admin", admin), env=clean_environment(), stdout=subprocess.PIPE
     )
-    eventually(lambda: "told to stop over the admin socket" in server.log())
+    eventually(lambda: "stop command received over the admin socket" in server.log())
     assert stopping.poll() is None
     gate.open()
     assert client.response().status == 200

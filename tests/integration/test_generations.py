@@ -180,7 +180,8 @@ def test_a_delayed_stop_serves_new_connections_meanwhile(start: Start, connect: 
     server = start(CONFIGS[0].app, "--shutdown-delay", "2")
     client = connect(server)
     server.signal(signal.SIGTERM)
-    assert eventually(lambda: "SIGTERM: stopping" in server.log())
+    line = "SIGTERM received, shutting down in 2 s (0 requests in flight, at most 32 s)"
+    assert eventually(lambda: line in server.log())
     assert client.get("/hello").field("connection") is None
     assert connect(server).get("/hello").field("connection") is None
     assert server.wait() == 0
@@ -214,7 +215,7 @@ def test_a_stop_at_once(
     pid = int(notes.first())
     if number == signal.SIGINT:
         server.signal(number)
-        assert eventually(lambda: "SIGINT: stopping" in server.log())
+        assert eventually(lambda: "SIGINT received, shutting down" in server.log())
     server.signal(number)
     assert server.wait() == 0
     assert not is_alive(pid)

@@ -181,7 +181,7 @@ def test_a_stop_leaves_the_backlog_to_the_next_start(
         client.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
         notes.first()
         first.signal(signal.SIGTERM)
-        eventually(lambda: "stopping" in first.log())
+        eventually(lambda: "shutting down" in first.log())
         late = connect(first)
         late.send(request("GET", "/hello?say=late"))
         gate.open()

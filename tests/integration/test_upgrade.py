@@ -157,7 +157,7 @@ async def app(scope, receive, send):
         client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
         answer(server.addresses[0])
         upgraded(server)
-        assert eventually(lambda: "this one leaves" in server.log())
+        assert eventually(lambda: "shutting down this one" in server.log())
         probe.send(b"\r\n")
         assert probe.response().status == 200
         gate.open()
@@ -200,7 +200,7 @@ def test_a_stop_during_an_upgrade_ends_both(
     (tmp_path / "upgraded_app.py").write_text("import time; time.sleep(1000)")
     new = upgraded(server)
     server.signal(signal.SIGUSR2)
-    assert eventually(lambda: "an upgrade is under way already" in server.log())
+    assert eventually(lambda: "another upgrade is in progress" in server.log())
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert not is_alive(new)

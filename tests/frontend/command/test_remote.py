@@ -81,10 +81,10 @@ def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["status"], "--admin unix:/PATH, or REACTOR_RUN_ADMIN"),
+        (["status"], "--admin unix:/PATH or by REACTOR_RUN_ADMIN"),
         (["stop", "--admin", "fd:3"], "--admin: 'fd:3' has no permissions"),
-        (["stop", "--admin", "unix:/no/such/socket"], "nobody is at unix:/no/such/socket"),
-        (["status", "--admin", "127.0.0.1:1"], "nobody is at 127.0.0.1:1"),
+        (["stop", "--admin", "unix:/no/such/socket"], "no service listens at unix:/no/such/socket"),
+        (["status", "--admin", "127.0.0.1:1"], "no service listens at 127.0.0.1:1"),
         (["stop", "--json"], "--json"),
         (["status", "shop:app"], "shop:app"),
     ],
@@ -118,8 +118,8 @@ def test_a_socket_of_somebody_else(tmp_path: Path) -> None:
     ("answer", "says"),
     [
         (http("403 Forbidden", "over TCP nothing can be changed\n"), "can be changed (403)"),
-        (b"", "gave no answer"),
-        (b"220 mail.example ESMTP\r\n", "gave no answer"),
+        (b"", "sent no HTTP response"),
+        (b"220 mail.example ESMTP\r\n", "sent no HTTP response"),
     ],
 )
 def test_a_no_is_told_with_status_1(
@@ -138,12 +138,14 @@ def test_a_front_end_that_hangs_is_told_with_status_1(
     address = serve(b"", b"", b"", close=False)
     for word in "status", "reload", "stop":
         assert run_command([word, "--admin", address], {}) == 1
-        assert "the front end hangs" in capsys.readouterr().err
+        assert "the front end is stalled" in capsys.readouterr().err
 
 
 def test_a_command_is_the_first_word_and_no_app(tmp_path: Path) -> None:
     for words in ["--admin", "unix:/x", "status"], ["--reactors", "2", "stop"]:
-        with pytest.raises(OperatorError, match=f"{words[-1]} is a command, which comes first"):
+        with pytest.raises(
+            OperatorError, match=f"{words[-1]} is a command and must be the first word"
+        ):
             cli.read_settings(words, {})
     assert cli.read_settings(["status:app"], {}).app == "status:app"
     assert cli.read_settings([], {"REACTOR_RUN_APP": "status"}).app == "status"

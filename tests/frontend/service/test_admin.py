@@ -456,7 +456,8 @@ def test_reload_answers_when_the_new_generation_serves(desk: Open) -> None:
     here = desk(capacities=(1, 1))
     operator = reload(here)
     assert any(
-        "told to reload over the admin socket, by process" in line for line in here.front.log
+        "reload command received over the admin socket, from process" in line
+        for line in here.front.log
     )
     assert here.report()["reloading"]
     here.front.reactors[2].ready()
@@ -515,7 +516,10 @@ def test_stop_drains_and_its_connection_ends_with_the_service(desk: Open) -> Non
     assert here.front.silent(operator)
     here.front.pass_time(20)
     assert here.front.silent(operator)
-    assert any("told to stop over the admin socket, by process" in line for line in here.front.log)
+    assert any(
+        "stop command received over the admin socket, from process" in line
+        for line in here.front.log
+    )
     reactor.reply(number)
     assert client.response().status == 200
     assert reactor.hear("stop")

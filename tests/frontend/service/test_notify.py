@@ -163,7 +163,7 @@ def test_a_manager_that_is_gone_is_logged_once(
     notifier.attach(loop, lambda: "all is well")
     notifier.stopping(1)
     (record,) = caplog.records
-    assert "the service manager cannot be told" in record.getMessage()
+    assert "cannot send to the service manager" in record.getMessage()
     notifier.close()
 
 
@@ -173,7 +173,7 @@ def test_a_manager_that_is_gone_is_logged_once(
         ({"NOTIFY_SOCKET": "vsock:2:1234"}, "NOTIFY_SOCKET=vsock:2:1234"),
         ({"WATCHDOG_USEC": "often"}, "WATCHDOG_USEC=often"),
         ({"WATCHDOG_USEC": "9", "WATCHDOG_PID": "me"}, "WATCHDOG_PID=me"),
-        ({"WATCHDOG_USEC": "2900000"}, "WatchdogSec= of 2.9 s"),
+        ({"WATCHDOG_USEC": "2900000"}, "WatchdogSec=2.9 is too short"),
     ],
 )
 def test_variables_that_make_no_sense(variables: dict[str, str], words: str) -> None:

@@ -191,7 +191,7 @@ def test_a_privileged_port(opened: Open, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_address_of_another_machine(opened: Open) -> None:
     said = refusal(opened, "192.0.2.1:0")
-    assert said.startswith("192.0.2.1 is no address of this machine")
+    assert said.startswith("192.0.2.1 is not an address of this machine")
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "a..b", "x" * 64])
@@ -224,7 +224,7 @@ def test_if_one_fails_those_opened_already_are_closed(opened: Open, tmp_path: Pa
 
 def test_the_same_address_twice_is_said_as_such(opened: Open, tmp_path: Path) -> None:
     said = refusal(opened, f"unix:{tmp_path}/web.sock", f"unix:{tmp_path}/web.sock")
-    assert said == f"--bind names unix:{tmp_path}/web.sock twice; once is enough"
+    assert said == f"--bind names unix:{tmp_path}/web.sock twice; remove one"
 
 
 # --- unix ---
@@ -302,7 +302,7 @@ def test_what_is_not_a_stream_socket_is_never_removed(opened: Open, tmp_path: Pa
     other = tmp_path / "datagram.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
         datagram.bind(str(other))
-        assert "cannot be tried" in refusal(opened, f"unix:{other}")
+        assert "cannot be probed" in refusal(opened, f"unix:{other}")
         assert other.is_socket()
 
 
@@ -347,7 +347,7 @@ def test_a_directory_without_permission(
     monkeypatch.setattr(socket, "socket", Refused)
     before = descriptors()
     said = refusal(opened, f"unix:{tmp_path}/web.sock")
-    assert said.startswith(f"no permission to make a socket in {tmp_path}")
+    assert said.startswith(f"no permission to create a socket in {tmp_path}")
     assert os.strerror(code) in said
     assert descriptors() == before
 
@@ -427,7 +427,7 @@ def test_the_admin_socket_on_this_machine() -> None:
 
 @pytest.mark.parametrize("text", ["0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:9000", "[2001:db8::1]:1"])
 def test_an_admin_socket_for_other_machines_is_refused(text: str) -> None:
-    with pytest.raises(OperatorError, match=r"^--admin .*: other machines could reach "):
+    with pytest.raises(OperatorError, match=r"^--admin .*: other machines can reach "):
         open_admin(parse_admin(text), 0o600)
 
 
@@ -457,7 +457,7 @@ def test_health_may_be_open_to_other_machines(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["unix:/run/health.sock", "unix:@health", "fd:3"])
 def test_health_where_no_other_machine_could_ask_is_refused(text: str) -> None:
-    with pytest.raises(OperatorError, match=r"cannot be reached from other machines; .*--admin"):
+    with pytest.raises(OperatorError, match=r"other machines cannot reach .*--admin"):
         parse_health(text)
 
 
@@ -558,7 +558,7 @@ def test_systemd_sockets_of_another_process_are_left_alone(
     )
     assert isinstance(answer["listeners"], list)
     assert [name for _, name, _ in answer["listeners"]] == [f"unix:{tmp_path}/more.sock"]
-    assert f"are for process {os.getpid()}, this is " in answer.log
+    assert f"are for process {os.getpid()}, this is process " in answer.log
     assert answer["environ"] == ["PATH"]
 
 
@@ -593,4 +593,4 @@ def test_a_socket_that_systemd_passes_is_not_to_be_named_again(
     passed: list[socket.socket],
 ) -> None:
     answer = started(passed, ["fd:4"], LISTEN_PID="PID", LISTEN_FDS="2")
-    assert answer["error"] == "systemd passes fd 4 already; leave --bind fd:4 out"
+    assert answer["error"] == "systemd already passes fd 4; remove --bind fd:4"
