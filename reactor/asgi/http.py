@@ -12,15 +12,23 @@ The head waits for the first body message, as the specification asks. A whole an
 exchange goes back in one message; one that outgrows EXPRESS_MAX, or that the app leaves unfinished
 when it suspends, moves to a lane that this reactor opens.
 
-`send` waits when the bytes that the kernel has not taken are more than HIGH_WATER: that is the
-backpressure. It raises OSError once nobody reads the answer. `receive` gives the body as it comes,
-then waits for the client to leave.
+`send` waits while the bytes that the kernel has not taken are more than HIGH_WATER: that is the
+backpressure. It raises OSError once the client is gone. `receive` gives the body as it comes, then
+waits for the client to leave.
+
+Both wait first, and await nothing after they have taken a message or bytes of the body. So a call
+that is cancelled has done nothing, and can be made again.
+
+Both outlive the exchange in an app's tasks. When the exchange ends, every waiter wakes. From then
+on `receive` returns http.disconnect, `send` raises, and neither touches the lane, which another
+exchange may use.
 """
 
 from __future__ import annotations
 
 import types
 from collections.abc import Awaitable, Iterable
+from math import inf
 from time import monotonic
 from typing import Any, Final
 
@@ -155,15 +163,38 @@ class AsgiExchange(Hosted):
     # What the app calls --------------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        """The next part of the request body; after its end, wait for the client to leave."""
-        if self._unread:
-            if self.head.body == 0:
-                self._unread = False
-                return {"type": "http.request", "body": b"", "more_body": False}
-            message = await self._receive_body()
-            if message is not None:
-                return message
-        while not (self._fin or self.gone or self._state == COMPLETE):
+        """The next part of the request body; after its end, wait for the client to leave.
+
+        http.disconnect when the client has left, and when the response is complete (ASGI HTTP
+        specification 2.5, "Disconnect - receive event"), whatever the app has not read.
+        """
+        while not (self.ended or self._state == COMPLETE):
+            if self._unread:
+                if self.head.body == 0:
+                    self._unread = False
+                    return {"type": "http.request", "body": b"", "more_body": False}
+                lane = self.lane
+                if not self._payload and (self._fin or self.gone or lane is None):
+                    break
+                if self._quota <= 0 or monotonic() > self._turn_ends:
+                    await self._give_turn()
+                    continue
+                # From here on nothing is awaited: a call that is cancelled has taken nothing.
+                data: bytes | None
+                data, self._payload = self._payload, b""
+                if not data and lane is not None:
+                    data = self._read_lane(lane)
+                if data:
+                    if self._turn_ends == inf:
+                        self._begin_turn()
+                    message = self._decode(data)
+                    if message is not None:
+                        return message
+                elif data is None and lane is not None and not self.gone:
+                    await self._wait_for_body(lane.slot)
+                continue
+            if self._fin or self.gone:
+                break
             if self.lane is None or self.lane.opened_here:
                 await self._wait_to_receive()
                 continue
@@ -177,11 +208,11 @@ class AsgiExchange(Hosted):
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """One message of the response; returns when there is room for the next.
+        """One message of the response; returns when there was room for it.
 
-        Raises RuntimeError for a message out of order or one that breaks the app's own
-        Content-Length, ResponseError for a head that cannot be sent, OSError once the client is
-        gone.
+        Raises TypeError for a body that is no bytes-like object, RuntimeError for a message out of
+        order or one that breaks the app's own Content-Length, ResponseError for a head that cannot
+        be sent, OSError once the client is gone.
         """
         kind = message["type"]
         state = self._state
@@ -189,11 +220,20 @@ class AsgiExchange(Hosted):
             raise OSError("the client is gone")
         if kind == "http.response.body":
             if state != STARTED and state != STREAMING:
-                raise RuntimeError(f"{kind} is out of order: {_EXPECTED[state]}")
+                state = self._state_for_body()
             body = message.get("body", b"")
-            more = message.get("more_body", False)
-            if not isinstance(body, bytes):
-                body = bytes(body)
+            if type(body) is not bytes:
+                # Also of a subclass: its len() may be anything, and lanes are framed by it.
+                body = bytes(memoryview(body))
+            more = bool(message.get("more_body", False))
+            lane = self.lane
+            if lane is not None and lane.out.size > HIGH_WATER:
+                await self._wait_for_room(lane)
+                state = self._state_for_body()
+            elif more and (self._quota <= 0 or monotonic() > self._turn_ends):
+                await self._give_turn()
+                state = self._state_for_body()
+            # From here on nothing is awaited: a call that is cancelled has sent nothing.
             if state == STARTED:
                 head, self._framing = encode_response_head(
                     self._status,
@@ -210,18 +250,17 @@ class AsgiExchange(Hosted):
                 self._out_size = len(head)
             self._append(body, more)
             lane = self.lane
-            full = self._out_size + (0 if lane is None else lane.out.size) > HIGH_WATER
-            if full:
+            if self._out_size + (0 if lane is None else lane.out.size) > HIGH_WATER:
                 self.write_out()
             else:
                 worker = self.worker
                 if worker is None or worker.suspended:
                     # Else the app has not suspended: the end of its first step sends what there is.
                     self.reactor.write_ready(self)
-            if full or more:
+            if more:
                 self._quota -= len(body)
-                if full or self._quota <= 0 or monotonic() > self._turn_ends:
-                    await self._let_go()
+                if self._turn_ends == inf:
+                    self._begin_turn()
         elif kind == "http.response.start":
             if state != IDLE:
                 raise RuntimeError(f"{kind} is out of order: {_EXPECTED[state]}")
@@ -266,23 +305,29 @@ class AsgiExchange(Hosted):
             if self._receiving is not None:
                 self._receiving.set()
 
-    async def _let_go(self) -> None:
-        """Backpressure, and a turn for the others when the exchange's own is over."""
-        lane = self.lane
-        if lane is not None and lane.out.size > HIGH_WATER:
-            while lane.out.size > LOW_WATER and not self.gone:
-                if self._sending is None or self._sending.is_set():
-                    self._sending = anyio.Event()
-                await self._sending.wait()
-            self._begin_turn()
-        if self.gone and self._state != COMPLETE:
+    def _state_for_body(self) -> int:
+        """The state, if a part of the body may come now. Raises what `send` does, if not."""
+        state = self._state
+        if self.gone:
             raise OSError("the client is gone")
-        if self._quota <= 0 or monotonic() > self._turn_ends:
-            await self._give_turn()
+        if state != STARTED and state != STREAMING:
+            raise RuntimeError(f"http.response.body is out of order: {_EXPECTED[state]}")
+        return state
+
+    async def _wait_for_room(self, lane: Lane) -> None:
+        """Backpressure: wait until the kernel has taken enough, or until the answer has ended."""
+        while lane.out.size > LOW_WATER and not (self.gone or self.ended):
+            if self._sending is None or self._sending.is_set():
+                self._sending = anyio.Event()
+            await self._sending.wait()
+        self._begin_turn()
 
     async def _give_turn(self) -> None:
         """Let others run, unless the exchange begins only now."""
         if self._turn_ends:
+            # Also a call that is cancelled here has given its turn: the next one must get on.
+            self._quota = QUOTA_BYTES
+            self._turn_ends = inf
             await anyio.lowlevel.checkpoint()
         self._begin_turn()
 
@@ -321,58 +366,49 @@ class AsgiExchange(Hosted):
 
     # What the client does ------------------------------------------------------------------------
 
-    async def _receive_body(self) -> Message | None:
-        """The next part of the body; None if it will never be whole."""
+    def _read_lane(self, lane: Lane) -> bytes | None:
+        """The next bytes of the body; b"" at the end of the lane, None when there are none now."""
+        self._continue(lane)
+        data = lane.read()
+        if data is not None:
+            if not data:
+                self._fin = True
+            self._quota -= len(data)
+        return data
+
+    def _decode(self, data: bytes) -> Message | None:
+        """A message with what `data` has of the body; None if that is nothing yet."""
         if self._body is None:
             self._body = body_reader(self.head.body)
         body = self._body
-        while True:
-            if self._payload:
-                if monotonic() > self._turn_ends:
-                    await self._give_turn()
-                data, self._payload = self._payload, b""
-            elif self._fin or self.gone or self.lane is None:
-                return None
+        parts: list[bytes] = []
+        try:
+            end = body.feed(data, 0, parts, PIECES_MAX)
+        except Refused as refused:
+            self._fault(f"a request body breaks its framing: {refused}")
+            return None
+        if end < len(data):
+            if body.complete:
+                self._fault("bytes beyond a request")
             else:
-                self._continue(body)
-                more = self.lane.read()
-                if more is None:
-                    await self._wait_for_body(self.lane.slot)
-                    continue
-                if not more:
-                    self._fin = True
-                    continue
-                data = more
-                self._quota -= len(data)
-                if self._quota <= 0 or monotonic() > self._turn_ends:
-                    await self._give_turn()
-            parts: list[bytes] = []
-            try:
-                end = body.feed(data, 0, parts, PIECES_MAX)
-            except Refused as refused:
-                self._fault(f"a request body breaks its framing: {refused}")
-                continue
-            if end < len(data):
-                if body.complete:
-                    self._fault("bytes beyond a request")
-                else:
-                    # Many small chunks: others have a turn before the app gets the rest.
-                    self._payload = data[end:]
-            self._unread = not body.complete
-            if parts or body.complete:
-                return {
-                    "type": "http.request",
-                    "body": parts[0] if len(parts) == 1 else b"".join(parts),
-                    "more_body": self._unread,
-                }
+                # Many small chunks: others have a turn before the app gets the rest.
+                self._payload = data[end:]
+        self._unread = not body.complete
+        if not parts and self._unread:
+            return None
+        return {
+            "type": "http.request",
+            "body": parts[0] if len(parts) == 1 else b"".join(parts),
+            "more_body": self._unread,
+        }
 
-    def _continue(self, body: BodyReader) -> None:
+    def _continue(self, lane: Lane) -> None:
         """RFC 9110 §10.1.1: the app asks for a body of which no byte has come."""
         if self.head.expect_continue:
             self.head.expect_continue = False
-            if body.received == 0 and self._state <= STARTED and self.lane is not None:
+            if self._body is None and self._state <= STARTED:
                 try:
-                    self.lane.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
+                    lane.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
                 except OSError:
                     self.on_gone()
 
@@ -407,7 +443,12 @@ class AsgiExchange(Hosted):
 
     def on_gone(self) -> None:
         self.gone = True
-        self.on_read_ready()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake all that wait in `receive` and `send`, to see what has changed."""
+        if self._receiving is not None:
+            self._receiving.set()
         if self._sending is not None:
             self._sending.set()
 
@@ -438,14 +479,19 @@ class AsgiExchange(Hosted):
         ):
             # By far the most frequent end: the whole answer and the end of the app in one message.
             self._gateway.express.over(self.express, self._out, self._out_size)
-            return
-        if not self.gone:
-            self.write_out()
-        if self.express:
-            self._gateway.express.done(self.express)
-        # An answer that ended with its lane leaves nothing for another.
-        reusable = not self.gone and self._framing != UNTIL_CLOSE and self._drained()
-        self._gateway.over(self, reusable)
+        else:
+            if not self.gone:
+                self.write_out()
+            if self.express:
+                self._gateway.express.done(self.express)
+            # An answer that ended with its lane leaves nothing for another.
+            reusable = not self.gone and self._framing != UNTIL_CLOSE and self._drained()
+            self._gateway.over(self, reusable)
+        # What the app has kept of the exchange is dead, and keeps nothing else.
+        self.lane = None
+        self._payload = b""
+        self._out = []
+        self._wake()
 
     @property
     def _name(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import hashlib
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ from urllib.parse import parse_qs
 
 import anyio
 import anyio.lowlevel
+import sniffio
 import trio
 
 from reactor_run.reactor.links.exchange import signal_write_ready
@@ -32,6 +34,9 @@ NOTES: dict[str, list[str]] = defaultdict(list)
 GATES: dict[str, anyio.Event] = {}
 LEFT: dict[str, Any] = {}
 """What an exchange leaves for another one to misuse."""
+BACKGROUND: set[asyncio.Task[None]] = set()
+SENT: dict[str, int] = defaultdict(int)
+"""How many pieces a task has begun to send, by key."""
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
@@ -578,3 +583,116 @@ async def long_background(it: Exchange) -> None:
     await it.start()
     await it.body(b"b" * 100000)
     await it.gate()
+
+
+# What outlives an exchange
+
+
+def in_background(task: Callable) -> None:
+    """Run an async function in a task that belongs to no exchange."""
+    if sniffio.current_async_library() == "trio":
+        trio.lowlevel.spawn_system_task(task)
+        return
+    running = asyncio.get_running_loop().create_task(task())
+    BACKGROUND.add(running)
+    running.add_done_callback(BACKGROUND.discard)
+
+
+async def note_call(it: Exchange, call: Callable, *arguments: object) -> None:
+    """Note what a channel returns or raises."""
+    try:
+        message = await call(*arguments)
+    except Exception as error:
+        it.note("OSError" if isinstance(error, OSError) else type(error).__name__)
+    else:
+        it.note(message and (message["type"], len(message.get("body", b""))))
+
+
+@on("/keep-channels")
+async def keep_channels(it: Exchange) -> None:
+    """Answer without reading, and keep the exchange."""
+    LEFT["channels"] = it
+    await it.answer("kept")
+
+
+@on("/use-channels")
+async def use_channels(it: Exchange) -> None:
+    """Call both channels of the exchange that was kept, and note what they do."""
+    kept = LEFT.pop("channels")
+    for _ in range(4):
+        with anyio.move_on_after(0.05):
+            await note_call(it, kept.receive)
+    await note_call(it, kept.send, {"type": "http.response.body", "body": b"late"})
+    await it.answer("used")
+
+
+@on("/leave-receiver")
+async def leave_receiver(it: Exchange) -> None:
+    """Leave a task that waits in receive, and answer once the gate is open."""
+
+    async def receive() -> None:
+        it.note("waiting")
+        await note_call(it, it.receive)
+
+    in_background(receive)
+    await it.gate()
+    if it.query.get("fail"):
+        raise LookupError
+    await it.answer("answered")
+
+
+@on("/leave-sender")
+async def leave_sender(it: Exchange) -> None:
+    """Leave a task that waits in send because nobody reads, and fail once the gate is open."""
+
+    async def send() -> None:
+        try:
+            while True:
+                SENT[it.key] += 1
+                await it.body(b"x" * 65536, more=True)
+        except OSError:
+            it.note("OSError")
+
+    await it.start()
+    in_background(send)
+    await it.gate()
+    raise LookupError
+
+
+@on("/sent")
+async def sent(it: Exchange) -> None:
+    await it.answer(str(SENT[it.key]))
+
+
+# Calls that are cancelled
+
+
+@on("/impatient-receive")
+async def impatient_receive(it: Exchange) -> None:
+    """Read the body with a timeout for each call."""
+    digest = hashlib.sha256()
+    size = 0
+    more = True
+    while more:
+        with anyio.move_on_after(float(it.query["timeout"])):
+            message = await it.receive()
+            assert message["type"] == "http.request"
+            more = message["more_body"]
+            digest.update(message["body"])
+            size += len(message["body"])
+    await it.answer(f"{size} {digest.hexdigest()}")
+
+
+@on("/impatient-send")
+async def impatient_send(it: Exchange) -> None:
+    """Send numbered pieces, each again and again until the call was not cancelled."""
+    await it.start()
+    for number in range(int(it.query["n"])):
+        piece = number.to_bytes(4, "big") * 16384
+        while True:
+            with anyio.move_on_after(float(it.query["timeout"])) as scope:
+                await it.body(piece, more=True)
+            if not scope.cancelled_caught:
+                break
+            it.note("cancelled")
+    await it.body()
