@@ -70,7 +70,8 @@ class Gateway:
         self._lanes: dict[int, Lane] = {}
         self._free: list[Lane] = []
         self._opened = 0
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
+        """Held to end a WSGI exchange, and to find a lane for an answer, in any thread."""
         self._done: list[int] = []
         self._drop: list[int] = []
         reactor.after_batch(self._tell_done)
@@ -203,7 +204,7 @@ class Gateway:
         """
         if fork.is_child:
             return None
-        with self._lock:
+        with self.lock:
             while self._free:
                 lane = self._free.pop()
                 if lane.closed:
@@ -246,7 +247,7 @@ class Gateway:
         lane = self._lanes.get(number)
         if lane is not None and not lane.closed:
             lane.exchange = None
-            with self._lock:
+            with self.lock:
                 self._free.append(lane)
 
     def _on_close(self, lane: Lane) -> None:

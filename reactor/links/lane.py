@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,10 @@ class Lane:
         "partial",
         "reactor",
         "readable",
+        "reading",
         "slot",
         "sock",
+        "writing",
     )
 
     def __init__(
@@ -92,6 +95,9 @@ class Lane:
         self._ending = False
         """The front end has sent FIN, behind whatever else is to be read."""
         self.closed = False
+        self.reading = threading.Lock()
+        self.writing = threading.Lock()
+        """Held by a thread that reads or writes for a WSGI app, also while it waits."""
         self.out = Outgoing()
         """What the kernel has not taken yet."""
         self._watching = False
@@ -228,6 +234,21 @@ class Lane:
         poll = select.poll()
         poll.register(self.fd, events)
         poll.poll()
+
+    @property
+    def in_use(self) -> bool:
+        """A thread is within one of the above, or about to find that its exchange has ended."""
+        return self.reading.locked() or self.writing.locked()
+
+    def interrupt(self) -> None:
+        """Wake the threads that wait for this lane, and close it. Closed alone, it would stay open
+        for them, and for the front end (close(2), "Multithreaded processes and close")."""
+        if not self.closed or self.sock.fileno() >= 0:
+            try:
+                self.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.close()
 
     # The end -----------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ inline app because the front end takes whole answers off its hands and sends who
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.clock import date_field
@@ -145,19 +147,25 @@ class WsgiExchange(Call):
         if error is not None:
             limited.error("an exchange failed", exc_info=error, kind=place_of(error))
             self._cut = True
-        self.ended = True
         gateway = self._gateway
+        with gateway.lock:
+            self.ended = True
         lane = self.lane
         drained = False
         if self._cut or self.gone:
             gateway.cut(self)
         elif lane is None:
-            gateway.express.over(self.express, self._held, self._held_size)
+            # A thread that the app has left may still call `write`: the size is that of the pieces.
+            held = self._held.copy()
+            gateway.express.over(self.express, held, sum(map(len, held)))
             return
         elif self._framing == UNTIL_CLOSE:
             lane.half_close()
         else:
             drained = self._body is None or (self._body.complete and not self._payload)
+        if lane is not None and lane.in_use:
+            # By a thread that the app has left. It wakes, and no other exchange gets this lane.
+            lane.interrupt()
         if self.express:
             gateway.express.done(self.express)
         gateway.over(self, drained)
@@ -201,8 +209,8 @@ class WsgiExchange(Call):
         if self._framing == CHUNKED or (self.lane is None and count <= EXPRESS_MAX):
             return False
         self._push()
-        assert self.lane is not None
-        self.lane.send_file(file.fileno(), file.tell(), count)
+        with self._lane_to_write() as lane:
+            lane.send_file(file.fileno(), file.tell(), count)
         return True
 
     def finish(self) -> None:
@@ -217,15 +225,27 @@ class WsgiExchange(Call):
 
     def _push(self) -> None:
         """Hand everything to a lane, and wait until it took it."""
-        if self.gone:
-            raise BrokenPipeError("the client is gone")
-        if self.lane is None:
-            self.lane = self._gateway.open_lane(self)
-            if self.lane is None:
-                raise OSError("there is no lane for the answer")
-        self.head_sent = True
-        held, self._held, self._held_size = self._held, [], 0
-        self.lane.write_blocking(held)
+        with self._lane_to_write() as lane:
+            held, self._held, self._held_size = self._held, [], 0
+            lane.write_blocking(held)
+
+    @contextmanager
+    def _lane_to_write(self) -> Iterator[Lane]:
+        """The answer's lane, for this thread alone. Raises OSError without one, and once the
+        exchange has ended: then the lane may be another's."""
+        with self._gateway.lock:
+            if self.gone or self.ended:
+                raise BrokenPipeError("the client is gone")
+            lane = self.lane
+            if lane is None:
+                lane = self.lane = self._gateway.open_lane(self)
+                if lane is None:
+                    raise OSError("there is no lane for the answer")
+            self.head_sent = True
+        with lane.writing:
+            if self.ended:
+                raise BrokenPipeError("the exchange has ended")
+            yield lane
 
     # The input; in the app's thread --------------------------------------------------------------
 
@@ -233,6 +253,8 @@ class WsgiExchange(Call):
         body = self._body
         if body is None:
             return b""
+        if self.ended:
+            raise ConnectionResetError("the exchange has ended")
         if self._content:
             content, self._content = self._content[:size], self._content[size:]
             return content
@@ -244,10 +266,7 @@ class WsgiExchange(Call):
             elif self.lane is None or self.lane.opened_here:
                 raise ConnectionResetError("the request ended within its body")
             else:
-                if self.head.expect_continue and body.received == 0 and not self.head_sent:
-                    self.lane.write_blocking([b"HTTP/1.1 100 Continue\r\n\r\n"])
-                self.head.expect_continue = False
-                data = self.lane.read_blocking(size)
+                data = self._read_lane(self.lane, size)
                 if not data:
                     raise ConnectionResetError("the client left within the request's body")
             end = body.feed(data, 0, parts)
@@ -256,3 +275,17 @@ class WsgiExchange(Call):
         content = b"".join(parts)
         self._content = content[size:]
         return content[:size]
+
+    def _read_lane(self, lane: Lane, size: int) -> bytes:
+        """The next bytes of the body, at most `size`; b"" at the end. Raises OSError, also once the
+        exchange has ended: then the lane may be another's."""
+        assert self._body is not None
+        if self.head.expect_continue and self._body.received == 0 and not self.head_sent:
+            with lane.writing:
+                if not self.ended:
+                    lane.write_blocking([b"HTTP/1.1 100 Continue\r\n\r\n"])
+        self.head.expect_continue = False
+        with lane.reading:
+            if self.ended:
+                raise ConnectionResetError("the exchange has ended")
+            return lane.read_blocking(size)

@@ -249,6 +249,7 @@ class _Answer:
         """
         if not isinstance(data, bytes):
             raise TypeError(f"write takes bytes, not {data!r:.200}")
+        data = _exact(data)
         if data and not self._pass_on(data, flush=True):
             raise ValueError("write goes beyond the end of the body")
 
@@ -296,8 +297,8 @@ class _Answer:
     def _send_whole(self, blocks: Sequence[bytes]) -> str | None:
         total = 0
         for block in blocks:
-            if not isinstance(block, bytes):
-                raise _not_bytes(block)
+            if type(block) is not bytes:
+                return self._send_whole([_exact(each) for each in blocks])
             total += len(block)
         if self._phase is _STARTED or self._phase is _SILENT:
             self._begin(total)
@@ -312,8 +313,8 @@ class _Answer:
 
     def _send_blocks(self, blocks: Iterable[bytes]) -> str | None:
         for block in blocks:
-            if not isinstance(block, bytes):
-                raise _not_bytes(block)
+            if type(block) is not bytes:
+                block = _exact(block)
             if block:
                 if not self._pass_on(block, flush=True):
                     return _SURPLUS
@@ -339,8 +340,8 @@ class _Answer:
             if count and type(file) is not io.BytesIO and self._hand_over(file, count):
                 return self._end()
         while count > 0 and (block := file.read(min(count, size))):
-            if not isinstance(block, bytes):
-                raise _not_bytes(block)
+            if type(block) is not bytes:
+                block = _exact(block)
             self._pass_on(block, flush=at_hand is None)
             count -= len(block)
         return self._end()
@@ -449,5 +450,9 @@ class _Write(Protocol):
     def __call__(self, data: bytes, /) -> None: ...
 
 
-def _not_bytes(block: object) -> TypeError:
-    return TypeError(f"the app's result yields bytes, not {block!r:.200}")
+def _exact(block: object) -> bytes:
+    """The bytes of `block`. Of a subclass too: its len() may be anything, and lanes are framed by
+    it. Raises TypeError for what is no bytes."""
+    if not isinstance(block, bytes):
+        raise TypeError(f"the app's result yields bytes, not {block!r:.200}")
+    return bytes(memoryview(block))

@@ -696,3 +696,21 @@ async def impatient_send(it: Exchange) -> None:
                 break
             it.note("cancelled")
     await it.body()
+
+
+class Odd(bytes):
+    """Bytes that say something else of their size."""
+
+    def __len__(self) -> int:
+        return 3
+
+
+@on("/odd")
+async def odd(it: Exchange) -> None:
+    """A body of what is no plain bytes."""
+    await it.start()
+    kind = {"odd": Odd, "bytearray": bytearray, "memoryview": memoryview}[it.query["how"]]
+    if it.query.get("late"):
+        await anyio.lowlevel.checkpoint()
+    await it.body(kind(b"odd "), more=True)
+    await it.body(kind(b"bytes"))

@@ -11,12 +11,17 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 HANDLERS: dict[str, Callable] = {}
 NOTES: dict[str, list[str]] = defaultdict(list)
 GATES: dict[str, threading.Event] = defaultdict(threading.Event)
+LEFT: dict[str, Any] = {}
+"""What an exchange leaves for another one to misuse."""
+SENT: dict[str, int] = defaultdict(int)
+"""How many calls a thread has finished, by key."""
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 Environ = dict[str, Any]
@@ -149,3 +154,77 @@ def variable(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[
     before = VARIABLE.get()
     VARIABLE.set("set")
     return whole(start, f"{before} {threading.current_thread().name}".encode())
+
+
+# What outlives an exchange
+
+
+def note_failure(key: str, call: Callable, *arguments: object) -> None:
+    """Call again and again, and note what ends it."""
+    try:
+        while call(*arguments) != b"":
+            SENT[key] += 1
+    except Exception as error:
+        NOTES[key].append("OSError" if isinstance(error, OSError) else type(error).__name__)
+    else:
+        NOTES[key].append("the end")
+
+
+def leave_thread(key: str, call: Callable, *arguments: object) -> None:
+    """Start a thread that calls again and again, and return when it waits."""
+    thread = threading.Thread(target=note_failure, args=(key, call, *arguments), daemon=True)
+    thread.start()
+    state = Path(f"/proc/self/task/{thread.native_id}/stat")
+    asleep = 0
+    while asleep < 20:
+        before = SENT[key]
+        time.sleep(0.005)
+        is_asleep = state.read_text().rpartition(")")[2].split()[0] == "S"
+        asleep = asleep + 1 if is_asleep and SENT[key] == before else 0
+
+
+@on("/leave-reader")
+def leave_reader(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Leave a thread that waits for the body."""
+    leave_thread(query["key"], environ["wsgi.input"].read, 10)
+    return whole(start, b"left")
+
+
+@on("/leave-writer")
+def leave_writer(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Leave a thread that waits for the client to read, and fail."""
+    leave_thread(query["key"], start("200 OK", []), b"w" * 65536)
+    raise LookupError("failed before its thread")
+
+
+@on("/keep-channels")
+def keep_channels(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Answer without reading, and keep both channels."""
+    write = start("200 OK", [("Content-Length", "4")])
+    LEFT["channels"] = environ["wsgi.input"], write
+    return [b"kept"]
+
+
+@on("/use-channels")
+def use_channels(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    body, write = LEFT.pop("channels")
+    note_failure(query["key"], body.read, 10)
+    note_failure(query["key"], write, b"late")
+    return whole(start, b"used")
+
+
+class Odd(bytes):
+    """Bytes that say something else of their size."""
+
+    def __len__(self) -> int:
+        return 3
+
+
+@on("/odd")
+def odd(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    write = start("200 OK", [])
+    if query["how"] == "write":
+        write(Odd(b"odd bytes"))
+        return []
+    blocks = [Odd(b"odd "), Odd(b"bytes")]
+    return blocks if query["how"] == "list" else iter(blocks)

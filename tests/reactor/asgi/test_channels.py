@@ -120,3 +120,18 @@ def test_a_send_that_is_cancelled_has_sent_nothing(asgi, key, way, timeout):
     body = lane.response().body
     assert len(body) == len(expected)
     assert body == expected
+
+
+# Bodies
+
+
+@pytest.mark.parametrize("how", ["odd", "bytearray", "memoryview"])
+@pytest.mark.parametrize("late", ["", "&late=1"])
+def test_what_is_no_plain_bytes_breaks_no_framing(asgi, how, late):
+    lane = asgi.open_lane()
+    assert lane.exchange(get(f"/odd?how={how}{late}")).text == "odd bytes"
+    assert asgi.verdict(lane) == "done"
+    assert lane.exchange(get("/hello")).text == "hello"
+    if not late:
+        assert asgi.get(f"/odd?how={how}").text == "odd bytes"
+    assert asgi.get("/hello").text == "hello"

@@ -1,0 +1,50 @@
+"""`wsgi.input` and `write` of a WSGI app after the end of their exchange."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.reactor.driver import get, post
+
+
+def test_a_thread_that_waits_for_the_body_wakes_when_the_exchange_ends(wsgi, key):
+    lane = wsgi.open_lane()
+    lane.send(get(f"/leave-reader?key={key}", "Content-Length: 100", method="POST") + b"some of it")
+    assert lane.response().text == "left"
+    assert wsgi.verdict(lane) == "drop"
+    assert key.wait_for(wsgi, "OSError") == ["OSError"]
+    assert lane.is_hung_up
+
+
+@pytest.mark.parametrize("way", ["express", "lane"])
+def test_a_thread_that_waits_in_write_wakes_when_its_answer_is_cut(wsgi, key, way):
+    if way == "express":
+        (number,) = wsgi.request(get(f"/leave-writer?key={key}"))
+        lane = wsgi.answer_lane(number)
+        wsgi.wait_done(number)
+    else:
+        lane = wsgi.open_lane()
+        lane.send(get(f"/leave-writer?key={key}"))
+        assert wsgi.verdict(lane) == "drop"
+    assert key.wait_for(wsgi, "OSError") == ["OSError"]
+    assert lane.is_hung_up
+
+
+@pytest.mark.parametrize("body", [b"", b"unread"])
+def test_what_an_app_has_kept_is_dead(wsgi, key, body):
+    lane = wsgi.open_lane()
+    assert lane.exchange(post("/keep-channels", body)).text == "kept"
+    assert wsgi.verdict(lane) == ("drop" if body else "done")
+    assert wsgi.get(f"/use-channels?key={key}").text == "used"
+    assert key.notes(wsgi) == ["OSError" if body else "the end", "ValueError"]
+
+
+@pytest.mark.parametrize("how", ["list", "iterator", "write"])
+def test_bytes_that_lie_about_their_size_break_no_framing(wsgi, how):
+    lane = wsgi.open_lane()
+    assert lane.exchange(get(f"/odd?how={how}")).text == "odd bytes"
+    assert wsgi.verdict(lane) == "done"
+    assert lane.exchange(get("/hello")).text == "hello"
+    if how == "list":
+        assert wsgi.get(f"/odd?how={how}").text == "odd bytes"
+    assert wsgi.get("/hello").text == "hello"
