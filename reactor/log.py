@@ -13,8 +13,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from reactor_run.logs import LineFormatter, RepeatLimit
 
@@ -37,6 +37,14 @@ _LEVELS: Final = {
     "error": logging.ERROR,
     "critical": logging.CRITICAL,
 }
+
+_LINE_MAX: Final = 65536
+"""Characters of one record: more is the text of an exception that has swallowed a whole body."""
+_PLACES_MAX: Final = 20
+"""Frames of an exception that cannot be shown in the usual way, innermost last."""
+
+# As they are before an app is imported, which may replace them.
+_Record = logging.LogRecord
 
 log: Final = logging.getLogger("reactor_run")
 """The logger of a reactor process; until `configure` it is like any other."""
@@ -62,11 +70,17 @@ class AppFailure(Exception):
 
 
 class _ReactorLogger(logging.Logger):
-    """A logger that an app cannot switch off by accident.
+    """A logger that works whatever an app does, and raises nothing.
 
     `logging.config.dictConfig` disables every logger that the configuration does not name, unless
-    told otherwise: with many a Django LOGGING setting a reactor would fall silent.
+    told otherwise: with many a Django LOGGING setting a reactor would fall silent. So neither that
+    nor an app's record factory, filters, handlers or `sys.stderr` count here. The arguments of a
+    record may be an app's: what their `__str__` raises costs the record its details.
     """
+
+    formatter: logging.Formatter
+    descriptor: int | None
+    """Where lines go; None if there is no stderr."""
 
     @property
     def disabled(self) -> bool:
@@ -75,6 +89,45 @@ class _ReactorLogger(logging.Logger):
     @disabled.setter
     def disabled(self, value: bool) -> None:
         pass
+
+    def _log(
+        self,
+        level: int,
+        msg: object,
+        args: Any,
+        exc_info: Any = None,
+        extra: Any = None,
+        stack_info: bool = False,
+        stacklevel: int = 1,
+    ) -> None:
+        try:
+            if exc_info is True:
+                exc_info = sys.exc_info()
+            elif exc_info is not None and exc_info is not False:
+                exc_info = type(exc_info), exc_info, None
+            line = self._line(level, msg, args, exc_info)
+        except BaseException:
+            line = f"[{os.getpid()}] {msg} (the details cannot be shown)\n"
+        data = memoryview(line.encode("utf-8", "backslashreplace"))
+        try:
+            while data and self.descriptor is not None:
+                data = data[os.write(self.descriptor, data) :]
+        except OSError:
+            pass
+
+    def _line(self, level: int, msg: object, args: Any, exc_info: Any) -> str:
+        record = _Record(self.name, level, "", 0, msg, args, exc_info)
+        line = self.formatter.format(record)
+        if len(line) > _LINE_MAX:
+            line = f"{line[:_LINE_MAX]} ... ({len(line) - _LINE_MAX} characters more)"
+        return line + "\n"
+
+
+class _Formatter(LineFormatter):
+    """Shows an exception even if it resists."""
+
+    def formatException(self, ei: Any) -> str:
+        return _tell(ei[1], traceback.format_exception)
 
 
 def configure(level: str, reactor: str) -> None:
@@ -86,10 +139,11 @@ def configure(level: str, reactor: str) -> None:
     """
     if level.lower() not in _LEVELS:
         raise ValueError(f"unknown log level {level!r}: choose from {', '.join(_LEVELS)}")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(f"{reactor}: " if reactor else ""))
     log.__class__ = _ReactorLogger
-    log.handlers[:] = [handler]
+    assert isinstance(log, _ReactorLogger)
+    log.formatter = _Formatter(f"{reactor}: " if reactor else "")
+    # Without a stderr, its number may be that of anything.
+    log.descriptor = None if sys.stderr is None else 2
     log.setLevel(_LEVELS[level.lower()])
     log.propagate = False
 
@@ -114,6 +168,10 @@ def cut_traceback(exc: BaseException) -> str:
     Its causes, contexts and the members of an exception group are cut as well. Frames of libraries
     stay: they tell what the app was doing. Without a newline at the end.
     """
+    return _tell(exc, _format_cut)
+
+
+def _format_cut(exc: BaseException) -> list[str]:
     told = traceback.TracebackException.from_exception(exc, compact=True)
     pending: list[traceback.TracebackException | None] = [told]
     while pending:
@@ -121,17 +179,37 @@ def cut_traceback(exc: BaseException) -> str:
         if part is not None:
             part.stack[:] = [frame for frame in part.stack if _is_apps(frame)]
             pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
-    return "".join(told.format()).rstrip("\n")
+    return list(told.format())
 
 
-def place_of(exc: BaseException) -> tuple[type, str, int]:
-    """What makes two failures one kind for the log: the type, and the line that raised."""
-    trace = BaseException.__dict__["__traceback__"].__get__(exc)
+_traceback_of: Final = BaseException.__dict__["__traceback__"].__get__
+_name_of: Final = type.__dict__["__name__"].__get__
+
+
+def _tell(exc: BaseException, form: Callable[[BaseException], list[str]]) -> str:
+    """`exc` by `form`, or if that fails, by nothing that its class or modules can change."""
+    try:
+        return "".join(form(exc)).rstrip("\n")
+    except BaseException:
+        lines = [f"{_name_of(type(exc))}, which cannot be shown, raised at"]
+    places = []
+    trace = _traceback_of(exc)
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}')
+        trace = trace.tb_next
+    return "\n".join(lines + places[-_PLACES_MAX:])
+
+
+def place_of(exc: BaseException) -> tuple[str, str, int]:
+    """What makes two failures one kind for the log: the type's name, and the line that raised."""
+    name = _name_of(type(exc))
+    trace = _traceback_of(exc)
     if trace is None:
-        return type(exc), "", 0
+        return name, "", 0
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return type(exc), trace.tb_frame.f_code.co_filename, trace.tb_lineno
+    return name, trace.tb_frame.f_code.co_filename, trace.tb_lineno
 
 
 def summary(exc: BaseException) -> str:
@@ -139,7 +217,7 @@ def summary(exc: BaseException) -> str:
     name = type(exc).__qualname__
     try:
         text = str(exc).strip()
-    except Exception:  # an app's exception may be broken, too
+    except BaseException:  # an app's exception may be broken, too
         text = ""
     return f"{name}: {text.splitlines()[0]}" if text else name
 
@@ -169,6 +247,13 @@ def runtime_hint(exc: BaseException, runtime: str) -> str | None:
     `runtime` is trio, asyncio or uvloop. Looks at the causes and contexts of `exc` and into
     exception groups. None where nothing speaks of the runtime.
     """
+    try:
+        return _find_hint(exc, runtime)
+    except BaseException:  # an app's exception may be broken
+        return None
+
+
+def _find_hint(exc: BaseException, runtime: str) -> str | None:
     for error in _with_relatives(exc):
         text = summary(error)
         if runtime == "trio":

@@ -36,7 +36,6 @@ import anyio
 import anyio.lowlevel
 
 from reactor_run.clock import date_field
-from reactor_run.logs import request_name
 from reactor_run.protocol.body import (
     CHUNK_TAIL,
     CHUNKED,
@@ -454,7 +453,7 @@ class AsgiExchange(Hosted):
 
     def _fault(self, what: str) -> None:
         """The front end broke the framing that it had accepted itself: its lane is worthless."""
-        limited.error("%s: %s", self._name, what, kind=what)
+        limited.error("%s: %s", self.name, what, kind=what)
         if self.lane is not None:
             self.lane.close()
         self.on_gone()
@@ -493,25 +492,28 @@ class AsgiExchange(Hosted):
         self._out = []
         self._wake()
 
-    @property
-    def _name(self) -> str:
-        return request_name(self.head.method, self.head.target)
+    def abandon(self) -> None:
+        self._gateway.abandon(self)
 
     def _report(self, error: BaseException | None) -> None:
-        what = self._name
+        """Tell the log how the app ended. From now on nothing may be used that the app can change:
+        not the scope, and of its error only the type."""
+        kind = type(error)
         left = self.gone or (self._fin and error is None)
-        if left and (error is None or isinstance(error, OSError)):
-            limited.debug("%s: the client left before the response was complete", what)
+        if left and (error is None or issubclass(kind, OSError)):
+            limited.debug("%s: the client left before the response was complete", self.name)
         elif error is None:
-            limited.error("%s: the app returned with its response %s", what, _NAMES[self._state])
+            state = _NAMES[self._state]
+            limited.error("%s: the app returned with its response %s", self.name, state)
         elif _is_cancellation(error):
-            limited.info("%s: cancelled", what)
+            limited.info("%s: cancelled", self.name)
         else:
             hint = runtime_hint(error, self._gateway.runtime)
+            advice = f" ({hint})" if hint else ""
             limited.error(
                 "%s: the app failed%s\n%s",
-                what,
-                f" ({hint})" if hint else "",
+                self.name,
+                advice,
                 cut_traceback(error),
                 kind=place_of(error),
             )
@@ -566,9 +568,13 @@ _EXPECTED: Final = (
 def _is_cancellation(error: BaseException) -> bool:
     """Whether it is that alone, be it of several of the app's tasks."""
     cancelled = anyio.get_cancelled_exc_class()
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(cancelled)[1] is None
-    return isinstance(error, cancelled)
+    if issubclass(type(error), BaseExceptionGroup):
+        group: Any = error
+        try:
+            return BaseExceptionGroup.split(group, cancelled)[1] is None
+        except BaseException:  # the app's `derive` failed
+            return False
+    return issubclass(type(error), cancelled)
 
 
 async def _awaiting(running: Awaitable[None]) -> None:

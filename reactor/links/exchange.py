@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reactor_run.logs import request_name
 from reactor_run.protocol.request import RequestHead
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ class Exchange:
             return False
         ready.remove(self)
         return True
+
+    @property
+    def name(self) -> str:
+        """Method and target for the log, as they came: the app may have changed what it has."""
+        return request_name(self.head.method, self.head.target)
+
+    def abandon(self) -> None:
+        """Cut the answer and free the exchange's place, because `over` failed."""
+        raise NotImplementedError
 
     def write_out(self) -> None:
         """Send what there is to send; called by the loop after `signal_write_ready`."""

@@ -102,8 +102,8 @@ class ExpressPort:
     def done(self, number: int) -> None:
         """Tell that an app is done, the answer of which was gathered before, or is on a lane, or
         wanted by nobody."""
-        del self._exchanges[number]
-        self._out.append(pack_message(number, DONE))
+        if self._exchanges.pop(number, None) is not None:
+            self._out.append(pack_message(number, DONE))
 
     def flush(self) -> None:
         """Send what was gathered, unless the kernel is still busy with what came before."""

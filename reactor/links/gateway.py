@@ -285,6 +285,14 @@ class Gateway:
             if exchange.gone:
                 lane.close()
 
+    def abandon(self, exchange: Exchange) -> None:
+        """End an exchange whose own end failed, with nothing of it but its lane and number."""
+        exchange.ended = True
+        self.cut(exchange)
+        if exchange.express:
+            self.express.done(exchange.express)
+        self.over(exchange, drained=False)
+
     def _tell_done(self) -> None:
         if self._done or self._drop:
             message = {}

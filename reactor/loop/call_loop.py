@@ -100,4 +100,4 @@ class CallLoop(ReactorLoop):
             error = raised
         if fork.is_child:
             fork.leave(error)
-        exchange.over(error)
+        self._end(exchange, error)

@@ -21,6 +21,7 @@ from typing import Final
 from reactor_run.pulse import BEGUN, DISTRUST, HELD_UP_AFTER, SLOW, Pulse
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.log import log
 from reactor_run.reactor.loop.slow_routes import COUNTED, SlowRoutes
 from reactor_run.turns import Turns
 
@@ -130,7 +131,7 @@ class ReactorLoop:
         """Nobody reads the answer any more: tell the app, or do not begin it at all."""
         exchange.on_gone()
         if exchange.take_out():
-            exchange.over(None)
+            self._end(exchange, None)
 
     def begins(self, exchange: Exchange) -> None:
         """Tell the front end that an exchange begins. To be called before its app is."""
@@ -185,7 +186,10 @@ class ReactorLoop:
             self._dirty = []
             for exchange in dirty:
                 if not exchange.ended:
-                    exchange.write_out()
+                    try:
+                        exchange.write_out()
+                    except BaseException as fault:
+                        self._end_failed(exchange, fault)
         for flush in self._after_batch:
             flush()
         if self._buried:
@@ -202,6 +206,20 @@ class ReactorLoop:
             handler = handlers.get(fd)
             if handler is not None:
                 handler(mask)
+
+    # The end of exchanges ----------------------------------------------------------------------
+
+    def _end(self, exchange: Exchange, error: BaseException | None) -> None:
+        """Whatever goes wrong as an exchange ends, the loop goes on. Or the reactor would die of
+        it, and the replay of the exchange would kill the next one."""
+        try:
+            exchange.over(error)
+        except BaseException as fault:
+            self._end_failed(exchange, fault)
+
+    def _end_failed(self, exchange: Exchange, fault: BaseException) -> None:
+        log.error("the end of an exchange failed; its answer is cut", exc_info=fault)
+        exchange.abandon()
 
     # Steps of apps -----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ Rules, each of which something breaks without:
 5. Answers are gathered, and go out when the batch ends, when an app suspends, and half-way through
    a batch that takes long, so that clients and front end have something to do during the other
    half; one by one while the next step may be a slow one.
+6. After an app has failed, nothing is used that it can change, not even its context.
 """
 
 from __future__ import annotations
@@ -208,10 +209,7 @@ class WorkerLoop(ReactorLoop):
                 if fork.is_child:
                     fork.leave(error)
                 worker.exchange = exchange.worker = None
-                if error is None:
-                    exchange.over(None)
-                else:
-                    context.run(exchange.over, error)
+                self._end(exchange, error)
                 if worker.suspended:
                     self.flush()
                     self._count_for(worker, exchange)

@@ -134,9 +134,19 @@ class WsgiExchange(Call):
             self._prefetch.observe()
 
     def run(self) -> None:
-        """Run the app, unless the client has left before it began; in any thread."""
-        if not self.gone:
+        """Run the app, unless the client has left before; in any thread. Raises nothing."""
+        if self.gone:
+            return
+        try:
             run_wsgi(self._gateway.app, self.environ, self, limited)
+        except BaseException as error:
+            # Of our own, or one that was thrown into the thread from outside.
+            self._log_fault(error)
+            self._cut = True
+
+    def _log_fault(self, error: BaseException) -> None:
+        kind = place_of(error)
+        limited.error("%s: the exchange failed", self.name, exc_info=error, kind=kind)
 
     def write_out(self) -> None:
         """A thread's word that the app is done."""
@@ -145,7 +155,7 @@ class WsgiExchange(Call):
 
     def over(self, error: BaseException | None) -> None:
         if error is not None:
-            limited.error("an exchange failed", exc_info=error, kind=place_of(error))
+            self._log_fault(error)
             self._cut = True
         gateway = self._gateway
         with gateway.lock:
@@ -169,6 +179,9 @@ class WsgiExchange(Call):
         if self.express:
             gateway.express.done(self.express)
         gateway.over(self, drained)
+
+    def abandon(self) -> None:
+        self._gateway.abandon(self)
 
     # The sink; in the app's thread ---------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from reactor_run.logs import RepeatLimit, printable
+from reactor_run.logs import RepeatLimit
 from reactor_run.reactor import fork
 from reactor_run.reactor.log import place_of
 from reactor_run.reactor.wsgi.file import FileWrapper, bytes_left
@@ -59,6 +59,11 @@ class AnswerSink(Protocol):
     in time. An answer ends with a `finish()` that returned or with `abort()`; after that, no method
     is called.
     """
+
+    @property
+    def name(self) -> str:
+        """The request, for the log."""
+        ...
 
     @property
     def head_sent(self) -> bool:
@@ -135,14 +140,14 @@ def run_wsgi(
         result = app(environ, answer.start_response)
         fault = answer.send(result)
         if fault is not None:
-            log.error("%s: %s", _request(environ), fault)
+            log.error("%s: %s", sink.name, fault)
     except ClientGone as gone:
-        log.debug("%s: the client is gone: %s", _request(environ), gone)
+        log.debug("%s: the client is gone: %s", sink.name, gone)
         answer.give_up()
     except BaseException as error:
         if fork.is_child:
             fork.leave(error)
-        log.error("%s: the app failed", _request(environ), exc_info=True, kind=place_of(error))
+        log.error("%s: the app failed", sink.name, exc_info=True, kind=place_of(error))
         answer.fail()
     finally:
         if type(result) is not list:
@@ -152,11 +157,7 @@ def run_wsgi(
                     close()
             except BaseException as error:
                 what = "%s: the app failed in close()"
-                log.error(what, _request(environ), exc_info=True, kind=place_of(error))
-
-
-def _request(environ: WSGIEnvironment) -> str:
-    return printable(f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}")
+                log.error(what, sink.name, exc_info=True, kind=place_of(error))
 
 
 class _Phase(Enum):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 from contextvars import copy_context
+from itertools import islice
 from queue import SimpleQueue
 from time import perf_counter
 
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import signal_write_ready
+from reactor_run.reactor.log import log
 from reactor_run.reactor.wsgi.exchange import WsgiExchange
 from reactor_run.reactor.wsgi.prefetch import ThreadsPrefetch
 
@@ -64,17 +66,30 @@ class ThreadPool:
             return True
 
     def _work(self) -> None:
-        prefetch = self._prefetch
+        waiting = self._waiting
+        taken: list[WsgiExchange] = []
         while True:
-            exchange = self._waiting.get()
-            if self._begin(exchange):
-                began = perf_counter()
-                # In a context of its own, as everywhere: no exchange sees another's variables.
-                self._context.copy().run(exchange.run)
-                if fork.is_child:
-                    fork.leave()
-                prefetch.moved_at = now = perf_counter()
-                exchange.took = now - began
-                signal_write_ready(exchange)
-            # The name would keep the last request alive until the next comes.
-            del exchange
+            try:
+                if not taken:
+                    # In C as a whole: what is thrown into a waiting thread loses no exchange.
+                    taken.extend(islice(iter(waiting.get, None), 1))
+                self._serve(taken.pop())
+            except BaseException as error:
+                # An app can have an exception thrown into this thread at any time, also late
+                # (PyThreadState_SetAsyncExc: timeouts by decorator). The thread goes on.
+                log.error("a thread was interrupted between two requests", exc_info=error)
+
+    def _serve(self, exchange: WsgiExchange) -> None:
+        if not self._begin(exchange):
+            return
+        exchange.took = 0.0
+        try:
+            began = perf_counter()
+            # In a context of its own, as everywhere: no exchange sees another's variables.
+            self._context.copy().run(exchange.run)
+            if fork.is_child:
+                fork.leave()
+            self._prefetch.moved_at = now = perf_counter()
+            exchange.took = now - began
+        finally:
+            signal_write_ready(exchange)

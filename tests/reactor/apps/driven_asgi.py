@@ -11,11 +11,15 @@ import contextvars
 import gc
 import hashlib
 import json
+import linecache
+import logging
+import logging.config
 import os
 import resource
 import sys
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -714,3 +718,82 @@ async def odd(it: Exchange) -> None:
         await anyio.lowlevel.checkpoint()
     await it.body(kind(b"odd "), more=True)
     await it.body(kind(b"bytes"))
+
+
+# Failing in a way that is hard to report
+
+
+def fail_to_show(*_: object) -> None:
+    raise RuntimeError("this cannot be shown")
+
+
+unprintable: Any = fail_to_show
+
+
+class Unprintable(Exception):
+    __str__ = __repr__ = unprintable
+
+
+class Broken(Exception):
+    """Nothing can be asked of it."""
+
+    @property
+    def __cause__(self) -> BaseException:  # type: ignore[override]
+        raise RuntimeError("no cause can be had")
+
+    __context__ = __traceback__ = __notes__ = __class__ = __cause__  # type: ignore[assignment]
+
+
+class Underivable(BaseExceptionGroup):
+    def derive(self, _: Any) -> Any:
+        raise RuntimeError("no group can be derived")
+
+
+class Huge(Exception):
+    def __str__(self) -> str:
+        return "huge" * 1_000_000
+
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "unprintable": Unprintable,
+    "broken": Broken,
+    "underivable": lambda: Underivable("group", [asyncio.CancelledError(), ValueError("in it")]),
+    "huge": Huge,
+}
+
+
+@on("/spoil")
+async def spoil(it: Exchange) -> None:
+    """Spoil what a report of the failure could use, and fail."""
+    how = it.query["how"]
+    if it.query.get("late"):
+        await anyio.lowlevel.checkpoint()
+    if how == "scope":
+        it.scope.clear()
+    elif how == "scope-values":
+        it.scope.update(dict.fromkeys(it.scope, Unprintable()))
+    elif how == "library":
+        sniffio.current_async_library_cvar.set("unknown")
+    elif how == "end":
+        it.send.__self__.head = None  # type: ignore[attr-defined]
+    elif how == "factory":
+        logging.setLogRecordFactory(unprintable)
+    elif how == "filter":
+        logging.getLogger("reactor_run").addFilter(unprintable)
+        logging.getLogger("reactor_run").handlers[:] = [UnprintableHandler()]
+    elif how == "config":
+        logging.config.dictConfig({"version": 1})
+        logging.Logger.handle = unprintable  # type: ignore[method-assign]
+    elif how == "stderr":
+        sys.stderr.close()
+    elif how == "source":
+        linecache.getlines = unprintable
+        linecache.getline = unprintable
+        linecache.checkcache = unprintable
+    elif how == "traceback":
+        traceback.TracebackException.format = unprintable  # type: ignore[method-assign]
+    raise ERRORS.get(how, LookupError)()
+
+
+class UnprintableHandler(logging.Handler):
+    emit = unprintable

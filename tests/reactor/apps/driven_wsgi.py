@@ -6,7 +6,10 @@ Notes and gates are as in driven_asgi; a gate needs a second thread to open it.
 from __future__ import annotations
 
 import contextvars
+import ctypes
 import json
+import logging
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -228,3 +231,52 @@ def odd(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes
         return []
     blocks = [Odd(b"odd "), Odd(b"bytes")]
     return blocks if query["how"] == "list" else iter(blocks)
+
+
+# Failing in a way that is hard to report
+
+
+def fail_to_show(*_: object) -> None:
+    raise RuntimeError("this cannot be shown")
+
+
+unprintable: Any = fail_to_show
+
+
+class Unprintable(Exception):
+    __str__ = __repr__ = unprintable
+
+
+class UnprintableHandler(logging.Handler):
+    emit = unprintable
+
+
+@on("/spoil")
+def spoil(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Spoil what a report of the failure could use, and fail."""
+    how = query["how"]
+    if how == "environ":
+        environ.update(dict.fromkeys(environ, Unprintable()))
+    elif how == "factory":
+        logging.setLogRecordFactory(unprintable)
+    elif how == "filter":
+        logging.getLogger("reactor_run").addFilter(unprintable)
+        logging.getLogger("reactor_run").handlers[:] = [UnprintableHandler()]
+    elif how == "stderr":
+        sys.stderr.close()
+    elif how == "block":
+        start("200 OK", [])
+        return [Unprintable()]  # type: ignore[list-item]
+    raise Unprintable if how == "unprintable" else LookupError
+
+
+@on("/throw")
+def throw(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Throw an exception into the other threads of the pool, as timeouts by decorator do."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("wsgi-") and thread is not threading.current_thread():
+            assert thread.ident is not None
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+            )
+    return whole(start, b"thrown")

@@ -892,10 +892,10 @@ def test_a_starlette_startup_on_the_wrong_runtime(runtime):
 
 
 @pytest.fixture
-def stderr(capsys) -> Iterator[Callable[[], str]]:
+def stderr(capfd) -> Iterator[Callable[[], str]]:
     """What the process has said since `configure`; the logger is put back afterwards."""
     before = log.__class__, log.handlers[:], log.level, log.propagate
-    yield lambda: capsys.readouterr().err
+    yield lambda: capfd.readouterr().err
     log.__class__, log.handlers[:], _, log.propagate = before
     log.setLevel(before[2])
 

@@ -58,6 +58,7 @@ class Recorder:
         self.head_sent = False
         self.ended = False
         self.rejects = False
+        self.name = f"{method} /"
 
     def _record(self, *call):
         assert not self.ended, f"{call} after the end"
