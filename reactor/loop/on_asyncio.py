@@ -4,7 +4,7 @@ An app that suspended may have handed its task to timers, task groups and callba
 hosts nothing further. An app that never suspended may still have stored `current_task()`, and
 cancelled it later it would kill another client's request; a reference or a weak reference more than
 before the exchange tells that somebody keeps one. A scope of anyio's that was left open is found in
-`_task_states`, which is private; this file is its only user.
+`_task_states`, which is private, as is `_parent_scope`; this file is their only user.
 """
 
 from __future__ import annotations
@@ -16,24 +16,55 @@ from contextlib import suppress
 from sys import getrefcount
 from typing import Any, Final
 
+import anyio
 from anyio._backends._asyncio import _task_states
 
 from reactor_run.reactor import fork
 from reactor_run.reactor.loop.runtime import TaskSleep
 
-__all__ = ["AsyncioHygiene", "AsyncioSleep"]
+__all__ = ["CANCEL_GRACE", "AsyncioHygiene", "AsyncioSleep"]
+
+CANCEL_GRACE: Final = 5.0
+"""Seconds that an app has after its cancellation before it is cancelled again."""
 
 
 class AsyncioHygiene:
-    """For one worker task on asyncio or uvloop."""
+    """For one worker task on asyncio or uvloop; made inside `scope`, the worker's own."""
 
     reusable_after_suspension: Final = False
 
-    def __init__(self) -> None:
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self.is_cancelling = False
+        self._again: asyncio.TimerHandle | None = None
         task = asyncio.current_task()
         assert task is not None
         self._task: asyncio.Task[Any] = task
         self._own = _current_scope(task)
+
+    def cancel(self) -> None:
+        """Cancel the app once, and again after each CANCEL_GRACE for which it goes on.
+
+        As asyncio does: an app that catches it may wait, to roll back or to tell others. A scope of
+        anyio's would cancel each of these waits too, and an app that goes on regardless would be
+        cancelled in each turn of the loop, which takes a whole core.
+        """
+        if self._again is None:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self._again = asyncio.get_running_loop().call_later(CANCEL_GRACE, self._cancel)
+        self.is_cancelling = True
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Cancel the task, unless the app is within a shield of anyio's: asyncio knows of none."""
+        scope = _current_scope(self._task)
+        while scope is not None and scope is not self._own:
+            if scope.shield:
+                return
+            scope = scope._parent_scope
+        self.is_cancelling = False
+        self._task.cancel()
 
     def snapshot(self) -> object:
         task = self._task
@@ -45,6 +76,8 @@ class AsyncioHygiene:
         And take a cancellation that the app asked for and did not wait for: a task that ended with
         it pending would end as cancelled, and its task group would cancel all others.
         """
+        if self._again is not None:
+            self._again.cancel()
         while (scope := _current_scope(self._task)) not in (None, self._own):
             # What else runs in it, of a task group, is the app's, and ends with it.
             scope.cancel()

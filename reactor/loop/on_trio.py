@@ -19,6 +19,7 @@ import select
 from collections import deque
 from typing import Any, Final
 
+import anyio
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
@@ -34,13 +35,22 @@ _LONGEST: Final = 3600.0
 
 
 class TrioHygiene:
-    """For one worker task on Trio; made inside the worker's own cancel scope."""
+    """For one worker task on Trio; made inside `scope`, the worker's own cancel scope."""
 
+    is_cancelling: Final = False
     reusable_after_suspension: Final = True
 
-    def __init__(self) -> None:
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self._scope = scope
         self._task: Any = trio.lowlevel.current_task()
         self._own = self._task._cancel_status
+
+    def cancel(self) -> None:
+        """As Trio does: at each wait from now on, except where the app shields itself."""
+        self._scope.cancel()
+
+    def deliver(self) -> None:
+        """Trio does."""
 
     def snapshot(self) -> object:
         return self._task._cancel_status

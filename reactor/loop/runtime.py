@@ -23,7 +23,17 @@ __all__ = ["Hygiene", "TaskSleep", "backend_options", "claim_no_thread", "hygien
 
 
 class Hygiene(Protocol):
-    """A worker's guard against what an app leaves in its task."""
+    """A worker's task: how its app is cancelled, and a guard against what an app leaves in it."""
+
+    @property
+    def is_cancelling(self) -> bool:
+        """A cancellation waits for the app to leave its shield: `deliver` it after each step."""
+
+    def cancel(self) -> None:
+        """Have the app that suspended in the task raise its cancellation."""
+
+    def deliver(self) -> None:
+        """Go on with `cancel`."""
 
     @property
     def reusable_after_suspension(self) -> bool:
@@ -36,7 +46,7 @@ class Hygiene(Protocol):
         """Close what the app left open, so that the worker can end in order."""
 
 
-def hygiene_for(runtime: str) -> Callable[[], Hygiene]:
+def hygiene_for(runtime: str) -> Callable[[anyio.CancelScope], Hygiene]:
     """The guard for `trio`, `asyncio` or `uvloop`."""
     if runtime == "trio":
         from reactor_run.reactor.loop.on_trio import TrioHygiene

@@ -10,8 +10,9 @@ follower.
 Rules, each of which something breaks without:
 
 1. There is always a leader. A worker that ends, however, hands leadership on.
-2. To cancel an exchange, cancel its worker's scope: one scope for each worker costs nothing, one
-   for each exchange costs microseconds. A cancelled worker never parks or hosts again.
+2. To cancel an exchange, cancel its worker: on Trio by the worker's scope, on asyncio by its task
+   (on_asyncio.py). One scope for each worker costs nothing, one for each exchange costs
+   microseconds. A cancelled worker never parks or hosts again.
 3. Each exchange runs in a context of its own, and leaves nothing in its task (runtime.py).
 4. Nobody starves: a batch is bounded by number and by time, then the leader lets the others run.
 5. Answers are gathered, and go out when the batch ends, when an app suspends, and half-way through
@@ -106,7 +107,7 @@ class WorkerLoop(ReactorLoop):
         for worker in self._workers:
             # By the exchange that it hosts now: a word that comes late hits no other.
             if worker.exchange is exchange:
-                worker.scope.cancel()
+                worker.hygiene.cancel()
 
     # Workers -----------------------------------------------------------------------------------
 
@@ -119,11 +120,14 @@ class WorkerLoop(ReactorLoop):
                 limited.error("an app cancelled the reactor's own tasks; starting new ones")
 
     def close(self) -> None:
-        """Cancel every worker; `run` returns when they ended."""
+        """Cancel every app and worker; `run` returns when they ended."""
         self.flush()
         self._closing = True
         for worker in self._workers:
-            worker.scope.cancel()
+            if worker.exchange is None:
+                worker.scope.cancel()
+            else:
+                worker.hygiene.cancel()
 
     def _spawn(self) -> None:
         assert self._group is not None
@@ -144,7 +148,7 @@ class WorkerLoop(ReactorLoop):
 
     async def _work(self) -> None:
         with anyio.CancelScope() as scope:
-            worker = Worker(scope, self._hygiene())
+            worker = Worker(scope, self._hygiene(scope))
             self._workers.add(worker)
             try:
                 while await self._follow() and await self._lead(worker):
@@ -268,6 +272,7 @@ class WorkerLoop(ReactorLoop):
         exchange.write_out()
         self.flush()
         coroutine = exchange.coroutine
+        hygiene = worker.hygiene
         run = context.run
         send = coroutine.send
         while True:
@@ -289,6 +294,8 @@ class WorkerLoop(ReactorLoop):
                 fork.leave_loop()
             if self._dirty:
                 self.flush()
+            if hygiene.is_cancelling:
+                hygiene.deliver()
 
     async def _retire(self, worker: Worker) -> None:
         """Rule 3: tidy a task in which an app left something, before its worker ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ from reactor_run.protocol.express import (
     pack_request,
     request_prefix,
 )
+from reactor_run.reactor.loop.on_asyncio import CANCEL_GRACE
 from tests.reactor.driver import CLIENT, SERVER, get
 
 
@@ -77,6 +79,66 @@ def test_an_app_that_shields_itself_occupies_the_reactor_until_it_is_done(asgi, 
     key.open(asgi)
     given.wait_done()
     assert key.notes(asgi) == ["asleep", "woken"]
+
+
+@WAYS
+@pytest.mark.parametrize("group", ["", "&group=1"])
+def test_an_app_that_is_cancelled_on_asyncio_can_roll_back(on_asyncio, key, way, group):
+    given = Given(on_asyncio, way, f"/roll-back?key={key}{group}")
+    key.wait_for(on_asyncio, "asleep")
+    given.cancel()
+    given.wait_done()
+    assert key.notes(on_asyncio) == ["asleep", "rolled back"]
+
+
+@WAYS
+def test_an_app_that_swallows_its_cancellation_is_cancelled_again_after_a_while(
+    on_asyncio, key, way
+):
+    def cancellations():
+        return int(on_asyncio.get(f"/cancellations?key={key}").text)
+
+    given = Given(on_asyncio, way, f"/swallow?key={key}")
+    key.wait_for(on_asyncio, "asleep")
+    given.cancel()
+    on_asyncio.wait(cancellations)
+    began = time.monotonic()
+    while (count := cancellations()) == 1:
+        assert time.monotonic() < began + 10
+    assert count == 2
+    assert time.monotonic() > began + CANCEL_GRACE - 1
+    key.open(on_asyncio)
+    given.wait_done()
+    assert cancellations() <= 4
+
+
+@WAYS
+def test_an_app_that_swallows_its_cancellation_on_trio_leaves_the_loop_to_others(on_trio, key, way):
+    """Trio cancels it at each wait; that takes a core, but nobody's turn."""
+    given = Given(on_trio, way, f"/swallow?key={key}")
+    key.wait_for(on_trio, "asleep")
+    given.cancel()
+    on_trio.wait(lambda: on_trio.get(f"/cancellations?key={key}").text != "0")
+    for _ in range(20):
+        assert on_trio.get("/hello").text == "hello"
+    key.open(on_trio)
+    given.wait_done()
+
+
+@WAYS
+@pytest.mark.parametrize("shield", ["scope", "thread"])
+def test_a_cancellation_waits_for_the_end_of_a_shield(asgi, key, way, shield):
+    given = Given(asgi, way, f"/shielded-step?key={key}&shield={shield}")
+    key.wait_for(asgi, "asleep")
+    given.cancel()
+    assert asgi.get("/hello").text == "hello"
+    assert key.notes(asgi) == ["asleep"]
+    if shield == "thread":
+        asgi.get(f"/open-thread-gate?key={key}")
+    else:
+        key.open(asgi)
+    given.wait_done()
+    assert key.notes(asgi)[-1] == "cancelled"
 
 
 @WAYS

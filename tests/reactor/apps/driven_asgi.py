@@ -27,6 +27,7 @@ from urllib.parse import parse_qs
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import sniffio
 import trio
 
@@ -41,6 +42,8 @@ LEFT: dict[str, Any] = {}
 BACKGROUND: set[asyncio.Task[None]] = set()
 SENT: dict[str, int] = defaultdict(int)
 """How many pieces a task has begun to send, by key."""
+CANCELLED: dict[str, int] = defaultdict(int)
+THREAD_GATES: dict[str, threading.Event] = defaultdict(threading.Event)
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
@@ -797,3 +800,61 @@ async def spoil(it: Exchange) -> None:
 
 class UnprintableHandler(logging.Handler):
     emit = unprintable
+
+
+# Cancellation
+
+
+@on("/roll-back")
+async def roll_back(it: Exchange) -> None:
+    """Wait for ever, and when cancelled, wait some more."""
+    it.note("asleep")
+    try:
+        if it.query.get("group"):
+            async with anyio.create_task_group():
+                await anyio.sleep_forever()
+        await anyio.sleep_forever()
+    finally:
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        await anyio.sleep(0.01)
+        it.note("rolled back")
+
+
+@on("/swallow")
+async def swallow(it: Exchange) -> None:
+    """Go on after each cancellation until the gate is open."""
+    it.note("asleep")
+    while it.key not in GATES:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            CANCELLED[it.key] += 1
+
+
+@on("/cancellations")
+async def cancellations(it: Exchange) -> None:
+    await it.answer(str(CANCELLED[it.key]))
+
+
+@on("/shielded-step")
+async def shielded_step(it: Exchange) -> None:
+    """Wait at the gate within a shield, and then outside of one."""
+    it.note("asleep")
+    if it.query["shield"] == "thread":
+        await anyio.to_thread.run_sync(THREAD_GATES[it.key].wait)
+    else:
+        with anyio.CancelScope(shield=True):
+            await it.gate()
+    it.note("woken")
+    try:
+        await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class():
+        it.note("cancelled")
+        raise
+
+
+@on("/open-thread-gate")
+async def open_thread_gate(it: Exchange) -> None:
+    THREAD_GATES[it.key].set()
+    await it.answer("open")
