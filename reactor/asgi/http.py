@@ -149,7 +149,11 @@ class AsgiExchange(Hosted):
         self._turn_ends = 0.0
 
     def first_step(self) -> object:
-        coroutine = self._gateway.app(self.scope, self.receive, self.send)
+        # What the app puts into its scope lives no longer than the app.
+        scope = self.scope
+        del self.scope
+        coroutine = self._gateway.app(scope, self.receive, self.send)
+        del scope
         if type(coroutine) is not types.CoroutineType:
             coroutine = _awaiting(coroutine)
         try:

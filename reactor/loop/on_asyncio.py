@@ -1,10 +1,13 @@
 """What an app can leave behind in a worker's task on asyncio and uvloop.
 
 An app that suspended may have handed its task to timers, task groups and callbacks: such a task
-hosts nothing further. An app that never suspended may still have stored `current_task()`, and
-cancelled it later it would kill another client's request; a reference or a weak reference more than
-before the exchange tells that somebody keeps one. A scope of anyio's that was left open is found in
-`_task_states`, which is private, as is `_parent_scope`; this file is their only user.
+hosts nothing further. An app that never suspended may still have stored `current_task()`. Cancelled
+later, that would kill another client's request, and as a key it would show another client what
+belongs to this one. A reference or a weak reference more than before the exchange tells that the
+task is kept. It may also have a new name, or a callback that waits for its end.
+
+A scope of anyio's that was left open is found in `_task_states`, which is private, as is
+`_parent_scope`; this file is their only user.
 """
 
 from __future__ import annotations
@@ -66,9 +69,19 @@ class AsyncioHygiene:
         self.is_cancelling = False
         self._task.cancel()
 
+    @property
+    def is_open(self) -> bool:
+        return _current_scope(self._task) not in (None, self._own)
+
     def snapshot(self) -> object:
-        task = self._task
-        return getrefcount(task), weakref.getweakrefcount(task), task.cancelling()
+        task: Any = self._task
+        return (
+            getrefcount(task),
+            weakref.getweakrefcount(task),
+            task.cancelling(),
+            task.get_name(),
+            task._callbacks,
+        )
 
     async def restore(self) -> None:
         """Leave the app's scopes, or anyio would not let the worker leave its own.

@@ -3,7 +3,9 @@
 Both need what Trio does not tell in public; this file is the only one that asks.
 
 An app can leave a cancel scope or a nursery open. Either shows as a cancel status that is not the
-worker's own, `task._cancel_status`.
+worker's own, `task._cancel_status`. It can also have named the task, or keep it as the key of what
+belongs to one request: then there are more references or weak references to it than before. (A new
+task for each exchange that suspends costs 2.3 times as much as all of such an exchange.)
 
 The usual way to wait for a descriptor leads through Trio's loop: registering, a task switch there
 and back, Trio's own wait and what it does between. With a request in each batch that is as much as
@@ -17,7 +19,9 @@ from __future__ import annotations
 
 import select
 from collections import deque
+from sys import getrefcount
 from typing import Any, Final
+from weakref import getweakrefcount
 
 import anyio
 import trio
@@ -52,8 +56,13 @@ class TrioHygiene:
     def deliver(self) -> None:
         """Trio does."""
 
+    @property
+    def is_open(self) -> bool:
+        return self._task._cancel_status is not self._own
+
     def snapshot(self) -> object:
-        return self._task._cancel_status
+        task = self._task
+        return task._cancel_status, task.name, getrefcount(task), getweakrefcount(task)
 
     async def restore(self) -> None:
         task = self._task

@@ -39,6 +39,10 @@ class Hygiene(Protocol):
     def reusable_after_suspension(self) -> bool:
         """Whether a task in which an app suspended may host the next exchange."""
 
+    @property
+    def is_open(self) -> bool:
+        """An app has left a cancel scope or a nursery open in the task."""
+
     def snapshot(self) -> object:
         """The task as it is before an exchange; compared with != afterwards."""
 

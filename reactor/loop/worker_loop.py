@@ -184,8 +184,14 @@ class WorkerLoop(ReactorLoop):
         self._leader = worker
         ready = self.ready
         hygiene = worker.hygiene
+        exchange: Hosted | None
+        context: contextvars.Context | None
+        error: BaseException | None
+        trap: object
         while not self._closing:
             if not ready:
+                # The names would keep the last request alive until the next comes.
+                exchange = context = error = trap = None
                 self.flush()
                 self._handle(await self._sleep.events())
             began = now = monotonic()
@@ -201,7 +207,7 @@ class WorkerLoop(ReactorLoop):
                 context = self._context.copy()
                 worker.exchange = exchange
                 exchange.worker = worker
-                error: BaseException | None = None
+                error = None
                 since[0] = started = now
                 try:
                     trap = context.run(exchange.first_step)
@@ -214,6 +220,8 @@ class WorkerLoop(ReactorLoop):
                     fork.leave(error)
                 worker.exchange = exchange.worker = None
                 self._end(exchange, error)
+                # Its traceback holds this frame, which would hold it.
+                error = None
                 if worker.suspended:
                     self.flush()
                     self._count_for(worker, exchange)
@@ -300,10 +308,11 @@ class WorkerLoop(ReactorLoop):
     async def _retire(self, worker: Worker) -> None:
         """Rule 3: tidy a task in which an app left something, before its worker ends."""
         self.flush()
-        limited.warning(
-            "an app left a cancel scope, a nursery or a handle of its task behind; "
-            "the task is given up so that no other exchange is harmed"
-        )
+        if worker.hygiene.is_open:
+            limited.warning(
+                "an app left a cancel scope or a nursery open; "
+                "the task is given up so that no other exchange is harmed"
+            )
         if self._leader is worker:
             self._hand_over()
         await worker.hygiene.restore()

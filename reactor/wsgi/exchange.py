@@ -157,6 +157,8 @@ class WsgiExchange(Call):
         if error is not None:
             self._log_fault(error)
             self._cut = True
+        # It holds wsgi.input, which holds the exchange.
+        del self.environ
         gateway = self._gateway
         with gateway.lock:
             self.ended = True

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,8 @@ BACKGROUND: set[asyncio.Task[None]] = set()
 SENT: dict[str, int] = defaultdict(int)
 """How many pieces a task has begun to send, by key."""
 CANCELLED: dict[str, int] = defaultdict(int)
+CALLED: list[str] = []
+"""The keys of exchanges whose task has ended."""
 THREAD_GATES: dict[str, threading.Event] = defaultdict(threading.Event)
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -795,7 +798,8 @@ async def spoil(it: Exchange) -> None:
         linecache.checkcache = unprintable
     elif how == "traceback":
         traceback.TracebackException.format = unprintable  # type: ignore[method-assign]
-    raise ERRORS.get(how, LookupError)()
+    # Failures of one kind are not all logged.
+    raise ERRORS.get(how, type(how, (LookupError,), {}))()
 
 
 class UnprintableHandler(logging.Handler):
@@ -858,3 +862,70 @@ async def shielded_step(it: Exchange) -> None:
 async def open_thread_gate(it: Exchange) -> None:
     THREAD_GATES[it.key].set()
     await it.answer("open")
+
+
+# What an app does to its task
+
+
+TASK_STATE: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+TASK_KEYS: dict[Any, str] = {}
+
+
+def current_task() -> Any:
+    if sniffio.current_async_library() == "trio":
+        return trio.lowlevel.current_task()
+    return asyncio.current_task()
+
+
+@on("/task-state")
+async def task_state(it: Exchange) -> None:
+    """Tell what an earlier exchange has left in this task, and leave something of `how`."""
+    if it.query.get("late"):
+        await anyio.lowlevel.checkpoint()
+    task = current_task()
+    name = task.name if hasattr(task, "name") else task.get_name()
+    found = [TASK_STATE.get(task), TASK_KEYS.get(task), name if name == "left" else None]
+    how = it.query["how"]
+    if how == "weak":
+        TASK_STATE[task] = "left"
+    elif how == "key":
+        TASK_KEYS[task] = "left"
+    elif how == "name" and hasattr(task, "name"):
+        task.name = "left"
+    elif how == "name":
+        task.set_name("left")
+    elif how == "callback":
+        task.add_done_callback(lambda _: CALLED.append(it.key))
+    await it.answer(json.dumps(found))
+
+
+@on("/called")
+async def called(it: Exchange) -> None:
+    await it.answer(str(CALLED.count(it.key)))
+
+
+# Memory
+
+
+class Precious:
+    """Tells the log when it is gone."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __del__(self) -> None:
+        os.write(2, f"{self._key} is gone\n".encode())
+
+
+@on("/precious")
+async def precious(it: Exchange) -> None:
+    """Put something into the scope and a local name, and end in one of several ways."""
+    gc.disable()
+    it.scope["precious"] = held = Precious(it.key)
+    it.scope["channels"] = it.receive, it.send
+    if it.query.get("late"):
+        await anyio.lowlevel.checkpoint()
+    if it.query.get("fail"):
+        raise LookupError(held)
+    del held
+    await it.answer("kept")

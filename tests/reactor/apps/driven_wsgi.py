@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextvars
 import ctypes
+import gc
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -267,7 +269,8 @@ def spoil(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byt
     elif how == "block":
         start("200 OK", [])
         return [Unprintable()]  # type: ignore[list-item]
-    raise Unprintable if how == "unprintable" else LookupError
+    # Failures of one kind are not all logged.
+    raise Unprintable if how == "unprintable" else type(how, (LookupError,), {})
 
 
 @on("/throw")
@@ -280,3 +283,26 @@ def throw(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byt
                 ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
             )
     return whole(start, b"thrown")
+
+
+# Memory
+
+
+class Precious:
+    """Tells the log when it is gone."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __del__(self) -> None:
+        os.write(2, f"{self._key} is gone\n".encode())
+
+
+@on("/precious")
+def precious(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Put something into the environ, and end in one of two ways."""
+    gc.disable()
+    environ["precious"] = Precious(query["key"])
+    if query.get("fail"):
+        raise LookupError(environ)
+    return whole(start, environ["wsgi.input"].read())
