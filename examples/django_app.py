@@ -35,7 +35,7 @@ PAGE = """<!doctype html>
 
 
 def index(request: HttpRequest) -> HttpResponse:
-    context = {"name": request.GET.get("name", "whoever you are"), "request": request}
+    context = {"name": request.GET.get("name", "visitor"), "request": request}
     return HttpResponse(engines["django"].from_string(PAGE).render(context))
 
 

@@ -31,7 +31,7 @@ app = Flask(__name__)
 
 @app.get("/")
 def index() -> ResponseReturnValue:
-    name = request.args.get("name", "whoever you are")
+    name = request.args.get("name", "visitor")
     return render_template_string(PAGE, title="Flask on reactor-run", name=name)
 
 

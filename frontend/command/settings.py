@@ -216,8 +216,8 @@ class Settings(NamedTuple):
         "server",
         count(1),
         1000,
-        "ASGI requests that a reactor runs at once. A request that waits for its client alone, to "
-        "send more of the body or to read, does not count.",
+        "ASGI requests that a reactor runs at once. Requests that wait only for their client, to "
+        "send more of the body or to read, do not count.",
     )
     replay: Replay = _option(
         "server",
@@ -301,21 +301,21 @@ class Settings(NamedTuple):
         "heuristics",
         choice(OnOff),
         "on",
-        "Front end and reactors yield the processor around the wait for events.",
+        "Front end and reactors yield the CPU around their wait for events.",
     )
     busy_poll: OnOff = _option(
         "heuristics",
         choice(OnOff),
         "on",
-        "The front end polls for up to 50 µs instead of sleeping while a single client sends one "
-        "request after another; needs --sched-yield on.",
+        "Poll for up to 50 µs instead of sleeping, while a single client sends one request after "
+        "another. Needs --sched-yield on.",
     )
     set_aside: OnOff = _option(
         "heuristics",
         choice(OnOff),
         "on",
-        "With several reactors, requests of routes that stall one stand aside for the others for a "
-        "while.",
+        "With several reactors, requests of routes that stall a reactor leave one reactor to the "
+        "other requests.",
     )
 
     limit_request_line: int = _option(
