@@ -78,7 +78,7 @@ class Dispatcher:
         reactors = self.reactors
         slow = 0.0
         if self.standby.routes.routes and len(reactors) > 1:
-            slow = self.standby.seconds_of(exchange, self._loop.now)
+            slow = self.standby.seconds_of(exchange, len(reactors), self._loop.now)
             if slow and self._set_aside(exchange, slow):
                 return
         if not queue:
@@ -103,7 +103,7 @@ class Dispatcher:
         """Have a slow exchange leave a reactor to others, if it is worth it; whether it is."""
         reactors = len(self.reactors)
         if self.waiting >= self._queue_size or not self.standby.takes(
-            exchange, seconds, reactors, self._loop.now
+            exchange, seconds, self._loop.now
         ):
             return False
         exchange.requester.queued()

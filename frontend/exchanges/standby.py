@@ -110,20 +110,23 @@ class Standby:
         if self.on:
             self.routes.told(route, seconds, now)
 
-    def seconds_of(self, exchange: Exchange, now: float) -> float:
-        """Return for how long an exchange will stall its reactor; 0.0 if that is not known.
+    def seconds_of(self, exchange: Exchange, reactors: int, now: float) -> float:
+        """Return for how long an exchange will stall its reactor.
 
+        0.0 if that is not known, or if slow exchanges ask for too much: then they are as any other.
         To be called once for each exchange, as long as there are `routes`.
         """
-        return self.routes.expect(exchange.head, now)
+        seconds = self.routes.expect(exchange.head, now)
+        if seconds:
+            load = self._load.at(now)
+            self._load.add(seconds, now)
+            if load > LOAD_MAX * (reactors - 1):
+                self.decisions.too_much += 1
+                return 0.0
+        return seconds
 
-    def takes(self, exchange: Exchange, seconds: float, reactors: int, now: float) -> bool:
+    def takes(self, exchange: Exchange, seconds: float, now: float) -> bool:
         """Decide whether a slow exchange stands aside; if so it is kept until it may go on."""
-        load = self._load.at(now)
-        self._load.add(seconds, now)
-        if load > LOAD_MAX * (reactors - 1):
-            self.decisions.too_much += 1
-            return False
         if self.routes.others(seconds, now) < WORTH_IT:
             self.decisions.not_worth_it += 1
             return False

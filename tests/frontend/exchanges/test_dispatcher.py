@@ -726,6 +726,8 @@ def test_where_slow_ones_ask_for_more_than_one_reactor_can_do_none_stands_aside(
     assert second.silent == bool(aside)
     decisions = front.server.dispatcher.standby.decisions
     assert bool(decisions.too_much) == (not aside)
+    # Nor does their reactor get less than another: they are as any other.
+    assert bool(front.server.dispatcher.standby.expected) == bool(aside)
 
 
 def test_decisions_are_counted(start: Start) -> None:
