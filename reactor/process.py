@@ -21,6 +21,24 @@ from reactor_run import turns
 from reactor_run.channel import ControlChannel
 from reactor_run.heap import keep_dropped_memory
 from reactor_run.protocol.control import ControlError
+from reactor_run.protocol.control_messages import (
+    Cancel,
+    CapacityChanged,
+    ExpressOpened,
+    Failed,
+    LaneFree,
+    LaneOpened,
+    LanesDone,
+    Ping,
+    Pong,
+    PulseShared,
+    Ready,
+    RouteIsSlow,
+    Stop,
+    ToReactor,
+    TurnEnded,
+    read_for_reactor,
+)
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import SLOTS, Pulse
@@ -48,7 +66,7 @@ class ReactorProcess:
     reactor: ReactorLoop
     gateway: Gateway
 
-    def __init__(self, options: Options, control: ControlChannel) -> None:
+    def __init__(self, options: Options, control: ControlChannel[ToReactor]) -> None:
         self.options = options
         self.control = control
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
@@ -139,11 +157,10 @@ class ReactorProcess:
         # What the app's start-up made, and the loop's, stays as long as the process.
         gc.collect()
         gc.freeze()
-        ready = {"interface": interface, "capacity": capacity, "inline": inline}
-        self.control.send({"ready": ready})
+        self.control.send(Ready(interface, capacity, inline))
 
     def _announce(self, capacity: int) -> None:
-        self.control.send({"capacity": capacity})
+        self.control.send(CapacityChanged(capacity))
 
     def _on_control(self, _: int) -> None:
         messages = self.control.receive()
@@ -157,39 +174,34 @@ class ReactorProcess:
         for message in messages:
             self._obey(message)
 
-    def _obey(self, message: dict[str, Any]) -> None:
-        if "lane" in message:
-            if message.get("fd") is not None:
-                sock = socket.socket(fileno=message["fd"])
-                self.gateway.adopt_lane(sock, message["lane"], self._slot_in(message))
-            else:
-                log.error("a lane was lost on its way: too many open files")
-                # Its request will never be one, and the front end waits for a word on it.
-                self.control.send({"drop": [message["lane"]]})
-        elif "free" in message:
-            self.gateway.free_lane(message["free"])
-        elif "cancel" in message:
-            self.gateway.cancel(message["cancel"])
-        elif "express" in message:
-            if message.get("fd") is None:
-                raise ControlError("the express lane was lost on its way: too many open files")
-            self.gateway.adopt_express(socket.socket(fileno=message["fd"]), self._stop)
-        elif "pulse" in message:
-            if message.get("fd") is None:
-                raise ControlError("the pulse was lost on its way: too many open files")
-            self._show_pulse(message["fd"])
-        elif "ping" in message:
-            self.control.send({"pong": message["ping"]})
-        elif "stop" in message:
-            self.shutdown_timeout = float(message["stop"])
-            self._stop()
-
-    @staticmethod
-    def _slot_in(message: dict[str, Any]) -> int:
-        slot = message.get("slot", 0)
-        if type(slot) is not int or not 0 <= slot < SLOTS:
-            raise ControlError(f"not a slot: {slot!r:.80}")
-        return slot
+    def _obey(self, message: ToReactor) -> None:
+        match message:
+            case LaneOpened(number, slot, descriptor):
+                if slot >= SLOTS:
+                    raise ControlError(f"not a slot: {slot}")
+                if descriptor is not None:
+                    self.gateway.adopt_lane(socket.socket(fileno=descriptor), number, slot)
+                else:
+                    log.error("a lane was lost on its way: too many open files")
+                    # Its request will never be one, and the front end waits for a word on it.
+                    self.control.send(LanesDone([], [number]))
+            case LaneFree(number):
+                self.gateway.free_lane(number)
+            case Cancel(number):
+                self.gateway.cancel(number)
+            case ExpressOpened(descriptor):
+                if descriptor is None:
+                    raise ControlError("the express lane was lost on its way: too many open files")
+                self.gateway.adopt_express(socket.socket(fileno=descriptor), self._stop)
+            case PulseShared(descriptor):
+                if descriptor is None:
+                    raise ControlError("the pulse was lost on its way: too many open files")
+                self._show_pulse(descriptor)
+            case Ping(token):
+                self.control.send(Pong(token))
+            case Stop(seconds):
+                self.shutdown_timeout = seconds
+                self._stop()
 
     def _show_pulse(self, descriptor: int) -> None:
         try:
@@ -203,10 +215,10 @@ class ReactorProcess:
         self.reactor.slow_routes = SlowRoutes(self._tell_slow)
 
     def _tell_turn(self, took: float) -> None:
-        self.control.send({"turn": round(took, 6)})
+        self.control.send(TurnEnded(round(took, 6)))
 
     def _tell_slow(self, route: bytes, seconds: float) -> None:
-        self.control.send({"slow": route.decode("latin-1"), "seconds": round(seconds, 6)})
+        self.control.send(RouteIsSlow(route, round(seconds, 6)))
 
     def _flush_control(self) -> None:
         full = not self.control.flush()
@@ -245,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     die_with_parent()
     configure(options.log_level, options.name)
     os.set_inheritable(options.control_fd, False)
-    control = ControlChannel(socket.socket(fileno=options.control_fd))
+    control = ControlChannel[ToReactor](socket.socket(fileno=options.control_fd), read_for_reactor)
     fork.in_child(lambda: fork.disconnect(control.in_child()))
     fork.watch_forks()
     status = 0
@@ -272,7 +284,7 @@ def main(argv: list[str] | None = None) -> int:
         assert isinstance(failure, AppFailure)
         if fork.is_child:
             fork.leave(failure.__cause__ or failure)
-        control.send({"failed": failure.message, "details": failure.details})
+        control.send(Failed(failure.message, failure.details))
         control.drain(5)
         status = APP_FAILED
     return status

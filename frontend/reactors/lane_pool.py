@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from itertools import count
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import KEPT_MAX, RUNNING, Exchange
 from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.frontend.reactors.lane import Lane, has_bytes
+from reactor_run.protocol.control_messages import AnswerMoves, LaneFree, LaneOpened, ToReactor
 from reactor_run.pulse import NOT_BEGUN, SLOTS, WAITS
 
 __all__ = ["Lanes"]
@@ -39,7 +40,7 @@ class Lanes:
         self,
         loop: Loop,
         owner: LinkOwner,
-        say: Callable[..., None],
+        say: Callable[[ToReactor, int | None], None],
         marks: memoryview[int],
     ) -> None:
         """`say`: sends the reactor a control message, with a descriptor if one is given. `marks`:
@@ -96,7 +97,8 @@ class Lanes:
             with theirs:
                 lane = Lane(self._loop, self._owner, self, ours, number, slot)
                 undo.callback(lane.close)
-                self._say({"lane": number, "slot": slot, "fd": True}, theirs.fileno())
+                descriptor = theirs.fileno()
+                self._say(LaneOpened(number, slot, descriptor), descriptor)
             undo.pop_all()
         self._ours[number] = lane
         if self._tidy.deadline == inf:
@@ -168,19 +170,17 @@ class Lanes:
 
     # Theirs --------------------------------------------------------------------------------------
 
-    def answer_moves(
-        self, exchange: Exchange | None, number: int | None, message: dict[str, Any]
-    ) -> None:
+    def answer_moves(self, exchange: Exchange | None, message: AnswerMoves) -> None:
         """The answer to an express exchange comes over a lane of the reactor's.
 
-        None for the exchange: nobody waits for it. None for the number: there was no lane.
+        None for the exchange: its answer is not awaited any more.
         """
         lane = None
-        if number is not None:
-            if message.get("fd") is not None:
-                lane = self._adopt(message["fd"], number)
+        if message.lane is not None:
+            if message.fd is not None:
+                lane = self._adopt(message.fd, message.lane)
             else:
-                lane = self._theirs.get(number)
+                lane = self._theirs.get(message.lane)
         if lane is not None:
             self._idle.discard(lane)
         if exchange is None:
@@ -222,7 +222,7 @@ class Lanes:
                 return
         elif len(self._idle) < _POOL_MAX:
             self._idle.add(lane)
-            self._say({"free": lane.number})
+            self._say(LaneFree(lane.number), None)
             return
         lane.close()
         self.lost(lane)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from enum import Enum
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from reactor_run.channel import ControlChannel
 from reactor_run.dump import DUMP
@@ -34,6 +34,24 @@ from reactor_run.frontend.reactors.lane import has_bytes
 from reactor_run.frontend.reactors.lane_pool import Lanes
 from reactor_run.frontend.reactors.stall_budget import Trust
 from reactor_run.protocol.control import ControlError
+from reactor_run.protocol.control_messages import (
+    AnswerMoves,
+    Cancel,
+    CapacityChanged,
+    ExpressOpened,
+    Failed,
+    LanesDone,
+    Ping,
+    Pong,
+    PulseShared,
+    Ready,
+    RouteIsSlow,
+    Stop,
+    ToFrontEnd,
+    ToReactor,
+    TurnEnded,
+    read_for_front_end,
+)
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
 from reactor_run.pulse import HELD_UP_AFTER, NOT_BEGUN, Pulse
 
@@ -120,7 +138,7 @@ class Reactor:
         self, command: Callable[[int], list[str]], directory: str | None, undo: ExitStack
     ) -> None:
         ours, theirs = socket.socketpair()
-        self._control = ControlChannel(ours)
+        self._control = ControlChannel[ToFrontEnd](ours, read_for_front_end)
         self._control_full = False
         undo.callback(ours.close)
         undo.callback(self._control.give_up)
@@ -145,7 +163,7 @@ class Reactor:
         self._pulse, descriptor = Pulse.share()
         undo.callback(self._pulse.close)
         try:
-            self._say({"pulse": True, "fd": True}, descriptor)
+            self._say(PulseShared(descriptor), descriptor)
         finally:
             os.close(descriptor)
 
@@ -157,7 +175,7 @@ class Reactor:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self.express = ExpressLane(self.loop, self, ours)
             undo.callback(self.loop.unwatch, ours.fileno())
-            self._say({"express": True, "fd": True}, theirs.fileno())
+            self._say(ExpressOpened(theirs.fileno()), theirs.fileno())
         self.loop.after_batch(self.express.flush)
 
     # Exchanges -----------------------------------------------------------------------------------
@@ -258,7 +276,7 @@ class Reactor:
         begun = self.has_begun(exchange)
         number = self.lanes.number_of(exchange)
         if number is not None:
-            self._say({"cancel": number})
+            self._say(Cancel(number))
         if exchange.state is RUNNING:
             self.abandon(exchange, CANCEL)
         elif exchange.number and self.express is not None:
@@ -327,7 +345,7 @@ class Reactor:
 
     # The control channel -------------------------------------------------------------------------
 
-    def _say(self, message: dict[str, Any], descriptor: int | None = None) -> None:
+    def _say(self, message: ToReactor, descriptor: int | None = None) -> None:
         """Send a control message; what the kernel does not take goes out later."""
         self._control.send(message, descriptor)
         if self._control.waiting and not self._control_full:
@@ -363,42 +381,41 @@ class Reactor:
             for message in messages:
                 self._hear(message)
             return len(messages)
-        except (ControlError, KeyError, OverflowError, TypeError, ValueError) as error:
-            log.error("%s sent a control message that is none: %r", self.name, error)
+        except ControlError as error:
+            log.error("%s sent a control message that is none: %s", self.name, error)
             self.kill()
             return None
 
-    def _hear(self, message: dict[str, Any]) -> None:
-        if "done" in message or "drop" in message:
-            self.lanes.done(message.get("done", ()), keep=True)
-            self.lanes.done(message.get("drop", ()), keep=False)
-            self.owner.reactor_has_room(self)
-        elif "answer" in message:
-            # The answer to an express exchange comes over a lane that the reactor opened.
-            exchange = None if self.express is None else self.express.running(message["answer"])
-            self.lanes.answer_moves(exchange, message["lane"], message)
-        elif "turn" in message:
-            begun = self.served - len(self.unstarted)
-            self._trust.turned(float(message["turn"]), begun, self.loop.now)
-            self.owner.reactor_has_room(self)
-        elif "slow" in message:
-            route = str(message["slow"]).encode("latin-1")
-            self.owner.reactor_found_slow(route, float(message["seconds"]))
-        elif "pong" in message:
-            self.owner.reactor_answered(self)
-        elif "capacity" in message:
-            self.capacity = int(message["capacity"])
-            log.debug("%s takes %d exchanges at once", self.name, self.capacity)
-            self.owner.reactor_has_room(self)
-        elif "ready" in message:
-            if self.state is STARTING:
-                self.capacity = int(message["ready"]["capacity"])
-                self.interface = message["ready"]["interface"]
-                self.inline = bool(message["ready"].get("inline"))
-                self.state = READY
-                self.owner.reactor_ready(self)
-        elif "failed" in message:
-            self.owner.reactor_failed(self, message["failed"], message.get("details"))
+    def _hear(self, message: ToFrontEnd) -> None:
+        match message:
+            case LanesDone(done, drop):
+                self.lanes.done(done, keep=True)
+                self.lanes.done(drop, keep=False)
+                self.has_room()
+            case AnswerMoves(number):
+                exchange = None if self.express is None else self.express.running(number)
+                self.lanes.answer_moves(exchange, message)
+            case TurnEnded(seconds):
+                begun = self.served - len(self.unstarted)
+                self._trust.turned(seconds, begun, self.loop.now)
+                self.has_room()
+            case RouteIsSlow(route, seconds):
+                self.owner.reactor_found_slow(route, seconds)
+            case Pong():
+                self.owner.reactor_answered(self)
+            case CapacityChanged(capacity):
+                self.capacity = capacity
+                log.debug("%s takes %d exchanges at once", self.name, capacity)
+                self.has_room()
+            case Ready(interface, capacity, inline):
+                if self.state is STARTING:
+                    self.interface = interface
+                    self.capacity = capacity
+                    self.inline = inline
+                    self.state = READY
+                    self.owner.reactor_ready(self)
+            case Failed(line, details):
+                self.owner.reactor_failed(self, line, details)
 
     # The process ---------------------------------------------------------------------------------
 
@@ -414,7 +431,7 @@ class Reactor:
     def stop(self, seconds: float) -> None:
         """Let it shut its app down, which may take so long, and exit."""
         self.leave()
-        self._say({"stop": seconds})
+        self._say(Stop(seconds))
 
     def on_fault(self) -> None:
         """Nobody knows what was heard of it."""
@@ -471,7 +488,7 @@ class Reactor:
 
     def ping(self) -> None:
         """Have it show that its loop turns."""
-        self._say({"ping": 1})
+        self._say(Ping(1))
 
     def _on_exit(self, _: int) -> None:
         """The process has ended. What it sent before is read first."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reactor_run.channel import ControlChannel
+from reactor_run.protocol.control_messages import AnswerMoves, LanesDone, ToReactor
 from reactor_run.protocol.express import FrameError
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.policy import Refused
@@ -47,7 +48,7 @@ class Gateway:
     def __init__(
         self,
         reactor: ReactorLoop,
-        control: ControlChannel,
+        control: ControlChannel[ToReactor],
         app: Callable[..., Any],
         make_exchange: MakeExchange,
         admit: Admit,
@@ -210,7 +211,7 @@ class Gateway:
                 if lane.closed:
                     continue
                 lane.exchange = exchange
-                word = {"answer": exchange.express, "lane": lane.number}
+                word = AnswerMoves(exchange.express, lane.number)
                 if self.control.send_at_once(word):
                     return lane
                 # The answer would overtake the word on it. That on a new lane brings the lane.
@@ -229,9 +230,9 @@ class Gateway:
         self._lanes[number] = lane
         try:
             with theirs:
-                self.control.send(
-                    {"answer": exchange.express, "lane": number, "fd": True}, theirs.fileno()
-                )
+                descriptor = theirs.fileno()
+                word = AnswerMoves(exchange.express, number, opened=True, fd=descriptor)
+                self.control.send(word, descriptor)
         except OSError as error:
             lane.close()
             self._have_no_lane(exchange, error)
@@ -240,7 +241,7 @@ class Gateway:
 
     def _have_no_lane(self, exchange: Exchange, error: OSError) -> None:
         limited.error("no lane for an answer: %s", error)
-        self.control.send({"answer": exchange.express, "lane": None})
+        self.control.send(AnswerMoves(exchange.express, None))
 
     def free_lane(self, number: int) -> None:
         """The front end has read all of an answer: the lane may carry the next."""
@@ -295,10 +296,6 @@ class Gateway:
 
     def _tell_done(self) -> None:
         if self._done or self._drop:
-            message = {}
-            if self._done:
-                message["done"] = self._done
-            if self._drop:
-                message["drop"] = self._drop
+            message = LanesDone(self._done, self._drop)
             self._done, self._drop = [], []
             self.control.send(message)

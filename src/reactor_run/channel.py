@@ -15,7 +15,8 @@ import select
 import socket
 import threading
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 from reactor_run.protocol.control import ControlDecoder, encode_control
 
@@ -25,12 +26,24 @@ _FD_SIZE = array.array("i").itemsize
 _ANCILLARY = socket.CMSG_SPACE(16 * _FD_SIZE)
 
 
-class ControlChannel:
-    """One AF_UNIX stream socket; non-blocking."""
+M = TypeVar("M")
 
-    def __init__(self, sock: socket.socket) -> None:
+
+class Word(Protocol):
+    """What is sent: one of the classes of `protocol.control_messages`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what stands on the wire."""
+
+
+class ControlChannel(Generic[M]):
+    """One AF_UNIX stream socket, non-blocking, on which messages of type M come in."""
+
+    def __init__(self, sock: socket.socket, read: Callable[[dict[str, Any]], M | None]) -> None:
+        """`read`: makes a message of a JSON object, or None of one that is to be ignored."""
         sock.setblocking(False)
         self.sock = sock
+        self._read = read
         self._decoder = ControlDecoder()
         self._out: deque[tuple[bytes, int | None]] = deque()
         self._lock = threading.Lock()
@@ -39,9 +52,9 @@ class ControlChannel:
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    def receive(self) -> list[dict[str, Any]] | None:
+    def receive(self) -> list[M] | None:
         """Read once: the messages that are whole now, none if nothing has come; None when the peer
-        is gone."""
+        is gone. Raises ControlError."""
         try:
             data, ancillary, flags, _ = self.sock.recvmsg(
                 65536, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
@@ -60,9 +73,10 @@ class ControlChannel:
             descriptors.extend(numbers)
         if flags & socket.MSG_CTRUNC and not descriptors:
             descriptors.append(None)
-        return self._decoder.feed(data, descriptors)
+        messages = map(self._read, self._decoder.feed(data, descriptors))
+        return [message for message in messages if message is not None]
 
-    def send(self, message: dict[str, Any], descriptor: int | None = None) -> None:
+    def send(self, message: Word, descriptor: int | None = None) -> None:
         """Queue one message, and send what the kernel takes. Thread-safe.
 
         The descriptor is duplicated, so the caller may close its own at once.
@@ -71,10 +85,10 @@ class ControlChannel:
             if self._given_up:
                 return
             kept = None if descriptor is None else os.dup(descriptor)
-            self._out.append((encode_control(message), kept))
+            self._out.append((encode_control(message.to_json()), kept))
             self._flush()
 
-    def send_at_once(self, message: dict[str, Any]) -> bool:
+    def send_at_once(self, message: Word) -> bool:
         """Send one message if the kernel takes it now, else nothing; whether it went. Thread-safe.
 
         For a message that must be there before what is sent over another socket.
@@ -82,7 +96,7 @@ class ControlChannel:
         with self._lock:
             if self._given_up or self._out:
                 return False
-            line = encode_control(message)
+            line = encode_control(message.to_json())
             self._out.append((line, None))
             self._flush()
             # Linux takes all of a line as short as this, or nothing. A rest of it would wait.

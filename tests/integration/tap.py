@@ -20,7 +20,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from reactor_run.channel import ControlChannel
 from reactor_run.frontend import cli
@@ -59,6 +59,15 @@ class End:
         self.closed = False
 
 
+class Word(NamedTuple):
+    """A control message as it stands on the wire."""
+
+    json: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.json
+
+
 class Tap:
     """One reactor, and all of its wires."""
 
@@ -69,9 +78,9 @@ class Tap:
         (flag,) = [word for word in command if word.startswith("--control-fd=")]
         inherited = int(flag.partition("=")[2])
         os.set_inheritable(inherited, False)
-        self._front = ControlChannel(socket.socket(fileno=inherited))
+        self._front = ControlChannel(socket.socket(fileno=inherited), Word)
         ours, theirs = socket.socketpair()
-        self._reactor = ControlChannel(ours)
+        self._reactor = ControlChannel(ours, Word)
         with theirs:
             number = theirs.fileno()
             words = [f"--control-fd={number}" if word == flag else word for word in command]
@@ -118,23 +127,24 @@ class Tap:
                 self._pass_on(message, "reactor", self._reactor, self._front)
 
     def _pass_on(
-        self, message: dict[str, Any], side: str, source: ControlChannel, to: ControlChannel
+        self, word: Word, side: str, source: ControlChannel[Word], to: ControlChannel[Word]
     ) -> None:
+        message = word.json
         descriptor = message.pop("fd", None)
         self._record.write("control", side, message=message)
         if descriptor is None:
-            to.send(message)
+            to.send(word)
             return
         if "pulse" in message:
             # Memory: there is nothing in between to listen to.
-            to.send({**message, "fd": True}, descriptor)
+            to.send(Word({**message, "fd": True}), descriptor)
             os.close(descriptor)
             return
         wire = "express" if "express" in message else f"{side[0].upper()}{message['lane']}"
         ours, theirs = socket.socketpair()
         self._splice(wire, side, socket.socket(fileno=descriptor), ours)
         with theirs:
-            to.send({**message, "fd": True}, theirs.fileno())
+            to.send(Word({**message, "fd": True}), theirs.fileno())
 
     # The lanes -----------------------------------------------------------------------------------
 

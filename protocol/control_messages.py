@@ -1,0 +1,281 @@
+"""The messages of the control channel, one class each; docs/lanes.md describes when each is sent.
+
+`control` puts them on the wire as JSON. An object that has no word of ours is a message of a later
+version: it is read as None, and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from reactor_run.protocol.control import ControlError
+
+__all__ = [
+    "AnswerMoves",
+    "Cancel",
+    "CapacityChanged",
+    "ExpressOpened",
+    "Failed",
+    "LaneFree",
+    "LaneOpened",
+    "LanesDone",
+    "Ping",
+    "Pong",
+    "PulseShared",
+    "Ready",
+    "RouteIsSlow",
+    "Stop",
+    "ToFrontEnd",
+    "ToReactor",
+    "TurnEnded",
+    "read_for_front_end",
+    "read_for_reactor",
+]
+
+Json: TypeAlias = dict[str, Any]
+
+# From the front end -------------------------------------------------------------------------------
+
+
+class ExpressOpened(NamedTuple):
+    """Serve this express lane. fd: None if the descriptor was lost on its way."""
+
+    fd: int | None
+
+    def to_json(self) -> Json:
+        return {"express": True, "fd": True}
+
+
+class PulseShared(NamedTuple):
+    """Show in this memory what the app does. fd: None if the descriptor was lost on its way."""
+
+    fd: int | None
+
+    def to_json(self) -> Json:
+        return {"pulse": True, "fd": True}
+
+
+class LaneOpened(NamedTuple):
+    """Serve this lane. slot: its byte of the pulse. fd: None if it was lost on its way."""
+
+    number: int
+    slot: int
+    fd: int | None
+
+    def to_json(self) -> Json:
+        return {"lane": self.number, "slot": self.slot, "fd": True}
+
+
+class LaneFree(NamedTuple):
+    """All of the answer on the reactor's lane was read: the lane may carry another."""
+
+    number: int
+
+    def to_json(self) -> Json:
+        return {"free": self.number}
+
+
+class Cancel(NamedTuple):
+    """End the app of the exchange on the front end's lane."""
+
+    number: int
+
+    def to_json(self) -> Json:
+        return {"cancel": self.number}
+
+
+class Ping(NamedTuple):
+    """Answer with a `Pong` that has the same token, as soon as the loop turns."""
+
+    token: object
+
+    def to_json(self) -> Json:
+        return {"ping": self.token}
+
+
+class Stop(NamedTuple):
+    """Shut the app down, which may take so many seconds, and exit."""
+
+    seconds: float
+
+    def to_json(self) -> Json:
+        return {"stop": self.seconds}
+
+
+ToReactor: TypeAlias = ExpressOpened | PulseShared | LaneOpened | LaneFree | Cancel | Ping | Stop
+
+
+def read_for_reactor(message: Json) -> ToReactor | None:
+    """Return what the front end says; None if the word is unknown. Raises ControlError."""
+    try:
+        match message:
+            case {"lane": number}:
+                slot = _integer(message.get("slot", 0))
+                return LaneOpened(_integer(number), slot, _descriptor(message))
+            case {"free": number}:
+                return LaneFree(_integer(number))
+            case {"cancel": number}:
+                return Cancel(_integer(number))
+            case {"express": _}:
+                return ExpressOpened(_descriptor(message))
+            case {"pulse": _}:
+                return PulseShared(_descriptor(message))
+            case {"ping": token}:
+                return Ping(token)
+            case {"stop": seconds}:
+                return Stop(float(seconds))
+    except (TypeError, ValueError) as error:
+        raise ControlError(f"a value has the wrong type: {message!r:.80}") from error
+    return None
+
+
+# From a reactor -----------------------------------------------------------------------------------
+
+
+class Ready(NamedTuple):
+    """The app has started.
+
+    interface: `asgi` or `wsgi`. capacity: how many exchanges the reactor takes at once. inline: the
+    app runs in the loop itself.
+    """
+
+    interface: str
+    capacity: int
+    inline: bool
+
+    def to_json(self) -> Json:
+        return {"ready": self._asdict()}
+
+
+class Failed(NamedTuple):
+    """The app did not start. details: a traceback, if there is one."""
+
+    message: str
+    details: str | None
+
+    def to_json(self) -> Json:
+        return {"failed": self.message, "details": self.details}
+
+
+class CapacityChanged(NamedTuple):
+    """From now on the reactor takes so many exchanges at once."""
+
+    capacity: int
+
+    def to_json(self) -> Json:
+        return {"capacity": self.capacity}
+
+
+class LanesDone(NamedTuple):
+    """The apps of the exchanges on these lanes of the front end are done.
+
+    done: lanes that wait for the next request. drop: lanes that must carry no other.
+    """
+
+    done: Sequence[int]
+    drop: Sequence[int]
+
+    def to_json(self) -> Json:
+        return {word: numbers for word, numbers in self._asdict().items() if numbers}
+
+
+class AnswerMoves(NamedTuple):
+    """The answer to an exchange of the express lane comes over a lane of the reactor's.
+
+    lane: None: there was no descriptor for a lane. opened: the lane is new, and `fd` is its other
+    end, or None if that was lost on its way.
+    """
+
+    exchange: int
+    lane: int | None
+    opened: bool = False
+    fd: int | None = None
+
+    def to_json(self) -> Json:
+        message: Json = {"answer": self.exchange, "lane": self.lane}
+        if self.opened:
+            message["fd"] = True
+        return message
+
+
+class TurnEnded(NamedTuple):
+    """A step of an app has stalled the loop for so many seconds; 0: a batch has ended."""
+
+    seconds: float
+
+    def to_json(self) -> Json:
+        return {"turn": self.seconds}
+
+
+class RouteIsSlow(NamedTuple):
+    """Requests of a route stall the loop, the last one for so many seconds; 0: not any more."""
+
+    route: bytes
+    seconds: float
+
+    def to_json(self) -> Json:
+        return {"slow": self.route.decode("latin-1"), "seconds": self.seconds}
+
+
+class Pong(NamedTuple):
+    """The answer to `Ping`."""
+
+    token: object
+
+    def to_json(self) -> Json:
+        return {"pong": self.token}
+
+
+ToFrontEnd: TypeAlias = (
+    Ready | Failed | CapacityChanged | LanesDone | AnswerMoves | TurnEnded | RouteIsSlow | Pong
+)
+
+
+def read_for_front_end(message: Json) -> ToFrontEnd | None:
+    """Return what a reactor says; None if the word is unknown. Raises ControlError."""
+    try:
+        match message:
+            case {"done": _} | {"drop": _}:
+                done, drop = message.get("done", []), message.get("drop", [])
+                return LanesDone([*map(_integer, done)], [*map(_integer, drop)])
+            case {"answer": exchange}:
+                lane = None if message["lane"] is None else _integer(message["lane"])
+                return AnswerMoves(
+                    _integer(exchange), lane, opened="fd" in message, fd=_descriptor(message)
+                )
+            case {"turn": seconds}:
+                return TurnEnded(float(seconds))
+            case {"slow": route, "seconds": seconds}:
+                return RouteIsSlow(_text(route).encode("latin-1"), float(seconds))
+            case {"pong": token}:
+                return Pong(token)
+            case {"capacity": capacity}:
+                return CapacityChanged(_integer(capacity))
+            case {"ready": ready}:
+                inline = bool(ready.get("inline"))
+                return Ready(_text(ready["interface"]), _integer(ready["capacity"]), inline)
+            case {"failed": line}:
+                details = message.get("details")
+                return Failed(_text(line), None if details is None else _text(details))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ControlError(f"a value is missing or has the wrong type: {message!r:.80}") from error
+    return None
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(value)
+    return value
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError(value)
+    return value
+
+
+def _descriptor(message: Json) -> int | None:
+    """The descriptor that came with a message; `control` has put it there."""
+    descriptor = message.get("fd")
+    return None if descriptor in (None, False) else _integer(descriptor)
