@@ -48,7 +48,7 @@ from reactor_run.reactor.loader import detect_interface, load_app
 from reactor_run.reactor.log import AppFailure, configure, log
 from reactor_run.reactor.loop.call_loop import CallLoop
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
-from reactor_run.reactor.loop.slow_routes import SlowRoutes
+from reactor_run.reactor.loop.slow_routes import RouteCounts
 from reactor_run.reactor.options import Options, parse_options
 from reactor_run.reactor.wsgi.exchange import ENVIRON_CONSTANTS, WsgiExchange
 from reactor_run.reactor.wsgi.prefetch import InlinePrefetch, ThreadsPrefetch
@@ -212,7 +212,7 @@ class ReactorProcess:
         finally:
             os.close(descriptor)
         self.reactor.on_turn = self._tell_turn
-        self.reactor.slow_routes = SlowRoutes(self._tell_slow)
+        self.reactor.slow_routes = RouteCounts(self._tell_slow)
 
     def _tell_turn(self, took: float) -> None:
         self.control.send(TurnEnded(round(took, 6)))

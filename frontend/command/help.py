@@ -1,6 +1,6 @@
 """The command line as argparse sees it: help, version, and what to tell of words that are wrong.
 
-Imported only for these, and for the operator's commands: most words are sorted by `words`.
+Imported only for these, and for the operator's commands: most words are sorted by `argv`.
 """
 
 import argparse

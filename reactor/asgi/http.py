@@ -53,8 +53,8 @@ from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import BEGUN, WAITS
+from reactor_run.reactor.links.exchange import AppLane
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
-from reactor_run.reactor.links.lane import Lane
 from reactor_run.reactor.log import cut_traceback, limited, place_of, runtime_hint
 from reactor_run.reactor.loop.worker_loop import FINISHED, Hosted
 
@@ -119,7 +119,7 @@ class AsgiExchange(Hosted):
         head: RequestHead,
         origin: Origin,
         express: int,
-        lane: Lane | None,
+        lane: AppLane | None,
         payload: bytes,
     ) -> None:
         # Not by way of the base class: this happens once per request, where a call is measurable.
@@ -317,7 +317,7 @@ class AsgiExchange(Hosted):
             raise RuntimeError(f"http.response.body is out of order: {_EXPECTED[state]}")
         return state
 
-    async def _wait_for_room(self, lane: Lane) -> None:
+    async def _wait_for_room(self, lane: AppLane) -> None:
         """Backpressure: wait until the kernel has taken enough, or until the answer has ended."""
         while lane.out.size > LOW_WATER and not (self.gone or self.ended):
             if self._sending is None or self._sending.is_set():
@@ -369,7 +369,7 @@ class AsgiExchange(Hosted):
 
     # What the client does ------------------------------------------------------------------------
 
-    def _read_lane(self, lane: Lane) -> bytes | None:
+    def _read_lane(self, lane: AppLane) -> bytes | None:
         """The next bytes of the body; b"" at the end of the lane, None when there are none now."""
         self._continue(lane)
         data = lane.read()
@@ -405,7 +405,7 @@ class AsgiExchange(Hosted):
             "more_body": self._unread,
         }
 
-    def _continue(self, lane: Lane) -> None:
+    def _continue(self, lane: AppLane) -> None:
         """RFC 9110 §10.1.1: the app asks for a body of which no byte has come."""
         if self.head.expect_continue:
             self.head.expect_continue = False

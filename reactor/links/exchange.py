@@ -7,19 +7,32 @@ so a signal for an exchange that has ended finds it ended and is ignored.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import Any, Protocol, TypeAlias
 
 from reactor_run.logs import request_name
 from reactor_run.protocol.request import RequestHead
+from reactor_run.pulse import Pulse
+from reactor_run.reactor.links.lane import LaneEnd
 
-if TYPE_CHECKING:
-    from reactor_run.reactor.links.lane import Lane
-    from reactor_run.reactor.loop.reactor_loop import ReactorLoop
-
-__all__ = ["Exchange", "signal_write_ready"]
+__all__ = ["AppExchange", "AppLane", "ExchangeLoop", "signal_write_ready"]
 
 
-class Exchange:
+class ExchangeLoop(Protocol):
+    """The reactor's loop, as exchanges know it."""
+
+    ready: deque[Any]
+    """Exchanges whose app has not begun."""
+    pulse: Pulse
+
+    def write_ready(self, exchange: AppExchange) -> None:
+        """An exchange has output. Thread-safe."""
+
+    def begins(self, exchange: AppExchange) -> None:
+        """Tell the front end that an exchange begins."""
+
+
+class AppExchange:
     """One request and its response.
 
     express: the exchange's number on the express lane, or 0 for one that came on a lane.
@@ -29,7 +42,11 @@ class Exchange:
     __slots__ = ("__weakref__", "ended", "express", "gone", "head", "lane", "reactor")
 
     def __init__(
-        self, reactor: ReactorLoop, head: RequestHead, express: int, lane: Lane | None
+        self,
+        reactor: ExchangeLoop,
+        head: RequestHead,
+        express: int,
+        lane: AppLane | None,
     ) -> None:
         self.reactor = reactor
         self.head = head
@@ -78,6 +95,10 @@ class Exchange:
         self.gone = True
 
 
-def signal_write_ready(exchange: Exchange) -> None:
+AppLane: TypeAlias = LaneEnd[AppExchange]
+"""The reactor's end of a lane, with an exchange on it or none."""
+
+
+def signal_write_ready(exchange: AppExchange) -> None:
     """Tell the loop that `exchange` has output. Thread-safe; ignored once the exchange ended."""
     exchange.reactor.write_ready(exchange)

@@ -16,7 +16,7 @@ from reactor_run.protocol.express import (
     pack_message,
     read_requests,
 )
-from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["ExpressPort"]
@@ -31,12 +31,12 @@ class ExpressPort:
         self,
         reactor: ReactorLoop,
         sock: socket.socket,
-        on_request: Callable[[int, bytes, bytes], Exchange],
+        on_request: Callable[[int, bytes, bytes], AppExchange],
         on_end: Callable[[], None],
     ) -> None:
         """`on_request` makes an exchange of a number, a frame's prefix and a request."""
         sock.setblocking(False)
-        self._exchanges: dict[int, Exchange] = {}
+        self._exchanges: dict[int, AppExchange] = {}
         """Those whose app may have to be told that the client left."""
         self._reactor = reactor
         self._sock = sock

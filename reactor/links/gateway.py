@@ -20,9 +20,9 @@ from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.proxy import decode_v1, decode_v2
 from reactor_run.protocol.request import KnownHeads, RequestHead, read_relayed_head
 from reactor_run.reactor import fork
-from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.links.exchange import AppExchange, AppLane
 from reactor_run.reactor.links.express import ExpressPort
-from reactor_run.reactor.links.lane import Lane
+from reactor_run.reactor.links.lane import LaneEnd
 from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
@@ -31,7 +31,7 @@ __all__ = ["SERVER_FIELD", "Gateway", "MakeExchange"]
 
 SERVER_FIELD: Final = b"server: reactor-run\r\n"
 
-MakeExchange = Callable[["Gateway", RequestHead, Origin, int, Lane | None, bytes], Exchange]
+MakeExchange = Callable[["Gateway", RequestHead, Origin, int, AppLane | None, bytes], AppExchange]
 Admit = Callable[[Any], None]
 
 _ORIGINS_MAX: Final = 4096
@@ -66,10 +66,10 @@ class Gateway:
         self._known_heads = KnownHeads()
         self._origins: dict[bytes, Origin] = {}
         """What PROXY headers say, of those seen lately."""
-        self._theirs: weakref.WeakValueDictionary[int, Lane] = weakref.WeakValueDictionary()
+        self._theirs: weakref.WeakValueDictionary[int, AppLane] = weakref.WeakValueDictionary()
         """The lanes that the front end opened, by number."""
-        self._lanes: dict[int, Lane] = {}
-        self._free: list[Lane] = []
+        self._lanes: dict[int, AppLane] = {}
+        self._free: list[AppLane] = []
         self._opened = 0
         self.lock = threading.RLock()
         """Held to end a WSGI exchange, and to find a lane for an answer, in any thread."""
@@ -85,7 +85,7 @@ class Gateway:
 
     def adopt_lane(self, sock: socket.socket, number: int, slot: int) -> None:
         """Serve a lane that the front end opened, and show at `slot` what has begun on it."""
-        self._theirs[number] = Lane(
+        self._theirs[number] = LaneEnd(
             self.reactor,
             sock,
             number,
@@ -100,7 +100,7 @@ class Gateway:
         if lane is not None and lane.exchange is not None:
             self.reactor.cancel(lane.exchange)
 
-    def _on_express(self, number: int, prefix: bytes, payload: bytes) -> Exchange:
+    def _on_express(self, number: int, prefix: bytes, payload: bytes) -> AppExchange:
         origin = self._origins.get(prefix)
         if origin is None:
             origin = self._read_origin(prefix)
@@ -131,7 +131,7 @@ class Gateway:
                 self._origins.clear()
             self._origins[header] = origin
 
-    def _on_lane(self, lane: Lane) -> None:
+    def _on_lane(self, lane: AppLane) -> None:
         """Bytes on a lane without an exchange: its next request, or a part of it."""
         data = lane.read()
         if data is None:
@@ -183,13 +183,13 @@ class Gateway:
         lane.exchange = exchange
         self._admit(exchange)
 
-    def _on_lost(self, lane: Lane) -> None:
+    def _on_lost(self, lane: AppLane) -> None:
         """A lane ended between two exchanges, or so it seems: the front end may have sent a request
         on it that never came to be one, and waits to hear of its end."""
         if lane.exchange is None:
             self._drop.append(lane.number)
 
-    def _await_rest(self, lane: Lane, data: bytes) -> None:
+    def _await_rest(self, lane: AppLane, data: bytes) -> None:
         lane.partial = data
         if lane.readable:
             # No event tells again of what is there already.
@@ -197,7 +197,7 @@ class Gateway:
 
     # Answers out -------------------------------------------------------------------------------
 
-    def open_lane(self, exchange: Exchange) -> Lane | None:
+    def open_lane(self, exchange: AppExchange) -> AppLane | None:
         """A lane for the answer of an express exchange. Thread-safe.
 
         None if there is no descriptor for one: the front end answers then. And none for a child
@@ -225,7 +225,7 @@ class Gateway:
         except OSError as error:
             self._have_no_lane(exchange, error)
             return None
-        lane = Lane(self.reactor, ours, number, on_request=None, on_close=self._on_close)
+        lane = LaneEnd(self.reactor, ours, number, on_request=None, on_close=self._on_close)
         lane.exchange = exchange
         self._lanes[number] = lane
         try:
@@ -239,7 +239,7 @@ class Gateway:
             return None
         return lane
 
-    def _have_no_lane(self, exchange: Exchange, error: OSError) -> None:
+    def _have_no_lane(self, exchange: AppExchange, error: OSError) -> None:
         limited.error("no lane for an answer: %s", error)
         self.control.send(AnswerMoves(exchange.express, None))
 
@@ -251,10 +251,10 @@ class Gateway:
             with self.lock:
                 self._free.append(lane)
 
-    def _on_close(self, lane: Lane) -> None:
+    def _on_close(self, lane: AppLane) -> None:
         self._lanes.pop(lane.number, None)
 
-    def cut(self, exchange: Exchange) -> None:
+    def cut(self, exchange: AppExchange) -> None:
         """End an answer so that its truncation can be seen."""
         if exchange.lane is not None:
             exchange.lane.close()
@@ -262,7 +262,7 @@ class Gateway:
 
     # The end of an exchange ----------------------------------------------------------------------
 
-    def over(self, exchange: Exchange, drained: bool) -> None:
+    def over(self, exchange: AppExchange, drained: bool) -> None:
         """The app is done. `drained`: its lane stands at the end of the request, and may carry the
         next unless something came behind it, bytes or the client's FIN."""
         lane = exchange.lane
@@ -286,7 +286,7 @@ class Gateway:
             if exchange.gone:
                 lane.close()
 
-    def abandon(self, exchange: Exchange) -> None:
+    def abandon(self, exchange: AppExchange) -> None:
         """End an exchange whose own end failed, with nothing of it but its lane and number."""
         exchange.ended = True
         self.cut(exchange)

@@ -15,15 +15,11 @@ import select
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from reactor_run.outgoing import Outgoing
-from reactor_run.reactor.links.exchange import Exchange
 
-if TYPE_CHECKING:
-    from reactor_run.reactor.loop.reactor_loop import ReactorLoop
-
-__all__ = ["LANE_READ", "Lane"]
+__all__ = ["LANE_READ", "LaneEnd", "LaneLoop", "LaneUser"]
 
 _SEND_BUFFER = 1 << 20
 """Bytes asked for as the kernel's buffer of what is sent: the more, the fewer times both processes
@@ -40,7 +36,46 @@ _JOIN_MAX = 16384
 """Bytes up to which it is cheaper to join pieces than to hand them over apart."""
 
 
-class Lane:
+class LaneUser(Protocol):
+    """An exchange, as its lane knows it."""
+
+    def on_read_ready(self) -> None:
+        """The lane has bytes, or its end."""
+
+    def on_write_ready(self) -> None:
+        """The lane takes bytes again."""
+
+    def on_gone(self) -> None:
+        """The client is gone."""
+
+
+U = TypeVar("U", bound=LaneUser)
+U_contra = TypeVar("U_contra", bound=LaneUser, contravariant=True)
+
+
+class LaneLoop(Protocol[U_contra]):
+    """The reactor's loop, as lanes know it."""
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` with the epoll events of `fd` as they come."""
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what is listened to."""
+
+    def unwatch(self, fd: int) -> None:
+        """Listen no more."""
+
+    def bury(self, sock: socket.socket) -> None:
+        """Close a socket later."""
+
+    def give_up(self, exchange: U_contra) -> None:
+        """The front end has closed the lane of an exchange: the client is gone."""
+
+    def cancel(self, exchange: U_contra) -> None:
+        """End the app of an exchange."""
+
+
+class LaneEnd(Generic[U]):
     """This reactor's end of a lane."""
 
     __slots__ = (
@@ -67,13 +102,13 @@ class Lane:
 
     def __init__(
         self,
-        reactor: ReactorLoop,
+        reactor: LaneLoop[U],
         sock: socket.socket,
         number: int,
         slot: int = 0,
         *,
-        on_request: Callable[[Lane], None] | None,
-        on_close: Callable[[Lane], None],
+        on_request: Callable[[LaneEnd[U]], None] | None,
+        on_close: Callable[[LaneEnd[U]], None],
     ) -> None:
         """`on_request` is called when bytes come and no exchange is under way; a lane without it
         was opened by this reactor, for answers. `slot`: where the front end looks whether an
@@ -88,7 +123,7 @@ class Lane:
         self.opened_here = on_request is None
         self._on_request = on_request
         self._on_close = on_close
-        self.exchange: Exchange | None = None
+        self.exchange: U | None = None
         self.partial = b""
         """Bytes of a request that is not whole yet, or of a body that nobody asked for yet."""
         self.readable = False
@@ -286,5 +321,5 @@ class Lane:
             self._on_close(self)
 
 
-def _ignore(lane: Lane) -> None:
+def _ignore(lane: object) -> None:
     """What comes on a lane that was given up stays in the kernel until the lane is closed."""

@@ -20,7 +20,7 @@ from time import monotonic
 
 from reactor_run.pulse import HELD_UP_AFTER
 from reactor_run.reactor import fork
-from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.loop.reactor_loop import (
     BATCH_MAX,
     FLUSH_AFTER,
@@ -33,7 +33,7 @@ from reactor_run.turns import Turns
 __all__ = ["Call", "CallLoop"]
 
 
-class Call(Exchange):
+class Call(AppExchange):
     """An exchange whose app is one call, from its begin to its end."""
 
     __slots__ = ()

@@ -23,7 +23,7 @@ import anyio
 from anyio._backends._asyncio import _task_states
 
 from reactor_run.reactor import fork
-from reactor_run.reactor.loop.runtime import TaskSleep
+from reactor_run.reactor.loop.sleep import TaskSleep
 
 __all__ = ["CANCEL_GRACE", "AsyncioHygiene", "AsyncioSleep"]
 

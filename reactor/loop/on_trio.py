@@ -30,7 +30,7 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 from reactor_run.reactor import fork
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop.reactor_loop import Events, poll_events
-from reactor_run.reactor.loop.runtime import TaskSleep
+from reactor_run.reactor.loop.sleep import TaskSleep
 
 __all__ = ["TrioHygiene", "TrioSleep"]
 

@@ -20,9 +20,9 @@ from typing import Final
 
 from reactor_run.pulse import BEGUN, DISTRUST, HELD_UP_AFTER, SLOW, Pulse
 from reactor_run.reactor import fork
-from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.log import log
-from reactor_run.reactor.loop.slow_routes import COUNTED, SlowRoutes
+from reactor_run.reactor.loop.slow_routes import COUNTED, RouteCounts
 from reactor_run.turns import Turns
 
 __all__ = ["BATCH_MAX", "FLUSH_AFTER", "YIELD_AFTER", "Events", "ReactorLoop", "poll_events"]
@@ -59,17 +59,17 @@ class ReactorLoop:
     """The part of a loop that lanes, exchanges and the gateway use."""
 
     def __init__(self) -> None:
-        self.ready: deque[Exchange] = deque()
+        self.ready: deque[AppExchange] = deque()
         """Exchanges whose app has not begun."""
         self.pulse = Pulse()
         """Tells the front end since when a step of an app runs, and what has begun."""
         self.on_turn: Callable[[float], None] | None = None
         """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
         loop is distrusted, with 0, at the end of each batch and when an app suspends."""
-        self.slow_routes: SlowRoutes | None = None
+        self.slow_routes: RouteCounts | None = None
         self._distrusted_until = 0.0
         self._counted_until = 0.0
-        self._dirty: list[Exchange] = []
+        self._dirty: list[AppExchange] = []
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[socket.socket] = []
@@ -127,13 +127,13 @@ class ReactorLoop:
         """Have `begin` called before the exchanges of a batch run."""
         self._before_batch.append(begin)
 
-    def give_up(self, exchange: Exchange) -> None:
+    def give_up(self, exchange: AppExchange) -> None:
         """Nobody reads the answer any more: tell the app, or do not begin it at all."""
         exchange.on_gone()
         if exchange.take_out():
             self._end(exchange, None)
 
-    def begins(self, exchange: Exchange) -> None:
+    def begins(self, exchange: AppExchange) -> None:
         """Tell the front end that an exchange begins. To be called before its app is."""
         number = exchange.express
         if number:
@@ -143,14 +143,14 @@ class ReactorLoop:
         elif exchange.lane is not None:
             self.pulse.lanes[exchange.lane.slot] = BEGUN
 
-    def cancel(self, exchange: Exchange) -> None:
+    def cancel(self, exchange: AppExchange) -> None:
         """Nobody reads the answer any more, and nobody wants the app to go on.
 
         A call that has begun cannot be cancelled.
         """
         self.give_up(exchange)
 
-    def write_ready(self, exchange: Exchange) -> None:
+    def write_ready(self, exchange: AppExchange) -> None:
         """An exchange has output; see `signal_write_ready`. Thread-safe."""
         if threading.get_ident() == self._thread:
             self._dirty.append(exchange)
@@ -209,7 +209,7 @@ class ReactorLoop:
 
     # The end of exchanges ----------------------------------------------------------------------
 
-    def _end(self, exchange: Exchange, error: BaseException | None) -> None:
+    def _end(self, exchange: AppExchange, error: BaseException | None) -> None:
         """Whatever goes wrong as an exchange ends, the loop goes on. Or the reactor would die of
         it, and the replay of the exchange would kill the next one."""
         try:
@@ -217,7 +217,7 @@ class ReactorLoop:
         except BaseException as fault:
             self._end_failed(exchange, fault)
 
-    def _end_failed(self, exchange: Exchange, fault: BaseException) -> None:
+    def _end_failed(self, exchange: AppExchange, fault: BaseException) -> None:
         log.error("the end of an exchange failed; its answer is cut", exc_info=fault)
         exchange.abandon()
 
@@ -248,7 +248,7 @@ class ReactorLoop:
         if self.on_turn is not None and monotonic() < self._distrusted_until:
             self.on_turn(0.0)
 
-    def _count(self, exchange: Exchange, slow: float) -> None:
+    def _count(self, exchange: AppExchange, slow: float) -> None:
         """An exchange is over: count it for its route, as long as any are slow.
 
         `slow`: seconds of its longest slow step, 0.0 if it had none.

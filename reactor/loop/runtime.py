@@ -15,11 +15,9 @@ from typing import Any, Protocol
 
 import anyio
 
-from reactor_run.reactor import fork
-from reactor_run.reactor.loop.reactor_loop import Events
-from reactor_run.turns import Turns
+from reactor_run.reactor.loop.sleep import TaskSleep
 
-__all__ = ["Hygiene", "TaskSleep", "backend_options", "claim_no_thread", "hygiene_for", "sleep_for"]
+__all__ = ["Hygiene", "backend_options", "claim_no_thread", "hygiene_for", "sleep_for"]
 
 
 class Hygiene(Protocol):
@@ -59,32 +57,6 @@ def hygiene_for(runtime: str) -> Callable[[anyio.CancelScope], Hygiene]:
     from reactor_run.reactor.loop.on_asyncio import AsyncioHygiene
 
     return AsyncioHygiene
-
-
-class TaskSleep:
-    """The leader waits for the reactor's epoll set as any task waits for a descriptor."""
-
-    def __init__(self, epoll: select.epoll, events_max: int) -> None:
-        """`events_max`: how many events are taken at once."""
-        self._epoll = epoll
-        self._events_max = events_max
-        self._turns = Turns()
-
-    async def events(self) -> Events:
-        """What there is, once there is something. Other tasks that can run do so before.
-
-        There may be nothing after all: somebody else wanted to run.
-        """
-        await anyio.wait_readable(self._epoll.fileno())
-        if fork.is_child:
-            fork.leave_loop()
-        # The front end may be in the midst of handing over more, on this very processor: let it
-        # finish, and take all of it at once. Where nobody waits it costs nothing.
-        self._turns.give()
-        return self._epoll.poll(0, self._events_max)
-
-    def in_child(self) -> None:
-        """Give up, in a child that an app has forked, what the runtime shares with its parent."""
 
 
 def sleep_for(runtime: str, epoll: select.epoll, events_max: int) -> TaskSleep:

@@ -13,7 +13,7 @@ from typing import Final
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.route import route_of
 
-__all__ = ["COUNTED", "SlowRoutes"]
+__all__ = ["COUNTED", "RouteCounts"]
 
 COUNTED: Final = 10.0
 """Seconds after a slow step in which requests are counted. Were they not, those of a route with few
@@ -31,7 +31,7 @@ FORGOTTEN: Final = 0.05
 """The share below which a route is not remembered any more."""
 
 
-class SlowRoutes:
+class RouteCounts:
     """Counts requests while some are slow."""
 
     def __init__(self, tell: Callable[[bytes, float], None]) -> None:

@@ -35,7 +35,7 @@ import anyio.abc
 
 from reactor_run.pulse import HELD_UP_AFTER
 from reactor_run.reactor import fork
-from reactor_run.reactor.links.exchange import Exchange
+from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER, ReactorLoop
 from reactor_run.reactor.loop.runtime import Hygiene, hygiene_for, sleep_for
@@ -51,7 +51,7 @@ FINISHED: Final = object()
 """What `Hosted.first_step` returns for an app that did not suspend."""
 
 
-class Hosted(Exchange):
+class Hosted(AppExchange):
     """An exchange that a worker of this loop runs in its own task."""
 
     __slots__ = ("coroutine", "worker")
@@ -98,7 +98,7 @@ class WorkerLoop(ReactorLoop):
         super()._in_child()
         self._sleep.in_child()
 
-    def cancel(self, exchange: Exchange) -> None:
+    def cancel(self, exchange: AppExchange) -> None:
         """Nobody reads the answer any more, and nobody wants the app to go on.
 
         The app gets its cancellation where it waits next, unless it shields itself.

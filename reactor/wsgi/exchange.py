@@ -1,4 +1,4 @@
-"""One exchange of a WSGI app: the sink that wsgi.py writes its answer to, over sockets.
+"""One exchange of a WSGI app: the sink that run.py writes its answer to, over sockets.
 
 Its app may run inline in the loop or in a thread. What a thread may touch is marked; the
 rest is the loop's. Both block in the kernel where a lane is full or empty: a thread by design, an
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from reactor_run.clock import date_field
 from reactor_run.protocol.body import (
@@ -27,8 +27,8 @@ from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
+from reactor_run.reactor.links.exchange import AppLane
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
-from reactor_run.reactor.links.lane import Lane
 from reactor_run.reactor.log import limited, place_of
 from reactor_run.reactor.loop.call_loop import Call
 from reactor_run.reactor.wsgi.file import FileWrapper
@@ -36,9 +36,6 @@ from reactor_run.reactor.wsgi.head import AppHead
 from reactor_run.reactor.wsgi.input import LaneInput
 from reactor_run.reactor.wsgi.prefetch import InlinePrefetch
 from reactor_run.reactor.wsgi.run import ERRORS, run_wsgi
-
-if TYPE_CHECKING:
-    from reactor_run.reactor.wsgi.threads import ThreadPool
 
 __all__ = ["ENVIRON_CONSTANTS", "WsgiExchange"]
 
@@ -54,6 +51,16 @@ _HELD_MAX: Final = 65536
 """Bytes of an answer that are gathered before they are written to a lane."""
 _PIECES_MAX: Final = 512
 """Pieces of it that are kept apart: many small ones take far more memory than their bytes."""
+
+
+class CallPool(Protocol):
+    """The threads that run exchanges."""
+
+    def take_out(self, exchange: WsgiExchange) -> bool:
+        """Have no thread run it, unless one does; whether none does."""
+
+    def done(self, exchange: WsgiExchange) -> None:
+        """A thread has told the loop that it is done with an exchange."""
 
 
 class WsgiExchange(Call):
@@ -75,7 +82,7 @@ class WsgiExchange(Call):
         "took",
     )
 
-    pool: ThreadPool
+    pool: CallPool
     """Whose threads run it, unless it is run inline."""
     took: float
     """Seconds that it had a thread."""
@@ -97,7 +104,7 @@ class WsgiExchange(Call):
         head: RequestHead,
         origin: Origin,
         express: int,
-        lane: Lane | None,
+        lane: AppLane | None,
         payload: bytes,
     ) -> None:
         # Not by way of the base class: this happens once per request, where a call is measurable.
@@ -245,7 +252,7 @@ class WsgiExchange(Call):
             lane.write_blocking(held)
 
     @contextmanager
-    def _lane_to_write(self) -> Iterator[Lane]:
+    def _lane_to_write(self) -> Iterator[AppLane]:
         """The answer's lane, for this thread alone. Raises OSError without one, and once the
         exchange has ended: then the lane may be another's."""
         with self._gateway.lock:
@@ -291,7 +298,7 @@ class WsgiExchange(Call):
         self._content = content[size:]
         return content[:size]
 
-    def _read_lane(self, lane: Lane, size: int) -> bytes:
+    def _read_lane(self, lane: AppLane, size: int) -> bytes:
         """The next bytes of the body, at most `size`; b"" at the end. Raises OSError, also once the
         exchange has ended: then the lane may be another's."""
         assert self._body is not None

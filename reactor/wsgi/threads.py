@@ -1,6 +1,6 @@
 """The threads of `--threads N`: each owns one WSGI exchange at a time, from start to end.
 
-All take from one queue. So what was fetched for them (service.py) waits behind a slow call only if
+All take from one queue. So what was fetched for them (prefetch.py) waits behind a slow call only if
 every thread has one.
 """
 

@@ -6,7 +6,7 @@ import pytest
 
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.request import RequestHead, parse_request_head
-from reactor_run.reactor.loop.slow_routes import ROUTES_MAX, SlowRoutes
+from reactor_run.reactor.loop.slow_routes import ROUTES_MAX, RouteCounts
 
 SLOW = 0.05
 
@@ -16,7 +16,7 @@ class Told:
 
     def __init__(self) -> None:
         self.words: list[tuple[bytes, float]] = []
-        self._routes = SlowRoutes(lambda route, seconds: self.words.append((route, seconds)))
+        self._routes = RouteCounts(lambda route, seconds: self.words.append((route, seconds)))
 
     def forget(self) -> None:
         self._routes.forget()
