@@ -95,9 +95,16 @@ def test_a_client_that_reads_slowly_but_steadily(
     assert client.begin().status == 200
     if config.interface == "wsgi":
         notes.wait_for("finished")
-    began, read = time.monotonic(), 0
-    while time.monotonic() - began < 5:
-        read += len(client._sock.recv(5000))
+    began = last = time.monotonic()
+    read = 0
+    while last - began < 5:
+        try:
+            read += len(client._sock.recv(5000))
+        except ConnectionResetError:
+            if time.monotonic() - last > 0.8:
+                pytest.skip("this machine was too busy for the client to be steady")
+            raise
+        last = time.monotonic()
         time.sleep(0.05)
         assert is_served(server)
     assert read < 2 * MIB
