@@ -41,8 +41,9 @@ class AsyncioHygiene:
         self._again: asyncio.TimerHandle | None = None
         task = asyncio.current_task()
         assert task is not None
-        self._task: asyncio.Task[Any] = task
+        self._task: Any = task
         self._own = _current_scope(task)
+        self._own_callbacks = len(self._task._callbacks)
 
     def cancel(self) -> None:
         """Cancel the app once, and again after each CANCEL_GRACE for which it goes on.
@@ -70,17 +71,20 @@ class AsyncioHygiene:
         self._task.cancel()
 
     @property
+    def is_waited_for(self) -> bool:
+        return len(self._task._callbacks) > self._own_callbacks
+
+    @property
     def is_open(self) -> bool:
         return _current_scope(self._task) not in (None, self._own)
 
     def snapshot(self) -> object:
-        task: Any = self._task
+        task = self._task
         return (
             getrefcount(task),
             weakref.getweakrefcount(task),
             task.cancelling(),
             task.get_name(),
-            task._callbacks,
         )
 
     async def restore(self) -> None:

@@ -42,6 +42,7 @@ class TrioHygiene:
     """For one worker task on Trio; made inside `scope`, the worker's own cancel scope."""
 
     is_cancelling: Final = False
+    is_waited_for: Final = False
     reusable_after_suspension: Final = True
 
     def __init__(self, scope: anyio.CancelScope) -> None:

@@ -38,6 +38,10 @@ class Hygiene(Protocol):
         """Whether a task in which an app suspended may host the next exchange."""
 
     @property
+    def is_waited_for(self) -> bool:
+        """An app has asked to be called when the task ends. It is dear to know: once a batch."""
+
+    @property
     def is_open(self) -> bool:
         """An app has left a cancel scope or a nursery open in the task."""
 

@@ -189,6 +189,9 @@ class WorkerLoop(ReactorLoop):
         error: BaseException | None
         trap: object
         while not self._closing:
+            if hygiene.is_waited_for:
+                await self._retire(worker)
+                return False
             if not ready:
                 # The names would keep the last request alive until the next comes.
                 exchange = context = error = trap = None
