@@ -17,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 HANDLERS: dict[str, Callable] = {}
@@ -306,3 +306,13 @@ def precious(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[
     if query.get("fail"):
         raise LookupError(environ)
     return whole(start, environ["wsgi.input"].read())
+
+
+MEETING: Final = threading.Barrier(2)
+
+
+@on("/meet")
+def meet(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Wait until another thread serves such a request as well."""
+    MEETING.wait(8)
+    return whole(start, b"met")
