@@ -136,7 +136,7 @@ class InboundProxy:
         self._acceptor.complain("header", f"no PROXY header from {who}: {rule.reason}")
         client = self._become_client(*self._peers, https=False)
         if client is not None:
-            client.reject(rule)
+            client.requester.reject(rule)
 
     def on_deadline(self) -> None:
         """The header took too long."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from reactor_run import __version__
 from reactor_run.frontend.clients.acceptor import Acceptor
-from reactor_run.frontend.clients.http1 import Http1State
+from reactor_run.frontend.clients.http1_state import Http1State
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher

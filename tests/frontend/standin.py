@@ -573,7 +573,7 @@ class Front:
                 if client._sock.fileno() >= 0:
                     client.reset()
             self.settle()
-            left = [(client.state, client.exchange) for client in self.clients]
+            left = [(client.state, client.requester.exchange) for client in self.clients]
             assert not left, f"connections outlive their clients: {left}"
             for reactor in self.reactors:
                 reactor.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reactor_run.frontend.clients import http1 as client_module
-from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.reactors import express_lane as express_module
 from reactor_run.protocol.response_head import KnownResponseHeads
 from tests.frontend.conftest import Start
@@ -89,16 +89,16 @@ def test_a_fault_at_a_deadline_costs_no_other_deadline(
     for client in clients:
         client.send(b"GET")
     front.settle()
-    reject = Http1.reject
-    faults: list[Http1] = []
+    reject = Http1Requester.reject
+    faults: list[Http1Requester] = []
 
-    def fail_once(self: Http1, rule: object) -> None:
+    def fail_once(self: Http1Requester, rule: object) -> None:
         if not faults:
             faults.append(self)
             raise Bug("nobody thought of this")
         reject(self, rule)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Http1, "reject", fail_once)
+    monkeypatch.setattr(Http1Requester, "reject", fail_once)
     front.pass_time(40)
     answered = 0
     for client in clients:
@@ -116,7 +116,7 @@ def test_a_fault_that_nothing_can_mend_is_left_alone(
     front.settle()
     with monkeypatch.context() as patch:
         patch.setattr(client_module, "parse_request_head", fail)
-        patch.setattr(Http1, "_abandon", fail)
+        patch.setattr(Http1Requester, "abandon", fail)
         client.send(get("/a"))
         # It comes to rest: nobody listens to this client any more.
         front.settle()

@@ -400,7 +400,7 @@ def test_a_paused_lane_whose_answer_is_over_is_left_to_its_next_client(start: St
     number, _ = reactor.request()
     reactor.say(answer=number, lane=1)
     pour(front, lane, answer(b"y" * (8 * MIB)))
-    (waiting,) = (c for c in front.clients if c.exchange is not None)
+    (waiting,) = (c for c in front.clients if c.requester.exchange is not None)
     assert waiting.connection.writer is not None
     before = waiting.connection.writer.waiting
     left = len(raw)

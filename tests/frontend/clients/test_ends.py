@@ -14,7 +14,8 @@ from math import inf
 
 import pytest
 
-from reactor_run.frontend.clients.http1 import Http1, Http1State
+from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.http1_state import Http1State
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
 from reactor_run.protocol.express import ANSWER, DONE, REQUEST
 from tests.frontend.conftest import Start
@@ -252,7 +253,8 @@ def _at_once(sock: socket.socket) -> socket.socket:
 
 def awaits_the_app_alone(client: Http1) -> bool:
     """What `http1.py` says of BUSY."""
-    exchange, body = client.exchange, client.body
+    requester = client.requester
+    exchange, body = requester.exchange, requester.body
     return (
         client.state is Http1State.BUSY
         and exchange is not None

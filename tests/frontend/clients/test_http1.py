@@ -220,8 +220,8 @@ def test_fin_is_told_though_the_lane_had_no_room_for_the_end_of_the_body(start: 
     lane = reactor.lane()
     lane.head()
     front.settle()
-    assert front.inside.exchange is not None
-    link = front.inside.exchange.lane
+    assert front.inside.requester.exchange is not None
+    link = front.inside.requester.exchange.lane
     assert isinstance(link, Lane)
     link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     with front.held():

@@ -133,7 +133,10 @@ def test_speed_is_not_saved_up(start: Start) -> None:
     client.send(post(b"x" * LARGE)[: -LARGE // 2])
     sent = LARGE - LARGE // 2
     eventually(
-        lambda: any(each.body and each.body._reader.received == sent for each in front.clients)
+        lambda: any(
+            body is not None and body._reader.received == sent
+            for body in [each.requester.body for each in front.clients]
+        )
     )
     front.pass_time(12)
     assert client.response().status == 408
@@ -145,7 +148,7 @@ def test_time_does_not_count_while_the_app_reads_nothing(start: Start) -> None:
     lane = reactor.lane()
     lane.head()
     with client.sending([b"x" * 4 * LARGE]):
-        body = front.inside.body
+        body = front.inside.requester.body
         assert body is not None
         # The client has filled all that may wait for the app.
         assert eventually(lambda: body.rate.due == inf)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.sockets.networks import parse_networks
 from reactor_run.protocol.origin import Origin, origin_tlvs
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
@@ -273,7 +274,7 @@ def test_an_error_of_ours_costs_whom_it_strikes_alone(
         raise RuntimeError("nobody thought of this")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Http1, place, fail)
+        patch.setattr(Http1Requester if place == "reject" else Http1, place, fail)
         client.send(get() if place == "reject" else encode_v2(*V4) + get())
         front.settle()
         assert not front.clients

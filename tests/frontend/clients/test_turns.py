@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.reactors.lane import Lane
 from reactor_run.protocol.body import PIECES_MAX, ChunkedReader
 from tests.frontend.conftest import Start
@@ -129,7 +129,9 @@ def test_another_client_is_served_within_a_turn(start: Start, interface: str) ->
         client.send(TINY * 10_000)
         other.send(get("/other"))
     number, payload = reactor.request()
-    left = front.call(lambda: [c.body.postponed for c in front.clients if c.body])
+    left = front.call(
+        lambda: [c.requester.body.postponed for c in front.clients if c.requester.body]
+    )
     assert payload == get("/other")
     assert left[0] is not None, "all of the chunks were read first"
     reactor.reply(number)
@@ -200,7 +202,7 @@ def test_postponed_chunks_wait_while_the_app_reads_nothing(start: Start) -> None
     lane = reactor.lane()
     lane.head()
     front.settle()
-    exchange = front.inside.exchange
+    exchange = front.inside.requester.exchange
     assert exchange is not None
     assert isinstance(exchange.lane, Lane)
     exchange.lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -210,7 +212,7 @@ def test_postponed_chunks_wait_while_the_app_reads_nothing(start: Start) -> None
         for _ in range(50):
             front.settle()
             assert exchange.lane.out.size <= 6 * PIECES_MAX
-            body = front.inside.body
+            body = front.inside.requester.body
             assert body is not None
             assert body.postponed is None or len(body.postponed) <= 65536
         assert lane.exactly(6 * count + 5) == TINY * count + b"0\r\n\r\n"
@@ -299,8 +301,8 @@ def test_a_collected_body_takes_no_more_memory_in_small_chunks(start: Start, siz
         with client.sending([coded]):
             eventually(
                 lambda: (
-                    front.inside.body is not None
-                    and front.inside.body._reader.received == len(content)
+                    front.inside.requester.body is not None
+                    and front.inside.requester.body._reader.received == len(content)
                 )
             )
         front.settle()
@@ -328,7 +330,7 @@ def test_requests_that_need_no_reactor_take_many_turns(
     first.send(get("/first"))
     number, _ = reactor.request()
     count = 1000
-    with counting(front, monkeypatch, Http1, "reject_overload") as turns:
+    with counting(front, monkeypatch, Http1Requester, "reject_overload") as turns:
         client.send(get("/refused") * count)
         assert [client.response().status for _ in range(count)] == [503] * count
     assert turns.total == count

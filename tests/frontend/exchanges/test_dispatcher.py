@@ -285,9 +285,13 @@ def test_a_waiting_client_is_read_no_further_than_it_need_be(start: Start) -> No
         front.settle()
         for _ in range(100):
             front.settle()
-        (inside,) = (c for c in front.clients if c.exchange and c.exchange.state is WAITING)
-        assert inside.exchange is not None
-        assert len(inside.exchange.request) <= (256 + 64) << 10
+        (inside,) = (
+            c
+            for c in front.clients
+            if c.requester.exchange and c.requester.exchange.state is WAITING
+        )
+        assert inside.requester.exchange is not None
+        assert len(inside.requester.exchange.request) <= (256 + 64) << 10
         reactor.reply(1)
         lane = reactor.lane()
         lane.head()

@@ -472,8 +472,8 @@ def test_a_body_that_goes_on_to_come_for_a_reactor_that_is_gone(start: Start, si
     with client.sending([rest]):
         for _ in range(50):
             front.settle()
-        assert front.inside.exchange is not None
-        assert len(front.inside.exchange.request) <= 600_000
+        assert front.inside.requester.exchange is not None
+        assert len(front.inside.requester.exchange.request) <= 600_000
         front.pass_time(4)
         front.reactors[0].wait_for_end()
         lane = replacement(front).lane()
@@ -578,7 +578,7 @@ def test_a_request_is_kept_no_longer_than_it_may_be_of_use(start: Start, lanes: 
         lane = reactor.lane()
         payload = lane.head()
     front.settle()
-    exchange = front.inside.exchange
+    exchange = front.inside.requester.exchange
     assert exchange is not None
     assert exchange.request == payload
     lane.send(CHUNKED)
