@@ -318,6 +318,8 @@ def test_over_tcp_nothing_can_be_changed(desk: Open) -> None:
     here = desk("127.0.0.1:0", capacities=(1,))
     assert here.ask("/stop", method="POST").status == 403
     assert not here.front.server.lifecycle.stopping
+    assert here.ask("/reload", method="POST").status == 403
+    assert len(here.front.reactors) == 1
     assert here.ask("/status").status == 200
 
 
