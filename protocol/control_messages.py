@@ -29,6 +29,7 @@ __all__ = [
     "ToFrontEnd",
     "ToReactor",
     "TurnEnded",
+    "Withdraw",
     "read_for_front_end",
     "read_for_reactor",
 ]
@@ -85,6 +86,15 @@ class Cancel(NamedTuple):
         return {"cancel": self.number}
 
 
+class Withdraw(NamedTuple):
+    """Do not begin the exchange on the front end's lane; a reactor says whether it does not."""
+
+    number: int
+
+    def to_json(self) -> Json:
+        return {"withdraw": self.number}
+
+
 class Ping(NamedTuple):
     """Answer with a `Pong` that has the same token, as soon as the loop turns."""
 
@@ -103,7 +113,9 @@ class Stop(NamedTuple):
         return {"stop": self.seconds}
 
 
-ToReactor: TypeAlias = ExpressOpened | PulseShared | LaneOpened | LaneFree | Cancel | Ping | Stop
+ToReactor: TypeAlias = (
+    ExpressOpened | PulseShared | LaneOpened | LaneFree | Cancel | Withdraw | Ping | Stop
+)
 
 
 def read_for_reactor(message: Json) -> ToReactor | None:
@@ -117,6 +129,8 @@ def read_for_reactor(message: Json) -> ToReactor | None:
                 return LaneFree(_integer(number))
             case {"cancel": number}:
                 return Cancel(_integer(number))
+            case {"withdraw": number}:
+                return Withdraw(_integer(number))
             case {"express": _}:
                 return ExpressOpened(_descriptor(message))
             case {"pulse": _}:
@@ -170,11 +184,13 @@ class CapacityChanged(NamedTuple):
 class LanesDone(NamedTuple):
     """The apps of the exchanges on these lanes of the front end are done.
 
-    done: lanes that wait for the next request. drop: lanes that must carry no other.
+    done: lanes that wait for the next request. drop: lanes that must carry no other. withdrawn:
+    lanes that are closed, with exchanges that have not begun and never will.
     """
 
     done: Sequence[int]
     drop: Sequence[int]
+    withdrawn: Sequence[int]
 
     def to_json(self) -> Json:
         return {word: numbers for word, numbers in self._asdict().items() if numbers}
@@ -236,9 +252,9 @@ def read_for_front_end(message: Json) -> ToFrontEnd | None:
     """Return what a reactor says; None if the word is unknown. Raises ControlError."""
     try:
         match message:
-            case {"done": _} | {"drop": _}:
-                done, drop = message.get("done", []), message.get("drop", [])
-                return LanesDone([*map(_integer, done)], [*map(_integer, drop)])
+            case {"done": _} | {"drop": _} | {"withdrawn": _}:
+                words = (message.get(word, []) for word in LanesDone._fields)
+                return LanesDone(*([*map(_integer, numbers)] for numbers in words))
             case {"answer": exchange}:
                 lane = None if message["lane"] is None else _integer(message["lane"])
                 return AnswerMoves(

@@ -3,13 +3,14 @@
 A message is a PROXY v2 header that ends with exactly these two TLVs, then the payload:
 
     05 0008 <exchange: 8 bytes>     PP2_TYPE_UNIQUE_ID
-    <kind>  0004 <length: 4 bytes>  E0 to E3 (PP2_TYPE_MIN_CUSTOM and on), the payload's length
+    <kind>  0004 <length: 4 bytes>  E0 to E4 (PP2_TYPE_MIN_CUSTOM and on), the payload's length
 
     front end to reactor            reactor to front end
     E0  a request, whole            E0  an answer, whole; the app is done
     E1  empty: the client sent FIN  E1  an answer, whole; the app still runs
     E2  empty: the client is gone   E2  empty: the app is done; its answer came before, or on a lane
-    E3  empty: end the app
+    E3  empty: end the app          E3  empty: the exchange has not begun, and never will
+    E4  empty: do not begin it
 
 Requests carry the client's and the listener's address in the header, and the TLVs of origin.py
 before these two; everything else is LOCAL.
@@ -32,6 +33,8 @@ __all__ = [
     "FIN",
     "GONE",
     "REQUEST",
+    "WITHDRAW",
+    "WITHDRAWN",
     "FrameError",
     "pack_message",
     "pack_request",
@@ -47,10 +50,12 @@ REQUEST: Final = 0xE0
 FIN: Final = 0xE1
 GONE: Final = 0xE2
 CANCEL: Final = 0xE3
+WITHDRAW: Final = 0xE4
 
 ANSWER_DONE: Final = 0xE0
 ANSWER: Final = 0xE1
 DONE: Final = 0xE2
+WITHDRAWN: Final = 0xE3
 
 _TLVS: Final = Struct("!BHQBHI")
 _START: Final = Struct("!13sxH")
@@ -108,7 +113,7 @@ def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int
         if payload > end:
             break
         unique_id, id_size, exchange, kind, size_size, size = unpack_tlvs(data, tlvs)
-        if unique_id != 5 or id_size != 8 or size_size != 4 or not 0xE0 <= kind <= 0xE3:
+        if unique_id != 5 or id_size != 8 or size_size != 4 or not 0xE0 <= kind <= 0xE4:
             raise FrameError("the two TLVs are not there")
         if size > EXPRESS_MAX:
             raise FrameError(f"a payload of {size} bytes")
@@ -129,7 +134,7 @@ def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
     unpack = _LOCAL.unpack_from
     while end - at >= _LOCAL_SIZE:
         start, exchange, kind, size_size, size = unpack(data, at)
-        if start != _LOCAL_START or size_size != 4 or not 0xE0 <= kind <= 0xE2:
+        if start != _LOCAL_START or size_size != 4 or not 0xE0 <= kind <= 0xE3:
             raise FrameError("not a message of an express lane")
         payload = at + _LOCAL_SIZE
         after = payload + size

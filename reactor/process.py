@@ -37,6 +37,7 @@ from reactor_run.protocol.control_messages import (
     Stop,
     ToReactor,
     TurnEnded,
+    Withdraw,
     read_for_reactor,
 )
 from reactor_run.protocol.environ import EnvironBuilder
@@ -163,16 +164,16 @@ class ReactorProcess:
         self.control.send(CapacityChanged(capacity))
 
     def _on_control(self, _: int) -> None:
-        messages = self.control.receive()
+        # All that is there: new lanes come one with each read, and may stand before other words.
+        while messages := self.control.receive():
+            for message in messages:
+                self._obey(message)
         if messages is None:
             # The front end is gone, and with it everybody who could read an answer.
             self.reactor.unwatch(self.control.fileno())
             self._control_is_full = False
             self.shutdown_timeout = min(self.shutdown_timeout, 5.0)
             self._stop()
-            return
-        for message in messages:
-            self._obey(message)
 
     def _obey(self, message: ToReactor) -> None:
         match message:
@@ -184,11 +185,13 @@ class ReactorProcess:
                 else:
                     log.error("a lane was lost on its way: too many open files")
                     # Its request will never be one, and the front end waits for a word on it.
-                    self.control.send(LanesDone([], [number]))
+                    self.control.send(LanesDone([], [number], []))
             case LaneFree(number):
                 self.gateway.free_lane(number)
             case Cancel(number):
                 self.gateway.cancel(number)
+            case Withdraw(number):
+                self.gateway.withdraw(number)
             case ExpressOpened(descriptor):
                 if descriptor is None:
                     raise ControlError("the express lane was lost on its way: too many open files")

@@ -159,6 +159,11 @@ class Http1Requester:
         if self._source.fin and not self._source.held and exchange.reactor is not None:
             exchange.reactor.client_sent_fin(exchange)
 
+    @property
+    def due(self) -> float:
+        """When the exchange has taken too long, by the loop's clock; inf: never."""
+        return self.clock.due
+
     def not_begun(self, seconds: float) -> None:
         """The reactor has not begun the exchange: so many seconds have not counted for its time."""
         exchange = self.exchange

@@ -48,12 +48,14 @@ class Dispatcher:
         """Those that may, and shall not while there are others: they answer no ping."""
         self.replays = 0
         """Exchanges that were taken back from a reactor that died, to be tried again."""
+        self.moves = 0
+        """Exchanges that one reactor had not begun for long, and another one was given."""
         self._queue_size = queue_size
         self._retried = retried
         self._queue: OrderedDict[Exchange, float] = OrderedDict()
         """What waits, and the seconds for which each is likely to stall a reactor; mostly 0."""
         self.standby = Standby(on=set_aside)
-        self.unstarted = Unstarted(loop)
+        self.unstarted = Unstarted(loop, self, retried)
         self._loop = loop
         self._later = Timer(self.pump)
 
@@ -152,6 +154,22 @@ class Dispatcher:
             self._queue[exchange] = 0.0
             self._queue.move_to_end(exchange, last=False)
             exchange.requester.queued()
+
+    def give_again(self, exchanges: list[Exchange]) -> None:
+        """Have others begin what a reactor has not begun."""
+        self.moves += len(exchanges)
+        self._queue_first(exchanges)
+        self.pump()
+
+    def has_free(self, but_not: Runner[Exchange]) -> bool:
+        """Whether another reactor would begin an exchange at once."""
+        return any(
+            reactor is not but_not
+            and reactor.attentive
+            and reactor.takes_more
+            and not reactor.unstarted
+            for reactor in self.reactors
+        )
 
     def pump(self) -> None:
         """Start what waits, as far as there is room.

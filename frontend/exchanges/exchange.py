@@ -71,6 +71,7 @@ class Exchange:
         "spool",
         "state",
         "whole",
+        "withdrawing",
     )
 
     def __init__(
@@ -86,6 +87,8 @@ class Exchange:
         self.state: ExchangeState = WAITING
         self.replayed = False
         """A reactor that had begun it has died."""
+        self.withdrawing = False
+        """Its reactor was asked to give it back, if it has not begun it."""
         self.deaths = 0
         """Reactors that have died before they began it."""
         self.app_done = False
@@ -108,11 +111,19 @@ class Exchange:
         return request_name(self.head.method, self.head.target)
 
     def wait_again(self) -> None:
-        """Be as before it was given to a reactor, which has died."""
+        """Be as before it was given to a reactor, which will not answer it."""
         self.state = WAITING
         self.reactor = self.lane = None
         self.number = 0
-        self.app_done = False
+        self.app_done = self.withdrawing = False
+
+    def leave_behind(self) -> Exchange:
+        """What of it stays in its reactor, when another one answers it."""
+        rest = Exchange(self.requester, self.head, b"", self.whole)
+        rest.state = self.state
+        rest.number, rest.slot, rest.given_at = self.number, self.slot, self.given_at
+        rest.reactor, rest.lane = self.reactor, self.lane
+        return rest
 
     def drop_spool(self) -> None:
         """Nobody wants the buffered body any more."""

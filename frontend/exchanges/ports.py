@@ -56,6 +56,10 @@ class Requester(Protocol):
     """What goes before the request on an express lane: of whom it is."""
 
     @property
+    def due(self) -> float:
+        """When the exchange has taken too long, by the loop's clock; inf: never."""
+
+    @property
     def lane_prefix(self) -> bytes:
         """The PROXY header that goes before the request on a lane."""
 
@@ -124,6 +128,16 @@ class Runner(Protocol[E]):
 
     def has_begun(self, exchange: E) -> bool:
         """Its app was called, or is about to be."""
+
+    def falls_behind(self, stuck: E) -> None:
+        """It has not begun this exchange for long; until it has, it is not attentive."""
+
+    def withdraw(self, exchange: E) -> None:
+        """Ask for an exchange, which it may begin in this moment."""
+
+    def hand_off(self, exchange: E) -> E:
+        """Let another one answer an exchange, although this one may begin it in this moment;
+        return what this one keeps of it."""
 
     def abandon(self, exchange: E) -> None:
         """The client is gone: end the answer. The app occupies the runner until it is done."""

@@ -28,6 +28,12 @@ class LinkOwner(Protocol):
     def app_done(self, exchange: Exchange) -> None:
         """The app of an exchange is done."""
 
+    def withdrawn(self, exchange: Exchange) -> bool:
+        """An exchange never begins; whether another reactor is to be given it."""
+
+    def gave_back(self, exchanges: list[Exchange]) -> None:
+        """Others are to be given these exchanges."""
+
     def has_room(self) -> None:
         """Some of its exchanges are over."""
 
@@ -67,6 +73,9 @@ class ReactorEvents(Protocol[R]):
 
     def reactor_left(self, reactor: R, exchanges: list[Exchange], begun: set[Exchange]) -> None:
         """It has died, and left these exchanges without an answer, in this order."""
+
+    def reactor_gave_back(self, reactor: R, exchanges: list[Exchange]) -> None:
+        """It has not begun these, and never will: it was asked not to."""
 
     def reactor_died(self, reactor: R, status: int) -> None:
         """Its process has ended. This comes last."""

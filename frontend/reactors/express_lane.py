@@ -20,6 +20,7 @@ from reactor_run.frontend.reactors.lane import has_bytes
 from reactor_run.protocol.express import (
     ANSWER,
     DONE,
+    WITHDRAWN,
     FrameError,
     pack_message,
     pack_request,
@@ -169,6 +170,7 @@ class ExpressLane:
         self._partial = data[consumed:]
         exchanges = self.exchanges
         freed = False
+        given_back: list[Exchange] = []
         for number, kind, payload in messages:
             exchange = exchanges.get(number)
             if exchange is None:
@@ -180,6 +182,11 @@ class ExpressLane:
                     if exchange.state is RUNNING and exchange.lane is None:
                         exchange.requester.answer_failed()
                 owner.app_done(exchange)
+                freed = True
+            elif kind == WITHDRAWN:
+                del exchanges[number]
+                if owner.withdrawn(exchange):
+                    given_back.append(exchange)
                 freed = True
             elif kind == ANSWER:
                 if exchange.state is RUNNING:
@@ -202,6 +209,8 @@ class ExpressLane:
                         exchange.requester.answer_failed()
                 else:
                     exchange.state = OVER
+        if given_back:
+            owner.gave_back(given_back)
         if freed:
             owner.has_room()
         return True

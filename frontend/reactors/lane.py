@@ -423,11 +423,11 @@ class Lane:
 
     def _on_end(self, hung_up: bool) -> None:
         """The reactor ended or closed this lane."""
-        exchange = self.exchange
         self._clean = False
         if hung_up:
             # Is it only this lane that ended? The control channel tells, before anybody asks again.
             self._owner.read_control()
+        exchange = self.exchange
         if exchange is None or exchange.state is not RUNNING:
             self._spoil()
             return

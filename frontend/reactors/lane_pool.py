@@ -20,7 +20,13 @@ from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.frontend.reactors.lane import Lane, has_bytes
-from reactor_run.protocol.control_messages import AnswerMoves, LaneFree, LaneOpened, ToReactor
+from reactor_run.protocol.control_messages import (
+    AnswerMoves,
+    LaneFree,
+    LaneOpened,
+    ToReactor,
+    Withdraw,
+)
 from reactor_run.pulse import NOT_BEGUN, SLOTS, WAITS
 
 __all__ = ["Lanes"]
@@ -134,6 +140,39 @@ class Lanes:
             if exchange is not None:
                 self._unstarted.pop(exchange, None)
                 app_done(exchange)
+
+    def withdraw(self, exchange: Exchange) -> None:
+        """Ask for an exchange on a lane of ours. The lane carries no other after it, so that the
+        word cannot come late for one."""
+        number = self.number_of(exchange)
+        if number is not None and number in self._ours:
+            self._ours[number].condemn()
+            self._say(Withdraw(number), None)
+
+    def withdrawn(self, numbers: Iterable[int]) -> list[Exchange]:
+        """The reactor has closed these lanes of ours, and never begins what is on them; return the
+        exchanges that wait again."""
+        given_back = []
+        for number in numbers:
+            exchange = self.occupied.pop(number, None)
+            lane = self._ours.get(number)
+            if lane is not None:
+                lane.exchange = None
+                lane.close()
+                self._forget(lane)
+            if exchange is not None:
+                self._unstarted.pop(exchange, None)
+                if self._owner.withdrawn(exchange):
+                    given_back.append(exchange)
+        return given_back
+
+    def replace(self, exchange: Exchange, rest: Exchange) -> None:
+        """Have the rest of an exchange stay in its place."""
+        number = self.number_of(exchange)
+        if number is not None:
+            self.occupied[number] = rest
+            if self._unstarted.pop(exchange, 0) is None:
+                self._unstarted[rest] = None
 
     def _forget(self, lane: Lane) -> None:
         """A lane of ours is closed, and the reactor tells nothing more of it."""

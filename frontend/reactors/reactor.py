@@ -52,7 +52,7 @@ from reactor_run.protocol.control_messages import (
     TurnEnded,
     read_for_front_end,
 )
-from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE
+from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE, WITHDRAW
 from reactor_run.pulse import HELD_UP_AFTER, NOT_BEGUN, Pulse
 
 __all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor", "ReactorState"]
@@ -113,6 +113,8 @@ class Reactor:
         """How many of them waited for their clients when they were counted."""
         self._count_again = 0.0
         self._trust = Trust()
+        self._stuck: Exchange | None = None
+        """One that it has had for long, and has not begun."""
         self.served = 0
         """Exchanges that it was given."""
         self.interface = ""
@@ -212,7 +214,22 @@ class Reactor:
         now = self.loop.now
         if since != 0.0 and now - since > HELD_UP_AFTER:
             return False
+        if self._stuck is not None and self.is_behind:
+            return False
         return now > self._trust.until or self._trust.allows(len(self.unstarted))
+
+    @property
+    def is_behind(self) -> bool:
+        """Something has waited in it for so long that others should rather have it."""
+        stuck = self._stuck
+        if stuck is not None and (stuck.app_done or self.has_begun(stuck)):
+            stuck = self._stuck = None
+        return stuck is not None
+
+    def falls_behind(self, stuck: Exchange) -> None:
+        """It has not begun this exchange for long; until it does, or gives it back, it is behind
+        with its work."""
+        self._stuck = stuck
 
     @property
     def step_began(self) -> float:
@@ -303,6 +320,39 @@ class Reactor:
             self.express.tell(exchange.number, word)
         self._end_if_over(exchange)
 
+    def withdraw(self, exchange: Exchange) -> None:
+        """Ask for an exchange, which it may begin in this moment: it gives back what it has not
+        begun, and says so."""
+        exchange.withdrawing = True
+        if exchange.number and self.express is not None:
+            self.express.tell(exchange.number, WITHDRAW)
+        else:
+            self.lanes.withdraw(exchange)
+
+    def withdrawn(self, exchange: Exchange) -> bool:
+        """The reactor's word that it never begins an exchange; whether that waits for another."""
+        exchange.app_done = True
+        self.in_flight -= 1
+        if exchange.state is RUNNING:
+            return True
+        exchange.state = OVER
+        return False
+
+    def gave_back(self, exchanges: list[Exchange]) -> None:
+        """Others are to be given these exchanges."""
+        self.owner.reactor_gave_back(self, exchanges)
+
+    def hand_off(self, exchange: Exchange) -> Exchange:
+        """Let an exchange be answered by another reactor, although this one may begin it in this
+        moment: its answer is not wanted any more. Return what stays of it here."""
+        rest = exchange.leave_behind()
+        if exchange.number and self.express is not None:
+            self.express.exchanges[exchange.number] = rest
+        else:
+            self.lanes.replace(exchange, rest)
+        self.abandon(rest)
+        return rest
+
     def answered(self, exchange: Exchange) -> None:
         """The answer has come whole."""
         exchange.state = ANSWERED
@@ -388,9 +438,12 @@ class Reactor:
 
     def _hear(self, message: ToFrontEnd) -> None:
         match message:
-            case LanesDone(done, drop):
+            case LanesDone(done, drop, withdrawn):
                 self.lanes.done(done, keep=True)
                 self.lanes.done(drop, keep=False)
+                given_back = self.lanes.withdrawn(withdrawn)
+                if given_back:
+                    self.gave_back(given_back)
                 self.has_room()
             case AnswerMoves(number):
                 exchange = None if self.express is None else self.express.running(number)

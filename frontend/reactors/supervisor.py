@@ -262,6 +262,10 @@ class Supervisor:
         else:
             self._dispatcher.take_back(reactor, exchanges, begun)
 
+    def reactor_gave_back(self, reactor: Reactor, exchanges: list[Exchange]) -> None:
+        """It has not begun these, and never will: it was asked not to."""
+        self._dispatcher.give_again(exchanges)
+
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
         """It could not load or start the app; it exits by itself."""
         self._last_words[reactor] = (message, details)

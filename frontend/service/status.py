@@ -168,6 +168,7 @@ class Status:
             "own_answers": {str(status): own[status] for status in sorted(own)},
             "refused": dict(sorted(counters.refused.items())),
             "replays": self._dispatcher.replays,
+            "moves": self._dispatcher.moves,
             "reloads": self._supervisor.generation - 1,
             "reactor_starts": self._supervisor.started,
             "reactor_deaths": counters.reactor_deaths,

@@ -13,6 +13,8 @@ from reactor_run.protocol.express import (
     DONE,
     FIN,
     REQUEST,
+    WITHDRAW,
+    WITHDRAWN,
     pack_message,
     read_requests,
 )
@@ -83,8 +85,17 @@ class ExpressPort:
                     exchange.on_fin()
                 elif kind == CANCEL:
                     self._reactor.cancel(exchange)
+                elif kind == WITHDRAW:
+                    self._withdraw(number, exchange)
                 else:
                     self._reactor.give_up(exchange)
+
+    def _withdraw(self, number: int, exchange: AppExchange) -> None:
+        """Do not begin an exchange, unless it has begun: then it goes on."""
+        if exchange.take_out():
+            exchange.ended = True
+            del self._exchanges[number]
+            self._out.append(pack_message(number, WITHDRAWN))
 
     # What is gathered goes out with the batch.
 

@@ -19,6 +19,7 @@ from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.policy import Refused
 from reactor_run.protocol.proxy import decode_v1, decode_v2
 from reactor_run.protocol.request import KnownHeads, RequestHead, read_relayed_head
+from reactor_run.pulse import NOT_BEGUN
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange, AppLane
 from reactor_run.reactor.links.express import ExpressPort
@@ -75,6 +76,7 @@ class Gateway:
         """Held to end a WSGI exchange, and to find a lane for an answer, in any thread."""
         self._done: list[int] = []
         self._drop: list[int] = []
+        self._withdrawn: list[int] = []
         reactor.after_batch(self._tell_done)
 
     # Requests in -------------------------------------------------------------------------------
@@ -99,6 +101,22 @@ class Gateway:
         lane = self._theirs.get(number)
         if lane is not None and lane.exchange is not None:
             self.reactor.cancel(lane.exchange)
+
+    def withdraw(self, number: int) -> None:
+        """Do not begin what is on a lane that the front end opened, unless it has begun."""
+        lane = self._theirs.get(number)
+        if lane is None or lane.closed or self.reactor.pulse.lanes[lane.slot] != NOT_BEGUN:
+            return
+        exchange = lane.exchange
+        if exchange is not None:
+            if not exchange.take_out():
+                return
+            exchange.ended = True
+            lane.exchange = None
+        # Without an exchange its request has not been read, or not whole.
+        lane.give_up()
+        lane.close()
+        self._withdrawn.append(number)
 
     def _on_express(self, number: int, prefix: bytes, payload: bytes) -> AppExchange:
         origin = self._origins.get(prefix)
@@ -295,7 +313,7 @@ class Gateway:
         self.over(exchange, drained=False)
 
     def _tell_done(self) -> None:
-        if self._done or self._drop:
-            message = LanesDone(self._done, self._drop)
-            self._done, self._drop = [], []
+        if self._done or self._drop or self._withdrawn:
+            message = LanesDone(self._done, self._drop, self._withdrawn)
+            self._done, self._drop, self._withdrawn = [], [], []
             self.control.send(message)

@@ -69,6 +69,8 @@ class ReactorLoop:
         self.slow_routes: RouteCounts | None = None
         self._distrusted_until = 0.0
         self._counted_until = 0.0
+        self._was_held_up = False
+        """A step has taken so long that the front end may have withdrawn what is ready."""
         self._dirty: list[AppExchange] = []
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
@@ -221,6 +223,12 @@ class ReactorLoop:
         log.error("the end of an exchange failed; its answer is cut", exc_info=fault)
         exchange.abandon()
 
+    def _hear_of_the_wait(self) -> None:
+        """After a long step: hear what the front end has said meanwhile, before others begin."""
+        if self._was_held_up:
+            self._was_held_up = False
+            self._handle(self._epoll.poll(0, BATCH_MAX))
+
     # Steps of apps -----------------------------------------------------------------------------
 
     def _step_ended(self) -> float:
@@ -232,6 +240,8 @@ class ReactorLoop:
         since = self.pulse.since
         took = now - since[0]
         since[0] = 0.0
+        if took > HELD_UP_AFTER:
+            self._was_held_up = True
         if took <= HELD_UP_AFTER or self.on_turn is None:
             return 0.0
         slow = took > SLOW

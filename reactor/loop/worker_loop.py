@@ -197,6 +197,8 @@ class WorkerLoop(ReactorLoop):
                 exchange = context = error = trap = None
                 self.flush()
                 self._handle(await self._sleep.events())
+            else:
+                self._hear_of_the_wait()
             began = now = monotonic()
             half = len(ready) // 2
             since = self.pulse.since

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,6 +86,27 @@ def test_others_are_served_beside_it(held: Held) -> None:
             assert client.response().body == b"fast"
     held.let_go("one")
     assert slow.response().body == b"one"
+
+
+def test_what_it_has_and_has_not_begun_is_served_elsewhere(held: Held) -> None:
+    """It was given all that at once, before anything showed that it would stall."""
+    client, *others = (held.connect(held.server) for _ in range(41))
+    asked = [held.connect(held.server) for _ in range(20)]
+    held.server.signal(signal.SIGSTOP)
+    client.send(request("GET", "/one"))
+    for other in others:
+        other.send(request("GET", "/"))
+    for other in asked:
+        other.send(request("POST", "/", body=b"x"))
+    held.server.signal(signal.SIGCONT)
+    assert eventually(lambda: held.has_begun("one"))
+    for other in others:
+        assert other.response().body == b"fast"
+    # A stalled reactor cannot give back what must not run twice.
+    held.let_go("one")
+    assert client.response().body == b"one"
+    for other in asked:
+        assert other.response().body == b"fast"
 
 
 def test_when_all_are_held_up_the_first_that_goes_on_serves_who_waits(held: Held) -> None:

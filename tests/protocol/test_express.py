@@ -15,6 +15,7 @@ from reactor_run.protocol.express import (
     FIN,
     GONE,
     REQUEST,
+    WITHDRAW,
     FrameError,
     pack_message,
     pack_request,
@@ -152,9 +153,9 @@ def test_the_clients_end_is_a_message_without_payload(kind):
     assert (exchange, read, payload) == (EXCHANGE_MAX, kind, b"")
 
 
-def test_no_reactor_cancels():
+def test_no_reactor_asks_for_an_exchange():
     with pytest.raises(FrameError):
-        read_answers(message_frame(1, CANCEL))
+        read_answers(message_frame(1, WITHDRAW))
 
 
 def test_a_request_of_the_largest_size_is_read_and_a_larger_one_refused():
@@ -177,7 +178,7 @@ WRONG = [
     pytest.param(16, b"\x04", id="type of the first TLV"),
     pytest.param(17, b"\x00\x07", id="size of the first TLV"),
     pytest.param(27, b"\xdf", id="kind below all"),
-    pytest.param(27, b"\xe4", id="kind above all"),
+    pytest.param(27, b"\xe5", id="kind above all"),
     pytest.param(28, b"\x00\x05", id="size of the second TLV"),
 ]
 

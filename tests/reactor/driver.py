@@ -31,6 +31,7 @@ from reactor_run.protocol.express import (
     DONE,
     FIN,
     GONE,
+    WITHDRAW,
     pack_message,
     pack_request,
     read_answers,
@@ -288,6 +289,9 @@ class Driver:
 
     def cancel(self, exchange: int) -> None:
         self.send_express(pack_message(exchange, CANCEL))
+
+    def withdraw(self, exchange: int) -> None:
+        self.send_express(pack_message(exchange, WITHDRAW))
 
     def close_express(self) -> None:
         assert self._express is not None

@@ -428,9 +428,11 @@ def test_an_app_that_is_seldom_slow_is_given_much_at_once(start: Start) -> None:
 def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Start) -> None:
     front, first, second = both_held_up(start, waiting=2, capacities=(10, 10))
     second.go_on(0.05)
-    second.request(begin=False)
+    number, _ = second.request(begin=False)
     front.settle()
     assert front.server.dispatcher.waiting == 1
+    # No word tells of that either.
+    second.begin(number)
     # More that comes meanwhile changes nothing.
     for _ in range(4):
         front.connect().send(get())
@@ -609,7 +611,7 @@ def test_none_stands_aside_for_ever(start: Start) -> None:
 def test_a_reactor_is_not_avoided_for_longer_than_a_slow_one_takes(start: Start) -> None:
     front, (first, second) = with_slow_route(start, seconds=0.3)
     ask(front, "/slow")
-    assert given(first) == "/slow"
+    first.request()
     # Its app waits for something now, and holds up nobody.
     front.pass_time(0.4)
     ask(front, "/fast/1")
@@ -690,7 +692,8 @@ def test_one_that_stands_aside_takes_a_place_of_the_queue(start: Start) -> None:
 def test_one_that_waits_too_long_is_refused(start: Start) -> None:
     front, (first, _) = with_slow_route(start, seconds=10.0, queue_timeout=1.0)
     ask(front, "/slow")
-    first.request(begin=False)
+    first.request()
+    first.hold_up()
     client = ask(front, "/slow")
     front.pass_time(2.0)
     assert client.response().status == 503

@@ -184,6 +184,7 @@ def test_the_report_counts_what_happened(desk: Open) -> None:
         "own_answers": {"400": 1, "502": 1},
         "refused": {"host-missing": 1},
         "replays": 0,
+        "moves": 0,
         "reloads": 0,
         "reactor_starts": 3,
         "reactor_deaths": 1,

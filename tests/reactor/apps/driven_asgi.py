@@ -152,6 +152,16 @@ async def slow_later(it: Exchange) -> None:
     await it.answer("slow")
 
 
+@on("/stall")
+async def stall(it: Exchange) -> None:
+    """Hold up the loop until the file `until` is there; with `sleep`, wait for something then."""
+    while not os.path.exists(it.query["until"]):  # noqa: ASYNC240 - as above
+        time.sleep(0.005)  # noqa: ASYNC251 - as above
+    if "sleep" in it.query:
+        await anyio.sleep(0.001)
+    await it.answer("stalled")
+
+
 @on("/scope")
 async def scope(it: Exchange) -> None:
     client, server = it.scope["client"], it.scope["server"]

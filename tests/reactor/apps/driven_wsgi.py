@@ -79,6 +79,14 @@ def slow(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byte
     return whole(start, b"slow")
 
 
+@on("/stall")
+def stall(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
+    """Return once the file `until` is there."""
+    while not os.path.exists(query["until"]):
+        time.sleep(0.005)
+    return whole(start, b"stalled")
+
+
 @on("/scope")
 def scope(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
     return whole(start, json.dumps([environ.get("REMOTE_ADDR"), environ["SERVER_PORT"]]).encode())
