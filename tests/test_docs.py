@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.bars import BARS
 from reactor_run.frontend.cli import read_settings
 from reactor_run.frontend.command.remote import run_command
 from reactor_run.reactor.options import parse_options
@@ -22,6 +23,7 @@ from reactor_run.reactor.options import parse_options
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+BENCH = ROOT / "bench" / "README.md"
 SOURCES = [
     *(path for room in ("frontend", "protocol", "reactor") for path in (ROOT / room).rglob("*.py")),
     *(ROOT / "src" / "reactor_run").glob("*.py"),
@@ -66,7 +68,9 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-@every_page
+@pytest.mark.parametrize(
+    "page", [*PAGES, BENCH], ids=lambda page: page.parent.name + "/" + page.name
+)
 def test_links_resolve(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if re.match(r"https?:|mailto:", link):
@@ -174,3 +178,10 @@ def test_architecture_gives_constants_as_in_the_code() -> None:
         )
         value = getattr(module, name)
         assert value == pytest.approx(float(number) * UNITS[unit]), f"{path}.py {name}"
+
+
+def test_bars_name_headings_of_the_bench_page() -> None:
+    """The report links there from each bar that is missed."""
+    named = {bar.read for bar in BARS if bar.read}
+    assert len(named) > 5
+    assert named <= anchors(BENCH)
