@@ -1,10 +1,10 @@
-"""Message bodies of HTTP/1.1: where one ends and what it carries (RFC 9112 §6, §7).
+"""HTTP/1.1 message bodies: where a body ends and what it carries (RFC 9112 §6, §7).
 
 A framing is one int: the bytes of Content-Length, or one of the two constants below. Each framing
-has a reader. A reader is fed the stream in pieces of any size, says where in a piece the body ends,
-and hands out the content if it is asked to; without a list to put it in, it only looks for the end.
+has a reader. A reader is fed the stream in pieces of any size, and says where in a piece the body
+ends. If it is given a list, it appends the content to that list.
 
-The chunked coding is read strictly, since its two ends must agree on every boundary:
+The chunked coding is read strictly, because its two ends must agree on every boundary:
 
     expected    grammar                                           then
     SIZE        1*16HEXDIG extensions CRLF, at most               DATA, or TRAILER after size 0
@@ -15,16 +15,16 @@ The chunked coding is read strictly, since its two ends must agree on every boun
                 CRLF                                              complete
 
 `extensions` are the chunk-ext of RFC 9112 §7.1.1, *( ";" token [ "=" ( token / quoted-string ) ] ).
-White space may stand around ";" and "=", but not right behind the size. What breaks this grammar is
-rejected: tests/corpus/chunked.txt says why.
+White space may stand around ";" and "=", but not directly after the size. A body that breaks this
+grammar is rejected; tests/corpus/chunked.txt gives the reasons.
 
-Chunk extensions and trailer fields mean nothing here and are dropped; they are bounded, because no
-limit of a body counts them:
+Chunk extensions and trailer fields are dropped. They have bounds of their own, because no limit on
+a body counts them:
 
-- the trailer section has at most TRAILER_MAX bytes in TRAILER_FIELDS_MAX lines;
-- the rest of the framing has at most OVERHEAD_FREE bytes plus OVERHEAD_RATIO for each byte of
-  content so far. A sender of one byte a chunk needs 5 of them, or 20 with all 16 digits: it may
-  pad its sizes for the first 4,000 chunks, and not for ever.
+- The trailer section has at most TRAILER_MAX bytes in TRAILER_FIELDS_MAX lines.
+- The rest of the framing has at most OVERHEAD_FREE bytes plus OVERHEAD_RATIO for each byte of
+  content so far. A chunk of one byte needs 5 bytes of framing, or 20 if its size has all 16 digits.
+  So a sender can pad its sizes for the first 4,000 chunks, but not for longer.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ UNTIL_CLOSE: Final = -2
 """Framing of a response body that ends with its connection (RFC 9112 §6.3, rule 8)."""
 
 CHUNK_TAIL: Final = b"\r\n"
-"""What follows the content of a chunk."""
+"""The bytes after the content of a chunk."""
 
 PIECES_MAX: Final = 64
-"""Chunks that one turn of a loop reads. A chunk takes about 3 µs, however small it is: without this
+"""Most chunks that one turn of a loop reads. A chunk of any size takes about 3 µs: without this
 bound 64 KiB of one-byte chunks stall every other connection for 30 ms."""
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
-"""What ends a chunked body without trailers."""
+"""The end of a chunked body without trailers."""
 
 SIZE_LINE_MAX: Final = 256
-"""Bytes of a chunk's size with its extensions, without the line end."""
+"""Most bytes of a chunk's size with its extensions, without the line end."""
 
 CHUNK_SIZE_MAX: Final = (1 << 63) - 1
-"""Bytes of one chunk: what no peer's signed 64-bit integer can misread."""
+"""Most bytes of one chunk: the largest signed 64-bit integer."""
 
 OVERHEAD_FREE: Final = 16 * 1024
 OVERHEAD_RATIO: Final = 16
@@ -78,17 +78,19 @@ TRAILER_MAX: Final = 8 * 1024
 TRAILER_FIELDS_MAX: Final = 64
 
 Piece = TypeVar("Piece", bytes, bytearray, memoryview)
-"""A piece of the stream. Content is handed out as slices of the same type: copies, except that
-slices of a memoryview are views, and that all of a bytes object is that object."""
+"""A piece of the stream. Content is returned as slices of the same type. Slices are copies, with
+two exceptions: a slice of a memoryview is a view, and a slice of all of a bytes object is that
+object.
+"""
 
 
 class BodyReader(Protocol):
-    """Finds the end of one body, in a stream that arrives in pieces."""
+    """Finds the end of one body in a stream that arrives in pieces."""
 
     complete: bool
-    """The body has ended; what follows belongs to another message."""
+    """The body has ended. Later bytes belong to another message."""
     received: int
-    """Bytes of content so far, framing not counted."""
+    """Bytes of content so far, without the framing."""
 
     def feed(
         self,
@@ -100,19 +102,22 @@ class BodyReader(Protocol):
         """Read `data` from index `start` on; return the index at which the body, or `data`, ends.
 
         The content is appended to `payload`, if there is one, in slices that are never empty. A
-        reader that is complete reads nothing and returns `start`. `pieces_max`: chunks after which
-        the reader stops before the end of `data`; the caller feeds it the rest later. Raises
-        `Refused` if the bytes break the framing: the reader is of no use then.
+        complete reader reads nothing and returns `start`. `pieces_max`: chunks after which the
+        reader stops before the end of `data`; the caller feeds the rest later. Raises `Refused` if
+        the bytes break the framing; do not use the reader after that.
         """
         ...
 
     def end_of_stream(self) -> bool:
-        """Tell the reader that no more bytes will come; whether the body is complete then."""
+        """Tell the reader that the stream has ended; return whether the body is complete."""
         ...
 
 
 def body_reader(framing: int) -> BodyReader:
-    """A reader for a body of this framing: bytes of Content-Length, CHUNKED or UNTIL_CLOSE."""
+    """Return a reader for a framing: bytes of Content-Length, CHUNKED or UNTIL_CLOSE.
+
+    Raises ValueError for any other number.
+    """
     if framing >= 0:
         return LengthReader(framing)
     if framing == CHUNKED:
@@ -123,7 +128,7 @@ def body_reader(framing: int) -> BodyReader:
 
 
 class LengthReader:
-    """A body of exactly `length` bytes (RFC 9112 §6.2)."""
+    """A reader for a body of exactly `length` bytes (RFC 9112 §6.2)."""
 
     __slots__ = ("_left", "complete", "received")
 
@@ -141,7 +146,7 @@ class LengthReader:
         payload: list[Piece] | None = None,
         pieces_max: int | None = None,
     ) -> int:
-        """See `BodyReader.feed`; refuses nothing, and reads all of `data` as one piece."""
+        """See `BodyReader.feed`. It rejects nothing, and reads all of `data` as one piece."""
         left = self._left
         end = start + left
         size = len(data)
@@ -164,7 +169,7 @@ class LengthReader:
 
 
 class UntilCloseReader:
-    """A response body that is whatever comes until the connection ends (RFC 9112 §6.3, rule 8)."""
+    """A reader for a response body that ends with its connection (RFC 9112 §6.3, rule 8)."""
 
     __slots__ = ("complete", "received")
 
@@ -179,7 +184,7 @@ class UntilCloseReader:
         payload: list[Piece] | None = None,
         pieces_max: int | None = None,
     ) -> int:
-        """See `BodyReader.feed`; refuses nothing, and reads all of `data` as one piece."""
+        """See `BodyReader.feed`. It rejects nothing, and reads all of `data` as one piece."""
         size = len(data)
         if self.complete or start >= size:
             return start
@@ -189,7 +194,7 @@ class UntilCloseReader:
         return size
 
     def end_of_stream(self) -> bool:
-        """See `BodyReader.end_of_stream`: this is the end that the body was waiting for."""
+        """See `BodyReader.end_of_stream`. The end of the stream completes this body."""
         self.complete = True
         return True
 
@@ -212,7 +217,7 @@ _TRAILER_LINE: Final = re.compile(FIELD_LINE)
 
 
 class ChunkedReader:
-    """A body in the chunked transfer coding (RFC 9112 §7.1); the module tells its grammar."""
+    """A reader for a body in the chunked transfer coding (RFC 9112 §7.1). See the grammar above."""
 
     __slots__ = (
         "_expected",
@@ -230,11 +235,11 @@ class ChunkedReader:
         self.received = 0
         self._expected = SIZE
         self._left = 0
-        """Bytes of the chunk's content that are still to come."""
+        """Bytes of the current chunk's content that have not arrived."""
         self._overhead = 0
-        """Bytes of framing so far, trailers not counted."""
+        """Bytes of framing so far, without trailers."""
         self._pending = bytearray()
-        """The beginning of a line whose end has not come; bounded by the bounds of the lines."""
+        """The start of a line whose end has not arrived. The bounds on lines bound it too."""
         self._trailer_size = 0
         self._trailer_fields = 0
 
@@ -347,7 +352,7 @@ class ChunkedReader:
 
 
 def _check_size_line_so_far(line: bytearray) -> None:
-    """A size line that has not ended yet may already be wrong, whatever comes."""
+    """Raise `Refused` if no further byte can make an unfinished size line valid."""
     good = _SIZE_LINE_SO_FAR.fullmatch(line) is not None
     if good and len(line) - line.endswith(b"\r") <= SIZE_LINE_MAX:
         return
@@ -355,7 +360,10 @@ def _check_size_line_so_far(line: bytearray) -> None:
 
 
 def chunk_head(length: int) -> bytes:
-    """What precedes `length` bytes of content, which CHUNK_TAIL follows; `length` is at least 1."""
+    """Return the bytes before `length` bytes of content; CHUNK_TAIL follows the content.
+
+    Raises ValueError if `length` is below 1: a chunk of size 0 ends the body.
+    """
     if length <= 0:
         raise ValueError(f"a chunk of {length} bytes would end the body")
     return b"%x\r\n" % length

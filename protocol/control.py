@@ -1,8 +1,8 @@
-"""The control channel: JSON objects, one a line, between the front end and one reactor.
+"""The control channel between the front end and one reactor: JSON objects, one a line.
 
-File descriptors travel beside the bytes (SCM_RIGHTS), one with each message that says
-`"fd": true`, in the same order. All numbers are finite, not negative, and at most NUMBER_MAX.
-docs/lanes.md describes every message.
+A file descriptor travels with each message that says `"fd": true`, by SCM_RIGHTS, in the order of
+the messages. All numbers are finite, not negative, and at most NUMBER_MAX. docs/lanes.md describes
+every message.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class ControlError(Exception):
 
 
 def encode_control(message: Message) -> bytes:
-    """One message, as a line."""
+    """Return one message as a line."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 class ControlDecoder:
-    """Puts received bytes and received descriptors together again."""
+    """Decodes received bytes and joins each message with its descriptor."""
 
     def __init__(self) -> None:
         self._partial = b""
         self._descriptors: deque[int | None] = deque()
 
     def feed(self, data: bytes, descriptors: Iterable[int | None] = ()) -> list[Message]:
-        """The messages that are whole now; a descriptor stands in its message as `fd`.
+        """Return the messages that are complete now. A message holds its descriptor as `fd`.
 
-        A None among the descriptors is one that the kernel dropped (EMFILE): its message gets
+        None among the descriptors stands for one that the kernel dropped (EMFILE). Its message gets
         `"fd": None`. Raises ControlError.
         """
         self._descriptors.extend(descriptors)
@@ -71,9 +71,9 @@ def _read_int(text: str) -> int:
 
 
 def _read_float(text: str) -> float:
-    """The number; `text` may be NaN, Infinity or -Infinity too, which JSON does not know."""
+    """Return the number. `text` may also be NaN, Infinity or -Infinity, which JSON lacks."""
     number = float(text)
-    # NaN is not within bounds either.
+    # This comparison rejects NaN too.
     if not 0 <= number <= NUMBER_MAX:
         raise ValueError(text)
     return number

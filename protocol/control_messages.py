@@ -1,6 +1,6 @@
-"""The messages of the control channel, one class each; docs/lanes.md describes when each is sent.
+"""The messages of the control channel, one class each. docs/lanes.md describes when each is sent.
 
-`control` puts them on the wire as JSON. An object that has no word of ours is a message of a later
+`control` puts them on the wire as JSON. A JSON object with an unknown word is a message of a later
 version: it is read as None, and ignored.
 """
 
@@ -49,7 +49,8 @@ class ExpressOpened(NamedTuple):
 
 
 class PulseShared(NamedTuple):
-    """Show in this memory what the app does. fd: None if the descriptor was lost on its way."""
+    """Write the pulse of the app into this memory. fd: None if the descriptor was lost on its
+    way."""
 
     fd: int | None
 
@@ -58,7 +59,8 @@ class PulseShared(NamedTuple):
 
 
 class LaneOpened(NamedTuple):
-    """Serve this lane. slot: its byte of the pulse. fd: None if it was lost on its way."""
+    """Serve this lane. slot: its byte of the pulse. fd: None if the descriptor was lost on its
+    way."""
 
     number: int
     slot: int
@@ -69,7 +71,7 @@ class LaneOpened(NamedTuple):
 
 
 class LaneFree(NamedTuple):
-    """All of the answer on the reactor's lane was read: the lane may carry another."""
+    """The whole answer on the reactor's lane has been read: the lane may carry another."""
 
     number: int
 
@@ -78,7 +80,7 @@ class LaneFree(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """End the app of the exchange on the front end's lane."""
+    """Cancel the app of the exchange on the front end's lane."""
 
     number: int
 
@@ -87,7 +89,8 @@ class Cancel(NamedTuple):
 
 
 class Withdraw(NamedTuple):
-    """Do not begin the exchange on the front end's lane; a reactor says whether it does not."""
+    """Do not begin the exchange on the front end's lane. The reactor answers by `LanesDone` if it
+    has not."""
 
     number: int
 
@@ -105,7 +108,7 @@ class Ping(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """Shut the app down, which may take so many seconds, and exit."""
+    """Shut the app down within so many seconds, and exit."""
 
     seconds: float
 
@@ -119,7 +122,7 @@ ToReactor: TypeAlias = (
 
 
 def read_for_reactor(message: Json) -> ToReactor | None:
-    """Return what the front end says; None if the word is unknown. Raises ControlError."""
+    """Return the front end's message; None if its word is unknown. Raises ControlError."""
     try:
         match message:
             case {"lane": number}:
@@ -173,7 +176,7 @@ class Failed(NamedTuple):
 
 
 class CapacityChanged(NamedTuple):
-    """From now on the reactor takes so many exchanges at once."""
+    """The reactor now takes so many exchanges at once."""
 
     capacity: int
 
@@ -182,10 +185,11 @@ class CapacityChanged(NamedTuple):
 
 
 class LanesDone(NamedTuple):
-    """The apps of the exchanges on these lanes of the front end are done.
+    """The exchanges on these lanes of the front end have ended in the reactor.
 
-    done: lanes that wait for the next request. drop: lanes that must carry no other. withdrawn:
-    lanes that are closed, with exchanges that have not begun and never will.
+    done: the app is done, and the lane can carry the next request.
+    drop: the app is done, and the lane must carry no other request.
+    withdrawn: the exchange has not begun and never will; the lane is closed.
     """
 
     done: Sequence[int]
@@ -197,10 +201,10 @@ class LanesDone(NamedTuple):
 
 
 class AnswerMoves(NamedTuple):
-    """The answer to an exchange of the express lane comes over a lane of the reactor's.
+    """The answer to an exchange of the express lane comes on a lane of the reactor.
 
-    lane: None: there was no descriptor for a lane. opened: the lane is new, and `fd` is its other
-    end, or None if that was lost on its way.
+    lane: the lane's number, or None if there was no descriptor for a lane. opened: the lane is new,
+    and `fd` is its other end, or None if the descriptor was lost on its way.
     """
 
     exchange: int
@@ -216,7 +220,7 @@ class AnswerMoves(NamedTuple):
 
 
 class TurnEnded(NamedTuple):
-    """A step of an app has stalled the loop for so many seconds; 0: a batch has ended."""
+    """A step of an app has stalled the loop for so many seconds. 0: a batch has ended."""
 
     seconds: float
 
@@ -225,7 +229,8 @@ class TurnEnded(NamedTuple):
 
 
 class RouteIsSlow(NamedTuple):
-    """Requests of a route stall the loop, the last one for so many seconds; 0: not any more."""
+    """Requests of a route stall the loop, the last one for so many seconds. 0: they no longer
+    do."""
 
     route: bytes
     seconds: float
@@ -249,7 +254,7 @@ ToFrontEnd: TypeAlias = (
 
 
 def read_for_front_end(message: Json) -> ToFrontEnd | None:
-    """Return what a reactor says; None if the word is unknown. Raises ControlError."""
+    """Return a reactor's message; None if its word is unknown. Raises ControlError."""
     try:
         match message:
             case {"done": _} | {"drop": _} | {"withdrawn": _}:
@@ -292,6 +297,6 @@ def _text(value: object) -> str:
 
 
 def _descriptor(message: Json) -> int | None:
-    """The descriptor that came with a message; `control` has put it there."""
+    """Return the descriptor that came with a message, where `control` has put it."""
     descriptor = message.get("fd")
     return None if descriptor in (None, False) else _integer(descriptor)

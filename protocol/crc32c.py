@@ -1,4 +1,4 @@
-"""CRC32C (Castagnoli), the checksum that PP2_TYPE_CRC32C carries. Table-driven, nothing else.
+"""CRC32C (Castagnoli), the checksum in the PROXY protocol's PP2_TYPE_CRC32C, computed by a table.
 
 Reflected polynomial 0x82F63B78, initial value and final XOR all ones (RFC 4960 Appendix B).
 """
@@ -20,7 +20,7 @@ def _table() -> tuple[int, ...]:
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC32C of `data` as an unsigned 32-bit number (RFC 4960 Appendix B)."""
+    """Return the CRC32C of `data`, an unsigned 32-bit number (RFC 4960 Appendix B)."""
     table = _table()
     value = 0xFFFFFFFF
     for byte in data:

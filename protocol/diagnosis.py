@@ -1,17 +1,17 @@
-"""Which rule a head breaks, read line by line.
+"""The diagnosis of a bad head: which rule it breaks, read line by line.
 
-The parser says that a head is bad, not reliably what is bad about it. It also calls some heads
-incomplete that no further byte can make right. So these are read here, strictly, and the first
-violation in the order of the bytes counts. Each is decided by what stands before it and by itself:
-what follows, or has not come yet, changes nothing.
+The parser says that a head is bad, but not reliably why. It also calls some heads incomplete that
+no further byte can make valid. So such heads are read strictly here, and the first violation in the
+order of the bytes counts. A violation depends only on the bytes up to it: later bytes do not change
+the verdict.
 
     request line        method SP target SP HTTP-version CRLF
     each field line     token ":" text CRLF, its size, and how many there were
     with the head whole what the fields mean, and what the target is
 
-`diagnose` reads a head that is known to be bad from its start, at most once a connection.
-`check_incomplete` reads each line of a head that comes in pieces once, and the last line, which has
-not ended, with each piece.
+`diagnose` reads a head that is known to be bad from its start, at most once per connection.
+`check_incomplete` is for a head that arrives in pieces. It reads each complete line once, and the
+last, unfinished line again with each piece.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["check_incomplete", "diagnose", "field_line_size"]
 
 _METHOD_MIN: Final = 3
 _METHOD: Final = re.compile(rb"[!$%&'*+\-.^_`|~0-9A-Z]{0,20}+")
-"""A token in upper case, and without the `#` that the parser does not take."""
+"""A token in upper case, without the `#` that the parser rejects."""
 _TOKEN: Final = re.compile(TOKEN)
 _TARGET: Final = re.compile(rb"[!-~\x80-\xff]*+")
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -38,11 +38,14 @@ _VERSION_SO_FAR: Final = re.compile(rb"H(?:T(?:T(?:P(?:/(?:[0-9]\.?)?)?)?)?)?")
 _TEXT: Final = re.compile(FIELD_TEXT)
 
 _Fault = tuple[int, Rule]
-"""Where in its line a violation stands, and what it is."""
+"""The position of a violation in its line, and the rule that is broken."""
 
 
 def diagnose(data: bytes, limits: Limits) -> Rule:
-    """The first rule that the head at the start of `data` breaks; the head need not be whole."""
+    """Return the first rule that the head at the start of `data` breaks.
+
+    The head may be incomplete.
+    """
     try:
         _read_head(data, limits)
     except Refused as refused:
@@ -51,15 +54,19 @@ def diagnose(data: bytes, limits: Limits) -> Rule:
 
 
 def field_line_size(line: bytes) -> int:
-    """What a field line, without its line end, counts: one space after the colon in any case."""
+    """Return the bytes that count for a field line, given without its line end.
+
+    White space after the colon counts as one space.
+    """
     colon = line.find(b":")
     return len(line) + 2 + (line[colon + 1 : colon + 2] not in (b" ", b"\t"))
 
 
 def check_incomplete(data: bytes, limits: Limits, checked: int) -> None:
-    """Refuse what the parser calls an incomplete head if no further byte can make it right.
+    """Check a head that the parser calls incomplete.
 
-    `checked`: bytes at the start of `data` that an earlier call has let pass. Raises `Refused`.
+    Raises `Refused` if no further byte can make it valid. `checked`: bytes at the start of `data`
+    that an earlier call accepted.
     """
     if data == b"\r":
         return
@@ -68,7 +75,7 @@ def check_incomplete(data: bytes, limits: Limits, checked: int) -> None:
     before = data.count(b"\n", start, checked)
     wrong = len(data) - start > limits.head_size
     try:
-        # An empty line ends every head: the parser should have judged this one.
+        # An empty line ends every head: the parser must have judged this one.
         wrong = _read_lines(data[checked:], limits, before) is not None or wrong
     except Refused:
         wrong = True
@@ -83,7 +90,7 @@ def _read_head(data: bytes, limits: Limits) -> None:
     if data.startswith(b"\n", start):
         raise Refused(policy.LINE_END)
     too_large = len(data) - start > limits.head_size
-    # What stands beyond the limit may have come with this piece, or not yet: it does not count.
+    # Bytes beyond the limit may or may not have arrived yet. They do not count.
     data = data[start : start + limits.head_size]
     fields = _read_lines(data, limits)
     if fields is None:
@@ -98,7 +105,10 @@ def _read_head(data: bytes, limits: Limits) -> None:
 
 
 def _read_lines(data: bytes, limits: Limits, before: int = 0) -> Fields | None:
-    """The fields, once the empty line has come. `before`: lines of the head that stand before."""
+    """Return the fields once the empty line has arrived, else None.
+
+    `before`: how many lines of the head precede `data`. Raises `Refused`.
+    """
     *lines, rest = data.split(b"\n")
     fields: list[tuple[bytes, bytes]] = []
     most = min(limits.field_count, FIELD_COUNT_MAX)
@@ -125,13 +135,13 @@ def _read_lines(data: bytes, limits: Limits, before: int = 0) -> Fields | None:
 
 def _read_request_line(line: bytes, limits: Limits, whole: bool) -> None:
     size = len(line.removesuffix(b"\r"))
-    # A CR beyond the limit may be the end of a line that keeps it.
+    # A CR just beyond the limit may end a line that keeps the limit.
     limit = limits.request_line + line.startswith(b"\r", limits.request_line)
     _judge(_request_line_fault(line, whole), size, limit, policy.REQUEST_LINE_TOO_LONG)
 
 
 def _read_field_line(line: bytes, limits: Limits, whole: bool) -> tuple[bytes, bytes]:
-    """Name and value."""
+    """Return name and value. Raises `Refused`."""
     fault = _field_line_fault(line, whole)
     line = line.removesuffix(b"\r")
     _judge(fault, field_line_size(line), limits.field_size, policy.FIELD_TOO_LARGE)
@@ -140,7 +150,7 @@ def _read_field_line(line: bytes, limits: Limits, whole: bool) -> tuple[bytes, b
 
 
 def _judge(fault: _Fault | None, size: int, limit: int, too_large: Rule) -> None:
-    """A violation that stands beyond the limit comes after that of the limit."""
+    """Raise the first of two violations: one at a position in the line, and the line's limit."""
     if size > limit and (fault is None or fault[0] >= limit):
         raise Refused(too_large)
     if fault is not None:
@@ -148,7 +158,7 @@ def _judge(fault: _Fault | None, size: int, limit: int, too_large: Rule) -> None
 
 
 def _request_line_fault(line: bytes, whole: bool) -> _Fault | None:
-    """RFC 9112 §3; `line` is without its LF, if it is whole."""
+    """Return the first fault of a request line (RFC 9112 §3). A whole line comes without its LF."""
     good = _METHOD.match(line)
     assert good is not None
     position = good.end()
@@ -191,7 +201,7 @@ def _request_line_fault(line: bytes, whole: bool) -> _Fault | None:
 
 
 def _field_line_fault(line: bytes, whole: bool) -> _Fault | None:
-    """RFC 9112 §5; `line` is without its LF, if it is whole."""
+    """Return the first fault of a field line (RFC 9112 §5). A whole line comes without its LF."""
     if line[:1] in (b" ", b"\t"):
         return 0, policy.OBS_FOLD
     token = _TOKEN.match(line)
@@ -207,7 +217,7 @@ def _field_line_fault(line: bytes, whole: bool) -> _Fault | None:
 
 
 def _line_end_fault(line: bytes, position: int, whole: bool, otherwise: Rule) -> _Fault | None:
-    """What is wrong with the end of a line that should be at `position`."""
+    """Return the fault at `position`, where the line should end."""
     rest = line[position:]
     if rest == b"\r" or (not rest and not whole):
         return None

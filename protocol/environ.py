@@ -1,19 +1,21 @@
 """The WSGI environ of a request (PEP 3333, and RFC 3875 for what it takes from CGI).
 
-One environ is built for each request, so this is a hot path: no call that a lookup can replace.
-Every byte of the request becomes one character of a native string, as latin-1 (PEP 3333, "Unicode
-Issues"). Whoever runs the app sets wsgi.input; what else is the server's own it names once.
+One environ is built for each request. On this hot path a lookup replaces a call wherever possible.
 
-What becomes of a field:
+Every byte of the request becomes one character of a native string, as latin-1 (PEP 3333, "Unicode
+Issues"). The caller sets wsgi.input for each request, and passes the server's other variables once,
+as `constants`.
+
+What each field becomes:
 
     Content-Type                    CONTENT_TYPE
-    Content-Length                  CONTENT_LENGTH, rewritten from the framing that the head was
-                                    accepted with, so that app and server read the same number;
-                                    absent if the body is chunked (wsgi.input_terminated is True:
-                                    the app may read to the end)
-    hop-by-hop                      nothing: it is the servers' own
-    Proxy                           nothing: HTTP_PROXY is how many HTTP clients are told to use a
-                                    proxy ("httpoxy", CVE-2016-5385)
+    Content-Length                  CONTENT_LENGTH, written from the framing that was accepted with
+                                    the head, so that app and server read the same number. Absent
+                                    if the body is chunked; then wsgi.input_terminated is True, and
+                                    the app may read to the end
+    hop-by-hop                      nothing: it belongs to the servers
+    Proxy                           nothing: many HTTP clients take HTTP_PROXY for the address of
+                                    their proxy ("httpoxy", CVE-2016-5385)
     a name with an underscore       nothing, unless `underscores` is "keep": X_Forwarded_For would
                                     pass for X-Forwarded-For. Even then it never stands in for one
                                     of the fields above
@@ -21,8 +23,8 @@ What becomes of a field:
                                     RFC 9113 section 8.2.3)
     anything else                   HTTP_ and the name in upper case, "-" as "_"
 
-The front end has made Host agree with an absolute-form target (RFC 9112 §3.2.2). The scheme is the
-connection's.
+The front end has made Host agree with an absolute-form target (RFC 9112 §3.2.2). The scheme is that
+of the connection.
 """
 
 from __future__ import annotations
@@ -57,12 +59,12 @@ _FILLED_IN: Final = dict.fromkeys(
     ),
     "",
 )
-"""What is set for each request. It is in the template because a dict that need not grow for it is
-made in half the time."""
+"""The variables that are set for each request. The template holds them, because copying a dict that
+need not grow takes half the time."""
 
 
 def _key(name: bytes) -> str:
-    """The environ key of a field; empty if the field is not for the app."""
+    """Return the environ key of a field; empty if the field is not for the app."""
     name = name.lower()
     hyphenated = name.replace(b"_", b"-")
     if not name or hyphenated in _DROPPED:
@@ -73,12 +75,12 @@ def _key(name: bytes) -> str:
 
 
 def _key_without_underscores(name: bytes) -> str:
-    """The same, and no field whose name holds an underscore."""
+    """Return the environ key of a field; empty also if its name holds an underscore."""
     return "" if b"_" in name else _key(name)
 
 
 def _read_other_form(target: bytes) -> tuple[str, str]:
-    """Path and query of a target that is no path: `*`, or a whole URI."""
+    """Return path and query of a target that is no path: `*`, or a whole URI."""
     raw_path, query = split_target(target)
     return "" if raw_path == b"*" else raw_path.decode("latin-1"), query.decode("latin-1")
 
@@ -86,12 +88,14 @@ def _read_other_form(target: bytes) -> tuple[str, str]:
 class EnvironBuilder:
     """Builds the environs of one reactor.
 
-    `script_name` is where a proxy has mounted the app, which it has taken off the targets, so that
-    PATH_INFO is the path as it came. It is not percent-encoded; a slash at its end is taken off.
-    `multithread` and `multiprocess`: the app may be called by another thread of this process, or
-    by another process, at the same time (PEP 3333).
-    `constants` are in every environ as they are: what they hold, all requests share.
-    Raises ValueError for a `script_name` that does not begin with a slash.
+    `script_name`: the path under which a proxy has mounted the app. The proxy has removed it from
+    the targets, so PATH_INFO is the path as it came. It is not percent-encoded; a slash at its end
+    is removed.
+    `multithread`, `multiprocess`: another thread of this process, or another process, may call the
+    app at the same time (PEP 3333).
+    `constants`: variables of every environ. All requests share their values.
+
+    Raises ValueError if `script_name` is not empty and does not begin with a slash.
     """
 
     __slots__ = ("_keys", "_known", "_template")
@@ -107,9 +111,9 @@ class EnvironBuilder:
     ) -> None:
         self._keys = FieldNameCache(_key if underscores == "keep" else _key_without_underscores)
         self._known: dict[RequestHead, dict[str, Any]] = {}
-        """The environs of known heads, but for the addresses."""
+        """The environs of known heads, without the addresses."""
         self._template: dict[str, Any] = {
-            # PEP 3333, "Unicode Issues": the bytes of it, seen as latin-1.
+            # PEP 3333, "Unicode Issues": its bytes, read as latin-1.
             "SCRIPT_NAME": mount_prefix(script_name).encode().decode("latin-1"),
             **_FILLED_IN,
             "wsgi.version": (1, 0),
@@ -122,11 +126,12 @@ class EnvironBuilder:
         }
 
     def build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
-        """The environ of one request, all but wsgi.input.
+        """Return the environ of one request, without wsgi.input.
 
-        Without a client REMOTE_ADDR is empty. Without a server port, which is what a unix socket
-        has, SERVER_NAME and SERVER_PORT are those of HTTP_HOST; what it lacks is "localhost" and
-        the scheme's port (neither may be empty). `*`, which is no path, has an empty PATH_INFO.
+        REMOTE_ADDR is empty if the client is unknown. If the server has no port, as on a unix
+        socket, SERVER_NAME and SERVER_PORT come from HTTP_HOST. If that lacks one of them, it is
+        "localhost" or the scheme's port, because neither may be empty. `*` is no path: its
+        PATH_INFO is empty.
         """
         known = self._known.get(head)
         if known is not None:
@@ -146,7 +151,7 @@ class EnvironBuilder:
             del environ["REMOTE_PORT"]
         if server is not None and server[1] is not None:
             address, port = server
-            # An IPv6 address is bracketed wherever a port may follow it (RFC 3875 §4.1.14).
+            # An IPv6 address has brackets, because a port may follow it (RFC 3875 §4.1.14).
             environ["SERVER_NAME"] = f"[{address}]" if ":" in address else address
             environ["SERVER_PORT"] = str(port)
         else:
@@ -154,7 +159,7 @@ class EnvironBuilder:
         return environ
 
     def _build(self, head: RequestHead) -> dict[str, Any]:
-        """What the head says, and what is always the same."""
+        """Return the constants and what the head says."""
         target = head.target
         uri = target.decode("latin-1")
         if uri[:1] == "/":
@@ -189,7 +194,7 @@ class EnvironBuilder:
 def _name_server_by_host(environ: dict[str, Any], scheme: str) -> None:
     """Set SERVER_NAME and SERVER_PORT from HTTP_HOST (RFC 9110 section 7.2)."""
     host: str = environ.get("HTTP_HOST", "")
-    # A colon within brackets is part of an address, not before a port.
+    # A colon within brackets is part of an address and does not begin a port.
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
         name, port = host, ""

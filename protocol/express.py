@@ -1,19 +1,19 @@
-"""The express lane's frames: PROXY v2 headers with two TLVs, many exchanges on one socket.
+"""The frames of an express lane: PROXY v2 headers with two TLVs, for many exchanges on one socket.
 
 A message is a PROXY v2 header that ends with exactly these two TLVs, then the payload:
 
     05 0008 <exchange: 8 bytes>     PP2_TYPE_UNIQUE_ID
-    <kind>  0004 <length: 4 bytes>  E0 to E4 (PP2_TYPE_MIN_CUSTOM and on), the payload's length
+    <kind>  0004 <length: 4 bytes>  E0 to E4 (from PP2_TYPE_MIN_CUSTOM on), the payload's length
 
     front end to reactor            reactor to front end
     E0  a request, whole            E0  an answer, whole; the app is done
     E1  empty: the client sent FIN  E1  an answer, whole; the app still runs
     E2  empty: the client is gone   E2  empty: the app is done; its answer came before, or on a lane
-    E3  empty: end the app          E3  empty: the exchange has not begun, and never will
+    E3  empty: cancel the app       E3  empty: the exchange has not begun, and never will
     E4  empty: do not begin it
 
-Requests carry the client's and the listener's address in the header, and the TLVs of origin.py
-before these two; everything else is LOCAL.
+The header of a request carries the addresses of the client and of the listener, and the TLVs of
+origin.py before these two. The header of every other message is LOCAL.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 EXPRESS_MAX: Final = 65536
-"""Bytes of a request or of an answer that may travel on the express lane."""
+"""Most bytes of a request or of an answer on the express lane."""
 
 REQUEST: Final = 0xE0
 FIN: Final = 0xE1
@@ -60,17 +60,17 @@ WITHDRAWN: Final = 0xE3
 _TLVS: Final = Struct("!BHQBHI")
 _START: Final = Struct("!13sxH")
 _STARTS: Final = frozenset((SIGNATURE + b"\x20", SIGNATURE + b"\x21"))
-"""What a message to a reactor begins with: LOCAL or PROXY."""
+"""The first bytes of a message to a reactor: LOCAL or PROXY."""
 _LOCAL: Final = Struct("!19sQBHI")
 _LOCAL_START: Final = Struct("!12sBBHBH").pack(SIGNATURE, 0x20, 0, 18, 5, 8)
-"""What a LOCAL message begins with, up to the exchange."""
+"""The first bytes of a LOCAL message, up to the number of the exchange."""
 _LOCAL_SIZE: Final = _LOCAL.size
 _pack_local = _LOCAL.pack
 _pack_tlvs = _TLVS.pack
 
 
 class FrameError(Exception):
-    """The peer on the express lane broke its framing: nothing on it can be believed any more."""
+    """The peer on the express lane broke its framing. No later byte on the lane can be used."""
 
 
 def request_prefix(
@@ -78,7 +78,8 @@ def request_prefix(
     destination: Endpoint | None,
     tlvs: Iterable[tuple[int, bytes]] = (),
 ) -> bytes:
-    """What every request of one client connection begins with, made once per connection."""
+    """Return the first bytes of every request of one client connection. Call it once per
+    connection."""
     header = bytearray(encode_v2(source, destination, tlvs))
     length = int.from_bytes(header[14:16], "big") + _TLVS.size
     header[14:16] = length.to_bytes(2, "big")
@@ -86,19 +87,21 @@ def request_prefix(
 
 
 def pack_request(prefix: bytes, exchange: int, size: int) -> bytes:
-    """The frame before a request of `size` bytes."""
+    """Return the frame before a request of `size` bytes."""
     return prefix + _pack_tlvs(5, 8, exchange, REQUEST, 4, size)
 
 
 def pack_message(exchange: int, kind: int, size: int = 0) -> bytes:
-    """The frame before any other message."""
+    """Return the frame before any other message; its payload has `size` bytes."""
     return _pack_local(_LOCAL_START, exchange, kind, 4, size)
 
 
 def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int]:
-    """All whole messages to a reactor in `data`: (exchange, kind, prefix, payload) and the bytes
-    they took. The prefix is the header without its two TLVs, the same for each request of a
-    client connection. Raises FrameError."""
+    """Return all whole messages to a reactor in `data`, and the bytes they took.
+
+    A message is (exchange, kind, prefix, payload). The prefix is the header without its two TLVs,
+    which is the same for each request of a client connection. Raises FrameError.
+    """
     messages = []
     at = 0
     end = len(data)
@@ -126,8 +129,10 @@ def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int
 
 
 def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
-    """All whole messages to the front end in `data`: (exchange, kind, payload) and the bytes they
-    took. Raises FrameError."""
+    """Return all whole messages to the front end in `data`, and the bytes they took.
+
+    A message is (exchange, kind, payload). Raises FrameError.
+    """
     messages = []
     at = 0
     end = len(data)

@@ -1,18 +1,19 @@
-"""Whom proxies name as their client: X-Forwarded-For and -Proto, and Forwarded (RFC 7239).
+"""The client that proxies name: X-Forwarded-For and -Proto, and Forwarded (RFC 7239).
 
-Each proxy on the way adds, at the end, the address of whoever connected to it. So the fields are
-read from their end, as far as they were written by proxies that are trusted:
+Each proxy appends the address of its own client. So the fields are read from the end, and only as
+far as trusted proxies wrote them:
 
-1. The peer is trusted, else nobody asks. The last hop that it names is who connected to it.
-2. As long as that hop is a trusted proxy too, the hop before it is who connected to *that*.
-3. The first hop that is not trusted is the client. What stands before it is the client's own words
-   and is not even read: neither a forged address nor garbage in it changes anything.
+1. If the peer is not trusted, the fields are not read. Otherwise the last hop is the peer's client.
+2. While a hop is a trusted proxy too, the hop before it is that proxy's client.
+3. The first hop that is not trusted is the client. The hops before it are the client's own words
+   and are not read: neither a forged address nor garbage there changes anything.
 4. If all hops are trusted, the first is the client.
-5. A hop that is reached and is no address (`unknown`, an obfuscated name, garbage) means that
-   nobody knows the client. It does not mean the proxy: else a client could pass for it.
+5. If a hop that is read is no address (`unknown`, an obfuscated name, garbage), the client is
+   unknown. The proxy does not take its place: otherwise a client could pass for the proxy.
 
-The lines of a repeated field are one list, in order (RFC 9110 §5.3). Only the grammar of Forwarded
-lets an element reach beyond its line; such a line is garbage, like any other that breaks it.
+The lines of a repeated field form one list, in order (RFC 9110 §5.3). By its grammar an element of
+Forwarded could reach beyond its line. Such a line is garbage, as is any line that breaks the
+grammar.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from reactor_run.protocol.fields import TOKEN
 __all__ = ["HOPS_MAX", "LINE_MAX", "UNKNOWN", "Forwarded", "read_forwarded", "read_x_forwarded"]
 
 HOPS_MAX: Final = 32
-"""Hops that are looked at; a client behind more trusted proxies is not known."""
+"""Most hops that are read. The client behind more trusted proxies is unknown."""
 
 LINE_MAX: Final = 2048
-"""Bytes of one line of Forwarded; a longer one is garbage."""
+"""Most bytes of one line of Forwarded. A longer one is garbage."""
 
 UNKNOWN: Final = b""
-"""Somebody of whom nobody knows the address."""
+"""The packed address of a client or proxy whose address is unknown."""
 
 Trusts = Callable[[bytes], bool]
-"""Whether a packed address is that of a proxy whose word counts."""
+"""Whether a packed address is that of a trusted proxy."""
 
 Hop = tuple[bytes, str | None]
 """A packed address, or UNKNOWN, and the scheme that was told with it."""
@@ -59,9 +60,9 @@ _SCHEMES: Final = {b"http": "http", b"https": "https"}
 def read_x_forwarded(
     for_lines: Sequence[bytes], proto_lines: Sequence[bytes], trusts: Trusts
 ) -> Forwarded:
-    """Read the values of X-Forwarded-For and X-Forwarded-Proto, a value for each line.
+    """Read the values of X-Forwarded-For and X-Forwarded-Proto, one value for each line.
 
-    X-Forwarded-Proto does not say whose scheme it tells, so it counts only if it is one word: with
+    X-Forwarded-Proto does not say whose scheme it tells. So it counts only if it has one value: of
     several, some may be the client's.
     """
     hops = (
@@ -78,14 +79,14 @@ def read_x_forwarded(
 def read_forwarded(lines: Sequence[bytes], trusts: Trusts) -> Forwarded:
     """Read the values of Forwarded, one for each line (RFC 7239 §4).
 
-    The scheme is what the proxy that names the client says of it.
+    The scheme is the one in the element that names the client.
     """
     hops = (hop for line in reversed(lines) for hop in reversed(_elements(line)))
     return Forwarded(*_walk(hops, trusts))
 
 
 def _walk(hops: Iterator[Hop], trusts: Trusts) -> tuple[bytes | None, str | None]:
-    """The client and what was said of its scheme, given the hops from the last to the first."""
+    """Return the client and its scheme, given the hops from the last to the first."""
     client: bytes | None = None
     scheme: str | None = None
     for count, (address, told) in enumerate(hops):
@@ -102,11 +103,11 @@ def _walk(hops: Iterator[Hop], trusts: Trusts) -> tuple[bytes | None, str | None
 _V4_MAPPED: Final = bytes(10) + b"\xff\xff"
 _PORT: Final = rb"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._\-]++))?+"
 _NODE: Final = re.compile(rb"(?:([0-9.]++)|\[([0-9A-Fa-f:.]++)\])" + _PORT)
-"""RFC 7239 §6: an address, and perhaps a port or something in its place. Others are UNKNOWN."""
+"""An address, and perhaps a port or an obfuscated port (RFC 7239 §6). Other nodes are UNKNOWN."""
 
 
 def _node(node: bytes) -> bytes:
-    """The packed address of a node of Forwarded; UNKNOWN if it has none."""
+    """Return the packed address of a node of Forwarded; UNKNOWN if it has none."""
     match = _NODE.fullmatch(node)
     if match is None:
         return UNKNOWN
@@ -114,13 +115,17 @@ def _node(node: bytes) -> bytes:
 
 
 def _x_node(element: bytes) -> bytes:
-    """The same for X-Forwarded-For, in which IPv6 addresses mostly stand without brackets."""
+    """Return the packed address of an element of X-Forwarded-For; UNKNOWN if it has none.
+
+    IPv6 addresses mostly stand without brackets there.
+    """
     element = element.strip(b" \t")
     return _pack(AF_INET6, element) or _node(element)
 
 
 def _pack(family: AddressFamily, address: bytes) -> bytes:
-    """UNKNOWN if it is no address; 4 bytes also for IPv4 in IPv6 form (RFC 4291 §2.5.5.2)."""
+    """Return the packed address, 4 bytes also for IPv4 in IPv6 form (RFC 4291 §2.5.5.2), or
+    UNKNOWN."""
     try:
         packed = inet_pton(family, address.decode("ascii"))
     except (OSError, ValueError):
@@ -134,14 +139,14 @@ _QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _PIECE: Final = re.compile(
     rb"[ \t;]*+(?:(" + TOKEN + rb")=(" + TOKEN + rb"|" + _QUOTED + rb")[ \t]*+)?+(;|,|\Z)"
 )
-"""A pair, or none, and what ends it."""
+"""A pair, or none, and the delimiter after it."""
 _GARBAGE: Final[tuple[Hop, ...]] = ((UNKNOWN, None),)
 
 
 def _elements(line: bytes) -> Sequence[Hop]:
-    """The hops of one line, in order; one that nobody knows if the line breaks the grammar.
+    """Return the hops of one line, in order. A line that breaks the grammar is one UNKNOWN hop.
 
-    Empty elements are skipped (RFC 9110 §5.6.1.2). White space around `;` is let pass: some
+    Empty elements are skipped (RFC 9110 §5.6.1.2). White space around `;` is allowed, because some
     proxies write it.
     """
     if len(line) > LINE_MAX:

@@ -1,7 +1,7 @@
-"""Host, and the authority of a target: uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2).
+"""The grammar of a host with a port, as in Host and in a target: uri-host [ ":" port ].
 
-An empty value is legal (RFC 9112 §3.2): where the target names an authority, that takes its place.
-The name is not looked up, and percent-escapes in it are not undone.
+RFC 9110 §7.2, RFC 3986 §3.2. An empty value is legal (RFC 9112 §3.2). Names are not looked up, and
+percent-escapes are not decoded.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from reactor_run.protocol.seen import remember
 __all__ = ["HOSTS_SEEN", "accept_host", "is_host"]
 
 HOSTS_SEEN: Final[set[bytes]] = set()
-"""Values of Host that were accepted lately."""
+"""Values of Host that were accepted lately. The set is bounded."""
 
 _PORT_MAX: Final = 65535
-# RFC 3986 §3.2.2: IP-literal, or reg-name, which an IPv4 address is one of.
+# RFC 3986 §3.2.2: IP-literal or reg-name. An IPv4 address has the form of a reg-name.
 _HOST: Final = re.compile(
     rb"""(?: \[ (?P<ipv6> [0-9A-Fa-f:.]++ ) \]
            | \[ v [0-9A-Fa-f]++ \. [A-Za-z0-9\-._~!$&'()*+,;=:]++ \]
@@ -45,7 +45,7 @@ def is_host(value: bytes) -> bool:
 
 
 def accept_host(value: bytes) -> None:
-    """Check a Host field. Raises `Refused`."""
+    """Check the value of a Host field. Raises `Refused`."""
     if not is_host(value):
         raise Refused(policy.HOST_MALFORMED)
     remember(HOSTS_SEEN, value)

@@ -1,8 +1,8 @@
-"""What the fields of a request mean to a server: framing, keep-alive, expectation, upgrade.
+"""The fields of a request that matter to a server: framing, keep-alive, expectation, upgrade.
 
-Field names are looked up in a table that says which of them mean anything. A name is checked by
-grammar once, and then remembered together with its meaning. Framing fields are read strictly here,
-whatever the parser made of them, and in no disguise.
+A table tells which field names have a meaning. A name is checked by its grammar once, and then
+remembered with its meaning. This file reads framing fields strictly and does not rely on how the
+parser read them. It rejects names that could pass for a framing field.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = [
 ]
 
 Fields = tuple[tuple[bytes, bytes], ...]
-"""Names as sent, and values without the white space around them."""
+"""Field lines: names as sent, and values without the white space around them."""
 
-# Which field names mean anything to a server. Everything else is PLAIN: it is the app's.
+# The meanings that a field name can have to a server. PLAIN fields matter only to the app.
 PLAIN, HOST, LENGTH, CODING, CONNECTION, EXPECT, UPGRADE = range(7)
 _MEANINGS: Final = {
     b"host": HOST,
@@ -47,7 +47,8 @@ _MEANINGS: Final = {
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 NAMES_SEEN: Final[dict[bytes, int]] = {}
-"""Names that were accepted lately, in the sender's case, and their meanings; bounded."""
+"""Names that were accepted lately, in the sender's case, and their meanings. The dict is
+bounded."""
 
 _NAME: Final = re.compile(TOKEN)
 _NOT_ALPHANUMERIC: Final = re.compile(rb"[^0-9a-z]")
@@ -59,24 +60,25 @@ _CHUNKED_LAST: Final = re.compile(
     rb"(?:(?!chunked[\t ,;])" + TOKEN + rb"(?:" + _PARAMETER + rb")*+[\t ]*+,[\t ]*+)++chunked",
     re.IGNORECASE,
 )
-"""RFC 9112 §6.1, RFC 9110 §10.1.4: other codings, then chunked, which stands there once and has no
-parameters."""
+"""Other codings, then chunked: last, once and without parameters (RFC 9112 §6.1, RFC 9110
+§10.1.4)."""
 
 LENGTH_DIGITS_MAX: Final = 18
-"""Digits of a Content-Length: as many cannot overflow anybody's 64 bits."""
+"""Most digits of a Content-Length. A number of 18 digits fits into a signed 64-bit integer."""
 
 
 def meaning_of(name: bytes) -> int:
-    """What a field name means to a server. Raises `Refused` for one that is none, or in disguise.
+    """Return what a field name means to a server.
 
-    `Transfer_Encoding` is Transfer-Encoding to whoever writes CGI variables, and some programs take
-    any other punctuation for a hyphen: such a name must not pass for an ordinary one.
+    Raises `Refused` if it is not a token, or if it could pass for a framing field. Programs that
+    build CGI variables take `Transfer_Encoding` for Transfer-Encoding, and some take any
+    punctuation for a hyphen. Such a name must not pass as an ordinary one.
     """
     meaning = NAMES_SEEN.get(name)
     if meaning is not None:
         return meaning
     if not name:
-        # What the parser makes of a line that begins with white space.
+        # The parser gives an empty name to a line that begins with white space.
         raise Refused(policy.OBS_FOLD)
     if _NAME.fullmatch(name) is None:
         raise Refused(policy.FIELD_NAME)
@@ -92,9 +94,9 @@ def meaning_of(name: bytes) -> int:
 
 
 def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bool]:
-    """Body framing, keep-alive, 100-continue and upgrade wish, as the fields tell.
+    """Return body framing, keep-alive, 100-continue and upgrade, as the fields tell.
 
-    The framing is one of body.py. Raises `Refused`.
+    The framing is a number of bytes or CHUNKED (body.py). Raises `Refused`.
     """
     hosts = 0
     length = -1
@@ -124,7 +126,7 @@ def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bo
                 raise Refused(policy.CONTENT_LENGTH)
             length = int(value)
         elif meaning == CODING:
-            # RFC 9110 §5.3: fields of one name are one list.
+            # RFC 9110 §5.3: several fields with one name form one list.
             codings = value if codings is None else codings + b"," + value
         elif meaning == EXPECT:
             if value.lower() != b"100-continue":

@@ -1,12 +1,12 @@
-"""Where a request comes from, as reactors are told: PROXY v2 headers, two of their TLVs included.
+"""The origin of a request, which the front end tells reactors in a PROXY v2 header with two TLVs.
 
-    addresses           both ends of the client's connection. Where a balancer in front told by a
-                        PROXY header of its own whose connection it passes on, those ends
-    20 PP2_TYPE_SSL     with PP2_CLIENT_SSL set: the client's scheme is https, else http
-    E3 FORWARDED_FOR    in the place of the source: whom a trusted proxy named in a field of this
-                        request. 4 or 16 bytes of IP address; none if nobody knows who it is
+    addresses           the source and destination of the client's connection, or those that a
+                        balancer told in a PROXY header of its own
+    20 PP2_TYPE_SSL     present with PP2_CLIENT_SSL: the scheme is https; absent: http
+    E3 FORWARDED_FOR    replaces the source: the client that a trusted proxy named in a field of
+                        this request. 4 or 16 bytes of IP address; empty if the client is unknown
 
-The front end writes them, reactors read them. A version 1 header has no TLVs.
+The front end writes these headers, and reactors read them. A version 1 header has no TLVs.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from reactor_run.protocol.proxy import PP2_TYPE_SSL, Address, Endpoint, ProxyHea
 __all__ = ["FORWARDED_FOR", "NOWHERE", "Origin", "origin_tlvs", "over_tls", "read_origin"]
 
 FORWARDED_FOR: Final = 0xE3
-"""A TLV type of the custom range."""
+"""The TLV type for a client that a proxy named, from the range for custom types."""
 
 _PP2_CLIENT_SSL: Final = 0x01
 _SSL: Final = bytes([_PP2_CLIENT_SSL]) + (1).to_bytes(4, "big")
-"""The client used TLS, and presented no certificate that was verified (PROXY protocol §2.2.6)."""
+"""The value of PP2_TYPE_SSL: TLS, without a verified client certificate (PROXY protocol §2.2.6)."""
 
 
 class Origin(NamedTuple):
-    """What an app is told of the connection that a request came on.
+    """The connection that a request came on, as an app is told.
 
-    client: host and port; None if there is none to tell, as for a client of a unix socket. The port
-    is 0 if a proxy named the client.
-    server: host and port, or path and None; None if it was not told.
+    client: host and port; None if unknown, as for a client of a unix socket. The port is 0 if a
+    proxy named the client.
+    server: host and port, or path and None; None if unknown.
     scheme: http or https.
     """
 
@@ -43,11 +43,11 @@ class Origin(NamedTuple):
 
 
 NOWHERE: Final = Origin()
-"""What is known of a request without a header before it."""
+"""The origin of a request that has no header before it."""
 
 
 def origin_tlvs(*, https: bool, client: bytes | None = None) -> tuple[tuple[int, bytes], ...]:
-    """The TLVs for a scheme, and for a client that a proxy named, as packed address."""
+    """Return the TLVs for a scheme, and for a client that a proxy named (its packed address)."""
     tlvs: tuple[tuple[int, bytes], ...] = ()
     if https:
         tlvs += ((PP2_TYPE_SSL, _SSL),)
@@ -64,7 +64,10 @@ def over_tls(header: ProxyHeader) -> bool:
 
 
 def read_origin(header: ProxyHeader) -> Origin:
-    """What a header of the front end says. Raises Refused for a client that is no address."""
+    """Return the origin that a header of the front end tells.
+
+    Raises `Refused` if FORWARDED_FOR holds neither 0, 4 nor 16 bytes.
+    """
     source = header.source
     client: Address | None = None
     if source is not None and source[1] is not None:

@@ -1,12 +1,12 @@
-"""What is refused, with which status, by which section: the one table that both processes follow.
+"""The rules that a client's bytes must keep, each with its source, status and reason.
 
-Every refusal of a client's bytes is one of the rules below, raised as `Refused`. The code that
-finds the violation stands with the grammar it belongs to (target.py, host.py, meaning.py, body.py,
-proxy.py; diagnosis.py where the parser found it); this file owns the verdicts.
+Each violation is one of the rules below, raised as `Refused`. The code that finds a violation
+stands with its grammar: target.py, host.py, meaning.py, body.py, proxy.py. diagnosis.py finds those
+that the parser reports. This file owns the verdicts, for both processes.
 
-Every rule closes the connection, and nothing that was sent behind the violation is answered. After
-most of them nobody knows where the next request begins; after the others (417, say) a client that
-is wrong about one request is not worth a second way of going on.
+Every violation closes the connection, and the server answers nothing that was sent after it. After
+most violations it is unknown where the next request begins. The other rules (417, for one) close
+the connection too, so that there is only one way to go on.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["FIELD_COUNT_MAX", "RULES", "Limits", "PathPolicy", "Refused", "Rule"
 
 
 class Rule(NamedTuple):
-    """One ground for refusing a client's bytes."""
+    """One reason to reject a client's bytes."""
 
     name: str
     """Identifier for logs and tests, in kebab case."""
     section: str
-    """Where it is written: an RFC section or the PROXY protocol specification."""
+    """The source of the rule: an RFC section or a section of the PROXY protocol specification."""
     status: int
-    """The status that the client is answered with. The connection ends with that answer."""
+    """The status of the answer. The connection ends with that answer."""
     reason: str
     """One line for the body of the answer and for the log."""
 
@@ -38,22 +38,22 @@ class Refused(Exception):
 
 
 PathPolicy = Literal["reject", "normalize", "pass"]
-"""What becomes of a path with dot segments; target.py tells what counts as one.
+"""What happens to a path with dot segments, which target.py defines.
 
-reject      the request is refused. Browsers and most HTTP libraries take dot segments out before
-            they send, so what still comes with them is mostly somebody who tries to get out of a
-            directory, or past an access rule of a proxy that does not reduce paths
-normalize   they are taken out of the request itself: whoever reads it from here on, the app or
-            the other process, sees the one path that is left
+reject      the request is rejected. Browsers and most HTTP libraries remove dot segments before
+            they send. A path that still has them is mostly an attempt to leave a directory, or to
+            get past an access rule of a proxy that does not normalize paths
+normalize   they are removed from the request itself. The app and both processes see only the
+            normalized path
 pass        they reach the app as they were sent
 """
 
 FIELD_COUNT_MAX: Final = 256
-"""Field lines that the parser can hold: no limit may be wider."""
+"""Most field lines that the parser can hold. No limit may be higher."""
 
 
 class Limits:
-    """What a client may send: bounds, in bytes unless said otherwise, and which paths."""
+    """Bounds on what a client may send, in bytes unless said otherwise, and the path policy."""
 
     __slots__ = (
         "body_size",
@@ -79,20 +79,21 @@ class Limits:
             raise ValueError(f"the parser holds at most {FIELD_COUNT_MAX} fields")
         self.request_line = request_line
         self.field_count = field_count
-        """Number of field lines in a head."""
+        """Most field lines in a head."""
         self.field_size = field_size
-        """One field line with its line end, counted as if a space followed its colon."""
+        """Most bytes of one field line with its line end, counted as if one space followed its
+        colon."""
         self.head_size = head_size
         self.body_size = body_size
-        """Payload of one request body; 0 is no bound."""
+        """Most bytes of content of one request body. 0: no bound."""
         self.path_policy = path_policy
         self.wider_than_parser = (
             request_line > _PARSER_LINE or field_count > _PARSER_COUNT or field_size > _PARSER_FIELD
         )
-        """The parser must be told these limits: by itself it enforces narrower ones."""
+        """Whether the parser must be told these limits, because its defaults are narrower."""
 
 
-# What gunicorn_h1c enforces unasked; passing it limits takes it three times as long.
+# The default limits of gunicorn_h1c. Passing limits to it makes a parse take three times as long.
 _PARSER_LINE: Final = 8190
 _PARSER_COUNT: Final = 100
 _PARSER_FIELD: Final = 8190

@@ -1,21 +1,22 @@
 """The PROXY protocol, versions 1 and 2: headers to bytes and back, incrementally and strictly.
 
-Owns the codec alone. Who may send a header, and which version is expected, is for the caller to
-know: `decode_v1` and `decode_v2` take one version each, and only `decode_either` looks at the first
-byte to choose. All section numbers are those of HAProxy's "The PROXY protocol, versions 1 & 2"
+This file owns the codec alone. The caller knows who may send a header, and which version to expect:
+`decode_v1` and `decode_v2` take one version each, and only `decode_either` chooses by the first
+byte. All section numbers are those of HAProxy's "The PROXY protocol, versions 1 & 2"
 (doc/proxy-protocol.txt).
 
 How the decoders judge:
 
-1. They are given everything that has arrived from `start` on. `None` means incomplete, and so far
-   possibly valid.
-2. `Refused` is raised as soon as a complete part is wrong, without waiting for the rest of the
-   header. A part is a field of the v1 line (complete when the byte after it is there; before that
-   its alphabet is judged), each of the fixed bytes of v2, and the type and length of each TLV.
-   Parts are judged in the order of the wire, so the rule does not depend on how the bytes were cut.
+1. They are given everything that has arrived from `start` on. They return None while the header is
+   incomplete and still possibly valid.
+2. They raise `Refused` as soon as a complete part is wrong, without waiting for the rest of the
+   header. A part is a field of the v1 line, one of the fixed bytes of v2, or the type and length
+   of a TLV. A field of the v1 line is complete when the byte after it has arrived; before that
+   only its characters are checked. Parts are judged in the order of the wire, so the rule does not
+   depend on how the bytes were cut into pieces.
 3. A header without addresses (UNKNOWN, LOCAL, UNSPEC) is valid whatever it holds in their place: a
-   receiver must skip that, not judge it (§2.1, §2.2). In v2 it counts as TLVs, which are judged,
-   only if it is TLVs from the first byte to the last.
+   receiver must skip those bytes (§2.1, §2.2). In v2 they are taken for TLVs, and checked, only if
+   they are TLVs from the first byte to the last.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-# Conversions between text and bytes only: no socket is made here.
+# Only conversions between text and bytes: no socket is opened here.
 from socket import AF_INET, AF_INET6, AddressFamily, inet_ntop, inet_pton
 from struct import Struct
 from typing import NamedTuple, TypeAlias
@@ -61,17 +62,16 @@ PP2_TYPE_SSL = 0x20
 PP2_TYPE_MIN_CUSTOM = 0xE0
 
 SSL_SIZE = 5
-"""Fewest bytes that a PP2_TYPE_SSL holds: what the client used, and the result of its
-certificate's verification (§2.2.6)."""
+"""Fewest bytes in a PP2_TYPE_SSL: one of flags, four of the certificate's verification (§2.2.6)."""
 
 UNIQUE_ID_SIZE = 128
-"""Most bytes that a PP2_TYPE_UNIQUE_ID holds (§2.2.5)."""
+"""Most bytes in a PP2_TYPE_UNIQUE_ID (§2.2.5)."""
 
 Address: TypeAlias = tuple[str, int]
-"""A TCP endpoint: the host as plain text, an IPv6 one without brackets and scope, and the port."""
+"""A TCP endpoint: host and port. An IPv6 host has neither brackets nor scope."""
 
 Endpoint: TypeAlias = tuple[str, int | None]
-"""An `Address`, or `(path, None)` for AF_UNIX: an abstract name begins with NUL, and the path of an
+"""An `Address`, or `(path, None)` for AF_UNIX. An abstract name begins with NUL. The path of an
 unnamed socket is empty."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -82,11 +82,10 @@ _Endpoints: TypeAlias = tuple[Endpoint, Endpoint]
 class ProxyHeader(NamedTuple):
     """One decoded header.
 
-    `source` and `destination` are the ends of the original connection. Both are None when the
-    header tells none (UNKNOWN, LOCAL, UNSPEC): then the connection's own ends count. `local` is
-    true for the LOCAL command alone. `tlvs` are (type, value) in the order of the wire, without
-    NOOP (to be ignored, §2.2.4) and CRC32C (verified here). `size` is the bytes that the header
-    takes.
+    `source` and `destination` are the ends of the original connection. Both are None if the header
+    tells no addresses (UNKNOWN, LOCAL, UNSPEC); then the connection's own ends count. `local` is
+    true only for the LOCAL command. `tlvs` are (type, value) in the order of the wire, without NOOP
+    (to be ignored, §2.2.4) and CRC32C (verified here). `size` is the header's length in bytes.
     """
 
     source: Endpoint | None
@@ -97,8 +96,7 @@ class ProxyHeader(NamedTuple):
 
 
 def decode_either(data: Buffer, start: int = 0) -> ProxyHeader | None:
-    """Decode a header of the version that the first byte announces (§2.2), by `decode_v1` or
-    `decode_v2`."""
+    """Decode a header by `decode_v1` or `decode_v2`, whichever its first byte announces (§2.2)."""
     if len(data) == start:
         return None
     if data[start] == SIGNATURE[0]:
@@ -116,10 +114,10 @@ _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 
 
 def encode_v1(source: Endpoint | None, destination: Endpoint | None) -> bytes:
-    """The v1 line of a TCP connection; `PROXY UNKNOWN` for any other, and for ends of two families
-    (§2.1).
+    """Return the v1 line of a TCP connection (§2.1).
 
-    Raises ValueError as `encode_v2` does.
+    It is `PROXY UNKNOWN` for other connections, and for ends of two families. Raises ValueError as
+    `encode_v2` does.
     """
     family, block = _pack_endpoints(source, destination)
     if family not in (_TCP4, _TCP6):
@@ -130,10 +128,10 @@ def encode_v1(source: Endpoint | None, destination: Endpoint | None) -> bytes:
 
 
 def decode_v1(data: Buffer, start: int = 0) -> ProxyHeader | None:
-    """Decode the v1 line at `start`; None while it is incomplete (§2.1).
+    """Decode the v1 line at `start`; return None while it is incomplete (§2.1).
 
-    An IPv6 host comes back in the form of `inet_ntop`, whatever form was sent. Raises Refused with
-    PROXY_TOO_LONG, PROXY_FAMILY (a host of the other family) or PROXY_MALFORMED.
+    An IPv6 host is returned in the form of `inet_ntop`, whatever form was sent. Raises `Refused`
+    with PROXY_TOO_LONG, PROXY_FAMILY (a host of the other family) or PROXY_MALFORMED.
     """
     head = bytes(data[start : start + _LINE_SIZE])
     line, cr, _ = head[: _LINE_SIZE - 1].partition(b"\r")
@@ -152,7 +150,7 @@ def decode_v1(data: Buffer, start: int = 0) -> ProxyHeader | None:
 
 
 def _decode_line(line: bytes, *, ended: bool) -> _Endpoints | None:
-    """The ends that a line tells; None if it tells none (UNKNOWN), or none yet."""
+    """Return the ends that a line tells; None if it tells none (UNKNOWN) or is incomplete."""
     fields = line.split(b" ")
     arriving = None if ended else fields.pop()
     for position, words in enumerate(_KEYWORDS):
@@ -214,7 +212,7 @@ _LOCAL, _PROXY = 0x0, 0x1
 _UNSPEC, _TCP4, _TCP6, _UNIX = 0x00, 0x11, 0x21, 0x31
 _ADDRESSES_SIZE = {_TCP4: 12, 0x12: 12, _TCP6: 36, 0x22: 36, _UNIX: 216, 0x32: 216}
 # AF_UNSPEC, or a family with transport UNSPEC: valid, and the addresses are ignored. Any DGRAM is
-# refused: what the header precedes is a stream.
+# rejected: a header precedes a stream.
 _WITHOUT_ADDRESSES = frozenset({_UNSPEC, 0x01, 0x10, 0x20, 0x30})
 _WITH_ADDRESSES = frozenset({_TCP4, _TCP6, _UNIX})
 
@@ -234,16 +232,16 @@ def encode_v2(
     crc32c: bool = False,
     local: bool = False,
 ) -> bytes:
-    """The v2 header: PROXY with both ends, or with UNSPEC if one is missing or they differ in
-    family (§2.2).
+    """Return the v2 header with both ends, or with UNSPEC if one is missing or the families differ
+    (§2.2).
 
-    `local` makes it LOCAL, which tells no ends; `crc32c` adds the checksum as the last TLV
+    `local`: the command is LOCAL, which tells no ends. `crc32c`: add the checksum as the last TLV
     (§2.2.3). An abstract AF_UNIX name loses trailing NULs: on the wire they are padding.
 
-    Raises ValueError: ends together with `local`, a host that is no IP address, a port beyond
-    65535, a path beyond 108 bytes or with a NUL inside, a PP2_TYPE_CRC32C among `tlvs`, a unique ID
-    beyond 128 bytes, a PP2_TYPE_SSL of fewer than 5, or more than the 65535 bytes that the length
-    can tell.
+    Raises ValueError for ends together with `local`, a host that is no IP address, a port above
+    65535, a path of more than 108 bytes or with a NUL inside, a PP2_TYPE_CRC32C among `tlvs`, a
+    unique ID of more than 128 bytes, a PP2_TYPE_SSL of fewer than 5, and more than 65535 bytes in
+    all, the most that the length field can tell.
     """
     if local and not (source is None and destination is None):
         raise ValueError("a LOCAL header tells no source and destination")
@@ -272,10 +270,10 @@ def encode_v2(
 
 
 def decode_v2(data: Buffer, start: int = 0) -> ProxyHeader | None:
-    """Decode the v2 header at `start`; None while it is incomplete (§2.2).
+    """Decode the v2 header at `start`; return None while it is incomplete (§2.2).
 
-    Raises Refused with PROXY_VERSION (or an unknown command), PROXY_FAMILY (one that is not taken,
-    or more addresses than bytes), PROXY_CRC or PROXY_MALFORMED.
+    Raises `Refused` with PROXY_VERSION (or for an unknown command), PROXY_FAMILY (an unsupported
+    family, or too few bytes for its addresses), PROXY_CRC or PROXY_MALFORMED.
     """
     fixed = bytes(data[start : start + _FIXED_SIZE])
     arrived = len(fixed)
@@ -328,8 +326,11 @@ def decode_v2(data: Buffer, start: int = 0) -> ProxyHeader | None:
 
 
 def _tlv_bounds(data: Buffer, at: int, end: int) -> tuple[list[tuple[int, int, int]], bool]:
-    """(type, first offset, end offset) of each TLV whose type and length have arrived, up to one
-    that overruns `end`; and whether there is none that does."""
+    """Return (type, first offset, end offset) of each TLV so far, and whether all of them fit.
+
+    A TLV is listed as soon as its type and length have arrived. The list ends with the first TLV
+    that goes beyond `end`.
+    """
     bounds: list[tuple[int, int, int]] = []
     arrived = min(len(data), end)
     while at + _TLV.size <= arrived:
@@ -343,7 +344,8 @@ def _tlv_bounds(data: Buffer, at: int, end: int) -> tuple[list[tuple[int, int, i
 
 
 def _judge_tlvs(bounds: list[tuple[int, int, int]]) -> int | None:
-    """The offset of the checksum, if there is one. Refuses a second one, and wrong lengths."""
+    """Return the offset of the checksum, or None. Raises `Refused` for a second one and wrong
+    lengths."""
     checksum = None
     for kind, value, value_end in bounds:
         if kind == PP2_TYPE_CRC32C:
@@ -365,11 +367,12 @@ def _verify_checksum(header: bytes, at: int) -> None:
         raise Refused(policy.PROXY_CRC)
 
 
-# Endpoints and the block of addresses that v2 makes of them (§2.2).
+# Endpoints, and the block of addresses in which v2 carries them (§2.2).
 
 
 def _pack_endpoints(source: Endpoint | None, destination: Endpoint | None) -> tuple[int, bytes]:
-    """The protocol byte and the block; UNSPEC and an empty one for ends that cannot be told."""
+    """Return the protocol byte and the address block; UNSPEC and b"" for ends that cannot be
+    told."""
     if source is None or destination is None:
         return _UNSPEC, b""
     family = _family_of(source)

@@ -1,22 +1,22 @@
-"""Request heads: what a client's first lines mean, and whether they are let in.
+"""Request heads: what a head means, and whether it is accepted.
 
-Theory of operation. picohttpparser (through gunicorn_h1c) finds the pieces; it is lenient, so
-each of its pieces passes one check here before anything is believed. It does refuse, by itself,
-control characters in targets and values, a CR that no LF follows, and names that are no tokens.
-What it lets through, and where it is caught:
+Theory of operation. picohttpparser (through gunicorn_h1c) splits a head into pieces. It is lenient,
+so each piece passes one check here. By itself the parser rejects only control characters in targets
+and values, a CR without LF, and names that are not tokens. It accepts the following, which is
+caught here:
 
     bare LF line ends                  the head must hold one CR for each line
     obs-fold                           comes out as a field with an empty name (before 0.6.10)
     leading empty lines, wide spaces   the request line is measured against its pieces
     forms of targets, dot segments     `accept_target`, in target.py
-    Host, and framing fields in any    `read_fields`, in meaning.py, by our own reading, not the
-    disguise                           parser's
+    Host, and framing fields in any    `read_fields`, in meaning.py, which does not rely on how the
+    disguise                           parser read them
 
-Whatever is found to be wrong with the syntax of a head, `diagnose` in diagnosis.py says which rule
-that is: the verdict is ours, and the same however the bytes are cut.
+If the syntax of a head is wrong, `diagnose` in diagnosis.py names the rule. So the verdict does not
+depend on the parser, nor on how the bytes were cut into pieces.
 
-The common path costs no regular expression: field names are looked up in a table that says which
-of them mean anything to a server, a name is checked by grammar once and then remembered.
+The common path uses no regular expression. Field names are looked up in a table that tells their
+meaning. A name is checked by its grammar once, and then remembered.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class RequestHead:
     fields: names as sent, values without surrounding white space.
     size: bytes of the head, its empty line included.
     body: bytes of Content-Length, 0 without a body, or CHUNKED.
-    keep_alive: the client would go on after this exchange (RFC 9112 §9.3).
-    expect_continue: it waits for 100 Continue (RFC 9110 §10.1.1).
-    upgrade: it wishes another protocol (RFC 9110 §7.8).
+    keep_alive: the client allows another request after this one (RFC 9112 §9.3).
+    expect_continue: the client waits for 100 Continue (RFC 9110 §10.1.1).
+    upgrade: the client asks for another protocol (RFC 9110 §7.8).
     """
 
     __slots__ = (
@@ -106,21 +106,21 @@ class RequestHead:
         self.expect_continue = expect_continue
         self.upgrade = upgrade
         self.known = False
-        """It is remembered, and stands for more requests than one."""
+        """The head is remembered, and shared by several requests."""
 
 
-# Not imported under this name: Python calls methods of imported things in a slower way.
+# A global of this module: Python calls the methods of an imported name in a slower way.
 _names_seen = NAMES_SEEN
 _ANY_SIZE: Final = Limits(1 << 20, FIELD_COUNT_MAX, 1 << 20, 1 << 24, 0, "pass")
 _REFRAMED: Final = (LENGTH, CODING, EXPECT)
 
 
 class Rewritten(Exception):
-    """The request is changed: `data` is what to read, and to relay, instead.
+    """The request must be changed: read and relay `data` instead of the bytes that arrived.
 
-    The path policy has changed the path, or the target names a host of its own, which replaces Host
-    (RFC 9112 §3.2.2). It is an exception because it is rare, and because the bytes must not be used
-    as they came: the reactor would see another path, or two hosts.
+    Either the path policy changed the path, or the target names a host, which replaces Host (RFC
+    9112 §3.2.2). It is an exception because it is rare, and because the original bytes must not be
+    relayed: the reactor would see another path, or two hosts.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -128,7 +128,7 @@ class Rewritten(Exception):
 
 
 class KnownHeads:
-    """Short requests without a body that came lately: a repeated one is not read again.
+    """A cache of short requests without a body: a repeated one is not parsed again.
 
     Health checks, simple clients and load tests repeat a request byte for byte. A browser's request
     is longer than SIZE and never repeated, so it is not looked up. A request is remembered when it
@@ -138,21 +138,23 @@ class KnownHeads:
     __slots__ = ("_heads", "_once", "get")
 
     MAX: Final = 512
-    """Requests that are remembered at once."""
+    """Most requests that are remembered."""
     SIZE: Final = 256
-    """Bytes of the longest request that is remembered."""
+    """Most bytes of a request that is remembered."""
 
     def __init__(self) -> None:
         self._heads: dict[bytes, RequestHead] = {}
         self._once: set[int] = set()
-        """Hashes of requests that came once. A collision only has a head remembered too early."""
+        """Hashes of requests that came once. A collision is harmless: a head is remembered too
+        early."""
         self.get: Callable[[bytes], RequestHead | None] = self._heads.get
-        """Return the head of a request that is remembered, given all its bytes; ask only for at
-        most SIZE bytes. The head is shared and must not be changed. This is the dict's own method,
-        because it is called for each request."""
+        """Return the remembered head of a request, given all its bytes, or None. Call it for at
+        most SIZE bytes. The head is shared and must not be changed. It is the dict's own method,
+        because it is called for each request.
+        """
 
     def add(self, data: bytes, head: RequestHead) -> None:
-        """Remember `head`, which `data` begins with, if it may come again."""
+        """Remember `head`, which was read from `data`, if the request may come again."""
         if len(data) > self.SIZE or head.size != len(data) or head.body != 0:
             return
         sighting = hash(data)
@@ -169,10 +171,11 @@ class KnownHeads:
 
 
 def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> RequestHead | None:
-    """Read the head at the start of `data`; None while it is incomplete.
+    """Read the head at the start of `data`; return None while it is incomplete.
 
-    `last_len` is how many bytes an earlier, incomplete call was given: it saves parsing them
-    again. Bytes beyond the head are left alone. Raises `Refused`.
+    `last_len`: how many bytes an earlier, incomplete call was given. They are not parsed again.
+    Bytes after the head are ignored. Raises `Refused`, and `Rewritten` if the request must be
+    changed.
     """
     try:
         if limits.wider_than_parser:
@@ -224,7 +227,7 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
             hosts = -1
             break
     if hosts == 1:
-        # By far the most frequent: nothing about the fields needs a closer look.
+        # The most frequent case: the fields need no further check.
         body = 0
         keep_alive = minor_version == 1
         expect = upgrade = False
@@ -232,7 +235,7 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         try:
             body, keep_alive, expect, upgrade = read_fields(fields, minor_version)
         except Refused:
-            # What is wrong with the syntax comes before what is wrong with the meaning.
+            # A violation of the syntax takes precedence over one of the meaning.
             raise Refused(diagnose(data, limits)) from None
         if 0 < limits.body_size < body:
             raise Refused(policy.BODY_TOO_LARGE)
@@ -247,9 +250,10 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
 
 
 def _after_empty_line(data: bytes, line: int, limits: Limits) -> RequestHead | None:
-    """The request line is not as long as its pieces: right only if an empty line stands before.
+    """Read a head whose request line is not as long as its pieces.
 
-    RFC 9112 §2.2: one is ignored, for the sake of old clients.
+    That is valid only after one empty line, which a server ignores for the sake of old clients (RFC
+    9112 §2.2). Raises `Refused` in all other cases.
     """
     if line == 0 and data.startswith(b"\r\n") and not data.startswith((b"\r\n\r", b"\r\n\n")):
         head = parse_request_head(data[2:], limits)
@@ -264,18 +268,19 @@ def _host_of(fields: Fields) -> bytes | None:
 
 
 def _rewrite(lines: bytes, target: bytes, host: bytes) -> bytes:
-    """The request line and the field lines with this target and, unless it is empty, this Host."""
+    """Return the request line and field lines with this target and, unless it is empty, this
+    Host."""
     request_line, *fields = lines.split(b"\r\n")
     method, _, version = request_line.split(b" ")
     if host:
-        # It takes the place of the one that came, if one did (RFC 9112 §3.2.2).
+        # It replaces the client's Host field, if there is one (RFC 9112 §3.2.2).
         others = [line for line in fields if meaning_of(line.partition(b":")[0]) != HOST]
         fields = [b"Host: " + host, *others]
     return b"\r\n".join([method + b" " + target + b" " + version, *fields])
 
 
 def _is_too_large(head: bytes, limits: Limits) -> bool:
-    """What a head of some size must be asked: whether it, or one of its parts, is too large."""
+    """Whether a head, or one of its parts, exceeds a limit."""
     request_line, *fields = head[:-4].split(b"\r\n")
     return (
         len(request_line) > limits.request_line
@@ -286,10 +291,10 @@ def _is_too_large(head: bytes, limits: Limits) -> bool:
 
 
 def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
-    """Read a head that the front end has accepted, for the reactor; None while it is incomplete.
+    """Read a head that the front end has accepted; return None while it is incomplete.
 
-    The policy has been applied, and is not applied twice: this reads the pieces, and their framing
-    as the parser sees it. Raises `Refused` for what no policy would have let through.
+    Reactors use this. The front end has applied the policy, so this only splits the head, and takes
+    the framing as the parser reads it. Raises `Refused` for a head that no policy accepts.
     """
     try:
         parsed = parse_request_fast(data, last_len)
@@ -298,7 +303,7 @@ def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
     except ValueError as error:
         if not isinstance(error, LimitRequestLine | LimitRequestHeaders):
             raise Refused(diagnose(data, _ANY_SIZE)) from None
-        # The operator allows more than the parser does by default.
+        # The operator's limits are wider than the parser's defaults.
         return parse_request_head(data, _ANY_SIZE, last_len)
     if parsed.has_chunked:
         body = CHUNKED
@@ -330,10 +335,10 @@ def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
 
 
 def reframe(head: RequestHead, length: int) -> bytes:
-    """The head of the same request with a body of `length` bytes that is at hand.
+    """Return the head of the same request with a buffered body of `length` bytes.
 
-    For a body that was buffered: Transfer-Encoding is replaced by Content-Length (RFC 9112 §6.1),
-    and nobody is to be asked to go on any more (RFC 9110 §10.1.1).
+    Content-Length replaces Transfer-Encoding (RFC 9112 §6.1). Expect is dropped: the body has
+    arrived (RFC 9110 §10.1.1).
     """
     lines = [b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor_version)]
     lines += [b"%b: %b" % field for field in head.fields if meaning_of(field[0]) not in _REFRAMED]

@@ -1,12 +1,12 @@
-"""Response heads: encoding an app's, and answers by the server itself.
+"""Response heads of an app, encoded, and whole responses of the server itself.
 
-Framing belongs to the server (RFC 9112 §6). An app's head says what the response means; the
-fields that say how it travels are dropped, but for Content-Length, and written anew.
+The server owns the framing (RFC 9112 §6). An app's head says what the response means. The fields
+that say how it travels are dropped and written anew, except Content-Length.
 
-It is paid once per request, and built to cost a few hundred nanoseconds: each field name is looked
-up as the app spells it, in a table that begins with the names everybody uses and learns the others,
-once each, after checking them against the grammar. The values are checked all at once. Only when
-that check fails does anyone look for the culprit.
+Encoding runs once per request and takes a few hundred nanoseconds. Each field name is looked up, as
+the app spells it, in a table. The table begins with common names and learns the others, after one
+check by grammar each. All values are checked in one step. Only if that check fails, the code looks
+for the value at fault.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ __all__ = [
 ]
 
 HEAD_MAX: Final = 64 * 1024
-"""Bytes of a response head, its empty line included."""
+"""Most bytes of a response head, its empty line included."""
 
-# Most answers of an app have one of few heads, and those are encoded once a second, as is the date.
+# Most responses of an app have one of a few heads. Each is encoded once a second, for its Date.
 _known_heads: dict[Any, tuple[bytes, int]] = {}
 _KNOWN_MAX: Final = 256
-"""Heads that are remembered at once."""
+"""Most heads that are remembered."""
 _KNOWN_FIELDS_MAX: Final = 16
-"""Fields of a head that is worth remembering."""
+"""Most fields of a head that is remembered."""
 _KNOWN_SIZE_MAX: Final = 1024
-"""Bytes of the fields of a head that is worth remembering: some hold what a client has sent."""
+"""Most bytes of the fields of a head that is remembered. Some fields hold what a client has
+sent."""
 
 
 class ResponseError(ValueError):
-    """The app's response cannot be put into HTTP; the message is meant for its author."""
+    """The app's response cannot be sent as HTTP. The message is for the author of the app."""
 
 
 # Encoding an app's head ---------------------------------------------------------------------------
@@ -54,20 +55,20 @@ _PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTT
 _STATUS_LINES: Final = {
     status: (b"HTTP/1.1 %d " % status, _PHRASES.get(status, b"")) for status in range(200, 1000)
 }
-"""The status line (RFC 9112 §4) in two pieces: up to the reason phrase, and the phrase. The version
-is the server's own, whichever the client speaks (RFC 9110 §6.2)."""
+"""The status line (RFC 9112 §4) in two pieces: the part before the reason phrase, and the phrase.
+The version is the server's, whatever version the client speaks (RFC 9110 §6.2)."""
 
 BODYLESS: Final = frozenset((204, 304))
-"""Final statuses without a body, whatever the method (RFC 9110 §6.4.1)."""
+"""Final statuses that have no body after any method (RFC 9110 §6.4.1)."""
 
-# What a field name means to the server; PLAIN is the app's affair.
+# The meanings that a field name can have to the server. PLAIN fields are sent as the app sets them.
 PLAIN, LENGTH, DATE, SERVER, DROPPED = range(5)
 
 _MEANINGS: Final = {
     b"content-length": LENGTH,
     b"date": DATE,
     b"server": SERVER,
-    # RFC 9110 §7.6.1: fields of one hop, and this hop is the server's.
+    # RFC 9110 §7.6.1: hop-by-hop fields, which the server sets itself.
     b"connection": DROPPED,
     b"keep-alive": DROPPED,
     b"proxy-connection": DROPPED,
@@ -96,26 +97,26 @@ _COMMON: Final = {
     )
 }
 
-# Spellings of names that have been checked: the start of its line for a PLAIN one, the meaning of
-# any other. They are learnt as apps use them, and learnt anew when there are too many.
+# Spellings of names that were checked: the start of its line for a PLAIN name, the meaning for any
+# other. They are learned as apps use them. Full tables are reset to the common names.
 _starts: dict[bytes, bytes] = dict(_COMMON)
 _meanings: dict[bytes, int] = dict(_MEANINGS)
 _SPELLINGS_MAX: Final = 1024
 _SPELLING_SIZE_MAX: Final = 256
-"""Bytes of a name that is worth remembering."""
+"""Most bytes of a name that is remembered."""
 
 _LENGTH_START: Final = _line_start(b"content-length")
 _CODING_START: Final = _line_start(b"transfer-encoding")
 _DATE_START: Final = _line_start(b"date")
 _SERVER_START: Final = _line_start(b"server")
 LENGTH_DIGITS: Final = 18
-"""Digits of a Content-Length that nobody's signed 64-bit integer can misread."""
+"""Most digits of a Content-Length. A number of 18 digits fits into a signed 64-bit integer."""
 
 _NAME: Final = re.compile(TOKEN)
 _ONLY_TEXT: Final = bytes(
     ord("?") if (byte < 0x20 and byte != 0x09) or byte == 0x7F else byte for byte in range(256)
 )
-"""A translation that changes nothing but control characters (RFC 9110 §5.5)."""
+"""A translation table that changes control characters and nothing else (RFC 9110 §5.5)."""
 _strip: Final = bytes.strip
 
 
@@ -133,21 +134,22 @@ def encode_response_head(
     """Encode an app's final response to a `method` request of HTTP/1.`minor_version`.
 
     `length`: bytes of the whole body if the caller has all of it, else None. `date_field` and
-    `server_field`: whole lines with their line end, or b""; an app's own take their place.
-    `reason`: the reason phrase, the standard one if None.
+    `server_field`: whole lines with their line end, or b""; the app's own fields replace them.
+    `reason`: the reason phrase; None means the standard one.
 
-    Returns the head, its empty line included, and the framing that the body on the wire must
-    follow: that many bytes, CHUNKED or UNTIL_CLOSE (RFC 9112 §6). The app's Content-Length decides
-    if there is one, even against `length`. No body may follow a response to HEAD, nor 204 or 304:
-    their framing is 0. Then 204 carries no Content-Length (RFC 9110 §8.6); the others carry the
-    app's, and a response to HEAD else a `length` above 0: an app that leaves the body out itself
-    does not mean that GET has none.
+    Returns the head, its empty line included, and the framing of the body: a number of bytes,
+    CHUNKED or UNTIL_CLOSE (RFC 9112 §6). The app's Content-Length decides if there is one, even
+    against `length`. Responses to HEAD and with 204 or 304 have no body: their framing is 0.
 
-    Field names go out in lower case, in the app's order, Content-Length last. White space around
-    values is stripped. The fields of one hop are dropped.
+    A 204 carries no Content-Length (RFC 9110 §8.6). Other responses without a body carry the app's
+    Content-Length. A response to HEAD without one carries `length` if it is above 0. If it is 0,
+    the app may have left out the body that GET has.
 
-    Raises `ResponseError` if status, reason or a field is not what HTTP allows, if Content-Lengths
-    differ, if the head outgrows HEAD_MAX, and for 1xx.
+    Field names are sent in lower case, in the app's order, Content-Length last. White space around
+    values is stripped. Hop-by-hop fields are dropped.
+
+    Raises `ResponseError` if status, reason or a field is not legal in HTTP, if two Content-Lengths
+    differ, if the head exceeds HEAD_MAX, and for 1xx.
     """
     given: Any = fields
     key: Any = None
@@ -159,7 +161,7 @@ def encode_response_head(
             if known is not None:
                 return known
     except TypeError:
-        # Something in it cannot be looked up; whether it can be sent, we shall see.
+        # Part of the key cannot be hashed. `_encode` decides whether it can be sent.
         key = None
     encoded = _encode(
         status, given, method, minor_version, length, date_field, server_field, reason
@@ -181,7 +183,7 @@ def _encode(
     server_field: bytes,
     reason: bytes | None,
 ) -> tuple[bytes, int]:
-    """The head and the framing."""
+    """Return the head and the framing. Raises `ResponseError`."""
     line = _STATUS_LINES.get(status) if isinstance(status, int) else None
     if line is None:
         raise ResponseError(f"status must be an int from 200 to 999, not {shown(status)}")
@@ -243,12 +245,15 @@ def _encode(
 
 
 def _size_of(fields: tuple[tuple[bytes, bytes], ...]) -> int:
-    """Bytes of names and values."""
+    """Return the bytes of all names and values."""
     return sum(len(name) + len(value) for name, value in fields)
 
 
 def _learn(name: bytes) -> int:
-    """What a field name means that has not been met in this spelling, if it is a name at all."""
+    """Check a field name in a spelling that is new; remember and return its meaning.
+
+    Raises `ResponseError` if it is not a token.
+    """
     if _NAME.fullmatch(name) is None:
         raise ResponseError(f"field name {shown(name)} is not a token")
     meaning = _MEANINGS.get(name.lower(), PLAIN)
@@ -266,7 +271,10 @@ def _learn(name: bytes) -> int:
 
 
 def _merge_length(value: bytes, declared: bytes | None) -> bytes:
-    """The one Content-Length of a head, which may say it more than once (RFC 9110 §8.6)."""
+    """Return the one Content-Length of a head that may repeat it (RFC 9110 §8.6).
+
+    Raises `ResponseError` if it is not a number or if two differ.
+    """
     if not value.isdigit() or len(value) > LENGTH_DIGITS:
         raise ResponseError(f"field content-length must be a number of bytes, not {shown(value)}")
     if declared is None:
@@ -303,16 +311,16 @@ def _text_complaint(pieces: list[bytes]) -> str:
     return f"{what} has a control character in it: {shown(pieces[bad])}"
 
 
-# The server's own words ---------------------------------------------------------------------------
+# Responses of the server itself -------------------------------------------------------------------
 
 _find_line_end: Final = re.compile(rb"\r\n").search
 
 
 def insert_connection(message: bytes | bytearray | memoryview, value: bytes) -> bytes:
-    """The message with the field `connection: value` as its first (RFC 9112 §9.3, §9.6).
+    """Return the message with the field `connection: value` as its first (RFC 9112 §9.3, §9.6).
 
-    `message` begins with a start line. If it has a Connection field already, the two add up to a
-    list, in which close wins.
+    `message` begins with a start line. If it already has a Connection field, the two form one list,
+    in which close wins. Raises ValueError if there is no start line.
     """
     line = _find_line_end(message)
     if line is None:
@@ -331,10 +339,10 @@ def simple_response(
     head_only: bool = False,
     content_type: bytes = b"text/plain; charset=utf-8",
 ) -> bytes:
-    """A whole response by the server itself, with its length told.
+    """Return a whole response of the server itself, with its Content-Length.
 
-    `head_only`: leave the body out, as the response to HEAD. `close`: say that the connection ends
-    with this response. Raises `ResponseError`.
+    `head_only`: leave the body out, for a response to HEAD. `close`: add `connection: close`.
+    Raises `ResponseError`.
     """
     head, framing = encode_response_head(
         status,

@@ -1,8 +1,8 @@
-"""Response heads as a lane brings them: where each ends, and how its body does.
+"""Response heads from a reactor: where a head ends, and the framing of its body.
 
-Reading is one regular expression. It matches exactly the heads that are accepted, which have at
-most one framing field; whatever it does not match is incomplete or wrong, and `_explain` tells
-which, at leisure.
+One regular expression reads them. It matches exactly the heads that are accepted, which have at
+most one framing field. A head that does not match is incomplete or wrong, and `_explain` tells
+which. That path may be slow.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["BadResponse", "KnownResponseHeads", "ResponseHead", "parse_response_
 
 
 class BadResponse(Exception):
-    """What came over a lane is not a response that can be relayed."""
+    """The bytes from a reactor are not a response that can be relayed."""
 
 
 class ResponseHead:
     """A response's head, read and accepted (RFC 9112 §4, §5, §6.3).
 
     status: 100 to 999. size: bytes of the head, its empty line included.
-    body: bytes of the body, CHUNKED or UNTIL_CLOSE; what follows a tunnel's head is UNTIL_CLOSE.
+    body: bytes of the body, CHUNKED or UNTIL_CLOSE. A tunnel is UNTIL_CLOSE.
     interim: another head follows (1xx but 101).
-    upgrade: the connection becomes a tunnel (101). No CONNECT comes this far.
+    upgrade: the connection becomes a tunnel (101). A CONNECT never gets a response from an app.
     minor_version: 0 or 1, of HTTP/1.x.
     """
 
@@ -57,11 +57,12 @@ _match_head: Final = re.compile(
 
 
 def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseHead | None:
-    """Read the head at index `start` of a response to `method`; None while it is incomplete.
+    """Read the head at index `start` of a response to `method`; return None while it is incomplete.
 
-    Bytes beyond the head are left alone. Stricter than RFC 9112 where it leaves a choice, since
-    the bytes are relayed as they are: one Content-Length, once; Transfer-Encoding nothing but
-    chunked, and only where it is allowed (§6.1); never both. Raises `BadResponse`.
+    Bytes after the head are ignored. Raises `BadResponse`. This is stricter than RFC 9112 where the
+    RFC leaves a choice, because the bytes are relayed unchanged: at most one Content-Length, with
+    one value; no transfer coding but chunked, and only where it is allowed (§6.1); never both
+    fields.
     """
     match = _match_head(data, start)
     if match is None:
@@ -94,22 +95,24 @@ def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseH
 
 
 class KnownResponseHeads:
-    """Heads of responses that were read lately: an app's differ little, but for the date's second.
+    """A cache of response heads: the heads of one app often differ only in the second of their
+    Date.
 
-    Not those to HEAD, which changes what a head means.
+    Responses to HEAD are not cached, because HEAD changes what a head means.
     """
 
     __slots__ = ("_heads",)
 
     MAX: Final = 256
+    """Most heads that are remembered."""
     SIZE: Final = 1024
-    """Bytes of the longest head that is remembered."""
+    """Most bytes of a head that is remembered."""
 
     def __init__(self) -> None:
         self._heads: dict[bytes, ResponseHead] = {}
 
     def parse(self, data: bytes, method: bytes, start: int = 0) -> ResponseHead | None:
-        """`parse_response_head`; what it returns is not to be changed, since others share it."""
+        """Do what `parse_response_head` does. The head is shared and must not be changed."""
         end = data.find(b"\r\n\r\n", start) + 4
         if end - start > self.SIZE or end < 4 or method == b"HEAD":
             return parse_response_head(data, method, start)
@@ -129,7 +132,7 @@ _framing_lines: Final = re.compile(rb"\n(" + _FRAMING_NAME + FIELD_TEXT + rb")")
 
 
 def _explain(data: bytes, start: int) -> None:
-    """Return if `data` is the beginning of a head that may turn out well; raise if it cannot."""
+    """Return if `data` can still become a valid head. Raise `BadResponse` if it cannot."""
     end = data.find(b"\r\n\r\n", start)
     head = data[start:] if end < 0 else data[start : end + 4]
     if len(head) > HEAD_MAX:

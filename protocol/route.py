@@ -1,7 +1,7 @@
-"""Which requests are alike, as far as a server can guess: a route of the app's, more or less.
+"""Routes: a guess at which requests run the same code of an app.
 
-Two requests are, if they have the method and the path in common, but for digits: numbers in paths
-name things, and the same code answers for all of them.
+Two requests have the same route if their methods and paths are equal apart from digits. A number in
+a path mostly names one object, and the same code serves all such objects.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final
 __all__ = ["ROUTE_MAX", "route_of"]
 
 ROUTE_MAX: Final = 200
-"""Bytes of a route, at most: longer ones are alike if they begin alike."""
+"""Most bytes of a route. A longer one is cut, so routes that begin alike become one."""
 
 _DIGITS: Final = b"0123456789"
 
 
 def route_of(method: bytes, target: bytes) -> bytes:
-    """`GET /orders//lines` for the targets /orders/17/lines?page=2 and /orders/4/lines of GET."""
+    """Return the route of a request: `GET /orders//lines` for GET /orders/17/lines?page=2."""
     path, _, _ = target.partition(b"?")
     return (method + b" " + path.translate(None, _DIGITS))[:ROUTE_MAX]

@@ -1,18 +1,18 @@
 """The ASGI scope of an HTTP request (ASGI HTTP & WebSocket specification 2.5).
 
-One scope is built for each request, so this is a hot path: no call that a lookup can replace.
+One scope is built for each request. On this hot path a lookup replaces a call wherever possible.
 
-What the app sees of the fields:
+The fields, as the app sees them:
 
     names       in lower case, through a bounded cache of the spellings seen so far
-    values      untouched, in the order sent
-    hop-by-hop  the fields of HOP_BY_HOP are the servers' own and never shown. A field that the
+    values      unchanged, in the order sent
+    hop-by-hop  the fields of HOP_BY_HOP belong to the servers and are not shown. A field that the
                 client's Connection names is shown: otherwise a client could have a proxy's
                 X-Forwarded-For deleted by naming it
 
-The front end has made Host agree with an absolute-form target (RFC 9112 §3.2.2). The scheme is the
-connection's, also when an absolute-form target claims another: a client must not be able to say
-that it came through TLS.
+The front end has made Host agree with an absolute-form target (RFC 9112 §3.2.2). The scheme is that
+of the connection, even if an absolute-form target claims another: a client must not be able to
+claim that it used TLS.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _Translation = TypeVar("_Translation")
 
 
 class FieldNameCache(dict[bytes, _Translation]):
-    """What the app sees for a field name as sent: cache[name] asks `translate` once a spelling.
+    """What the app sees for a field name as sent. cache[name] calls `translate` once per spelling.
 
-    Bounded against clients that make up names: it holds MAX_NAMES names of at most MAX_SIZE bytes,
-    longer ones are translated each time. A full cache is emptied and fills again with what is in
-    use; refusing newcomers instead would let one client spoil it for good.
+    Clients can invent names, so the cache is bounded: it holds MAX_NAMES names of at most MAX_SIZE
+    bytes. Longer names are translated each time. A full cache is emptied and fills again with the
+    names in use. If a full cache rejected new names instead, one client could fill it for good.
     """
 
     __slots__ = ("_translate",)
@@ -72,13 +72,13 @@ class FieldNameCache(dict[bytes, _Translation]):
 
 
 def _app_name(name: bytes) -> bytes:
-    """The name in lower case; empty if the field is not for the app."""
+    """Return the name in lower case; empty if the field is not for the app."""
     name = name.lower()
     return b"" if name in HOP_BY_HOP else name
 
 
 def _read_target(target: bytes) -> tuple[str, bytes, bytes]:
-    """Path, raw path and query."""
+    """Return path, raw path and query."""
     raw_path, query = split_target(target)
     decoded = decode_path(raw_path) if b"%" in raw_path else raw_path
     return decoded.decode("utf-8", "replace"), raw_path, query
@@ -87,12 +87,14 @@ def _read_target(target: bytes) -> tuple[str, bytes, bytes]:
 class ScopeBuilder:
     """Builds the scopes of one reactor.
 
-    `root_path` is where a proxy has mounted the app, which it has taken off the targets: as with
-    uvicorn's option of that name, `path` and `raw_path` get it back and `root_path` tells it. It
-    is not percent-encoded; a slash at its end is taken off.
-    `state` is the lifespan's, None if the app has no lifespan; each scope gets a shallow copy.
-    `extensions` are those of the server; each scope gets a shallow copy, none if there are none.
-    Raises ValueError for a `root_path` that does not begin with a slash.
+    `root_path`: the path under which a proxy has mounted the app. The proxy has removed it from the
+    targets. As with uvicorn's option of that name, `path` and `raw_path` get it back, and
+    `root_path` tells it. It is not percent-encoded; a slash at its end is removed.
+    `state`: the lifespan's state, or None if the app has no lifespan. Each scope gets a shallow
+    copy.
+    `extensions`: the server's extensions, or None. Each scope gets a shallow copy.
+
+    Raises ValueError if `root_path` is not empty and does not begin with a slash.
     """
 
     __slots__ = ("_extensions", "_names", "_raw_root", "_root", "_state", "_templates")
@@ -109,14 +111,14 @@ class ScopeBuilder:
         self._extensions = dict(extensions or {})
         self._names = FieldNameCache(_app_name)
         self._templates: dict[RequestHead, dict[str, Any]] = {}
-        """The scopes of known heads, but for what is not the head's."""
+        """The scopes of known heads, without the parts that the head does not decide."""
 
     def build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
-        """The scope of one request. What an app sets in it, no other request sees.
+        """Return the scope of one request. What an app sets in it is invisible to other requests.
 
-        `path` is decoded as UTF-8, each byte that is none becomes U+FFFD, as with uvicorn;
-        `raw_path` always has what was sent. Only paths that begin with a slash are below the
-        root path: `*` stays `*`.
+        `path` is decoded as UTF-8, and each invalid byte becomes U+FFFD, as with uvicorn.
+        `raw_path` always has the bytes as sent. Only paths that begin with a slash get the root
+        path: `*` stays `*`.
         """
         template = self._templates.get(head)
         if template is not None:
@@ -139,7 +141,7 @@ class ScopeBuilder:
     def _build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
         target = head.target
         if target[:1] == b"/" and b"%" not in target and target.isascii():
-            # By far the most frequent: nothing is encoded, and the query is at most cut off.
+            # The most frequent case: nothing is encoded, and only the query must be cut off.
             raw_path, _, query = target.partition(b"?")
             path = raw_path.decode("ascii")
         else:
@@ -150,7 +152,7 @@ class ScopeBuilder:
 
         headers = []
         names = self._names
-        # Faster than a comprehension, which is a function call of its own in Python 3.11.
+        # A comprehension is slower: it is a function call of its own in Python 3.11.
         for name, value in head.fields:
             shown = names[name]
             if shown:

@@ -1,4 +1,4 @@
-"""Request targets: their forms, their parts, and which are let in (RFC 9112 §3.2).
+"""Request targets: their forms, their parts, and which are accepted (RFC 9112 §3.2).
 
     form        looks like                        path of it       query of it   method
     origin      /where?q=now                      /where           q=now         any
@@ -8,17 +8,17 @@
 
 CONNECT is rejected, and with it the authority-form, `example.org:80`.
 
-`accept_target` judges, for the front end. The others judge nothing: given bytes that would not have
-been let in, each still returns something and none raises.
+`accept_target` checks targets, for the front end. The other functions check nothing and never
+raise: for a target that would be rejected, each returns some value.
 
-What is legal in a path is what clients send: printable ASCII. RFC 3986 has fewer characters, but
-browsers send `|`, brackets and carets as they are. A `%` must begin an escape, and may not hide
-NUL; in a query, which no server looks into, it may stand for itself.
+A path may hold printable ASCII, because clients send that. RFC 3986 allows fewer characters, but
+browsers send `|`, brackets and carets unescaped. In a path, each `%` must begin an escape, and
+`%00` is rejected. In a query, `%` may stand alone: no server decodes a query.
 
-Dot segments are `.` and `..` between two slashes, or at the end, where `%2e` is a dot too. An
-encoded slash, `%2F`, stays what it is, and by itself does no harm; but an app sees the path
-decoded, where `..%2f` is as much a dot segment as `../`. To take that out would be to take the
-encoded slash for a real one, so the path policy `normalize` refuses what still has such a segment.
+A dot segment is `.` or `..` between two slashes or at the end of a path. `%2e` is a dot too. An
+encoded slash, `%2F`, stays as it is. But an app sees the decoded path, in which `..%2f` is a dot
+segment like `../`. Removing it would treat the encoded slash as a real one. So the path policy
+`normalize` rejects a path that still has such a segment.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SCHEMES = (b"http", b"https")
 
 
 def accept_target(method: bytes, target: bytes, path_policy: PathPolicy) -> bytes:
-    """Judge a target; the one to go on with, which is another only if its path was normalized.
+    """Check a target; return the target to use, which differs only if its path was normalized.
 
     Raises `Refused`.
     """
@@ -57,7 +57,7 @@ def accept_target(method: bytes, target: bytes, path_policy: PathPolicy) -> byte
     begin = 0
     if target[:1] == b"/":
         if not (b"%" in target or b"/." in target):
-            # By far the most frequent: nothing needs a closer look.
+            # The most frequent case: no further check is needed.
             return target
     elif target == b"*" and method == b"OPTIONS":
         return target
@@ -73,19 +73,19 @@ def accept_target(method: bytes, target: bytes, path_policy: PathPolicy) -> byte
 
 
 def _accept_absolute(target: bytes) -> int:
-    """Judge scheme and authority of an absolute-form; where its path begins."""
+    """Check scheme and authority of an absolute-form; return the index at which its path begins."""
     parts = _SCHEME_AND_AUTHORITY.match(target)
     if parts is None:
         raise Refused(policy.TARGET)
     scheme, authority = parts.groups()
-    # RFC 9110 §4.2.1: an http URI without a host is invalid; §4.2.4: so is userinfo, here.
+    # RFC 9110 §4.2.1: an http URI without a host is invalid. Userinfo is rejected too (§4.2.4).
     if scheme.lower() not in _SCHEMES or authority[:1] in (b"", b":") or not is_host(authority):
         raise Refused(policy.TARGET)
     return parts.end()
 
 
 def _accept_dot_segments(path: bytes, path_policy: PathPolicy) -> bytes:
-    """What the policy makes of a path that has dot segments."""
+    """Apply the path policy to a path with dot segments. Raises `Refused`."""
     if path_policy == "pass":
         return path
     if path_policy == "normalize":
@@ -96,9 +96,9 @@ def _accept_dot_segments(path: bytes, path_policy: PathPolicy) -> bytes:
 
 
 def remove_dot_segments(path: bytes) -> bytes:
-    """A path, which begins with a slash, without dot segments (RFC 3986 §5.2.4).
+    """Return `path`, which begins with a slash, without its dot segments (RFC 3986 §5.2.4).
 
-    An encoded dot is a dot (§6.2.2.3); everything else stays as it was sent.
+    An encoded dot is a dot (§6.2.2.3). Everything else stays as it was sent.
     """
     kept: list[bytes] = []
     dots = b""
@@ -115,10 +115,10 @@ def remove_dot_segments(path: bytes) -> bytes:
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """The path, still percent-encoded, and the query without its question mark.
+    """Return the path, still percent-encoded, and the query without its question mark.
 
-    An absolute-form gives the path of its URI, "/" if that is empty; an asterisk-form gives
-    itself; a target of no form gives neither path nor query.
+    An absolute-form gives the path of its URI, or "/" if that is empty. An asterisk-form gives
+    itself as path. A target of no known form gives two empty values.
     """
     if target[:1] == b"/":
         path, _, query = target.partition(b"?")
@@ -133,9 +133,9 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 
 def authority_of(target: bytes) -> bytes:
-    """The authority of an absolute-form, which takes the place of Host (RFC 9112 §3.2.2).
+    """Return the authority of an absolute-form, which replaces Host (RFC 9112 §3.2.2).
 
-    Empty if the target has another form.
+    Any other form gives an empty value.
     """
     absolute = _SCHEME_AND_AUTHORITY.match(target)
     return b"" if absolute is None else absolute[2]
