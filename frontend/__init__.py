@@ -1,6 +1,6 @@
-"""The process that owns every socket: listeners, client connections, lanes, and the dispatcher.
+"""The front-end process, which owns every socket: listeners, client connections and lanes.
 
-It also starts, watches and replaces the reactor processes, and holds the `reactor-run` command.
-This room never imports the user's app, and knows nothing of ASGI, WSGI or `reactor_run.reactor`:
-the two processes meet only at file descriptors.
+It dispatches requests, starts, watches and replaces the reactor processes, and has the
+`reactor-run` command. This package never imports the user's app, and knows nothing of ASGI, WSGI or
+`reactor_run.reactor`. The two processes meet only at file descriptors.
 """

@@ -1,8 +1,8 @@
 """The `reactor-run` command: from the command line and the environment to `Settings`.
 
-Owns the order in which they are read, the settings that exclude each other, and how an operator's
-mistake is shown. What each option is called and accepts is `settings`'. Imports nothing heavy: the
-server comes in only once the settings stand.
+This file owns the order in which they are read, the settings that exclude each other, and the
+output of an operator's error. `command.settings` knows the name and the values of each option. The
+server is imported only after the settings are valid, because that takes time.
 """
 
 import os
@@ -17,13 +17,13 @@ from reactor_run.frontend.errors import SEE_HELP, OperatorError
 from reactor_run.frontend.sockets.networks import NOBODY
 
 COMMANDS = ("status", "reload", "stop")
-"""What `reactor-run` does as its first word, instead of running an app of that name."""
+"""First words of the command line that are a command and not the name of an app."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status.
 
-    2 means that the operator has something to mend, and standard error says what in one line.
+    2 means that the operator has to correct something, which standard error says in one line.
     `argv` defaults to the arguments of the process. Raises SystemExit(0) after help and version.
     """
     words = sys.argv[1:] if argv is None else argv
@@ -42,10 +42,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """Read the settings: the command line wins over the environment, that over the defaults.
+    """Read the settings. The command line wins over the environment, and both win over the
+    defaults.
 
-    An empty environment variable counts as unset. Raises OperatorError naming the flag or variable
-    at fault; SystemExit(0) after help and version.
+    An empty environment variable counts as unset. Raises OperatorError, which names the flag or
+    variable at fault, and SystemExit(0) after help and version.
     """
     written = sort_words(argv)
     values: dict[str, Any] = {}
@@ -82,7 +83,10 @@ def _split(option: Option, text: str) -> list[str]:
 
 
 def _check(settings: Settings, sources: Mapping[str, str]) -> None:
-    """Refuse what no server could honour. `sources` says where each setting was made, if it was."""
+    """Raise OperatorError for settings that contradict each other or cannot work.
+
+    `sources`: the flag or variable of each setting that is not a default.
+    """
     if settings.interface == "asgi" and settings.threads > 1:
         raise OperatorError(
             f"{sources['threads']} is for WSGI apps, but {sources['interface']} is asgi; remove "

@@ -1,13 +1,13 @@
-"""What the operator has to mend: the one error that is shown as a line, without a traceback."""
+"""The error that an operator has to correct. It is shown as one line, without a traceback."""
 
 
 class OperatorError(Exception):
-    """Something only the person who starts the server can put right.
+    """An error that only the operator can correct.
 
-    The message is one line. It says what is wrong and how to mend it; the command prints it after
-    `reactor-run: error: ` and exits with status 2.
+    The message is one line. It says what is wrong and how to correct it. The command prints it
+    after `reactor-run: error: ` and exits with status 2.
     """
 
 
 SEE_HELP = "see reactor-run --help"
-"""What ends the message where the command line itself is wrong."""
+"""The end of a message about a fault in the command line itself."""

@@ -1,8 +1,9 @@
-"""Where reactor-run was started, by name: what is started later finds what bears the name then.
+"""The directory in which reactor-run was started, by name, for the processes it starts later.
 
-The kernel keeps the directory that a process is in, and not what it is called. A deploy gives the
-name to another directory: it swaps a symbolic link, or replaces the directory. As `pwd -L` and
-gunicorn do, `$PWD` is believed if it leads to where this process is.
+The kernel keeps the directory of a process, not its name. A deploy gives the name to another
+directory: it swaps a symbolic link, or replaces the directory. A process that is started later uses
+the directory that has the name at that time. As in `pwd -L` and gunicorn, `$PWD` is used if it
+leads to the working directory of this process.
 """
 
 from __future__ import annotations
@@ -17,23 +18,24 @@ __all__ = ["StartDirectory", "explain"]
 
 
 class StartDirectory:
-    """The directory in which this front end was started."""
+    """The directory in which this front end was started, and its Python."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.path = _name(environ)
-        """Absolute, unless the directory had no name even at the start: then `.`."""
+        """An absolute path, or `.` if the directory had no name even at the start."""
         self.interpreter = self._interpreter()
-        """The path of Python, as it was given: a virtual environment may be deployed with the app.
-        """
+        """The path of Python as it was given: a virtual environment may be deployed with the
+        app."""
 
     def locate(self, path: str) -> str:
-        """A path that was given at the start, for a process that is started now."""
+        """Return the path, for a process that is started now, of a path that was given at the
+        start."""
         return os.path.normpath(self.path) if path == "." else os.path.join(self.path, path)
 
     def enter(self) -> str | None:
-        """The working directory for a process that is started now; None to inherit ours.
+        """Return the working directory for a process that is started now; None to inherit ours.
 
-        That is so if nothing has the name any more. The log says so.
+        None is returned, and an error is logged, if no directory has the name any more.
         """
         if os.path.isdir(self.path):
             return self.path
@@ -50,7 +52,7 @@ class StartDirectory:
 
 
 def explain(error: OSError) -> str:
-    """Why a process could not be started, in words."""
+    """Return why a process could not be started, as text for the log."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 

@@ -1,4 +1,4 @@
-"""The front end's log: one line a record, to standard error."""
+"""The front end's log: one line for each record, on standard error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["configure", "limited", "log"]
 log: Final = logging.getLogger("reactor_run")
 
 limited: Final = RepeatLimit(log)
-"""Logs a line that a client or an app can cause as often as it likes."""
+"""Limits lines that a client or an app can cause as often as it likes."""
 
 
 def configure(level: str) -> None:
-    """Write what is at least as grave as `level`."""
+    """Log all records of at least this level."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     log.handlers[:] = [handler]

@@ -10,9 +10,9 @@ _FLAGS = {option.flag: option for option in OPTIONS if not option.positional}
 
 
 def sort_words(words: Sequence[str]) -> dict[str, list[str]]:
-    """The texts written for each option, by its name. They may mean nothing.
+    """Return the texts written for each option, by its name. The texts are not checked.
 
-    Raises OperatorError for what cannot be sorted; SystemExit(0) after help and version.
+    Raises OperatorError for words that cannot be sorted, and SystemExit(0) after help and version.
     """
     written = _sort_plain(words)
     if written is None:
@@ -23,8 +23,10 @@ def sort_words(words: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _sort_plain(words: Sequence[str]) -> dict[str, list[str]] | None:
-    """The same without argparse, which takes longer to import than a server to open its sockets;
-    None where argparse has to judge."""
+    """Sort the words without argparse; return None if argparse has to judge them.
+
+    Importing argparse takes longer than a server needs to open its sockets.
+    """
     written: dict[str, list[str]] = {}
     rest = iter(words)
     for word in rest:

@@ -1,6 +1,7 @@
-"""The command line as argparse sees it: help, version, and what to tell of words that are wrong.
+"""The command line in argparse: help, version, and the errors for words that are wrong.
 
-Imported only for these, and for the operator's commands: most words are sorted by `argv`.
+It is imported only for these, and for the operator's commands. `argv` sorts most command lines
+without it.
 """
 
 import argparse
@@ -17,12 +18,14 @@ _COMPONENTS = ("trio", "anyio", "uvloop", "gunicorn_h1c")
 
 
 class Parser(argparse.ArgumentParser):
+    """A parser that raises OperatorError instead of exiting."""
+
     def error(self, message: str) -> NoReturn:
         raise OperatorError(f"{message} ({SEE_HELP})")
 
 
 class _Version(argparse.Action):
-    """Print the versions. They are looked up only here: that takes longer than all else."""
+    """Print the versions. They are looked up only here, because that takes longer than all else."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(version_line())
@@ -30,7 +33,7 @@ class _Version(argparse.Action):
 
 
 def version_line() -> str:
-    """Name our version, Python's, and those of the components that are installed."""
+    """Return our version, Python's, and those of the components that are installed."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -44,7 +47,8 @@ def version_line() -> str:
 
 
 def build_parser() -> Parser:
-    """Derive the parser from the table. It only sorts words: all values stay text, in lists."""
+    """Build the parser from the table of options. It only sorts words: values stay text, in
+    lists."""
     parser = Parser(
         prog="reactor-run",
         usage="reactor-run [options] module[:attribute]\n"

@@ -1,6 +1,6 @@
-"""What a setting is: its name, its flag and variable, the kind of its value, how text is read.
+"""The parts of a setting: its name, flag, variable and kind of value, and how its text is read.
 
-Knows no single setting: those are rows of the table in `settings`.
+This file knows no single setting: those are rows of the table in `settings`.
 """
 
 import os
@@ -31,15 +31,15 @@ T = TypeVar("T")
 
 
 MISSING: Final = object()
-"""The default of what has none."""
+"""The default of a setting that has none."""
 
 
 class Kind(NamedTuple, Generic[T]):
-    """A sort of value.
+    """A kind of value.
 
-    metavar: what help calls it.
+    metavar: its name in the help.
     parse: reads its text; raises OperatorError, which does not name the option.
-    show: writes it the way an operator would.
+    show: writes the value as an operator would.
     """
 
     metavar: str
@@ -48,12 +48,12 @@ class Kind(NamedTuple, Generic[T]):
 
 
 class Option(NamedTuple):
-    """One setting, as an operator meets it.
+    """One setting, as an operator sees it.
 
     name: the field of `Settings`.
     default: MISSING for the app, which has none.
     shown_default: the default as text, for help and documentation.
-    repeatable: may be given several times; the value is a tuple.
+    repeatable: the option may be given several times; the value is a tuple.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Option(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """Its flag, or what the usage line calls it."""
+        """Its flag, or its name in the usage line if it is positional."""
         return self.kind.metavar if self.positional else "--" + self.name.replace("_", "-")
 
     @property
@@ -85,7 +85,7 @@ class Option(NamedTuple):
         return "REACTOR_RUN_" + self.name.upper()
 
     def parse(self, texts: list[str]) -> Any:
-        """Read the value from what was written for it; raises OperatorError."""
+        """Return the value for the texts that were written for it. Raises OperatorError."""
         values = tuple(self.kind.parse(text) for text in texts)
         return values if self.repeatable else values[-1]
 
@@ -206,4 +206,4 @@ MODE: Final = Kind("MODE", _parse_mode, lambda mode: f"0o{mode:03o}")
 """Permissions, in octal."""
 
 REACTORS: Final = Kind("N|auto", _parse_reactors, _show_reactors)
-"""A number of processes; 0 stands for auto."""
+"""A number of processes. 0 stands for auto."""

@@ -1,7 +1,7 @@
-"""`reactor-run status`, `reload` and `stop`: words to a service that runs, over its admin socket.
+"""`reactor-run status`, `reload` and `stop`: commands to a running service, over its admin socket.
 
-Exit status 0: done. 1: the service is not ready, says no, or says nothing. 2: the operator has
-something to mend, and that includes a socket at which nobody is.
+Exit status 0: done. 1: the service is not ready, reports a failure, or does not answer. 2: the
+operator has to correct something, such as the address of a socket at which no service listens.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["run_command"]
 
 _VARIABLE: Final = "REACTOR_RUN_ADMIN"
 _TIMEOUT: Final = 10.0
-"""Seconds within which a front end answers whose loop turns."""
+"""Seconds in which a front end answers unless its loop is stalled."""
 
 
 def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Do what `words` say, the first of which is the command; the exit status.
+    """Run the command that is the first of `words`; return the exit status.
 
-    Raises OperatorError; SystemExit(0) after help.
+    Raises OperatorError, and SystemExit(0) after help.
     """
     parser = Parser(
         prog=f"reactor-run {words[0]}",
@@ -62,14 +62,14 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 class _NoAnswer(Exception):
-    """The service does not do what it was asked for."""
+    """The service did not do what it was asked to do. The message says why."""
 
 
 class _Service:
-    """The far end of an admin socket."""
+    """A running service, reached over its admin socket."""
 
     def __init__(self, address: str) -> None:
-        """Raises OperatorError."""
+        """Raises OperatorError if `address` is no address of an admin socket."""
         try:
             self._bind: AdminBind = parse_admin(address)
         except OperatorError as error:
@@ -100,9 +100,10 @@ class _Service:
         )
 
     def ask(self, method: str, path: str, *, patient: bool = False) -> str:
-        """The text of a good answer, once the connection has ended.
+        """Send a request; return the text of a 2xx response once the connection has ended.
 
-        `patient`: wait for that for ever. Raises _NoAnswer with the words of any other answer.
+        `patient`: wait for the response without a time limit. Raises _NoAnswer with the text of any
+        other response.
         """
         with self._connect() as sock:
             request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -116,7 +117,7 @@ class _Service:
             except TimeoutError:
                 raise self._silent() from None
             except OSError:
-                # The front end was killed. What counts is whether it had answered.
+                # The front end was killed. It may have answered before.
                 pass
         head, _, body = answer.partition(b"\r\n\r\n")
         text = body.decode(errors="replace").rstrip()
@@ -140,7 +141,7 @@ def _connect_unix(path: str) -> socket.socket:
 
 
 def _reload(service: _Service) -> int:
-    service.ask("GET", "/healthz")  # what hangs is told at once; a reload may take minutes
+    service.ask("GET", "/healthz")  # tells a stall within _TIMEOUT; a reload may take minutes
     print(service.ask("POST", "/reload", patient=True))
     return 0
 
@@ -159,7 +160,7 @@ def _status(service: _Service, *, raw: bool) -> int:
     return 0 if report["ready"] else 1
 
 
-# The page of `status` ----------------------------------------------------------------------------
+# The output of `status` --------------------------------------------------------------------------
 
 
 def _page(report: Mapping[str, Any]) -> Iterable[str]:
@@ -167,7 +168,7 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
     connections = report["connections"]
     counters = report["counters"]
     in_flight = sum(reactor["in_flight"] for reactor in reactors)
-    # A service of an older version does not tell.
+    # A service of an older version does not report this.
     waiting = sum(reactor.get("waiting_for_client", 0) for reactor in reactors)
     listeners = [
         f"{listener['name']} ({listener['origin']})" if listener["origin"] else listener["name"]
@@ -227,13 +228,13 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _amounts(amounts: Mapping[str, int], before: str = "") -> str:
-    """Those that are not 0, as in `3 idle, 1 busy`."""
+    """Return the amounts that are not 0, as in `3 idle, 1 busy`."""
     parts = [f"{amount} {name}" for name, amount in amounts.items() if amount]
     return before + ", ".join(parts) if parts else ""
 
 
 def _duration(seconds: float) -> str:
-    """Two units at most, as in `3 h 12 min`."""
+    """Return at most two units, as in `3 h 12 min`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -85,13 +85,14 @@ _rows: list[dict[str, Any]] = [
         "repeatable": False,
     }
 ]
-"""What is said of each field of `Settings`, in order; of the first, which has no default, here."""
+"""The row of each field of `Settings`, in order. The first field has no default, so its row is
+here."""
 
 
 def _option(
     group: str, kind: Kind[T], default: T, meaning: str, *, shown_default: str | None = None
 ) -> T:
-    """Add the row of a field of `Settings`; its default."""
+    """Add the row of a field of `Settings`; return the default."""
     row = {
         "group": group,
         "kind": kind,
@@ -105,7 +106,7 @@ def _option(
 
 
 def _options(group: str, kind: Kind[T], meaning: str, *, shown_default: str) -> tuple[T, ...]:
-    """Add the row of a repeatable field of `Settings`, which is empty if it is not given."""
+    """Add the row of a repeatable field of `Settings`; return its default, which is empty."""
     row = {
         "group": group,
         "kind": kind,
@@ -119,7 +120,8 @@ def _options(group: str, kind: Kind[T], meaning: str, *, shown_default: str) -> 
 
 
 class Settings(NamedTuple):
-    """Everything an operator decides. Sizes in bytes, times in seconds; the table says the rest."""
+    """All that an operator decides. Sizes are in bytes, times in seconds. The table has the
+    details."""
 
     app: str
     factory: bool = _option(
@@ -479,7 +481,7 @@ OPTIONS: tuple[Option, ...] = tuple(
 
 
 def reference() -> str:
-    """Write the tables of docs/settings.md, in Markdown."""
+    """Return the tables of docs/settings.md, in Markdown."""
     lines = []
     for group, title in GROUPS.items():
         lines += [f"## {title}", "", "| Option | Default | Environment | Meaning |"]

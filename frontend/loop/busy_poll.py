@@ -1,13 +1,13 @@
 """Busy polling: asking for the next event again and again instead of sleeping.
 
-It is done while a single client sends one request after another. To sleep and be woken takes longer
-than such a client needs for its next request. So when the same two descriptors, the client's and
-its reactor's, have reported alternately and in quick succession, SURE times, the loop polls for at
-most LOOK seconds, and yields the processor meanwhile. After a poll that found nothing, or any other
-event, the count begins again. An idle server sleeps. Where several clients ask, sleeping is what
-gathers their requests.
+The loop does this while a single client sends one request after another. Sleeping and waking takes
+longer than such a client needs for its next request. A pattern shows this client: two descriptors,
+the client's and its reactor's, report alternately and in quick succession. After SURE such events
+the loop polls for at most LOOK seconds, and yields the CPU meanwhile. A poll that finds nothing, or
+any other event, starts the count anew. So an idle server sleeps. With several clients the loop
+sleeps too, because sleeping gathers their requests into a batch.
 
-`--busy-poll off` switches it off. The row hello/1 of the benchmark shows what it brings.
+`--busy-poll off` switches it off. The row hello/1 of the benchmark shows the gain.
 """
 
 from __future__ import annotations
@@ -21,42 +21,43 @@ from reactor_run.turns import Turns
 __all__ = ["LOOK", "PAUSE", "SURE", "BusyPoll"]
 
 LOOK: Final = 0.00005
-"""Seconds that are spent looking, at most."""
+"""Most seconds of one poll."""
 PAUSE: Final = 0.001
-"""Seconds between two events from which on they are not in quick succession."""
+"""Two events that are this many seconds apart are not in quick succession."""
 SURE: Final = 16
-"""Events that came as expected before it is looked for the next."""
+"""Events in the pattern before the loop polls for the next one."""
 
 Events: TypeAlias = "list[tuple[int, int]]"
 """Descriptors and their epoll events."""
 
 
 class BusyPoll:
-    """What the last batches of events say of the next."""
+    """Decides from the last batches of events whether to poll for the next event."""
 
     __slots__ = ("_before", "_expected", "_last", "_on", "_when", "found", "missed")
 
     def __init__(self, *, on: bool = True) -> None:
-        """`on`: whether it is ever due."""
+        """`on`: False if it must never be due."""
         self._on = on
         self.found = 0
         """Polls that found an event."""
         self.missed = 0
-        """Polls that found none in LOOK seconds."""
+        """Polls that found no event in LOOK seconds."""
         self._before: Events = []
+        """The batch before the last one."""
         self._last: Events = []
-        """The last two batches."""
+        """The last batch."""
         self._when = 0.0
         self._expected = 0
-        """How many in a row were as expected."""
+        """How many events in a row fitted the pattern."""
 
     @property
     def due(self) -> bool:
-        """The next event is to be looked for."""
+        """Whether to poll for the next event."""
         return self._expected >= SURE and self._on
 
     def look(self, poll: Callable[[int], Events], turns: Turns) -> Events:
-        """The next event, if it comes soon. `poll(0)` tells what there is."""
+        """Poll for at most LOOK seconds; return the events. `poll(0)` returns what is ready."""
         events = poll(0)
         until = monotonic() + LOOK
         while not events and monotonic() < until and not turns.paused:
@@ -70,7 +71,7 @@ class BusyPoll:
         return events
 
     def saw(self, events: Events, now: float) -> None:
-        """These are a batch, at this time of the monotonic clock."""
+        """Record a batch of events, at this time of the monotonic clock."""
         if len(events) == 1 and events == self._before and now - self._when < PAUSE:
             self._expected += 1
         else:

@@ -1,12 +1,12 @@
-"""The front end's loop: one epoll set, ordered deadlines, and work that waits for a batch to end.
+"""The front end's loop: one epoll set, deadlines, and work that waits for a batch to end.
 
-A handler must not take long: all other connections wait for it. Work that may be long is cut into
-short calls, and all but the first are deferred: the loop makes one deferred call after each batch
-of events.
+A handler must be short, because all other connections wait for it. Long work is cut into short
+calls, and all but the first are deferred: the loop makes one deferred call after each batch of
+events.
 
-Everything is a file descriptor with a handler. A descriptor that is no longer wanted is closed when
-its batch is over: an event in the same batch may still be meant for it, and its number must not
-yet belong to somebody new.
+Each file descriptor has one handler. A descriptor that is no longer needed is closed at the end of
+its batch. An event in the same batch may still be meant for it, so its number must not be given to
+a new descriptor before.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["ERRORS", "LATE", "Deadlined", "Loop", "Timer"]
 
 _EVENTS_MAX: Final = 512
 _TICKS: Final = 8
-"""How often in a second deadlines are looked at: they pass at most a tick too late."""
+"""Checks of deadlines per second. A deadline is noticed at most one tick late."""
 LATE: Final = 1.25 / _TICKS
-"""Seconds by which one is over at the latest when it is looked at, as long as batches are short."""
+"""Most seconds between a deadline and its check, as long as batches are short."""
 _LONGEST: Final = 3600.0
 """Seconds to sleep if there are no deadlines."""
 
@@ -36,28 +36,28 @@ ERRORS: Final = select.EPOLLHUP | select.EPOLLERR
 
 
 class Deadlined(Protocol):
-    """Something that must not last for ever.
+    """An object with a deadline.
 
-    The loop looks at `deadline` (seconds of the monotonic clock, or inf) when `check_at` comes, so
-    moving a deadline later, or away, is only an assignment.
+    The loop checks `deadline` (seconds of the monotonic clock, or inf) when `check_at` comes. So
+    moving a deadline later, or to inf, is only an assignment.
     """
 
     deadline: float
     check_at: float
 
     def on_deadline(self) -> None:
-        """The deadline has passed."""
+        """Called when the deadline has passed."""
 
 
 class Closing(Protocol):
-    """Something with a descriptor."""
+    """An object with a descriptor."""
 
     def close(self) -> None:
         """Close the descriptor."""
 
 
 class Timer:
-    """One thing to do when its time comes."""
+    """Calls an action at its deadline."""
 
     def __init__(self, action: Callable[[], None]) -> None:
         self.deadline = self.check_at = inf
@@ -66,30 +66,30 @@ class Timer:
 
 @runtime_checkable
 class Mortal(Protocol):
-    """Whose handlers may fail, by an error of ours."""
+    """An owner of handlers, which is told when one of them raises an unexpected error."""
 
     def on_fault(self) -> None:
-        """One has failed: nothing is certain any more, so end what it was about."""
+        """End what the handler served: its state is unknown now."""
 
 
 class Loop:
-    """One thread's worth of events."""
+    """The event loop of one thread."""
 
     def __init__(self, *, busy_poll: bool = True) -> None:
-        """`busy_poll`: whether it ever polls instead of sleeping (busy_poll.py)."""
+        """`busy_poll`: whether the loop may poll instead of sleeping (busy_poll.py)."""
         self.busy_poll = BusyPoll(on=busy_poll)
         self.turns = Turns()
         self.now = monotonic()
-        """When the current batch began."""
+        """When the current batch began, in seconds of the monotonic clock."""
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[Closing] = []
         self._after_batch: list[Callable[[], None]] = []
         self._deferred: deque[Callable[[], None]] = deque()
         self._due: dict[int, set[Deadlined]] = {}
-        """Deadlines by the tick in which they are looked at."""
+        """Objects with deadlines, by the tick in which they are checked."""
         self._next_sweep = self.now + _LONGEST
-        """When the earliest of those ticks is over."""
+        """When the earliest of the ticks in `_due` is over."""
         self._running = False
 
     # Descriptors -------------------------------------------------------------------------------
@@ -100,33 +100,34 @@ class Loop:
         self._handlers[fd] = handler
 
     def modify(self, fd: int, events: int) -> None:
-        """Change what is listened to. Hang-ups and errors are always reported."""
+        """Change the events that are watched. Hang-ups and errors are always reported."""
         self._epoll.modify(fd, events)
 
     def unwatch(self, fd: int) -> None:
-        """Listen no more."""
+        """Stop watching `fd`, if it is watched."""
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def bury(self, closing: Closing) -> None:
-        """Close something with a descriptor when the batch is over."""
+        """Close an object with a descriptor at the end of the batch."""
         self._buried.append(closing)
 
     # Deadlines ---------------------------------------------------------------------------------
 
     def set_deadline(self, item: Deadlined, seconds: float) -> None:
-        """Have `item.on_deadline` called so many seconds from now, if not moved; 0 is never."""
+        """Call `item.on_deadline` so many seconds from now, unless it is moved. 0 means never."""
         self.set_deadline_at(item, self.now + seconds if seconds else inf)
 
     def set_deadline_at(self, item: Deadlined, when: float) -> None:
-        """The same at a time of the monotonic clock, which may be over already; inf is never."""
+        """Call `item.on_deadline` at a time of the monotonic clock, which may be past. inf means
+        never."""
         if when < item.check_at:
             self.forget(item)
             self._look_at(item, when)
         item.deadline = when
 
     def forget(self, item: Deadlined) -> None:
-        """Drop an item that has ended."""
+        """Drop the deadline of an item that has ended."""
         item.deadline = inf
         if item.check_at != inf:
             self._due.get(int(item.check_at * _TICKS), set()).discard(item)
@@ -139,7 +140,7 @@ class Loop:
         self._next_sweep = min(self._next_sweep, (tick + 1) / _TICKS)
 
     def _sweep(self) -> None:
-        """Look at the deadlines of the ticks that are over."""
+        """Check the deadlines of the ticks that are over."""
         self._next_sweep = self.now + _LONGEST
         over = int(self.now * _TICKS)
         for tick in sorted(tick for tick in self._due if tick < over):
@@ -159,23 +160,23 @@ class Loop:
     # Running -----------------------------------------------------------------------------------
 
     def after_batch(self, work: Callable[[], None]) -> None:
-        """Have `work` called at the end of every batch, before the loop waits again."""
+        """Call `work` at the end of every batch, before the loop waits again."""
         self._after_batch.append(work)
 
     def defer(self, work: Callable[[], None]) -> None:
-        """Call `work` once, after a later batch. One such call is made per batch, in order.
+        """Call `work` once, after a later batch. The loop makes one such call per batch, in order.
 
-        Its object may have been closed by then: the call is not taken back.
+        The call is made even if its object has been closed by then.
         """
         self._deferred.append(work)
 
     @property
     def has_deferred(self) -> bool:
-        """Deferred calls wait: the loop does not sleep."""
+        """Whether deferred calls wait, so that the loop does not sleep."""
         return bool(self._deferred)
 
     def not_after_batch(self, work: Callable[[], None]) -> None:
-        """Take back what `after_batch` was given."""
+        """Do not call `work` at the end of batches any more."""
         self._after_batch.remove(work)
 
     def _call_deferred(self) -> None:
@@ -186,22 +187,22 @@ class Loop:
             self._fault(getattr(work, "__self__", None))
 
     def _fault(self, owner: object) -> bool:
-        """An error of ours: end what it was about, and nothing else; whether that went well."""
-        log.exception("an internal error, which should be reported")
+        """Log an unexpected error and end what it affects; return whether that succeeded."""
+        log.exception("internal error, please report it")
         if isinstance(owner, Mortal):
             try:
                 owner.on_fault()
             except Exception:
-                log.exception("an internal error in giving up")
+                log.exception("internal error while ending what another internal error affected")
                 return False
         return True
 
     def stop(self) -> None:
-        """Let `run` return when the batch is over."""
+        """Have `run` return at the end of the batch."""
         self._running = False
 
     def run(self) -> None:
-        """Serve until `stop`."""
+        """Handle events until `stop` is called."""
         self._running = True
         poll = self._epoll.poll
         handlers = self._handlers

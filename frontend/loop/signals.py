@@ -1,4 +1,4 @@
-"""Signals as events of the loop, while it lasts, and the terminal from which some of them come."""
+"""Signals as events of the loop, and the terminal that sends some of them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _NUMBERS: Final = (
     signal.SIGUSR2,
 )
 _CLOSING: Final = 5.0
-"""Seconds after the end of a shell within which a SIGHUP can still be its last word to its jobs."""
+"""Seconds after the end of a shell in which a SIGHUP can still come from the closing terminal."""
 
 
 class Signals:
-    """A context manager in which signals do nothing but call `on_signal` with their number.
+    """A context manager in which signals only call `on_signal` with their number.
 
-    SIGHUP stays ignored if it was: so `nohup` asks for it. Shells ignore SIGINT too, for what they
-    start in the background; that is taken all the same.
+    SIGHUP stays ignored if it was ignored at the start: `nohup` asks for it so. Shells also have
+    their background jobs ignore SIGINT; that is handled all the same.
     """
 
     def __init__(self, loop: Loop, on_signal: Callable[[int], None]) -> None:
@@ -68,20 +68,20 @@ class Signals:
 
 
 class Terminal:
-    """The terminal in which this process was started, if it was in one; a context manager.
+    """The terminal in which this process was started, if there is one; a context manager.
 
-    A SIGHUP that comes as the terminal is closed means stop. One that comes later, to a process
-    that its shell has disowned, is an operator's.
+    A SIGHUP that comes as the terminal is closed means stop. A later SIGHUP, to a process that its
+    shell has disowned, comes from an operator.
     """
 
     def __init__(self, loop: Loop) -> None:
-        """To be made at the start: later it may be gone."""
+        """Make it at the start: later the terminal may be gone."""
         self._loop = loop
         self._is_ours = has_terminal()
         self._shell = -1
-        """A pidfd of the process that leads the session, mostly a shell, while that lives."""
+        """A pidfd of the leader of the session, mostly a shell; -1 after its end."""
         self._shell_ended = inf
-        """When it ended, by the loop's clock."""
+        """When the leader ended, in seconds of the loop's clock."""
 
     def __enter__(self) -> Terminal:
         leader = os.getsid(0)
@@ -89,7 +89,8 @@ class Terminal:
             try:
                 self._shell = os.pidfd_open(leader)
             except OSError:
-                # The leader has ended before, or is of another process namespace (then it is 0).
+                # The leader has ended, or lives in another process namespace (its number is 0
+                # then).
                 return self
             self._loop.watch(self._shell, select.EPOLLIN, self._on_end)
         return self
@@ -109,14 +110,14 @@ class Terminal:
 
     @property
     def closes(self) -> bool:
-        """A SIGHUP that comes now comes from the terminal, which has been closed."""
+        """Whether a SIGHUP that comes now comes from the terminal, because it was closed."""
         if not self._is_ours or has_terminal():
             return False
         return self._loop.now - self._shell_ended < _CLOSING
 
 
 def has_terminal() -> bool:
-    """Whether this process has a terminal to be controlled from."""
+    """Whether this process has a controlling terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:

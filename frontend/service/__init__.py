@@ -1,1 +1,1 @@
-"""Composition and operation: the server, its start, its stop, and what it reports."""
+"""Composition and operation: the server, its start and stop, and its reports."""

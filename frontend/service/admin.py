@@ -1,17 +1,19 @@
-"""The admin socket: what goes on, and the operator's word, over HTTP/1.1. And, apart from it,
-health alone for other machines (--health).
+"""The admin listener: status and commands for the operator, over HTTP/1.1.
 
     GET  /healthz  200: the loop turns
-    GET  /readyz   200, or 503 and why a balancer should send nothing here
+    GET  /readyz   200, or 503 and why a balancer should send no requests here
     GET  /status   200: the report, in JSON
     POST /reload   200 once the next generation serves, or 500 and why it does not
     POST /stop     202: the service stops; the connection ends with it
 
-It is served by the front end's loop and by no reactor, and so while all reactors hang. Nobody can
-hurt the service by it: one small request a connection, a deadline, and when there are too many
-connections the oldest goes. Over TCP, where anybody on the machine may connect and a browser can be
-made to, nothing can be changed, and a request must look like none of a browser's. What other
-machines can reach has the first two paths alone, and says nothing that would be worth a trick.
+A separate listener for other machines (--health) has the first two paths only.
+
+The front end's loop serves these listeners, so they work while all reactors stall. A client of them
+cannot harm the service: a connection carries one small request and has a deadline, and if there are
+too many connections, the oldest is closed. Any user of the machine can connect over TCP, and a
+browser can be made to. So over TCP nothing can be changed, and a request that looks like a
+browser's is rejected. The listener for other machines does not reject those, because its answers
+tell no secret.
 """
 
 from __future__ import annotations
@@ -39,11 +41,11 @@ __all__ = ["Admin"]
 
 _CONNECTIONS_MAX: Final = 32
 _HEAD_MAX: Final = 8192
-"""Bytes of a request."""
+"""Most bytes of a request."""
 _TIMEOUT: Final = 10.0
-"""Seconds to send a request and take its answer."""
+"""Seconds for a client to send its request and to read the answer."""
 _PAUSE: Final = 1.0
-"""Seconds without accepting when the kernel refuses a descriptor."""
+"""Seconds without accepting after the kernel could not give a descriptor."""
 _LIMITS: Final = Limits(head_size=_HEAD_MAX)
 _LOCAL_HOST: Final = re.compile(
     rb"(?:localhost|127(?:\.[0-9]+){3}|\[::1\])(?::[0-9]*)?", re.IGNORECASE
@@ -61,7 +63,7 @@ _HEALTH_PATHS: Final = {path: _PATHS[path] for path in (b"/healthz", b"/readyz")
 
 
 class Admin:
-    """The listeners and connections of the admin socket, or those of health alone."""
+    """The listeners and connections of the admin socket, or those for health checks only."""
 
     def __init__(
         self,
@@ -73,8 +75,10 @@ class Admin:
         stop: Callable[[], None],
         health_only: bool = False,
     ) -> None:
-        """`reload`: reloads the app, and tells the outcome to what it is given. `stop`: stops the
-        service. `health_only`: any machine may connect, and is told of nothing else."""
+        """`reload`: reloads the app, and passes the outcome to its argument.
+        `stop`: stops the service.
+        `health_only`: any machine may connect, and may only check the health.
+        """
         self.status = status
         self.reload = reload
         self.stop = stop
@@ -85,11 +89,12 @@ class Admin:
         self.deadline = self.check_at = inf
         self._listeners = listeners
         self._connections: dict[_Connection, None] = {}
-        """The oldest first."""
+        """The connections, the oldest first."""
         self._resting = False
+        """Whether accepting pauses, because there was no descriptor."""
 
     def begin(self) -> None:
-        """Accept from now on."""
+        """Start to accept connections."""
         for listener in self._listeners:
             log.info("%s on %s", self._name, listener.name)
         self._listen()
@@ -100,7 +105,10 @@ class Admin:
             self.loop.watch(listener.socket.fileno(), select.EPOLLIN, self._acceptor(listener))
 
     def close(self) -> None:
-        """The service has ended: only now do those who wait for that see the end."""
+        """Close all listeners and connections. Call it when the service has ended.
+
+        The connections of /stop are open until then, so their clients see the end.
+        """
         if not self._resting:
             self._unlisten()
         self.loop.forget(self)
@@ -111,7 +119,7 @@ class Admin:
             listener.close()
 
     def leave(self) -> None:
-        """Somebody else goes on with the same listeners."""
+        """Stop listening; another process goes on with the same listeners."""
         if not self._resting:
             self._unlisten()
         self.loop.forget(self)
@@ -124,7 +132,7 @@ class Admin:
             self.loop.unwatch(listener.socket.fileno())
 
     def on_deadline(self) -> None:
-        """The pause is over."""
+        """Accept again after the pause."""
         self._listen()
 
     def _acceptor(self, listener: Listener) -> Callable[[int], None]:
@@ -147,15 +155,15 @@ class Admin:
         return accept
 
     def left(self, connection: _Connection) -> None:
-        """A connection has ended."""
+        """Forget a connection that has ended."""
         self._connections.pop(connection, None)
 
 
 class _Connection:
-    """One request and its answer."""
+    """A connection with one request and its answer."""
 
     def __init__(self, admin: Admin, sock: socket.socket, *, trusted: bool) -> None:
-        """`trusted`: the permissions of its socket say who may connect."""
+        """`trusted`: the permissions of a unix socket limit who may connect."""
         sock.setblocking(False)
         self.deadline = self.check_at = inf
         self._admin = admin
@@ -165,7 +173,7 @@ class _Connection:
         self._in = b""
         self._out = b""
         self._heard = False
-        """The request has come; whatever else does is dropped."""
+        """The request has arrived. Later bytes are dropped."""
         self._head_only = False
         self._closed = False
         self._lasts = False
@@ -174,15 +182,15 @@ class _Connection:
         self._loop.set_deadline(self, _TIMEOUT)
 
     def on_deadline(self) -> None:
-        """It took too long."""
+        """Close the connection: the client took too long."""
         self.close()
 
     def on_fault(self) -> None:
-        """An error of ours."""
+        """Close the connection after an unexpected error."""
         self.close()
 
     def close(self) -> None:
-        """End it while the loop goes on."""
+        """Close the connection while the loop runs."""
         self._closed = True
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
@@ -190,7 +198,7 @@ class _Connection:
         self._admin.left(self)
 
     def end(self) -> None:
-        """The loop has ended."""
+        """Close the connection after the loop has ended."""
         self._closed = True
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
@@ -268,14 +276,14 @@ class _Connection:
             self._answer(500 if failure else 200, failure or f"generation {generation} serves")
 
     def _peer(self) -> str:
-        """Who is at the other end of a unix socket (SO_PEERCRED of unix(7))."""
+        """Return the process at the other end of a unix socket (SO_PEERCRED of unix(7))."""
         size = struct.calcsize("3i")
         data = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         pid, uid, _ = struct.unpack("3i", data)
         return f"process {pid} of user {uid}"
 
     def _refusal(self, head: RequestHead) -> str | None:
-        """Why a request is not for us, however well it is formed."""
+        """Return why a well-formed request must be rejected, or None."""
         if self._trusted or self._admin.health_only:
             return None
         if head.method == b"POST":
@@ -284,7 +292,7 @@ class _Connection:
             lower = name.lower()
             if lower == b"origin":
                 return "requests from browsers are not allowed"
-            # A name that somebody has had resolve to this machine (DNS rebinding).
+            # Another name can be made to resolve to this machine (DNS rebinding).
             if lower == b"host" and not _LOCAL_HOST.fullmatch(value):
                 return "the Host field names another machine"
         return None
@@ -310,8 +318,11 @@ class _Connection:
         self._send()
 
     def _send(self) -> None:
-        """Send what the kernel takes; after all of it, wait for the other side to close: a reset
-        for what it still sends would destroy the answer."""
+        """Send what the kernel takes. After all of it, wait for the client to close the connection.
+
+        Closing it first would cause a reset if the client still sends, and a reset destroys the
+        answer.
+        """
         try:
             self._out = self._out[self._sock.send(self._out) :]
         except BlockingIOError:

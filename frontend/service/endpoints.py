@@ -26,9 +26,9 @@ class Endpoints(NamedTuple):
 
 
 def open_endpoints(settings: Settings, environ: MutableMapping[str, str]) -> Endpoints:
-    """Open what `settings` asks for, and adopt the sockets that systemd passes in `environ`.
+    """Open the sockets that `settings` name, and adopt those that systemd passes in `environ`.
 
-    Raises OperatorError; then nothing stays open.
+    Raises OperatorError; then no socket stays open.
     """
     endpoints = Endpoints([], [], [])
     with ExitStack() as undo:

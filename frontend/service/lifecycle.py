@@ -1,12 +1,12 @@
 """The phases of one service, from its start to its end.
 
     SERVING   the service runs
-    DELAYED   readiness fails, all else goes on: balancers look elsewhere (--shutdown-delay)
-    DRAINING  the backlog is taken and nothing new is; every answer is the last of its connection;
-              idle connections have a grace for one more request (--close-grace)
-    STOPPING  all is answered, or the time is over (--graceful-timeout): apps shut down
+    DELAYED   /readyz fails, and all else goes on until balancers notice (--shutdown-delay)
+    DRAINING  connections in the backlog are accepted, and no new ones; every answer is the last of
+              its connection; idle connections may send one more request within --close-grace
+    STOPPING  all requests are answered, or --graceful-timeout is over: apps shut down
 
-`Shutdown` moves it on. Others look.
+Only `Shutdown` changes the phase.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Lifecycle", "ServicePhase"]
 
 
 class ServicePhase(Enum):
-    """Where a service stands."""
+    """The phases of a service, in order."""
 
     SERVING = "serving"
     DELAYED = "delayed"
@@ -37,5 +37,5 @@ class Lifecycle:
 
     @property
     def stopping(self) -> bool:
-        """The stop has begun: the service is not ready any more."""
+        """Whether the stop has begun, so that the service is not ready any more."""
         return self.phase is not ServicePhase.SERVING

@@ -1,11 +1,11 @@
-"""What the service manager is told: sd_notify(3), by datagrams alone.
+"""Messages to the service manager: sd_notify(3), by datagrams alone.
 
-Owns the variables by which systemd says where to, and how often it wants a sign of life
-(sd_watchdog_enabled(3)). Knows nothing of what goes on: it is told, or asks `describe`. Where no
-manager listens, every call does nothing.
+This file owns the variables of systemd that name the manager's socket and the watchdog's interval
+(sd_watchdog_enabled(3)). It knows no other part of the service: others call it, and `describe`
+gives the figures. Without a manager every call does nothing.
 
-The watchdog is fed by the front end's loop, and so only while that turns. Reactors that hang or
-die are the front end's own business, and no reason to end the service.
+The front end's loop feeds the watchdog, so the watchdog fires only if that loop stalls. The front
+end itself handles reactors that stall or die: they are no reason to end the service.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from reactor_run.frontend.loop.epoll import Loop
 __all__ = ["Notifier"]
 
 _PERIOD: Final = 5.0
-"""Seconds between two looks at the figures; shorter if the watchdog wants it."""
+"""Seconds between two checks of the figures. The watchdog may make them shorter."""
 _LATE: Final = 1.0
-"""Seconds by which the loop's deadlines are late, on the average; they may be twice as late."""
+"""Seconds by which a deadline of the loop may be late, on the average. Twice as many are
+possible."""
 _WATCHDOG_MIN: Final = 3.0
-"""Seconds; a shorter `WatchdogSec=` could be missed by that."""
+"""Fewest seconds of `WatchdogSec=`. A late deadline could miss a shorter one."""
 
 
 class Notifier:
-    """The way to the service manager."""
+    """The connection to the service manager."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
-        """Take the manager's variables out of `environ`: no child is to use them.
+        """Take the manager's variables out of `environ`, because no child may use them.
 
-        Raises OperatorError if they make no sense.
+        Raises OperatorError if a variable is malformed.
         """
         self.deadline = self.check_at = inf
         self._loop: Loop | None = None
@@ -45,30 +46,31 @@ class Notifier:
         self._described = ""
         self._unsent: list[str] = []
         self._deaf = False
-        """Nobody was there to be told, which was logged."""
+        """No manager received a message, and that was logged."""
         address = environ.pop("NOTIFY_SOCKET", "")
         watchdog = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         self.environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": watchdog[0]}
-        """What was taken, for a process that is to become the service's main one."""
+        """The variables that were removed, for a process that becomes the service's main
+        process."""
         self._address = _address(address)
         self._watchdog = _watchdog(*watchdog) if address else 0.0
-        """Seconds within which the manager wants a sign of life; 0: it wants none."""
+        """Seconds in which the manager expects a message. 0: it expects none."""
         self._sock: socket.socket | None = None
-        """Open all the time: one that is needed when files run out could not be had."""
+        """Open all the time: when descriptors are short, a new socket could not be opened."""
         if address:
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._sock.setblocking(False)
 
     def attach(self, loop: Loop, describe: Callable[[], str]) -> None:
-        """From now on tell the figures that `describe` gives when they change, and feed the
-        watchdog, as long as the loop turns."""
+        """Send the figures of `describe` whenever they change, and feed the watchdog, while `loop`
+        runs."""
         if self._sock is not None:
             self._loop = loop
             self._describe = describe
             self.on_deadline()
 
     def close(self) -> None:
-        """The loop has ended."""
+        """Send nothing more. Call it when the loop has ended."""
         if self._loop is not None:
             self._loop.forget(self)
             self._loop = None
@@ -77,7 +79,7 @@ class Notifier:
             self._sock = None
 
     def on_deadline(self) -> None:
-        """Feed the watchdog, tell the figures if they have changed, send what could not be sent."""
+        """Feed the watchdog, send changed figures, and send again what waits."""
         if self._loop is None or self._sock is None:
             return
         self._flush(self._sock)
@@ -91,37 +93,38 @@ class Notifier:
         period = min(_PERIOD, self._watchdog / 2 - _LATE) if self._watchdog else _PERIOD
         self._loop.set_deadline(self, period)
 
-    # What is told --------------------------------------------------------------------------------
+    # Messages ------------------------------------------------------------------------------------
 
     def ready(self) -> None:
-        """The service has started, or has reloaded."""
+        """Say that the service has started, or that a reload has ended."""
         self._described = self._describe()
         self._send(f"READY=1\nSTATUS={self._described}")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` is its end, whether or not it went well."""
+        """Say that a reload begins. `ready` ends it, after a failure too."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns() // 1000}")
 
     def stopping(self, seconds: float) -> None:
-        """The service ends, which may take so long, however short `TimeoutStopSec=` is."""
+        """Say that the service ends within so many seconds, even if `TimeoutStopSec=` is
+        shorter."""
         self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
+        """Set the line that `systemctl status` shows."""
         self._send(f"STATUS={text}")
 
     def main_pid(self, pid: int) -> None:
-        """From now on another process is the service's main one."""
+        """Say that another process is the service's main process from now on."""
         self._send(f"MAINPID={pid}")
 
     def _send(self, text: str) -> None:
-        """Send it without waiting, behind what waits already."""
+        """Send a message without waiting, after the messages that wait already."""
         if self._sock is not None:
             self._unsent.append(text)
             self._flush(self._sock)
 
     def _flush(self, sock: socket.socket) -> None:
-        """Send what the manager has room for; the rest waits for the next deadline."""
+        """Send the messages that the manager has room for. The rest waits for the next deadline."""
         try:
             while self._unsent:
                 sock.sendto(self._unsent[0].encode(), self._address)
@@ -136,7 +139,7 @@ class Notifier:
 
 
 def _address(text: str) -> str | bytes:
-    """The socket's address: a path, or `@` and a name in the abstract namespace."""
+    """Return the socket's address for `NOTIFY_SOCKET`: a path, or `@` and an abstract name."""
     if text.startswith("@"):
         return b"\0" + os.fsencode(text[1:])
     if text and not text.startswith("/"):
@@ -147,7 +150,7 @@ def _address(text: str) -> str | bytes:
 
 
 def _watchdog(usec: str, pid: str) -> float:
-    """Seconds within which the manager wants a sign of life from this very process, else 0."""
+    """Return the seconds in which the manager expects a message from this process, else 0."""
     if not usec:
         return 0.0
     if not usec.isdecimal() or not (pid or "0").isdecimal():

@@ -1,8 +1,8 @@
-"""Ends what is left of strangers: processes whose parent died, so that they became our children.
+"""The reaper of orphans: adopted child processes whose own parent has died.
 
-That happens to the first process of a container, and to one that was declared a subreaper
-(PR_SET_CHILD_SUBREAPER of prctl(2)). Nobody else would ever take their status, and each would
-occupy a process number for ever.
+The kernel gives orphans to the first process of a container, and to a process that was declared a
+subreaper (PR_SET_CHILD_SUBREAPER of prctl(2)). If that process does not take their exit status,
+each of them occupies a process number for ever.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from reactor_run.frontend.loop.epoll import Loop, Timer
 __all__ = ["Reaper", "adopts_orphans"]
 
 _AGAIN: Final = 1.0
-"""Seconds until those are looked at who stood behind a process of our own."""
+"""Seconds until the next look, after an ended child of our own hid other ended processes."""
 
 
 def adopts_orphans() -> bool:
     """Whether orphans of our descendants become children of this process."""
     if os.getpid() == 1:
         return True
-    import ctypes  # here, since it takes a while, and nobody waits for the first child to end
+    import ctypes  # imported here, because that takes a while and is seldom needed
 
     pr_get_child_subreaper = 37
     is_subreaper = ctypes.c_int(0)
@@ -32,25 +32,26 @@ def adopts_orphans() -> bool:
 
 
 class Reaper:
-    """Takes the status of strangers, and of nobody else."""
+    """Takes the exit status of orphans, and of no process that we started."""
 
     def __init__(self, loop: Loop, ours: Callable[[], Collection[int]]) -> None:
-        """`ours`: the processes that we started, whose status others wait for."""
+        """`ours`: the processes that we started. Other parts wait for their status."""
         self._loop = loop
         self._ours = ours
         self._again = Timer(self.reap)
         self._adopts: bool | None = None
-        """Whether orphans become children of this process; not asked before one may have ended."""
+        """Whether orphans become children of this process. None until the first child may have
+        ended."""
 
     def child_ended(self) -> None:
-        """SIGCHLD has come."""
+        """Called after SIGCHLD."""
         if self._adopts is None:
             self._adopts = adopts_orphans()
         if self._adopts:
             self.reap()
 
     def reap(self) -> None:
-        """Look for strangers that have ended."""
+        """Take the status of all orphans that have ended."""
         ours = self._ours()
         while True:
             try:
@@ -60,7 +61,7 @@ class Reaper:
             if ended is None:
                 return
             if ended.si_pid in ours:
-                # The kernel shows others only when this one has been taken.
+                # The kernel shows other ended children only after this one has been taken.
                 self._loop.set_deadline(self._again, _AGAIN)
                 return
             os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)

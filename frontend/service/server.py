@@ -43,11 +43,11 @@ __all__ = ["Server", "serve"]
 
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it; return the exit status. Raises OperatorError."""
-    # What was imported lives as long as the process: no collection needs to look at it.
+    # Imported objects live as long as the process. Garbage collection need not look at them.
     gc.freeze()
     gc.enable()
     configure(settings.log_level)
-    # Works while the loop stalls, which is when an operator asks.
+    # This works while the loop stalls, which is when an operator asks for a dump.
     faulthandler.register(signal.SIGUSR1)
     keep_dropped_memory()
     nofile = raise_nofile_limit()
@@ -74,7 +74,8 @@ def serve(settings: Settings) -> int:
 
 
 class Server:
-    """The parts of one front end, put together; and what signals and the supervisor set off."""
+    """The parts of one front end, put together. It passes signals and the supervisor's calls on to
+    them."""
 
     def __init__(
         self,
@@ -84,8 +85,8 @@ class Server:
         notifier: Notifier,
         inheritance: Inheritance | None = None,
     ) -> None:
-        """`connections_max`: client connections at once. `inheritance`: what the front end before
-        this one left; its end is told when this one accepts."""
+        """`connections_max`: most client connections at once. `inheritance`: what the front end
+        before this one left. That front end stops once this one accepts."""
         if settings.sched_yield == "off":
             turns.switch_off()
         self.loop = Loop(busy_poll=settings.busy_poll == "on")
@@ -170,7 +171,7 @@ class Server:
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
             try:
                 self.supervisor.start()
-                # Until it can serve, the front end before this one answers on these.
+                # Until this one can serve, the front end before it answers on these listeners.
                 if self._inheritance is None:
                     self._begin_admin()
                 self._notifier.attach(self.loop, self.status.line)
@@ -189,7 +190,10 @@ class Server:
         return 0
 
     def close(self) -> None:
-        """Close the listeners of the operator. Only now do those who wait for the end see it."""
+        """Close the listeners and connections of the operator.
+
+        The commands that wait for the end of the service see it only now.
+        """
         self.admin.close()
         self.health.close()
 
@@ -201,10 +205,10 @@ class Server:
         if self.clients.draining:
             self.shutdown.end_when_over()
 
-    # What the supervisor tells -------------------------------------------------------------------
+    # Calls by the supervisor ---------------------------------------------------------------------
 
     def serves(self, interface: str) -> None:
-        """A reactor is ready: accept clients."""
+        """Accept clients, because a reactor is ready."""
         self.clients.serves(interface)
         if not self.clients.draining and self.acceptor.begin():
             log.info("ready, accepting connections")
@@ -214,28 +218,28 @@ class Server:
                 self._inheritance.accept_begins()
 
     def reload_begins(self) -> None:
-        """Tell the service manager of a reload."""
+        """Tell the service manager that a reload begins."""
         self._notifier.reloading()
 
     def reload_ended(self) -> None:
-        """Tell the service manager that it is over."""
+        """Tell the service manager that the reload has ended."""
         self._notifier.ready()
 
     def reactor_ended(self) -> None:
-        """One reactor fewer: the stop may be complete."""
+        """End the service if this was the last reactor of a stop."""
         self.shutdown.end_when_over()
 
     def fail(self, error: OperatorError, details: str | None) -> None:
-        """The app never started: end the service."""
+        """End the service, because the app never started."""
         if self._failure is None:
             self._failure = (error, details)
         self.supervisor.kill()
         self.loop.stop()
 
-    # What the operator asks for ------------------------------------------------------------------
+    # Commands of the operator --------------------------------------------------------------------
 
     def reload(self, then: Told = ignore_outcome) -> None:
-        """Start the app anew, beside the one that serves; `then` is told the outcome."""
+        """Start a new generation beside the one that serves. `then` is called with the outcome."""
         if self.lifecycle.stopping:
             log.warning("reload rejected: the service is stopping")
             then("the service is stopping")
@@ -266,5 +270,5 @@ class Server:
             self.shutdown.begin(number)
 
     def _children(self) -> list[int]:
-        """The processes that this one started."""
+        """The process numbers of the children that this process started."""
         return [*(reactor.pid for reactor in self.supervisor.reactors), self.upgrade.pid]

@@ -1,7 +1,7 @@
-"""The stop of a service: an order in which nothing is lost behind a balancer.
+"""The stop of a service, in an order that loses no request behind a balancer.
 
-`lifecycle.ServicePhase` names the phases. A second SIGINT, or SIGQUIT at any time, ends everything
-at once.
+`lifecycle.ServicePhase` names the phases. A second SIGINT, or SIGQUIT at any time, kills all
+reactors at once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from reactor_run.frontend.service.upgrade import Upgrade
 __all__ = ["Shutdown"]
 
 _EXIT_MAX: Final = 10.0
-"""Seconds that the end may take beyond the graceful timeout: an app's shutdown, killing, us."""
+"""Most seconds that the end takes after the graceful timeout: shutdown of apps, kills, and our
+own."""
 _SHUTDOWN_MIN: Final = 1.0
-"""Seconds that apps have to shut down, however long their last exchanges took."""
+"""Fewest seconds that apps have to shut down, however long their last exchanges took."""
 
 
 class Shutdown:
-    """The end of one service."""
+    """The stop of one service."""
 
     def __init__(
         self,
@@ -63,9 +64,9 @@ class Shutdown:
         self._grace = Timer(self._grace_is_over)
 
     def begin(self, number: int, cause: str = "") -> None:
-        """Begin to stop as after signal `number`, or stop at once if it has come before.
+        """Begin to stop, as after signal `number`. A second SIGINT, or SIGQUIT, kills all reactors.
 
-        `cause`: what the log names in place of the signal.
+        `cause`: the text for the log in place of the signal's name.
         """
         cause = cause or f"{signal.Signals(number).name} received"
         if number == signal.SIGQUIT:
@@ -94,7 +95,7 @@ class Shutdown:
             self._at_once()
 
     def _in_flight(self) -> str:
-        """Say how many requests have no complete response yet."""
+        """Return the number of requests that have no complete response yet, as text."""
         count = self._supervisor.in_flight + self._dispatcher.waiting
         return "1 request in flight" if count == 1 else f"{count} requests in flight"
 
@@ -103,7 +104,7 @@ class Shutdown:
         self._loop.stop()
 
     def hand_over(self, pid: int) -> None:
-        """Another front end, process `pid`, accepts from the same listeners: leave them to it."""
+        """Leave the listeners to another front end, process `pid`, which accepts from them."""
         if self._lifecycle.phase is ServicePhase.SERVING:
             self._lifecycle.handed_over = True
             self._notifier.main_pid(pid)
@@ -113,7 +114,7 @@ class Shutdown:
             self._drain(leave=True)
 
     def _drain(self, *, leave: bool = False) -> None:
-        """Take nothing new, and finish what has begun."""
+        """Accept no new connections, and finish the requests in flight."""
         self._lifecycle.phase = ServicePhase.DRAINING
         if not leave:
             self._acceptor.take_backlog()
@@ -145,7 +146,7 @@ class Shutdown:
         self.end_when_over()
 
     def end_when_over(self) -> None:
-        """Without reactors the service is over, once its last answers could be read."""
+        """End the service if no reactor is left and the last answers have been read."""
         if self._lifecycle.phase is ServicePhase.STOPPING and not (
             self._supervisor.reactors
             or any(client.phase is ConnectionPhase.LINGERING for client in self._acceptor.clients)

@@ -1,6 +1,6 @@
-"""What goes on, for operators: `Status` looks at everything and changes nothing.
+"""The status of a service, for operators. `Status` reads all parts and changes none.
 
-The names in the report are documented in docs/admin.md, and stay.
+docs/admin.md documents the names in the report. They do not change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Status"]
 
 
 class Status:
-    """How one service is doing."""
+    """The status of one service."""
 
     def __init__(
         self,
@@ -50,10 +50,11 @@ class Status:
         self._started = loop.now
 
     def not_ready(self) -> str | None:
-        """Why a balancer should send nothing here; None if it should.
+        """Return why a balancer should send no requests here; None if it should.
 
-        A full queue is no reason: a busy fleet would be taken out of service as a whole. Nor is an
-        upgrade: who asked the old front end in its last moment asked about the service.
+        A full queue is no reason: if all machines of a busy service failed, the whole service would
+        be down. An upgrade is no reason either: the check is about the service, and the new front
+        end serves it.
         """
         if self._lifecycle.handed_over:
             return None
@@ -69,7 +70,7 @@ class Status:
         return self._supervisor.generation
 
     def line(self) -> str:
-        """The figures of the moment, in one line."""
+        """Return the current figures, in one line."""
         reactors = self._supervisor.reactors
         why = self._supervisor.reload_failure
         failure = f"; the last reload failed: {why}" if why else ""
@@ -81,7 +82,7 @@ class Status:
         )
 
     def report(self) -> dict[str, Any]:
-        """Everything, ready for JSON. Ages in seconds, sizes in bytes."""
+        """Return the whole report, ready for JSON. Ages are in seconds, sizes in bytes."""
         reason = self.not_ready()
         reactors = self._supervisor.reactors
         return {
@@ -113,7 +114,8 @@ class Status:
         }
 
     def _heuristics(self) -> dict[str, Any]:
-        """What each heuristic has decided; those that are switched off have decided nothing."""
+        """Return what each heuristic has decided so far. A heuristic that is off has decided
+        nothing."""
         turns, busy_poll = self._loop.turns, self._loop.busy_poll
         standby = self._dispatcher.standby
         return {

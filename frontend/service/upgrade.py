@@ -1,9 +1,9 @@
-"""Upgrading the front end without closing its listeners: SIGUSR2.
+"""Upgrades of the front end that keep its listeners open: SIGUSR2.
 
-The old front end starts a new one, with its own command line and with the listening sockets as
-inherited descriptors. The new one starts its reactors, begins to accept beside the old one, and
-says so over a pipe. Then the old one stops as on SIGTERM, but leaves the sockets and their files to
-the new one. If the new one ends before it says so, nothing has happened.
+The old front end starts a new one, with the same command line, and passes it the listening sockets.
+The new one starts its reactors, begins to accept beside the old one, and says so over a pipe. Then
+the old one stops as on SIGTERM, but leaves the sockets and their files to the new one. If the new
+one ends before that, the old one continues as before.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ _VARIABLE: Final = "REACTOR_RUN_UPGRADE"
 
 
 class Inheritance:
-    """What a new front end got from the old one."""
+    """The descriptors that a new front end got from the old one."""
 
     def __init__(self, ready: int) -> None:
-        """`ready`: the pipe over which the old one hears that the new one accepts."""
+        """`ready`: the pipe over which this front end says that it accepts."""
         self.endpoints = Endpoints([], [], [])
         self._paths: list[tuple[Listener, str]] = []
         self._ready = ready
 
     def adopt(self, descriptions: list[list[Any]]) -> list[Listener]:
-        """Listening sockets: descriptor, origin, and the path to be removed at the end or None."""
+        """Return listeners for the passed sockets.
+
+        Each description holds the descriptor, the origin, and the path to remove at the end or
+        None.
+        """
         listeners = []
         for fd, origin, path in descriptions:
             listeners.append(Listener(socket.socket(fileno=fd), origin))
@@ -47,7 +51,8 @@ class Inheritance:
         return listeners
 
     def accept_begins(self) -> None:
-        """Tell the old one that it may go, and that the sockets' files are ours from now on."""
+        """Tell the old front end that it may stop. The files of the sockets are ours from now
+        on."""
         for listener, path in self._paths:
             listener.owns_path(path)
         os.write(self._ready, b"!")
@@ -55,7 +60,7 @@ class Inheritance:
 
 
 def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
-    """What the process that started this one left to it; None if that was no front end."""
+    """Return what an old front end passed to this process; None if it was started otherwise."""
     text = environ.pop(_VARIABLE, "")
     if not text:
         return None
@@ -68,7 +73,7 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
 
 
 class Upgrade:
-    """The new front end, as the old one sees it."""
+    """The start of a new front end, in the old one."""
 
     def __init__(
         self,
@@ -77,9 +82,10 @@ class Upgrade:
         place: StartDirectory,
         environment: Mapping[str, str],
     ) -> None:
-        """`endpoints`: the listeners that the new one gets.
-        `place`: where, and by which Python, it is started.
-        `environment`: what was taken out of ours at the start, and the new one needs.
+        """`endpoints`: the listeners that the new front end gets.
+        `place`: the directory and the Python with which it is started.
+        `environment`: variables that were removed from our environment at the start. The new front
+        end needs them.
         """
         self._loop = loop
         self._endpoints = endpoints
@@ -91,11 +97,11 @@ class Upgrade:
 
     @property
     def pid(self) -> int:
-        """The new one's process, until it has said something; 0 without one."""
+        """The process number of the new front end until it is ready or ends; 0 without one."""
         return self._process.pid if self._process is not None else 0
 
     def begin(self, on_ready: Callable[[int], None]) -> None:
-        """Start the new one. `on_ready`: called with its process number once it accepts."""
+        """Start a new front end. `on_ready` is called with its process number once it accepts."""
         if self._process is not None:
             log.warning("upgrade rejected: another upgrade is in progress")
             return
@@ -157,7 +163,7 @@ class Upgrade:
         os.close(self._ready)
 
     def cancel(self) -> None:
-        """This one stops before the new one accepts: that must not begin."""
+        """Stop the new front end, because this one stops before the new one accepts."""
         if self._process is not None:
             self._close()
             self._process.kill()
@@ -170,4 +176,4 @@ def _described(listeners: list[Listener]) -> list[tuple[int, str, str | None]]:
 
 
 def _ignore(_: int) -> None:
-    """No upgrade has begun."""
+    """Do nothing: no upgrade has begun."""

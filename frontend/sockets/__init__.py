@@ -1,1 +1,1 @@
-"""What the kernel grants: addresses, listeners, networks, and resource limits."""
+"""Sockets and limits from the kernel: addresses, listeners, networks, open files."""

@@ -1,6 +1,6 @@
 """The addresses that an operator may write: `--bind`, `--admin`, `--health`.
 
-Reads and writes their text. Opening sockets on them is `listeners`'.
+This file reads and writes their text. `listeners` opens sockets on them.
 """
 
 import os
@@ -25,7 +25,7 @@ __all__ = [
 
 
 UNIX_PATH_MAX = 107
-"""Bytes of a unix socket's path: `sun_path` holds 108, one of them the final NUL (unix(7))."""
+"""Most bytes of a unix socket's path: `sun_path` holds 108, one of them the final NUL (unix(7))."""
 
 
 _BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME or fd:N"
@@ -45,7 +45,7 @@ class UnixBind(NamedTuple):
 
 
 class FDBind(NamedTuple):
-    """`fd:N`, a listening socket that the parent process left open."""
+    """`fd:N`, a listening socket that the parent process passed."""
 
     fd: int
 
@@ -63,7 +63,7 @@ def parse_bind(text: str) -> Bind:
     """Read an address to listen on.
 
     Accepts `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every interface), `unix:PATH`, `unix:@NAME`
-    (abstract namespace) and `fd:N`. Raises OperatorError, naming the text, on anything else.
+    (abstract namespace) and `fd:N`. Raises OperatorError, which names the text, for anything else.
     """
     scheme, colon, rest = text.partition(":")
     if colon and scheme == "unix":
@@ -107,7 +107,7 @@ def parse_admin(text: str) -> AdminBind:
 
 
 def parse_health(text: str) -> TCPBind:
-    """Read the address for health checks of other machines: `HOST:PORT`. Raises OperatorError."""
+    """Read the address for health checks from other machines: `HOST:PORT`. Raises OperatorError."""
     bind = parse_bind(text)
     if not isinstance(bind, TCPBind):
         raise OperatorError(

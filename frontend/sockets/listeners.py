@@ -1,8 +1,8 @@
-"""The sockets on which the front end accepts clients: opened here, or handed over by a parent.
+"""The sockets on which the front end accepts clients: opened here, or passed by a parent.
 
-Opens TCP and unix sockets, adopts sockets that are passed by number or by systemd, and removes unix
-sockets at the end. It never accepts connections. Whatever goes wrong here is for the operator to
-mend and raises `OperatorError`.
+This file opens TCP and unix sockets, adopts sockets that are passed by number or by systemd, and
+removes unix sockets at the end. It never accepts connections. Every error here is for the operator
+to correct and raises `OperatorError`.
 """
 
 import errno
@@ -41,29 +41,30 @@ SYSTEMD_FIRST_FD = 3
 """Number of the first descriptor that systemd passes (sd_listen_fds(3))."""
 
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
-"""A client that has vanished without a word is missed after two minutes: seconds of silence, then
-seconds between probes, and their number (tcp(7))."""
+"""Keep-alive probes that detect a vanished client after two minutes: seconds of silence before the
+first probe, seconds between probes, and their number (tcp(7))."""
 
 _ADMIN_BACKLOG = 64
 
 
 class Listener:
-    """A listening stream socket: non-blocking, close-on-exec, TCP with TCP_NODELAY and keep-alive
-    probes.
+    """A listening stream socket, non-blocking and close-on-exec.
 
-    Linux hands these options on to every accepted socket, so the loop need not set them.
+    TCP sockets have TCP_NODELAY and keep-alive probes. Linux hands these options on to every
+    accepted socket, so the loop need not set them.
 
     socket: the socket itself.
     family: AF_INET, AF_INET6 or AF_UNIX.
     kind: "tcp" or "unix".
-    name: what logs call it: `http://127.0.0.1:8000` with the real port, or `unix:/run/app.sock`.
-    origin: "" if opened here, else `fd:3` or `systemd:NAME`, for logs.
+    name: its name in the log: `http://127.0.0.1:8000` with the real port, or `unix:/run/app.sock`.
+    origin: "" if opened here, else `fd:3` or `systemd:NAME`, for the log.
     """
 
     __slots__ = ("_made", "_path", "family", "kind", "name", "origin", "socket")
 
     def __init__(self, sock: socket.socket, origin: str = "") -> None:
-        """Take over a listening socket; `origin` says who opened it, if not we."""
+        """Take over a listening socket. `origin`: where it comes from, if it was not opened
+        here."""
         sock.setblocking(False)
         sock.set_inheritable(False)
         self.socket = sock
@@ -80,25 +81,25 @@ class Listener:
         self._made: tuple[int, int] | None = None
 
     def owns_path(self, path: str) -> None:
-        """Remember that the unix socket at `path` was made for this listener, to be removed."""
+        """Have `close` remove the unix socket at `path`, which was made for this listener."""
         self._path = os.path.abspath(path)
         self._made = _identity(self._path)
 
     @property
     def path(self) -> str | None:
-        """The unix socket's path, if it is removed at the end."""
+        """The path of the unix socket that `close` removes, or None."""
         return self._path
 
     def leave(self) -> None:
-        """Stop listening here; somebody else goes on with the same socket and its path."""
+        """Stop listening in this process; another process goes on with the same socket and path."""
         self._path = None
         self.close()
 
     def close(self) -> None:
         """Stop listening. Remove the unix socket from the file system if it is still ours.
 
-        The path goes first: while we listen nobody takes our socket for a stale one, so what we
-        remove cannot be a successor's.
+        The path is removed first. As long as we listen, no other server takes our socket for a
+        stale one, so the removed path cannot be a successor's.
         """
         if self._path is not None and self._made == _identity(self._path):
             try:
@@ -133,10 +134,10 @@ def open_listeners(
     """Open a listener for each of `binds` and adopt those that systemd passes.
 
     `backlog`: connections that the kernel holds ready. `unix_mode`: permissions of unix sockets.
-    Sockets passed by systemd take the place of the default address and come before those of
-    `--bind`. The variables that announce them are removed from `environ`. Sets the umask of the
-    process for a moment, so call it before any thread starts. Raises OperatorError; then nothing
-    stays open.
+
+    Sockets passed by systemd replace the default address and come before those of `--bind`. The
+    variables that announce them are removed from `environ`. The umask of the process changes for a
+    moment, so call this before any thread starts. Raises OperatorError; then no socket stays open.
     """
     listeners: list[Listener] = []
     try:
@@ -164,12 +165,12 @@ def open_listeners(
 
 
 def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
-    """Open the admin socket, on every address that its name stands for.
+    """Open the admin socket, on every address of its host name.
 
-    `mode`: permissions of a unix socket. Raises OperatorError, also where a TCP address could be
-    reached from another machine; then nothing stays open.
+    `mode`: permissions of a unix socket. Raises OperatorError, also if other machines can reach a
+    TCP address; then no socket stays open.
     """
-    from ipaddress import ip_address  # here, since most services need it for nothing
+    from ipaddress import ip_address  # imported here, because most services do not need it
 
     listeners: list[Listener] = []
     try:
@@ -191,7 +192,10 @@ def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
 
 
 def open_health(bind: TCPBind) -> list[Listener]:
-    """Open what other machines ask for health. Raises OperatorError; then nothing stays open."""
+    """Open the sockets for health checks from other machines.
+
+    Raises OperatorError; then no socket stays open.
+    """
     listeners: list[Listener] = []
     try:
         _open_tcp(bind, _ADMIN_BACKLOG, listeners)
@@ -208,9 +212,10 @@ def open_health(bind: TCPBind) -> list[Listener]:
 def _open_tcp(bind: TCPBind, backlog: int, listeners: list[Listener]) -> None:
     """Open one listener for each address of `bind` and append them to `listeners`.
 
-    Every interface, or a name that stands for an IPv4 and an IPv6 address, gives one listener each.
-    IPv6 sockets take IPv6 alone, so a client's address never reads `::ffff:192.0.2.1`. An address
-    that this machine lacks is left out if there is another. Port 0: all get the port of the first.
+    Every interface, or a name with an IPv4 and an IPv6 address, gives one listener for each family.
+    IPv6 sockets accept IPv6 only, so a client's address never reads `::ffff:192.0.2.1`. An address
+    that this machine lacks is left out if there is another. With port 0 all get the port of the
+    first.
     """
     port = bind.port
     missing: OperatorError | None = None
@@ -255,7 +260,7 @@ def _addresses(bind: TCPBind) -> Iterator[tuple[int, str, int]]:
         yield socket.AF_INET6, "::", 0
         return
     if _is_ipv4(bind.host):
-        # The resolver would say the same, after importing Python's codec for foreign names.
+        # The resolver would return the same, after importing Python's codec for foreign names.
         yield socket.AF_INET, bind.host, 0
         return
     try:
@@ -304,10 +309,10 @@ def _tcp_trouble(error: OSError, host: str, port: int) -> str:
 
 
 def _open_unix(bind: UnixBind, mode: int, backlog: int) -> Listener:
-    """Listen at a path (or an abstract name, which has no mode and leaves nothing behind).
+    """Listen at a path, or at an abstract name, which has no mode and needs no removal.
 
-    The socket is bound under its own name, not renamed into place: the kernel keeps the name of the
-    bind, and `ss -xl` should show the one that the operator wrote.
+    The socket is bound under its own name and not renamed into place: the kernel keeps the name of
+    the bind, and `ss -xl` should show the name that the operator wrote.
     """
     abstract = bind.path.startswith("@")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -316,7 +321,7 @@ def _open_unix(bind: UnixBind, mode: int, backlog: int) -> Listener:
             sock.bind(b"\0" + os.fsencode(bind.path[1:]))
         else:
             _remove_stale(bind.path)
-            umask = os.umask(0o777 & ~mode)  # the mode holds from the first moment on
+            umask = os.umask(0o777 & ~mode)  # the socket has its mode from the first moment on
             try:
                 sock.bind(bind.path)
             finally:
@@ -335,7 +340,8 @@ def _open_unix(bind: UnixBind, mode: int, backlog: int) -> Listener:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket at `path` that no process serves. Anything else there is an OperatorError."""
+    """Remove a socket at `path` that no process serves. Raises OperatorError for anything else
+    there."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -345,7 +351,7 @@ def _remove_stale(path: str) -> None:
             f"{path} exists and is not a socket; remove it or choose another --bind"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a server whose backlog is full answers EAGAIN, not after a wait
+        probe.setblocking(False)  # with a full backlog: EAGAIN at once instead of a wait
         outcome = probe.connect_ex(path)
     if outcome in (0, errno.EAGAIN):
         raise OperatorError(_unix_trouble(OSError(errno.EADDRINUSE, ""), path))
@@ -387,7 +393,7 @@ def _unix_trouble(error: OSError, path: str) -> str:
     return f"cannot listen on unix:{path}: {error.strerror}"
 
 
-# --- handed over ---
+# --- passed by a parent ---
 
 
 def _adopt(fd: int, origin: str) -> Listener:
@@ -411,16 +417,17 @@ def _adopt(fd: int, origin: str) -> Listener:
                 "systemd unit)"
             )
     except BaseException:
-        sock.detach()  # not ours: leave it to whoever opened it
+        sock.detach()  # not ours: the process that opened it closes it
         raise
     return Listener(sock, origin)
 
 
 def _systemd_sockets(environ: MutableMapping[str, str]) -> list[tuple[int, str]]:
-    """Take from `environ` what systemd passes: (descriptor, name) of each (sd_listen_fds(3)).
+    """Take from `environ` the sockets that systemd passes: (descriptor, name) of each
+    (sd_listen_fds(3)).
 
-    The variables go in any case, so that no child takes them for its own. A LISTEN_PID of another
-    process means that the sockets are not for us.
+    The variables are always removed, so that no child takes the sockets for its own. A LISTEN_PID
+    of another process means that the sockets are not for this one. Raises OperatorError.
     """
     pid = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "")

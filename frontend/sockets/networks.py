@@ -1,4 +1,4 @@
-"""Networks that an operator trusts: which addresses, and whether clients of unix sockets."""
+"""Networks that an operator trusts: IP networks, and the clients of unix sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _V4_MAPPED = bytes(10) + b"\xff\xff"
 class Networks(NamedTuple):
     """A list of networks.
 
-    text: as the operator wrote it. unix: unix sockets are in it.
+    text: as the operator wrote it. unix: whether clients of unix sockets are in it.
     blocks: (bytes of an address, its network's value, the network mask) of each IP network.
     """
 
@@ -25,23 +25,23 @@ class Networks(NamedTuple):
     blocks: tuple[tuple[int, int, int], ...]
 
     def cover(self, endpoint: Endpoint) -> bool:
-        """Whether one end of a connection is in it."""
+        """Whether an end of a connection is in one of the networks."""
         host, port = endpoint
         if port is None:
             return self.unix
         return bool(self.blocks) and self.cover_address(pack_address(host))
 
     def cover_address(self, packed: bytes) -> bool:
-        """Whether an address of 4 or 16 bytes is in it."""
+        """Whether a packed address, of 4 or 16 bytes, is in one of the networks."""
         size = len(packed)
         value = int.from_bytes(packed, "big")
         return any(size == bits and value & mask == block for bits, block, mask in self.blocks)
 
 
 def pack_address(host: str) -> bytes:
-    """The bytes of an IP address: 4 also for an IPv4 address in IPv6 form (RFC 4291 §2.5.5.2).
+    """Return the bytes of an IP address: 4 also for IPv4 in IPv6 form (RFC 4291 §2.5.5.2).
 
-    A zone, which is not part of the address, may follow. Raises OSError for anything else.
+    A zone may follow, which is not part of the address. Raises OSError for anything else.
     """
     if ":" not in host:
         return inet_pton(AF_INET, host)
@@ -50,11 +50,11 @@ def pack_address(host: str) -> bytes:
 
 
 def parse_networks(text: str) -> Networks:
-    """Read addresses, networks and the word unix, with commas between them; or the word none.
+    """Read addresses, networks and the word unix, separated by commas, or the word none.
 
-    Raises OperatorError, naming what is none of these.
+    Raises OperatorError, which names the item that is none of these.
     """
-    from ipaddress import ip_network  # here, since hardly any service names networks
+    from ipaddress import ip_network  # imported here, because few services name networks
 
     unix = False
     blocks: list[tuple[int, int, int]] = []
@@ -83,4 +83,4 @@ NOBODY = Networks("none", False, ())
 LOCAL = Networks(
     "127.0.0.0/8,::1,unix", True, ((4, 0x7F000000, 0xFF000000), (16, 1, (1 << 128) - 1))
 )
-"""Whoever reaches the loopback addresses or a unix socket of this machine."""
+"""The loopback addresses and the unix sockets of this machine."""

@@ -1,6 +1,6 @@
-"""What the kernel grants this process: open files, and what follows for client connections; CPUs.
+"""The kernel's limits for this process: open files, the connections they allow, and CPUs.
 
-Knows nothing of settings or sockets: numbers in, numbers out.
+This file knows no settings and no sockets: it takes and returns numbers.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from _typeshed import StrPath
 
 NOFILE_CAP = 1_048_576
-"""Open files asked for where the hard limit is higher or infinite. More serves nobody, and programs
-that close "all" descriptors one by one take minutes over a limit of a thousand million."""
+"""Most open files to ask for if the hard limit is higher or infinite. No service needs more. With a
+limit of a thousand million, programs that close "all" descriptors one by one take minutes."""
 
 _RESERVED = 64
-"""Descriptors kept for listeners, logs, epoll, signal wake-up and whatever imports hold open."""
+"""Descriptors kept for listeners, logs, epoll, signal wake-up and imported modules."""
 
 _PER_REACTOR = 8
-"""Descriptors kept for each reactor: express lane, control channel and pidfd, twice while a reload
-has two generations running, and a little room."""
+"""Descriptors kept for each reactor: express lane, control channel and pidfd, twice, because two
+generations run during a reload, and a few spare ones."""
 
 _PER_CONNECTION = 2
 """Descriptors for each client connection: its socket, and a lane or a temporary file for its
@@ -30,7 +30,7 @@ exchange."""
 
 
 class ConnectionLimit(NamedTuple):
-    """How many client connections the front end may hold at once, and the line that says why."""
+    """The most client connections of the front end, and a line for the log that says why."""
 
     connections: int
     line: str
@@ -39,8 +39,8 @@ class ConnectionLimit(NamedTuple):
 def raise_nofile_limit() -> int:
     """Raise the soft limit of open files (RLIMIT_NOFILE) to the hard one, at most to `NOFILE_CAP`.
 
-    A soft limit that is higher already is left alone. Returns the soft limit that now holds.
-    Processes started afterwards inherit it.
+    A higher soft limit is left alone. Returns the soft limit that now holds. Processes that are
+    started afterwards inherit it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
@@ -53,7 +53,7 @@ def raise_nofile_limit() -> int:
 
 
 def connections_for(nofile: int, max_connections: int, reactors: int) -> ConnectionLimit:
-    """Say how many client connections `nofile` open files allow, of `max_connections` wanted.
+    """Return how many client connections `nofile` open files allow, of `max_connections` wanted.
 
     `max_connections` 0 asks for as many as the open files allow. The result is at least 1.
     """
@@ -76,9 +76,10 @@ def connections_for(nofile: int, max_connections: int, reactors: int) -> Connect
 def available_cpus(
     cgroup_root: StrPath = "/sys/fs/cgroup", membership: StrPath = "/proc/self/cgroup"
 ) -> int:
-    """Count the CPUs this process may use: its affinity mask, bounded by cgroup v2's `cpu.max`.
+    """Count the CPUs that this process may use: its affinity mask, bounded by cgroup v2's
+    `cpu.max`.
 
-    A quota of one and a half CPUs counts as two. What cannot be read sets no bound.
+    A quota of one and a half CPUs counts as two. A file that cannot be read sets no bound.
     """
     cpus = len(os.sched_getaffinity(0))
     for quota in _cpu_quotas(cgroup_root, membership):
@@ -87,7 +88,8 @@ def available_cpus(
 
 
 def _cpu_quotas(cgroup_root: StrPath, membership: StrPath) -> list[float]:
-    """Read the quotas, in CPUs, of our cgroup and of every one above it: each of them binds."""
+    """Return the quotas, in CPUs, of our cgroup and of every one above it. Each of them is a
+    bound."""
     try:
         lines = _read(membership).splitlines()
     except OSError:

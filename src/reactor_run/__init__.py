@@ -1,7 +1,8 @@
-"""reactor-run: serve ASGI and WSGI apps from a front end that hands requests to reactor processes.
+"""reactor-run serves ASGI and WSGI apps: a front end hands requests to reactor processes.
 
-Three rooms, which meet only here: `reactor_run.protocol` (what bytes mean), `reactor_run.frontend`
-(the process that owns the sockets) and `reactor_run.reactor` (the process that runs the app).
+It has three packages: `reactor_run.protocol` (the meaning of bytes), `reactor_run.frontend` (the
+process that owns the sockets) and `reactor_run.reactor` (the process that runs the app). The
+modules beside this one belong to both processes.
 """
 
 __version__ = "0.1.0"

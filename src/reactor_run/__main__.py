@@ -1,9 +1,9 @@
-"""`reactor-run` and `python -m reactor_run`: the command, before it imports anything.
+"""The entry point of `reactor-run` and `python -m reactor_run`: what must precede all imports.
 
-The first process of a container is not ended by SIGTERM unless it has a handler: what came before
-would be lost, and whoever stops the container would wait in vain. Anywhere else Ctrl-C would show a
-traceback. So this stands before everything that takes time to import, which goes faster while no
-garbage is looked for.
+It installs signal handlers first, because imports take time. Without a handler SIGTERM does not end
+the first process of a container, and stopping the container would wait in vain. In any other
+process Ctrl-C would show a traceback. Then it switches off garbage collection, which makes the
+imports faster.
 """
 
 import gc
@@ -22,7 +22,7 @@ def main() -> int:
             signal.signal(number, _leave)
     else:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Who started this process may have blocked signals, or closed standard error.
+    # The parent may have blocked signals, or closed standard error.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     open_missing()
     # `serve` enables it again.
@@ -33,7 +33,8 @@ def main() -> int:
 
 
 def _leave(number: int, _: FrameType | None) -> None:
-    # As the kernel ends any other process: an exception is lost if a finalizer happens to run.
+    # Exit at once, as a process without a handler does. An exception would be lost if it were
+    # raised while a finalizer runs.
     os._exit(128 + number)
 
 

@@ -1,10 +1,9 @@
-"""One end of a control channel: JSON lines and the descriptors that come with them.
+"""One end of a control channel: JSON lines, and the descriptors that come with them.
 
-The front end and the reactors meet only at descriptors; this is the one piece of I/O that both
-sides do alike, and it belongs to neither room.
+The front end and the reactors do this I/O alike, so this file belongs to both.
 
-Messages go out at once where the kernel takes them, else they wait for the loop; they may be sent
-from any thread, and keep their order.
+A message is sent at once if the kernel takes it; otherwise it waits for the loop. Messages may be
+sent from any thread, and keep their order.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ M = TypeVar("M")
 
 
 class Word(Protocol):
-    """What is sent: one of the classes of `protocol.control_messages`."""
+    """A message to send: one of the classes of `protocol.control_messages`."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what stands on the wire."""
+        """Return the JSON object that is sent."""
 
 
 class ControlChannel(Generic[M]):
-    """One AF_UNIX stream socket, non-blocking, on which messages of type M come in."""
+    """A non-blocking AF_UNIX stream socket, which receives messages of type M."""
 
     def __init__(self, sock: socket.socket, read: Callable[[dict[str, Any]], M | None]) -> None:
-        """`read`: makes a message of a JSON object, or None of one that is to be ignored."""
+        """`read`: converts a JSON object to a message, or to None if it is to be ignored."""
         sock.setblocking(False)
         self.sock = sock
         self._read = read
@@ -53,8 +52,11 @@ class ControlChannel(Generic[M]):
         return self.sock.fileno()
 
     def receive(self) -> list[M] | None:
-        """Read once: the messages that are whole now, none if nothing has come; None when the peer
-        is gone. Raises ControlError."""
+        """Read once; return the messages that are complete now.
+
+        The list is empty if no complete message has arrived. None means that the peer is gone.
+        Raises ControlError.
+        """
         try:
             data, ancillary, flags, _ = self.sock.recvmsg(
                 65536, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
@@ -62,7 +64,7 @@ class ControlChannel(Generic[M]):
         except BlockingIOError:
             return []
         except OSError:
-            # It left with something of ours unread; what it had sent came before.
+            # A reset: the peer left without reading all that we sent. What it sent was read before.
             return None
         if not data:
             return None
@@ -89,9 +91,9 @@ class ControlChannel(Generic[M]):
             self._flush()
 
     def send_at_once(self, message: Word) -> bool:
-        """Send one message if the kernel takes it now, else nothing; whether it went. Thread-safe.
+        """Send one message if the kernel takes it now; return whether it was sent. Thread-safe.
 
-        For a message that must be there before what is sent over another socket.
+        For a message that must arrive before data that is sent over another socket.
         """
         with self._lock:
             if self._given_up or self._out:
@@ -99,7 +101,8 @@ class ControlChannel(Generic[M]):
             line = encode_control(message.to_json())
             self._out.append((line, None))
             self._flush()
-            # Linux takes all of a line as short as this, or nothing. A rest of it would wait.
+            # Linux takes a line as short as this as a whole or not at all. A partly sent line would
+            # wait.
             if self._out and self._out[0][0] == line:
                 self._out.clear()
                 return False
@@ -107,24 +110,26 @@ class ControlChannel(Generic[M]):
 
     @property
     def waiting(self) -> bool:
-        """The kernel has not taken all that was sent."""
+        """Whether messages wait that the kernel has not taken."""
         return bool(self._out)
 
     def flush(self) -> bool:
-        """Send what waits; whether all of it went."""
+        """Send what waits; return whether all of it was sent."""
         with self._lock:
             self._flush()
             return not self._out
 
     def give_up(self) -> None:
-        """Send nothing any more, nor what waits."""
+        """Drop what waits, and send nothing from now on."""
         with self._lock:
             self._given_up = True
             self._drop()
 
     def in_child(self) -> list[int]:
-        """Send nothing from a process that was forked; the descriptors, which are its parent's."""
-        # Another thread may have held the lock as the process was forked, and is not here.
+        """Send nothing from a forked process; return the descriptors, which belong to its
+        parent."""
+        # At the fork another thread may have held the lock. That thread does not exist in this
+        # process.
         self._lock = threading.Lock()
         self._given_up = True
         kept = [descriptor for _, descriptor in self._out if descriptor is not None]
@@ -132,7 +137,7 @@ class ControlChannel(Generic[M]):
         return [self.sock.fileno(), *kept]
 
     def drain(self, seconds: float) -> None:
-        """Block until everything went, at most so long."""
+        """Block until all is sent, for at most so many seconds."""
         while not self.flush():
             poll = select.poll()
             poll.register(self.sock, select.POLLOUT)
@@ -151,7 +156,7 @@ class ControlChannel(Generic[M]):
             except BlockingIOError:
                 return
             except OSError:
-                # The peer is gone; `receive` tells so.
+                # The peer is gone: `receive` reports it.
                 self._drop()
                 return
             if sent < len(line):

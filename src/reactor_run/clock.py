@@ -18,7 +18,7 @@ _field = b""
 
 
 def date_field() -> bytes:
-    """The whole field line, for now."""
+    """Return the whole `date` field line for now, with its line end."""
     global _next_second, _field
     now = time()
     if not _next_second - 1 <= now < _next_second:
@@ -28,7 +28,7 @@ def date_field() -> bytes:
 
 
 def http_date(seconds: float) -> str:
-    """An HTTP-date (RFC 9110 §5.6.7), in English whatever the locale; `seconds` since 1970."""
+    """Return an HTTP-date (RFC 9110 §5.6.7), in English in every locale; `seconds` since 1970."""
     year, month, day, hour, minute, second, weekday, *_ = gmtime(seconds)
     return (
         f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} "

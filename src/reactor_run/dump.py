@@ -1,10 +1,10 @@
-"""How a process writes what its threads do, when an operator asks and before it is killed.
+"""Dumps of what the threads of a process do: for an operator, and before the process is killed.
 
-`faulthandler` writes that from C, while other threads go on and change what it reads: in a process
-with several busy threads one dump of a few hundred crashes it. So an operator's SIGUSR1 to a
-reactor is answered by Python, between two instructions of the main thread. Where no Python code can
-run any more, only the dump in C is left: the front end asks for that by DUMP, and kills the reactor
-a moment later. This belongs to neither room.
+`faulthandler` writes dumps from C, while other threads go on and change what it reads. In a process
+with several busy threads, one dump of a few hundred crashes it. So on an operator's SIGUSR1 a
+reactor writes the dump in Python, between two instructions of the main thread. If no Python code
+can run any more, only the dump in C is left. The front end asks for that by DUMP, and kills the
+reactor a moment later.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Final
 __all__ = ["DUMP", "write_threads"]
 
 DUMP: Final = signal.SIGRTMIN + 7
-"""The signal for a dump in C. A real-time one: no operator and no app sends it by accident."""
+"""The signal for a dump in C. It is a real-time signal, which no operator or app sends by
+accident."""
 
 
 def write_threads(interrupted: FrameType | None) -> None:
-    """Write to standard error what each thread does.
+    """Write to standard error what each thread does. Raises nothing.
 
-    To be called by the handler of a signal, which has interrupted `interrupted`. Raises nothing.
+    Call it in a signal handler, with the frame that the signal interrupted.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     here = threading.get_ident()
@@ -38,7 +39,7 @@ def write_threads(interrupted: FrameType | None) -> None:
             lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
             frame = frame.f_back
     data = "\n".join([*lines, ""]).encode(errors="backslashreplace")
-    # Not through sys.stderr: the signal may have interrupted a write to it.
+    # sys.stderr is not used: the signal may have interrupted a write to it.
     try:
         while data:
             data = data[os.write(2, data) :]

@@ -1,10 +1,10 @@
-"""Memory that large buffers give back stays with the process.
+"""A setting of malloc: the process keeps the memory of large buffers that were dropped.
 
-glibc's malloc has the kernel map what is larger than a threshold, 128 KiB at first, and returns the
-top of its heap when more than twice that is free there. Whoever takes and drops some hundred KiB
-with each batch then has all of it mapped, faulted in and returned every time, or not at all: that
-depends on what happens to lie above it. Both thresholds grow with the largest mapped block that was
-dropped, see mallopt(3). Other C libraries may do as they like.
+glibc's malloc asks the kernel for a mapping for each block above a threshold, 128 KiB at first. It
+also returns the top of its heap when more than twice that is free there. A process that allocates
+and drops some hundred KiB per batch then maps, faults in and returns them each time, or not at all,
+depending on what lies above in the heap. Both thresholds grow with the largest mapped block that
+was freed (mallopt(3)). Other C libraries may ignore this.
 """
 
 from __future__ import annotations
@@ -17,6 +17,6 @@ _BLOCK: Final = 1 << 20
 
 
 def keep_dropped_memory() -> None:
-    """Have malloc keep as much as 2 MiB that is free at its heap's top, from now on."""
-    # Mapped, never touched, and dropped at once.
+    """Have malloc keep up to 2 MiB of free memory at the top of its heap, from now on."""
+    # This block is mapped, never touched, and freed at once.
     bytes(_BLOCK)

@@ -1,9 +1,9 @@
-"""What the log lines of both processes have in common.
+"""The log lines of both processes: their form, safe text, and a limit on repetition.
 
-A record is one line; what belongs to it, such as a traceback, follows on indented lines. No
-character of a client or an app acts on a terminal, or looks like another record:
+A record is one line. Its details, such as a traceback, follow on indented lines. No character of a
+client or an app can act on a terminal, or look like another record:
 
-    printable       writes text of a client into a message; line ends are escaped too
+    printable       makes text of a client safe for a message; escapes line ends too
     request_name    does so for method and target
     LineFormatter   escapes what is left, in all records
     RepeatLimit     keeps a client or an app from filling the log with one kind of line
@@ -21,16 +21,16 @@ from typing import Final
 __all__ = ["LineFormatter", "RepeatLimit", "printable", "request_name"]
 
 _NAME_MAX: Final = 200
-"""Characters of a request's name."""
+"""Most characters of a request's name."""
 _KINDS_MAX: Final = 1000
 _PLACEHOLDER: Final = re.compile(r"%[.0-9]*[a-z]")
 
 
 def printable(text: str | bytes) -> str:
-    """`text` with each character that is not printable as an escape, such as \\x1b or \\n.
+    """Return `text` with an escape, such as \\x1b or \\n, for each unprintable character.
 
-    Those are the controls, line separators and marks that change the direction of writing. Bytes
-    count as latin-1.
+    Those are control characters, line separators, and marks that change the direction of writing.
+    Bytes are read as latin-1.
     """
     if isinstance(text, bytes):
         text = text.decode("latin-1")
@@ -42,9 +42,9 @@ def printable(text: str | bytes) -> str:
 
 
 def request_name(method: bytes, target: bytes) -> str:
-    """What the log calls a request: method and path as they came, at most 200 characters.
+    """Return the name of a request in the log: method and path as sent, at most 200 characters.
 
-    The query may hold secrets, and is left out.
+    The query is left out, because it may hold secrets.
     """
     path = target[:_NAME_MAX].partition(b"?")[0]
     name = f"{printable(method)} {printable(path)}"
@@ -52,9 +52,9 @@ def request_name(method: bytes, target: bytes) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """`2026-11-20 15:04:05 [4711] warning reactor 2: message`, in local time.
+    """Formats `2026-11-20 15:04:05 [4711] warning reactor 2: message`, in local time.
 
-    `prefix` stands before each message.
+    `prefix` precedes each message.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -67,16 +67,16 @@ class LineFormatter(logging.Formatter):
 
 
 class RepeatLimit:
-    """Writes at most BURST lines of one kind in PERIOD seconds, and counts the others.
+    """Logs at most BURST lines of one kind in PERIOD seconds, and counts the others. Thread-safe.
 
     For lines that a client or an app can cause as often as it likes. Lines are of one kind if they
-    have the same message, before its arguments are put in, and the same `kind`. How many were left
-    out is written before the first line that comes after the period. Thread-safe.
+    have the same format string and the same `kind`. The first line after the period is preceded by
+    the number of lines that were left out.
     """
 
     BURST: Final = 10
     PERIOD: Final = 10.0
-    """Seconds."""
+    """Seconds in which at most BURST lines of one kind are logged."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = monotonic) -> None:
         self._log = log
@@ -125,12 +125,12 @@ class RepeatLimit:
             self._log.log(level, message, *args, exc_info=exc_info)
 
     def forget(self) -> None:
-        """Begin anew, without a word on what was left out."""
+        """Begin anew, and do not log how many lines were left out."""
         with self._lock:
             self._counts.clear()
 
     def _begin(self, now: float) -> list[tuple[int, str]]:
-        """Begin a period; return how many lines of which kind were left out in the last one."""
+        """Begin a period; return how many lines of which kind the last period left out."""
         left_out = [
             (count - self.BURST, _PLACEHOLDER.sub("...", message.partition("\n")[0]))
             for (message, _), count in self._counts.items()

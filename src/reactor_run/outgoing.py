@@ -1,8 +1,8 @@
-"""Bytes that a socket has not taken yet, in order, as views of what they came in.
+"""Bytes that wait for one socket to take them, in order.
 
-Small pieces are copied into one buffer: a view of its own would take ten times their memory.
-
-Both processes send so, over lanes and to clients; it belongs to neither room.
+They are kept as views of the buffers in which they came. Small pieces are copied into one buffer: a
+view for each would take ten times their memory. Both processes use this file, for lanes and for
+clients.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Final, Protocol
 __all__ = ["Outgoing", "Writable"]
 
 _IOV_MAX: Final = 64
-"""Pieces that one call hands to the kernel."""
+"""Most pieces in one call to the kernel."""
 _SMALL: Final = 1024
-"""Bytes below which a piece is copied."""
+"""A piece of fewer bytes is copied."""
 _JOINED_MAX: Final = 65536
-"""Bytes of small pieces in one buffer."""
+"""Most bytes of small pieces in one buffer."""
 
 
 class Writable(Protocol):
-    """A socket, or what stands for one: each call returns how many bytes were taken."""
+    """A socket, or a stand-in for one. Each call returns how many bytes were taken."""
 
     def send(self, data: bytes | memoryview, /) -> int:
         """Send one piece."""
@@ -32,7 +32,7 @@ class Writable(Protocol):
 
 
 class Outgoing:
-    """What waits for one socket."""
+    """The bytes that wait for one socket."""
 
     __slots__ = ("_pieces", "_small", "size")
 
@@ -41,10 +41,10 @@ class Outgoing:
         """Bytes that wait."""
         self._pieces: deque[memoryview] = deque()
         self._small = bytearray()
-        """Small pieces, behind all others."""
+        """A buffer of small pieces, after all other pieces."""
 
     def add(self, data: bytes | memoryview) -> None:
-        """Put `data` behind what waits; it must not change any more."""
+        """Put `data` after the bytes that wait. The caller must not change it afterwards."""
         self.size += len(data)
         if len(data) < _SMALL:
             self._small += data
@@ -61,9 +61,9 @@ class Outgoing:
             self._small = bytearray()
 
     def send(self, sock: Writable) -> int:
-        """Send once what the kernel takes; how many bytes. Something must wait.
+        """Send once what the kernel takes; return the number of bytes. At least one byte must wait.
 
-        Raises BlockingIOError if it takes nothing, and other OSErrors.
+        Raises BlockingIOError if the kernel takes nothing, and other OSErrors.
         """
         self._close_small()
         pieces = self._pieces
@@ -83,7 +83,7 @@ class Outgoing:
         return sent
 
     def clear(self) -> None:
-        """Drop what waits."""
+        """Drop the bytes that wait."""
         self._pieces.clear()
         self._small = bytearray()
         self.size = 0

@@ -1,9 +1,9 @@
-"""Memory that a reactor shares with the front end: what its app does now, and what it has begun.
+"""The pulse: shared memory that tells what a reactor's app does and which exchanges have begun.
 
-A reactor whose loop is stalled can send no message. Memory can be read nevertheless: the reactor
-writes it as it goes on, and the front end looks when it has to know. It belongs to neither room.
+A reactor whose loop is stalled can send no message, but its memory can be read. The reactor writes
+the pulse as it goes on, and the front end reads it when it has to know.
 
-    bytes        what stands there                                          who writes
+    bytes        content                                                    written by
     0 to 7       a float: since when a step of an app runs in the loop,     reactor
                  in seconds of CLOCK_MONOTONIC; 0.0 between steps
     8 to 15      an integer: the number of the last exchange of the         reactor
@@ -11,11 +11,11 @@ writes it as it goes on, and the front end looks when it has to know. It belongs
     16 and on    a byte for each lane: NOT_BEGUN, BEGUN or WAITS, of the    front end, before it
                  exchange on that lane                                      sends a request; reactor
 
-An exchange has begun when its app is about to be called. The reactor says so before it calls the
-app: what has not begun by these words has had no effect. Numbers of the express lane grow, and the
-reactor begins its exchanges in that order, so one number tells of them all. Those of lanes begin in
-any order, and each lane has one exchange at a time, so each has a byte. Which byte that is, its
-slot, the front end says as it opens the lane.
+An exchange begins just before its app is called. The reactor writes so before it calls the app, so
+an exchange that has not begun has had no effect. The exchanges of the express lane have rising
+numbers and begin in that order, so one number tells of them all. Lanes begin their exchanges in any
+order. A lane has one exchange at a time, so one byte per lane is enough. The front end chooses this
+byte, the slot of the lane, when it opens the lane.
 """
 
 from __future__ import annotations
@@ -37,34 +37,38 @@ __all__ = [
 ]
 
 HELD_UP_AFTER: Final = 0.001
-"""Seconds that a step may take before the loop counts as held up."""
+"""A step that takes more seconds than this counts as a stall of the loop."""
 SLOW: Final = 0.005
-"""Seconds of a step after which the loop is distrusted for a while."""
+"""A step that takes more seconds than this puts the reactor under a stall budget for DISTRUST
+seconds."""
 DISTRUST: Final = 1.0
-"""Seconds for which that is so. Meanwhile the front end bounds what the reactor has not begun, and
-the reactor tells the end of each batch."""
+"""Seconds for which a reactor stays under a stall budget after a slow step. Meanwhile the front end
+bounds the exchanges that it holds unstarted, and the reactor tells the end of each batch."""
 
 NOT_BEGUN: Final = 0
+"""The exchange on this lane has not begun."""
 BEGUN: Final = 1
+"""The exchange on this lane has begun."""
 WAITS: Final = 2
-"""It has begun, and its app waits for more of the request's body."""
+"""The exchange on this lane has begun, and its app waits for more of the request's body."""
 
 Word: TypeAlias = "memoryview[float]"
 
 _SIZE: Final = 65536
 _LANES: Final = 16
 SLOTS: Final = _SIZE - _LANES
-"""Lanes that can have a byte, at once."""
+"""Most lanes that can have a byte at once."""
 
 
 class Pulse:
-    """This memory, as three views."""
+    """The shared memory, as three views."""
 
     def __init__(self, fd: int | None = None) -> None:
-        """`fd`: of the memory, which may be closed then; None: memory that is not shared.
+        """`fd`: descriptor of the memory, which may be closed afterwards. None: memory that is not
+        shared.
 
-        Raises OSError where memory or descriptors are short, and ValueError if `fd` is no memory of
-        this size.
+        Raises OSError if memory or descriptors are short, and ValueError if the memory has another
+        size.
         """
         self._memory = mmap.mmap(-1 if fd is None else fd, _SIZE)
         self._view = memoryview(self._memory)
@@ -74,7 +78,8 @@ class Pulse:
 
     @classmethod
     def share(cls) -> tuple[Pulse, int]:
-        """A new one, and the descriptor by which another process has it too. Raises OSError."""
+        """Return a new pulse, and a descriptor by which another process can map it. Raises
+        OSError."""
         fd = os.memfd_create("reactor-run-pulse", os.MFD_CLOEXEC)
         try:
             os.ftruncate(fd, _SIZE)
@@ -84,7 +89,7 @@ class Pulse:
             raise
 
     def close(self) -> None:
-        """Give back the memory, and the descriptor that Python keeps of it."""
+        """Release the memory, and Python's own descriptor of it."""
         for view in self.since, self.begun, self.lanes, self._view:
             view.release()
         self._memory.close()

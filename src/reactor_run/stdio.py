@@ -1,7 +1,7 @@
 """Standard input, output and error of a process that was started without them (`2>&-`).
 
-The kernel gives the lowest free number to whatever is opened next: a socket would become standard
-error, and get log lines. It belongs to neither room.
+The kernel gives the lowest free number to the next descriptor that is opened. So a socket could
+become standard error and receive log lines.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ __all__ = ["open_missing"]
 
 def open_missing() -> None:
     """Open /dev/null as each of the descriptors 0, 1 and 2 that is closed, and Python's streams on
-    it. To be called before anything else is opened."""
+    it.
+
+    Call it before anything else is opened.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number is this one, as those below are open by now.
+            # The kernel chooses this number: all lower ones are open by now.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
