@@ -1,17 +1,60 @@
-"""docs/lanes.md: its example does what it says."""
+"""docs/lanes.md: its example does what it says, and its tables list every message and number."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from reactor_run.protocol import express
+from reactor_run.protocol.control_messages import (
+    ToFrontEnd,
+    ToReactor,
+    read_for_front_end,
+    read_for_reactor,
+)
+from reactor_run.pulse import SLOTS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lanes.md").read_text()
+STANDS_FOR = {
+    "[N, …]": "[1]",
+    "SECONDS": "0.5",
+    "ROUTE": '"GET /"',
+    "LINE": '"line"',
+    "TEXT": '"text"',
+    **dict.fromkeys("EKNSX", "1"),
+}
 
 
-def test_the_example_does_what_its_comments_say():
+def section(heading: str) -> str:
+    """The text below a heading, up to the next one."""
+    (text,) = re.findall(rf"^#+ {heading}\n(.*?)(?=^#|\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    return str(text)
+
+
+def messages(heading: str) -> list[dict[str, Any]]:
+    """The messages in the first column of a section's table, with values for its placeholders."""
+    found = []
+    for row in re.findall(r"^\| (`\{.*?) \| ", section(heading), re.MULTILINE):
+        for text in re.findall(r"`(\{.*?\})`", row):
+            for placeholder, value in STANDS_FOR.items():
+                text = re.sub(rf'(?<!["\w]){re.escape(placeholder)}(?!["\w])', value, text)
+            message = json.loads(text)
+            if message.get("fd"):
+                # As `control` puts it there.
+                message["fd"] = 7
+            found.append(message)
+    return found
+
+
+def test_the_example_does_what_its_comments_say() -> None:
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     run = subprocess.run(
         [sys.executable, "-"], input=example, cwd=ROOT, capture_output=True, text=True, timeout=30
@@ -22,3 +65,45 @@ def test_the_example_does_what_its_comments_say():
     assert len(printed) == len(promised) == 3
     for line, promise in zip(printed, promised, strict=True):
         assert line.startswith(promise.removesuffix("...")), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("heading", "read", "every"),
+    [
+        ("From the front end", read_for_reactor, ToReactor),
+        ("From the reactor", read_for_front_end, ToFrontEnd),
+    ],
+    ids=["to a reactor", "to the front end"],
+)
+def test_it_lists_every_message_as_it_is_read(
+    heading: str, read: Callable[[dict[str, Any]], Any], every: object
+) -> None:
+    listed = messages(heading)
+    assert {type(read(message)) for message in listed} == set(get_args(every))
+    for message in listed:
+        word = read(message).to_json()
+        assert set(word) == set(message), message
+
+
+def test_it_lists_every_kind_of_the_express_lane() -> None:
+    rows = re.findall(r"^\| `(E\d)` \| (.*?) \| (.*?) ?\|$", PAGE, re.MULTILINE)
+    to_reactor = {int(kind, 16) for kind, text, _ in rows if text}
+    to_front_end = {int(kind, 16) for kind, _, text in rows if text}
+    assert to_reactor == {
+        express.REQUEST,
+        express.FIN,
+        express.GONE,
+        express.CANCEL,
+        express.WITHDRAW,
+    }
+    assert to_front_end == {
+        express.ANSWER_DONE,
+        express.ANSWER,
+        express.DONE,
+        express.WITHDRAWN,
+    }
+
+
+def test_its_numbers_are_those_of_the_code() -> None:
+    assert f"from 0 to {SLOTS - 1}." in section("From the front end")
+    assert f"at most {express.EXPRESS_MAX}\n" in section("The express lane")
