@@ -207,13 +207,16 @@ class Reactor:
     def attentive(self) -> bool:
         """What it is given now is begun at once, as far as anybody can tell.
 
-        It is not if a step of an app keeps its loop from turning; nor, while it is distrusted, if
-        enough that it was given has not begun: that may be the next slow step.
+        It is not if a step of an app keeps its loop from turning, unless it would wait as long
+        behind any other (stall_budget.py); nor, while it is distrusted, if enough that it was given
+        has not begun: that may be the next slow step.
         """
         since = self._pulse.since[0]
         now = self.loop.now
         if since != 0.0 and now - since > HELD_UP_AFTER:
-            return False
+            usual = self._trust.usual if now <= self._trust.until else 0.0
+            if now - since > usual:
+                return False
         if self._stuck is not None and self.is_behind:
             return False
         return now > self._trust.until or self._trust.allows(len(self.unstarted))

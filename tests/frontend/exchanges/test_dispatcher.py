@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -423,6 +424,27 @@ def test_an_app_that_is_seldom_slow_is_given_much_at_once(start: Start) -> None:
         second.request(begin=False)
     assert second.silent
     assert front.server.dispatcher.waiting == 30
+
+
+def test_where_all_steps_are_alike_the_next_waits_in_the_reactor(start: Start) -> None:
+    """So it need not idle until it is given one; but behind a longer step nothing waits."""
+    front, first, second = both_held_up(start, waiting=12, capacities=(100, 100))
+    for _ in range(4):
+        second.go_on(5.0)
+        number, _ = second.request()
+        front.settle()
+    # Such a step runs now, and began a moment ago.
+    second.pulse.since[0] = time.monotonic() - 3
+    second.say(turn=0.0)
+    second.request(begin=False)
+    second.request(begin=False)
+    assert second.silent
+    second.begin(number + 2)
+    second.pulse.since[0] = time.monotonic() - 100
+    second.say(turn=0.0)
+    front.settle()
+    assert second.silent
+    assert first.silent
 
 
 def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Start) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reactor_run.frontend.reactors.stall_budget import REMEMBERED, Trust
+from reactor_run.frontend.reactors.stall_budget import AHEAD, REMEMBERED, Trust
 from reactor_run.pulse import DISTRUST, SLOW
 
 
@@ -49,6 +49,39 @@ def test_the_more_slow_steps_cost_each_exchange_the_less_it_is_given(
 ) -> None:
     assert after(every, seconds) == expected
     assert after(every, seconds, times=8) == pytest.approx(expected, abs=1)
+
+
+def alike(*steps: float, every: int = 1) -> Trust:
+    """What is known after these steps, with so many exchanges for each."""
+    trust = Trust()
+    for number, seconds in enumerate(steps, 1):
+        trust.turned(seconds, number * every, 10.0)
+    return trust
+
+
+def test_where_all_steps_are_alike_some_may_wait_behind_each() -> None:
+    trust = alike(*[0.006] * 5)
+    assert room(trust, 10.0) == AHEAD
+    assert trust.usual == pytest.approx(0.0075, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [
+        pytest.param(alike(0.006), id="one tells nothing"),
+        pytest.param(alike(*[0.006] * 5, every=2), id="every other is slow"),
+        pytest.param(alike(*[0.006] * 5, 3.0), id="the last was a stall"),
+        pytest.param(alike(*[0.006] * 5, 3.0, 0.006, 0.006), id="one was a stall lately"),
+        pytest.param(alike(*[0.006, 0.03] * 3), id="they differ"),
+    ],
+)
+def test_else_none_waits_behind_a_slow_step(trust: Trust) -> None:
+    assert trust.usual == 0.0
+    assert room(trust, 10.0) == 1
+
+
+def test_after_a_stall_they_are_alike_again_some_time() -> None:
+    assert alike(3.0, *[0.006] * 20).usual == pytest.approx(0.0075, rel=0.01)
 
 
 def test_an_app_that_becomes_slow_is_known_soon() -> None:
