@@ -1,1 +1,1 @@
-"""One folder for each room, and `integration` with real processes and real tools around them."""
+"""The tests: one folder for each package, and `integration` with real processes and real tools."""

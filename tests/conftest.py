@@ -1,4 +1,5 @@
-"""What all tests share: hypothesis without a clock, and tests that end for a missing program."""
+"""Settings of all tests: hypothesis without a clock, and tests that skip if a program is
+missing."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.needs import require
 
-# How long an example takes says how busy the machine is. All else is as hypothesis has it, which
-# differs where CI is set.
+# The time of an example depends on the load of the machine. All other settings are hypothesis's
+# own, which differ if CI is set.
 settings.register_profile(
     "busy machine",
     settings(),
@@ -20,5 +21,5 @@ settings.load_profile("busy machine")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before any fixture: see needs.py."""
+    """Runs before any fixture: see needs.py."""
     require(name for mark in item.iter_markers("needs") for name in mark.args)

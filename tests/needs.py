@@ -1,8 +1,8 @@
 """Programs and files that a test needs and a machine may lack.
 
-A test names them: `@pytest.mark.needs("haproxy", "openssl")`; an absolute path is a file. Where one
-is missing the test is skipped with the reason, and fails where CI=1 is set. That is decided before
-any fixture of the test runs, so nothing is open by then (`tests/conftest.py`).
+A test names them: `@pytest.mark.needs("haproxy", "openssl")`. An absolute path is a file. If one is
+missing, the test is skipped with the reason, or fails if CI=1 is set. `tests/conftest.py` decides
+that before any fixture of the test runs, so no socket is open by then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 __all__ = ["lacks", "need_module", "path_of", "require"]
 
 _named: frozenset[str] = frozenset()
-"""What the running test has named."""
+"""The programs and files that the running test has named."""
 
 
 def require(names: Iterable[str]) -> None:
@@ -32,7 +32,8 @@ def require(names: Iterable[str]) -> None:
 
 
 def path_of(name: str) -> str:
-    """The path of a program or file. Raises LookupError if the running test has not named it."""
+    """Return the path of a program or file. Raises LookupError if the running test has not named
+    it."""
     if name not in _named:
         raise LookupError(f"mark the test: @pytest.mark.needs({name!r})")
     path = _find(name)
@@ -42,7 +43,7 @@ def path_of(name: str) -> str:
 
 
 def need_module(name: str) -> ModuleType:
-    """Import a Python module of the extra `test`. To be called before anything is opened."""
+    """Import a Python module of the extra `test`. Call it before anything is opened."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
@@ -50,7 +51,7 @@ def need_module(name: str) -> ModuleType:
 
 
 def lacks(what: str) -> NoReturn:
-    """Skip the running test for something that this machine lacks; where CI=1 is set, fail it."""
+    """Skip the running test because this machine lacks something; fail it if CI=1 is set."""
     message = f"needs {what}, which this machine lacks"
     if os.environ.get("CI") == "1":
         pytest.fail(message)

@@ -1,4 +1,4 @@
-"""The date of responses is the one that everybody else writes."""
+"""The Date field of responses is written as by the standard library."""
 
 from __future__ import annotations
 

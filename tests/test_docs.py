@@ -1,6 +1,6 @@
-"""What README and docs/ say by name exists: links, make targets, flags, files, names, constants.
+"""What README and docs/ name exists: links, make targets, flags, files, names, constants.
 
-It cannot tell whether a sentence is true; it tells when the thing that it speaks of was renamed.
+These tests cannot tell whether a sentence is true. They fail when a named thing was renamed.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def code_spans(page: Path) -> list[str]:
-    """What stands between backticks."""
+    """Return the texts between backticks."""
     return re.findall(r"`([^`\n]+)`", page.read_text())
 
 
 def code_lines(page: Path) -> list[str]:
-    """The lines of indented blocks."""
+    """Return the lines of indented blocks."""
     return re.findall(r"^ {4}(\S.*)$", page.read_text(), re.MULTILINE)
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
@@ -91,7 +91,7 @@ def test_make_targets_exist() -> None:
 
 
 def flags_in_help(show: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> set[str]:
-    """The flags that a command's help lists."""
+    """Return the flags that a command's help lists."""
     with pytest.raises(SystemExit):
         show()
     return set(re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
@@ -108,7 +108,7 @@ def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def members() -> dict[str, set[str]]:
-    """What the classes of the package have, by the class's name: two rooms may share one."""
+    """Return the members of the package's classes, by class name. Two rooms may share a name."""
     found: dict[str, set[str]] = defaultdict(set)
     for source in SOURCES:
         for node in ast.walk(ast.parse(source.read_text())):
@@ -126,7 +126,7 @@ def members() -> dict[str, set[str]]:
 
 @every_page
 def test_tests_that_are_named_beside_their_file_exist(page: Path) -> None:
-    """In a row of a table: a link to a file of tests, then names of tests in it."""
+    """A row of a table has a link to a file of tests, then names of tests in it."""
     for path, names in re.findall(
         r"\]\(\.\./(tests/\S+?\.py)\)((?:[:,] `test_\w+`)+)", page.read_text()
     ):

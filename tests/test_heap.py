@@ -1,4 +1,4 @@
-"""Dropped memory is not returned to the kernel to be asked for again."""
+"""Memory of dropped buffers stays with the process."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how glibc allocates")
 def test_batches_of_large_buffers_cause_no_page_faults() -> None:
     run = subprocess.run([sys.executable, "-c", BATCHES], capture_output=True, text=True)
-    # Mapped anew, one batch alone causes about a hundred.
+    # If it were mapped anew, one batch alone would cause about a hundred faults.
     assert int(run.stdout) < 100, run.stderr

@@ -1,6 +1,6 @@
-"""Who imports whom: the rules of docs/architecture.md, "The house". Imports for types count.
+"""The import rules of docs/architecture.md, "The house". Imports for types count too.
 
-A file that breaks a rule is named with the arrow that breaks it.
+A failure names each file that breaks a rule, with its import.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ BANNED = (
     ("reactor.asgi", "reactor.wsgi", "the interfaces are apart"),
     ("reactor.wsgi", "reactor.asgi", "the interfaces are apart"),
 )
-"""From which room no file imports which other room, and why."""
+"""(importing room, imported room, reason) of each import that is forbidden."""
 
 IO = {"asyncio", "anyio", "fcntl", "mmap", "os", "select", "selectors", "socket", "ssl", "time"}
-"""What `protocol` does without: it knows no socket, no clock, and no event loop."""
+"""Modules that `protocol` must not import: it knows no socket, no clock, and no event loop."""
 PURE = {"AF_INET", "AF_INET6", "AddressFamily", "inet_ntop", "inet_pton"}
 """Names of `socket` that do no I/O: they read and write addresses."""
 
 
 def _files() -> dict[str, Path]:
-    """Every file of the package, by the name under which it is imported, without `reactor_run.`."""
+    """Return every file of the package, by its module name without `reactor_run.`."""
     files = {path.stem: path for path in (ROOT / "src" / "reactor_run").glob("*.py")}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
@@ -63,7 +63,7 @@ FILES = _files()
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """The files of the package that one of them imports, wherever the import stands."""
+    """Return the files of the package that one file imports, wherever the import stands."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             package, _, module = node.module.partition(".")
@@ -114,7 +114,7 @@ def test_nothing_but_the_command_imports_the_service() -> None:
 
 
 def _circles() -> list[list[str]]:
-    """Sets of files that reach each other by imports (Tarjan's algorithm)."""
+    """Return sets of files that reach each other by imports (Tarjan's algorithm)."""
     found: list[list[str]] = []
     order: dict[str, int] = {}
     lowest: dict[str, int] = {}

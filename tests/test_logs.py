@@ -1,4 +1,4 @@
-"""What every log line keeps to, in both processes."""
+"""The form of log lines, in both processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reactor_run.reactor.log import configure as configure_reactor
         (b"\x1b\xe9", "\\x1b\xe9"),
     ],
 )
-def test_what_acts_on_a_terminal_is_escaped(text: str | bytes, shown: str) -> None:
+def test_characters_that_act_on_a_terminal_are_escaped(text: str | bytes, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -54,14 +54,14 @@ def test_no_record_looks_like_two(text: str) -> None:
 
 @pytest.fixture
 def log() -> Iterator[logging.Logger]:
-    """The logger of both processes, as it was before once the test is over."""
+    """The logger of both processes, restored after the test."""
     log = logging.getLogger("reactor_run")
     before = log.handlers[:], log.level, log.propagate, log.__class__
     yield log
     log.handlers[:], log.level, log.propagate, log.__class__ = before
 
 
-def test_both_processes_escape_what_a_record_holds(
+def test_both_processes_escape_all_of_a_record(
     log: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for process in ("front end", "reactor"):
@@ -142,7 +142,7 @@ def test_lines_below_the_level_are_not_counted(
     assert not limited._counts
 
 
-def test_kinds_that_an_app_makes_up_do_not_make_it_grow(limited: RepeatLimit) -> None:
+def test_kinds_that_an_app_invents_do_not_make_it_grow(limited: RepeatLimit) -> None:
     for number in range(5000):
         limited.error("failed", kind=number)
     assert len(limited._counts) <= 1000

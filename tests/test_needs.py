@@ -1,6 +1,6 @@
-"""Tests whose programs are missing are skipped on a laptop, and fail where CI=1 is set.
+"""A test whose program is missing is skipped on a laptop, and fails if CI=1 is set.
 
-Warnings are errors, so a socket that such a test left open would fail one of the next.
+Warnings are errors, so a socket that such a test left open would fail a later test.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def outcomes(path: Path, **variables: str) -> dict[str, int]:
-    """How the tests that need programs end if only those in `path` are there."""
+    """Return how the tests that need programs end if only those in `path` are there."""
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     words = ["-q", "-m", "needs", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/integration"]
     done = subprocess.run(

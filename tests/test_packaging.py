@@ -1,6 +1,6 @@
-"""What is installed: one top-level module, real files, and nothing that hides a user's own modules.
+"""The installed package: one top-level module, real files, and no module that hides a user's own.
 
-Built here without a network: setuptools and the dependencies come from the running environment.
+It is built here without a network: setuptools and the dependencies come from this environment.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOMS = ("frontend", "protocol", "reactor")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """The standard output of `command`, run where only its own environment can be imported."""
+    """Return the standard output of `command`, which can import only from its own environment."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [str(word) for word in command], cwd=cwd, env=environ, capture_output=True, text=True
@@ -44,13 +44,14 @@ def build(what: str, tree: Path, into: Path) -> Path:
 
 
 def modules(folder: Path) -> set[str]:
-    """The Python files under `folder`, as a package holds them."""
+    """Return the Python files under `folder`, by their paths in a package."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sources, links and all, so that building leaves no traces among them."""
+    """A copy of the sources with its links, so that a build leaves no traces among the
+    originals."""
     copy = tmp_path_factory.mktemp("sources") / "tree"
     ignore = shutil.ignore_patterns(
         ".*", "*.egg-info", "__pycache__", "bench", "build", "dist", "tests"
@@ -66,7 +67,7 @@ def sdist(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from the sdist, which is what an installer does with one."""
+    """A wheel that is built from the sdist, as an installer does it."""
     folder = tmp_path_factory.mktemp("wheel")
     run("tar", "-xf", sdist, cwd=folder)
     return build("wheel", folder / f"reactor_run-{reactor_run.__version__}", folder / "out")
@@ -74,14 +75,15 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment that has the wheel, and borrows the dependencies of ours."""
+    """A virtual environment with the wheel, which borrows the dependencies of ours."""
     folder = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(folder, with_pip=False, symlinks=True)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     install = ("install", "--quiet", "--no-deps", "--no-index", wheel)
     run(*pip, "--python", folder / "bin/python", *install, cwd=folder)
     (site_packages,) = folder.glob("lib/python*/site-packages")
-    # A folder that a .pth names has its own .pth files left alone: the editable install stays out.
+    # A folder that a .pth names does not have its own .pth files read: the editable install is left
+    # out.
     (site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder
 

@@ -1,4 +1,4 @@
-"""Giving turns: only as long as those who take them give the processor back soon."""
+"""Yields of the CPU: the loop yields only while the other processes give the CPU back soon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reactor_run.turns import Turns
 
 
 class Processor:
-    """A clock, and somebody who takes `seconds` of each turn that is given."""
+    """A clock, and another process that takes `seconds` of each yield."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -33,14 +33,14 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
 
 
 @pytest.mark.parametrize(("seconds", "somebody"), [(0.000001, False), (0.0005, True)])
-def test_it_tells_whether_somebody_ran(
+def test_it_tells_whether_another_process_ran(
     processor: Processor, seconds: float, somebody: bool
 ) -> None:
     processor.seconds = seconds
     assert Turns().give() is somebody
 
 
-def test_a_stranger_who_computes_gets_one_turn_and_then_none_for_a_while(
+def test_after_a_process_that_computes_the_loop_does_not_yield_for_a_while(
     processor: Processor,
 ) -> None:
     given = Turns()
@@ -91,7 +91,7 @@ def test_enough_events_are_taken_as_they_are(processor: Processor) -> None:
     assert processor.given == 0
 
 
-def test_it_is_not_asked_again_if_nobody_ran(processor: Processor) -> None:
+def test_it_does_not_ask_again_if_no_other_process_ran(processor: Processor) -> None:
     processor.seconds = 0.000001
     turns = Turns()
     turns.after_wait(3)

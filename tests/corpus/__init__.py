@@ -1,1 +1,1 @@
-"""The corpus: what clients send, and what becomes of it. README.md tells how to add a case."""
+"""The corpus: what clients send, and the result. README.md tells how to add a case."""

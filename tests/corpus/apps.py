@@ -1,4 +1,4 @@
-"""Apps that answer with what they saw of a request, in the same words for both interfaces."""
+"""Apps that answer with what they saw of a request, in the same form for both interfaces."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 Seen = dict[str, Any]
-"""method, target (path and query as they came), path (decoded), version, fields, body (latin-1)."""
+"""method, target (path and query as sent), path (decoded), version, fields, body (latin-1)."""
 
 
 def seen_in_scope(scope: Scope, body: bytes) -> Seen:
-    """What an ASGI app sees. The fields of one name are joined, as WSGI does."""
+    """Return what an ASGI app sees. The fields of one name are joined, as WSGI does."""
     fields: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1"), value.decode("latin-1")
@@ -35,7 +35,7 @@ def seen_in_scope(scope: Scope, body: bytes) -> Seen:
 
 
 def seen_in_environ(environ: Environ, body: bytes) -> Seen:
-    """What a WSGI app sees. An absolute-form is reduced to path and query, as ASGI does."""
+    """Return what a WSGI app sees. An absolute-form is reduced to path and query, as ASGI does."""
     fields = {
         key.removeprefix("HTTP_").replace("_", "-").lower(): value
         for key, value in environ.items()
@@ -60,7 +60,7 @@ def seen_in_environ(environ: Environ, body: bytes) -> Seen:
 
 
 async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer once the body is whole; a client that leaves before gets nothing."""
+    """Answer once the body is complete. A client that leaves before gets no answer."""
     body = b""
     more = True
     while more:

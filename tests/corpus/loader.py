@@ -1,4 +1,4 @@
-"""Reads the corpus; README.md beside this file is its grammar."""
+"""The reader of the corpus files; README.md beside this file has their grammar."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ SERVERS: dict[str, tuple[str, ...]] = {
     "pass": ("--path-policy=pass",),
     "hasty": ("--head-timeout=0.5", "--body-timeout=0.5"),
 }
-"""The servers that a case can ask for, and their options."""
+"""The servers that a case can name, and their options."""
 
 Interface = Literal["asgi", "wsgi"]
 INTERFACES: dict[str, Interface] = {"asgi": "asgi", "wsgi": "wsgi"}
 
 LARGE = 3000
-"""Bytes from which a case is not sent byte by byte."""
+"""A case with at least this many bytes is not sent byte by byte."""
 
 REPEAT_MAX = 1 << 20
 
 
 class CorpusError(Exception):
-    """A file of the corpus is wrong; says where and what."""
+    """A file of the corpus is wrong. The message says where and why."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The app answered. What is None was not asked for."""
+    """The app answered. A part that is None is not checked."""
 
     keep: bool
     status: int = 200
@@ -57,7 +57,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The server answered by a rule, and closed the connection."""
+    """The server rejected the request by a rule, and closed the connection."""
 
     rule: str
     status: int
@@ -65,7 +65,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Silence:
-    """The server closed the connection without a word."""
+    """The server closed the connection without an answer."""
 
 
 Outcome = Accepted | Refusal | Silence
@@ -89,7 +89,7 @@ class Case:
 
     @property
     def keep(self) -> bool:
-        """Whether the connection goes on afterwards."""
+        """Whether the connection stays open afterwards."""
         last = self.outcomes[-1]
         return isinstance(last, Accepted) and last.keep
 
@@ -99,7 +99,7 @@ class Case:
 
 
 def load(folder: Path = FOLDER) -> list[Case]:
-    """All cases, file by file. Raises CorpusError."""
+    """Return all cases, file by file. Raises CorpusError."""
     cases: list[Case] = []
     for path in sorted(folder.glob("*.txt")):
         cases += read_cases(path.name, path.read_text(encoding="utf-8"))
@@ -107,7 +107,7 @@ def load(folder: Path = FOLDER) -> list[Case]:
 
 
 def read_cases(file: str, text: str) -> list[Case]:
-    """The cases of one file. Raises CorpusError."""
+    """Return the cases of one file. Raises CorpusError."""
     cases: list[Case] = []
     names: set[str] = set()
     for number, line in enumerate(text.split("\n"), 1):
@@ -142,7 +142,7 @@ def _finish(cases: list[Case]) -> None:
 
 
 def _add(case: Case, line: str) -> Case:
-    """The case with one line more. Raises ValueError."""
+    """Return the case with one more line. Raises ValueError."""
     if not line.isascii() or not line.isprintable():
         raise ValueError(r"only printable ASCII stands in a case; write \xHH")
     if line != line.rstrip():
@@ -192,7 +192,7 @@ def _outcome(case: Case, text: str) -> Outcome:
 
 
 def _see(seen: Accepted, key: str, value: str) -> Accepted:
-    """One thing more that the app saw."""
+    """Add one more thing that the app saw."""
     text = unescape(value).decode("latin-1")
     if key == "saw":
         method, _, target = text.partition(" ")

@@ -1,4 +1,4 @@
-"""The corpus against `protocol` alone: a connection without sockets, and what its requests are."""
+"""The corpus against `protocol` alone: a connection without sockets, and its requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENVIRONS = EnvironBuilder(multithread=False, multiprocess=False)
 
 @cache
 def limits_of(server: str) -> Limits:
-    """What a server of the corpus makes of its options."""
+    """Return the limits that a server of the corpus makes of its options."""
     settings = read_settings([*SERVERS[server], "an.app:app"], {})
     return Limits(
         request_line=settings.limit_request_line,
@@ -42,7 +42,7 @@ def limits_of(server: str) -> Limits:
 
 
 def in_pieces(data: bytes, sizes: Iterable[int]) -> list[bytes]:
-    """`data` cut into pieces of these sizes; the last takes the rest."""
+    """Return `data` cut into pieces of these sizes. The last piece takes the rest."""
     pieces = []
     for size in sizes:
         if not data:
@@ -53,7 +53,8 @@ def in_pieces(data: bytes, sizes: Iterable[int]) -> list[bytes]:
 
 
 def at_random(data: bytes, seed: str) -> list[bytes]:
-    """`data` cut at random places, the same ones for the same seed; large data in larger pieces."""
+    """Return `data` cut at random places, the same for the same seed. Large data has larger
+    pieces."""
     dice = random.Random(seed)
     most = max(20, len(data) // 20)
     return in_pieces(data, (dice.randint(1, most) for _ in range(len(data))))
@@ -61,7 +62,7 @@ def at_random(data: bytes, seed: str) -> list[bytes]:
 
 @dataclass
 class Request:
-    """One request that was let in, as both interfaces show it."""
+    """One accepted request, as both interfaces show it."""
 
     scope: Seen
     environ: Seen
@@ -69,7 +70,7 @@ class Request:
 
 
 class Connection:
-    """Reads what a client sends the way the front end does, with the reactor's reading behind."""
+    """Reads a client's bytes as the front end does, and then as the reactor does."""
 
     def __init__(self, limits: Limits) -> None:
         self.requests: list[Request] = []
@@ -77,14 +78,14 @@ class Connection:
         self.closed = False
         self._limits = limits
         self._start = b""
-        """The head, or as much of it as has come."""
+        """The bytes of the head so far."""
         self._seen = 0
         self._head: RequestHead | None = None
         self._body: BodyReader = body_reader(0)
         self._content: list[bytes] = []
 
     def receive(self, data: bytes) -> None:
-        """More bytes."""
+        """Read more bytes."""
         try:
             while data and not self.closed:
                 data = self._read(data)
@@ -93,13 +94,13 @@ class Connection:
             self.closed = True
 
     def end(self) -> None:
-        """The client sends nothing more."""
+        """Read the end of the client's stream."""
         if self._head is not None and not self.closed:
             self.refused = policy.BODY_INCOMPLETE.name
         self.closed = True
 
     def _read(self, data: bytes) -> bytes:
-        """Read on; returns what belongs to a later request."""
+        """Read on; return the bytes that belong to a later request."""
         if self._head is None:
             self._start += data
             self._head = self._read_head()
@@ -124,7 +125,7 @@ class Connection:
             return parse_request_head(self._start, self._limits)
 
     def _finish(self, head: RequestHead) -> None:
-        """The request is whole."""
+        """Keep the request, which is complete."""
         relayed = read_relayed_head(self._start)
         assert relayed is not None
         for name in ("method", "target", "minor_version", "fields", "size", "body"):
@@ -161,7 +162,7 @@ def check_seen(expected: Accepted, seen: Seen) -> None:
 
 
 def check_outcomes(case: Case, connection: Connection) -> None:
-    """Compare what became of a connection with what the case says."""
+    """Compare the outcomes of a connection with what the case says."""
     outcomes: list[Outcome] = list(case.outcomes)
     last = outcomes[-1]
     expected = last.rule if isinstance(last, Refusal) else None

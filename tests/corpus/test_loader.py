@@ -1,4 +1,4 @@
-"""The loader: what it reads, and how it says what is wrong."""
+"""The loader of the corpus: what it reads, and the errors that it reports."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_escapes(text: str, data: bytes) -> None:
 @pytest.mark.parametrize(
     "text", [r"\q", "\\", r"\x4", r"\xzz", r"\(a*)", r"\(a*0)", r"\(a*2000000)", r"\(\q*2)"]
 )
-def test_escapes_that_are_none(text: str) -> None:
+def test_bad_escapes(text: str) -> None:
     with pytest.raises(ValueError, match=r"no such escape|stands for"):
         unescape(text)
 
@@ -122,7 +122,7 @@ SEEN = CASE + "=> accepted 200 keep\nsaw GET /\n"
         ("== a\nonly trio", 2, "asgi or wsgi"),
     ],
 )
-def test_mistakes_are_told_with_file_and_line(text: str, line: int, says: str) -> None:
+def test_errors_name_file_and_line(text: str, line: int, says: str) -> None:
     with pytest.raises(CorpusError, match=re.escape(says)) as caught:
         read_cases("some.txt", text)
     assert str(caught.value).startswith(f"some.txt:{line}: ")

@@ -1,4 +1,4 @@
-"""The corpus over real sockets: many connections at once, whose bytes go out turn by turn."""
+"""The corpus over real sockets: many connections at once, which send in turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.corpus.loader import Accepted, Case, Outcome, Refusal, Silence
 from tests.corpus.reading import check_seen
 
 DEADLINE = 30.0
-"""Seconds without anything happening on any connection."""
+"""Most seconds without an event on any connection."""
 
 FOLLOW_UP = b"GET /follow-up HTTP/1.1\r\nHost: a.example\r\n\r\n"
 FOLLOWED = Accepted(keep=True, method="GET", target="/follow-up")
@@ -26,11 +26,11 @@ Cut = Callable[[Case], list[bytes]]
 
 
 class Wrong(Exception):
-    """What became of a connection is not what its case says."""
+    """The outcome of a connection is not what its case says."""
 
 
 class Connection:
-    """One case under way."""
+    """One case in progress."""
 
     def __init__(self, address: str, case: Case, pieces: list[bytes]) -> None:
         self.case = case
@@ -47,7 +47,7 @@ class Connection:
             self._to_come.append(FOLLOWED)
 
     def send(self) -> bool:
-        """Send the next piece; whether there was one to send."""
+        """Send the next piece; return whether there was one to send."""
         if self.over or not self._to_send:
             return False
         try:
@@ -55,7 +55,7 @@ class Connection:
         except BlockingIOError:
             return False
         except OSError:
-            # The server has gone; whether it might, what it sent before tells.
+            # The server has closed the connection. Its answers tell whether it was right.
             self._to_send.clear()
             return False
         self._to_send[0] = self._to_send[0][sent:]
@@ -66,14 +66,15 @@ class Connection:
         return True
 
     def receive(self) -> None:
-        """Take what has come, and compare it. Raises Wrong."""
+        """Read what has arrived, and compare it. Raises Wrong."""
         try:
             data = self.sock.recv(1 << 18)
         except BlockingIOError:
             return
         except OSError as error:
             if isinstance(self.case.outcomes[-1], Accepted) and not self._to_come:
-                # What it sent behind `Connection: close` came to nobody, as it could know.
+                # The bytes that it sent after `Connection: close` were not read. It could know
+                # that.
                 self.over = True
                 return
             raise Wrong(f"{error.strerror} before {self._awaited()}") from None
@@ -125,7 +126,7 @@ class Connection:
             raise Wrong(f"no answer, but {data[:200]!r}: {error}") from None
 
     def _method(self) -> str:
-        """What the next answer is an answer to."""
+        """Return the method of the request that the next answer belongs to."""
         awaited = self._to_come[0]
         if isinstance(awaited, Accepted):
             return awaited.method
@@ -133,7 +134,7 @@ class Connection:
         return "HEAD" if first and self.case.data.startswith(b"HEAD ") else "GET"
 
     def _compare(self, expected: Outcome) -> None:
-        """The answer is whole."""
+        """Compare the answer, which is complete."""
         body, self._body = self._body, b""
         fields = dict(self._fields)
         connection = fields.get(b"connection", b"").lower()
@@ -146,7 +147,7 @@ class Connection:
                 raise Wrong(f"{self._status} {body!r} instead of {expected}")
             if connection != b"close":
                 raise Wrong("a refusal without `connection: close`")
-            # What is left to be sent can change nothing any more.
+            # The pieces that are left to send can change nothing any more.
             self._to_send.clear()
             return
         assert isinstance(expected, Accepted)
@@ -170,7 +171,7 @@ HOST = (b"host", b"a.example")
 
 
 def connect(address: str) -> socket.socket:
-    """A connection on which every piece becomes a segment."""
+    """Return a connection on which every piece becomes a segment."""
     parts = urlsplit(address)
     assert parts.hostname is not None
     sock = socket.create_connection((parts.hostname, parts.port))
@@ -180,10 +181,10 @@ def connect(address: str) -> socket.socket:
 
 
 def run(address: str, cases: Sequence[Case], cut: Cut) -> list[str]:
-    """Run the cases, each cut into pieces by `cut`; what went wrong, line by line.
+    """Run the cases, each cut into pieces by `cut`; return the failures, line by line.
 
-    All at once, but for those with a FIN: a client that sends it while its request waits in the
-    queue has given up.
+    All cases run at once, except those with a FIN: a client that sends FIN while its request waits
+    in the queue has given up.
     """
     failures = _run_at_once(address, [case for case in cases if not case.fin], cut)
     for case in cases:

@@ -1,4 +1,4 @@
-"""The command: who wins, who is named in an error, and that no mistake shows a traceback."""
+"""The command: which source of a setting wins, and errors of the operator without a traceback."""
 
 import importlib.util
 import os
@@ -83,7 +83,7 @@ def test_a_repeatable_flag_adds_up_and_the_last_of_any_other_holds() -> None:
     assert settings.threads == 3
 
 
-# What some settings mean nothing without.
+# Settings that other settings need.
 NEEDED = {
     "proxy_allow_from": ["--proxy-protocol"],
     "forwarded_fields": ["--forwarded-allow-from", "unix"],
@@ -132,7 +132,7 @@ def test_no_app() -> None:
         ["shop:app", "--factory=on"],
     ],
 )
-def test_what_argparse_refuses_comes_with_a_hint(argv: list[str]) -> None:
+def test_errors_of_argparse_come_with_a_hint(argv: list[str]) -> None:
     assert refusal(*argv).endswith("(see reactor-run --help)")
 
 
@@ -173,7 +173,8 @@ def test_uvloop_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """Stand in for the server: keep what it would serve; it ends with status 7 or a refusal."""
+    """A stand-in for the server. It keeps its settings, and ends with status 7 or an
+    OperatorError."""
     seen: list[Settings] = []
 
     def serve(settings: Settings) -> int:
@@ -269,7 +270,7 @@ DISPENSABLE = [
 """Each takes milliseconds to import: together, longer than the whole front end."""
 
 
-def test_the_front_end_starts_without_what_it_does_not_need() -> None:
+def test_the_front_end_imports_no_dispensable_module() -> None:
     child = f"""
 import sys
 before = set(sys.modules)

@@ -1,4 +1,4 @@
-"""Errors of our own: whoever brings one about is given up, and the service goes on."""
+"""Unexpected errors: the part that raises one is ended, and the service goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.frontend.standin import OK, get
 
 
 class Bug(Exception):
-    """What nobody has thought of."""
+    """An unexpected error."""
 
 
 def fail(*_: object, **__: object) -> None:
@@ -38,7 +38,7 @@ def test_a_fault_in_a_client_costs_its_connection(
     assert any("internal error" in line for line in front.log)
 
 
-def test_a_fault_in_what_a_reactor_says_costs_the_reactor(
+def test_a_fault_in_a_message_of_a_reactor_costs_the_reactor(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = start(replay="off")
@@ -107,7 +107,7 @@ def test_a_fault_at_a_deadline_costs_no_other_deadline(
     assert answered == 2
 
 
-def test_a_fault_that_nothing_can_mend_is_left_alone(
+def test_a_fault_in_ending_a_client_stops_its_handler_only(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = start()
@@ -118,7 +118,7 @@ def test_a_fault_that_nothing_can_mend_is_left_alone(
         patch.setattr(client_module, "parse_request_head", fail)
         patch.setattr(Http1Requester, "abandon", fail)
         client.send(get("/a"))
-        # It comes to rest: nobody listens to this client any more.
+        # The loop comes to rest: the handler of this client is gone.
         front.settle()
     other.send(get("/b"))
     reactor.reply(reactor.request()[0])

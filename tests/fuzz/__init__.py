@@ -1,1 +1,2 @@
-"""Fuzz targets for what reads bytes: `make fuzz`, and over the seeds in every run of the tests."""
+"""Fuzz targets for all code that reads bytes: `make fuzz`, and with their seeds in each test
+run."""

@@ -1,7 +1,7 @@
-"""Fuzz one target: `python -m tests.fuzz TARGET [options of libFuzzer]`; `make fuzz` does all.
+"""Fuzz one target: `python -m tests.fuzz TARGET [options of libFuzzer]`. `make fuzz` runs all.
 
-What is found new goes to .fuzz/TARGET, and is where the next run begins. A finding is written to
-.fuzz/ and ends the run with a status other than 0: put the file into tests/fuzz/regressions/TARGET.
+New inputs go to .fuzz/TARGET, where the next run begins. A finding is written to .fuzz/ and ends
+the run with a status other than 0. Put that file into tests/fuzz/regressions/TARGET.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import atheris
 from tests.fuzz.inputs import TARGETS, kept
 
 MEMORY_MAX = 1024
-"""MiB that a run may take."""
+"""Most MiB that a run may take."""
 SLOW = 5
-"""Seconds that one input may take."""
+"""Most seconds that one input may take."""
 
 
 def main(argv: list[str]) -> None:

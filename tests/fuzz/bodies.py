@@ -1,8 +1,8 @@
-"""Chunked bodies and their trailers: `ChunkedReader`, and `LengthReader` beside it.
+"""Fuzz target: chunked bodies and their trailers, by `ChunkedReader` and `LengthReader`.
 
-However a body arrives, and in what kind of buffer, its content, its end and the rule that refuses
-it are the same; what is kept of it stays small; h11 reads what we accept as we do; what we encode
-we read again.
+A body has the same content, end or broken rule however it arrives, and in every kind of buffer. A
+reader keeps few bytes of it. h11 reads a body that we accept as we do. We read back a body that we
+encode.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ HEAD: Final = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n
 KINDS: Final = (bytes, bytearray, memoryview)
 
 Outcome = tuple[bytes, int | Rule | None]
-"""The content, and where the body ends, why it was refused, or None while it is not whole."""
+"""The content, and one of: the end of the body, the rule that it breaks, or None while it is
+incomplete."""
 
 
 def check(data: bytes) -> None:
@@ -39,7 +40,7 @@ def check(data: bytes) -> None:
     whole = read(body_reader(CHUNKED), content, [len(content)])
     cut = read(body_reader(CHUNKED), content, list(ends(control, len(content))), control[3] % 3)
     assert cut[1] == whole[1], "the cuts decide where a body ends"
-    # A piece in which something is wrong gives less of its content than two pieces.
+    # A piece with a fault gives less of its content than two pieces.
     assert cut[0] == whole[0] or isinstance(whole[1], Rule)
     check_h11(content, whole)
     check_encoded(control, whole[0])
@@ -78,7 +79,7 @@ def content_of(reader: BodyReader, payload: list[bytes]) -> bytes:
 
 
 def check_h11(content: bytes, ours: Outcome) -> None:
-    """h11 may refuse; else it reads what we read, as far as we do."""
+    """Check that h11 rejects the body, or reads what we read, as far as we do."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     parser.receive_data(HEAD + content)
     theirs = b""
@@ -102,7 +103,7 @@ def check_h11(content: bytes, ours: Outcome) -> None:
 
 
 def check_encoded(control: bytes, content: bytes) -> None:
-    """Encoded in chunks of some size, the content is read again."""
+    """Check that the content is read back if it is encoded in chunks of some size."""
     size = 1 + control[1]
     chunks = [content[i : i + size] for i in range(0, len(content), size)]
     coded = b"".join([chunk_head(len(chunk)) + chunk + CHUNK_TAIL for chunk in chunks])

@@ -1,7 +1,8 @@
-"""X-Forwarded-For, X-Forwarded-Proto and Forwarded: lines that a client sent, before its proxy's.
+"""Fuzz target: X-Forwarded-For, X-Forwarded-Proto and Forwarded, with lines of a client.
 
-Whatever the client wrote, the hop that a proxy adds in a line of its own is the client, and in the
-client's line it is the client or nobody; and a client is an address or unknown.
+A proxy appends a hop after the client's text. In a line of its own, this hop is always the client.
+At the end of the client's line, this hop is the client, or the client is unknown. A client is
+always an address or unknown.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ADDED = (
 
 def check(data: bytes) -> None:
     control, content = split_input(data)
-    # What a field line can hold at all (RFC 9110 §5.5).
+    # The characters that a field line can hold (RFC 9110 §5.5).
     content = bytes([byte for byte in content if byte >= 32 and byte != 127])
     lines: list[bytes] = []
     start = 0

@@ -1,7 +1,7 @@
-"""What front end and reactor tell each other: frames of the express lane, and control messages.
+"""Fuzz target: frames of the express lane, and control messages.
 
-However the bytes arrive, the same messages come out before the same end; what is packed is read
-again; only the documented errors are raised.
+However the bytes arrive, they give the same messages before the same end. Packed messages are read
+back. Only the documented errors are raised.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
 from tests.protocol.streams import Choices
 
 PACKED: Final = 0x80
-"""A bit of the control: the content is decisions for messages to be packed."""
+"""A bit of the control: the content is decisions for messages to pack."""
 
 Split = Callable[[bytes], tuple[list[Any], int]]
 
@@ -39,7 +39,7 @@ def check(data: bytes) -> None:
 
 
 def receive(split: Split, content: bytes, cuts: Iterator[int]) -> tuple[list[Any], bytes, bool]:
-    """The messages, what is left of the bytes, and whether they broke the framing."""
+    """Return the messages, the bytes that are left, and whether they broke the framing."""
     messages: list[Any] = []
     partial = b""
     begin = 0
@@ -58,7 +58,7 @@ def receive(split: Split, content: bytes, cuts: Iterator[int]) -> tuple[list[Any
 
 
 def check_frames(split: Split, control: bytes, content: bytes) -> None:
-    # One more byte at a time is the reference: the framing is broken after all that was good.
+    # Reading byte by byte is the reference: the framing is broken after all good messages.
     messages, partial, broken = receive(split, content, ends(BYTEWISE, len(content)))
     whole = receive(split, content, iter([len(content)]))
     assert whole == (messages, partial, broken) or (broken and whole[2])
@@ -88,7 +88,7 @@ def check_control(control: bytes, content: bytes) -> None:
         outcomes.append((messages, failed))
     whole, cut = outcomes
     assert whole[1] == cut[1]
-    # A piece with a wrong line in it gives none of its messages. NaN is unlike itself.
+    # A piece with a wrong line gives none of its messages. NaN is not equal to itself.
     assert whole[1] or repr(whole[0]) == repr(cut[0])
     for message in cut[0]:
         assert isinstance(message, dict)
@@ -125,7 +125,7 @@ def check_packed(control: bytes, choices: Choices) -> None:
         else:
             requests.append((number, kind, frame[:16], payload))
             to_reactor += frame
-    # Byte by byte would take too long.
+    # Reading byte by byte would take too long.
     cuts = control if len(to_reactor) < 2000 else WHOLE[:1] + control[1:]
     assert receive(read_requests, to_reactor, ends(cuts, len(to_reactor))) == (requests, b"", False)
     assert receive(read_answers, to_front_end, ends(cuts, len(to_front_end))) == (

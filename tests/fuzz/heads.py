@@ -1,8 +1,8 @@
-"""Request heads: `parse_request_head` and `read_relayed_head`.
+"""Fuzz target: request heads, by `parse_request_head` and `read_relayed_head`.
 
-However the bytes arrive, and whatever stands behind them, the same head comes out or none does; it
-keeps the limits; the reactor reads it as the front end did; reframed it says the same. Once its
-empty line has come, no head is incomplete.
+However the bytes arrive, and whatever follows them, they give the same head or none. A head keeps
+the limits. The reactor reads it as the front end did. Reframed, it says the same. After its empty
+line no head is incomplete.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WIDE: Final = Limits(1 << 16, FIELD_COUNT_MAX, 1 << 16, 1 << 20, 0, "pass")
 NORMALIZING: Final = Limits(path_policy="normalize")
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"expect")
 MORE: Final = b"\r\n\r\n" + b"x" * 9
-"""What ends any head, with as many bytes behind it as the parser wants before it judges."""
+"""The end of any head, with as many bytes after it as the parser needs before it judges."""
 END: Final = b"\r\n\r\n"
 TOO_LARGE: Final = (policy.FIELD_TOO_LARGE, policy.FIELDS_TOO_MANY, policy.HEAD_TOO_LARGE)
 GENERATED: Final = 0x80
@@ -43,7 +43,7 @@ def check(data: bytes) -> None:
     accepted = None
     for limits in (NARROW, DEFAULT, WIDE):
         outcome = read(content, limits)
-        # The second time it has been seen before, its names and values at least.
+        # The second reading may find its names and values in a cache.
         assert same(read(content, limits), outcome)
         check_pieces(control, content, limits, outcome)
         if isinstance(outcome, RequestHead):
@@ -61,7 +61,8 @@ def check(data: bytes) -> None:
 
 
 Outcome = RequestHead | Rule | bytes | None
-"""Bytes are the head that a head was rewritten to."""
+"""A head, the rule that it breaks, None while it is incomplete, or the bytes of a rewritten
+head."""
 
 
 def read(data: bytes, limits: Limits, seen: int = 0) -> Outcome:
@@ -94,7 +95,7 @@ def check_pieces(control: bytes, content: bytes, limits: Limits, whole: Outcome)
         seen = end
     if isinstance(outcome, RequestHead | bytes) or isinstance(whole, RequestHead | bytes):
         assert same(outcome, whole), "the cuts decide what is read"
-    # What is wrong is found sooner or later, as the cuts have it, and is the same in the end.
+    # The cuts decide when a fault is found, but the rule is always the same in the end.
     for verdict in (outcome, whole):
         if isinstance(verdict, Rule):
             assert read(content + MORE, limits) is verdict
@@ -124,10 +125,10 @@ def check_relayed(head: RequestHead, content: bytes) -> None:
 
 
 def check_rewritten(data: bytes, limits: Limits) -> None:
-    """A request whose target names the host has one Host, which is that one."""
+    """Check that a request whose target names the host has that Host, once."""
     outcome = read(data, limits)
     if outcome in TOO_LARGE:
-        # The Host that took the place of another, or of none, may be the byte too many.
+        # The Host that replaced another, or was added, may exceed the limit.
         return
     assert isinstance(outcome, RequestHead)
     authority = outcome.target.split(b"/", 3)[2].partition(b"?")[0]
@@ -136,7 +137,7 @@ def check_rewritten(data: bytes, limits: Limits) -> None:
 
 
 def check_normalized(content: bytes) -> None:
-    """A request whose path was rewritten is one that stays as it is."""
+    """Check that a normalized request is not changed a second time."""
     try:
         parse_request_head(content, NORMALIZING)
         return

@@ -1,6 +1,6 @@
-"""What the fuzz targets share: how an input is taken apart, and where inputs are kept.
+"""The inputs of all fuzz targets: how one is taken apart, and where they are kept.
 
-An input is four bytes of control and then the bytes to be read. The control says how those are cut
+An input is four bytes of control, then the bytes to be read. The control says how those are cut
 into pieces, so that a fuzzer finds cuts as it finds bytes.
 """
 
@@ -18,19 +18,20 @@ TARGETS: Final = ("heads", "bodies", "proxy", "forwarded", "responses", "frames"
 REGRESSIONS: Final = Path(__file__).parent / "regressions"
 CONTROL_SIZE: Final = 4
 WHOLE: Final = bytes(CONTROL_SIZE)
-"""The control of an input that comes in one piece."""
+"""The control of an input that arrives in one piece."""
 _EACH_BYTE: Final = 0x38
-"""Bits of the control: all are set in one of eight, for it is slow."""
+"""Bits of the control. If all are set, the input arrives byte by byte. That is slow, so it is done
+in one of eight inputs."""
 BYTEWISE: Final = bytes([_EACH_BYTE]) + bytes(CONTROL_SIZE - 1)
 
 
 def split_input(data: bytes) -> tuple[bytes, bytes]:
-    """Control and content; a control that is too short is filled up with zeros."""
+    """Return control and content. A control that is too short is filled up with zeros."""
     return data[:CONTROL_SIZE].ljust(CONTROL_SIZE, b"\0"), data[CONTROL_SIZE:]
 
 
 def ends(control: bytes, size: int) -> Iterator[int]:
-    """Where the pieces of `size` bytes end, the last of them at `size`; at least one."""
+    """Return where the pieces of `size` bytes end, the last of them at `size`; at least one."""
     if control[0] & _EACH_BYTE == _EACH_BYTE:
         yield from range(1, size)
     else:
@@ -39,6 +40,6 @@ def ends(control: bytes, size: int) -> Iterator[int]:
 
 
 def kept(target: str) -> Iterator[bytes]:
-    """The inputs in the repository: what once was a finding."""
+    """Return the inputs in the repository: former findings."""
     for path in sorted((REGRESSIONS / target).glob("*")):
         yield path.read_bytes()

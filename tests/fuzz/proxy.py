@@ -1,8 +1,7 @@
-"""PROXY headers: both versions, read and written.
+"""Fuzz target: PROXY headers of both versions, read and written.
 
-A header that has been read is read the same whatever follows; one that has been refused stays
-refused, by the same rule, whatever follows; and what was read or made up is written and read again
-without a change.
+A header that was read, or rejected by a rule, is judged the same whatever follows. A header that
+was read or made up is unchanged after it is written and read again.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
 from tests.protocol.streams import Choices
 
 MADE_UP: Final = 0x80
-"""A bit of the control: the content is decisions for a header to be encoded."""
+"""A bit of the control: the content is decisions for a header to encode."""
 LENGTH_MAX: Final = 0xFFFF
 
 Decode = Callable[[bytes, int], ProxyHeader | None]
@@ -80,7 +79,7 @@ def check_encoded(header: ProxyHeader, *, crc32c: bool) -> None:
             header.source, header.destination, header.tlvs, crc32c=crc32c, local=header.local
         )
     except ValueError:
-        # The checksum takes bytes that a header of full length does not have.
+        # A header of full length has no room for the checksum.
         assert crc32c
         assert header.size > 16 + LENGTH_MAX - 7
         return
@@ -88,7 +87,7 @@ def check_encoded(header: ProxyHeader, *, crc32c: bool) -> None:
 
 
 def make_up(control: bytes, choices: Choices) -> bytes:
-    """Encode what `choices` say, and see that it is read again."""
+    """Encode the header that `choices` describe, and check that it is read back."""
     source, destination = endpoints(choices)
     tlvs = [tlv(choices) for _ in range(choices.below(4))]
     local = source is None and choices.rarely(2)

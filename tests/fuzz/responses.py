@@ -1,8 +1,8 @@
-"""Response heads: those that come over a lane, and those that are made of an app's.
+"""Fuzz target: response heads from a lane, and heads that are encoded for an app.
 
-However a head arrives, and whatever stands behind it, it is read the same or refused; h11 finds the
-same body behind it; a Connection field that is put in changes nothing else; and what is encoded for
-an app is read with the framing that it was encoded for.
+However a head arrives, and whatever follows it, it is read the same or rejected. h11 finds the same
+body after it. An inserted Connection field changes nothing else. A head that is encoded for an app
+is read with the framing that it was encoded for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.protocol.streams import Choices
 
 METHODS: Final = (b"GET", b"HEAD", b"PUT", b"POST")
 AN_APPS: Final = 0x80
-"""A bit of the control: the content is an app's response, to be encoded."""
+"""A bit of the control: the content is an app's response to encode."""
 FIELD: Final = b"connection: close\r\n"
 
 
@@ -61,7 +61,8 @@ def read(data: bytes, method: bytes, start: int = 0) -> ResponseHead | str | Non
 
 
 def told(outcome: ResponseHead | str | None) -> object:
-    """What of an outcome must be the same for the same bytes: a complaint is free in its words."""
+    """Return the part of an outcome that must be the same for the same bytes. The text of an error
+    may differ."""
     if isinstance(outcome, ResponseHead):
         return tuple(getattr(outcome, name) for name in ResponseHead.__slots__)
     return type(outcome)
@@ -95,7 +96,8 @@ def check_inserted(content: bytes, head: ResponseHead, method: bytes) -> None:
 
 
 def check_h11(content: bytes, head: ResponseHead, method: bytes) -> None:
-    """h11 may refuse; else it finds the body that we find. Nothing comes after `content`."""
+    """Check that h11 rejects the head or finds the body that we find. The stream ends after
+    `content`."""
     if head.interim or head.upgrade:
         return
     client = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
@@ -117,7 +119,7 @@ def check_h11(content: bytes, head: ResponseHead, method: bytes) -> None:
                 assert isinstance(event, h11.EndOfMessage), event
                 rest = client.trailing_data[0]
     except h11.RemoteProtocolError:
-        # It refuses, or the body lacks its end: then `rest` stays None.
+        # It rejects the head, or the body lacks its end. Then `rest` stays None.
         pass
     ours = body_reader(head.body)
     parts: list[bytes] = []
@@ -132,7 +134,7 @@ def check_h11(content: bytes, head: ResponseHead, method: bytes) -> None:
 
 
 def encode(choices: Choices, method: bytes) -> bytes | None:
-    """An app's response, encoded; None if it is no response."""
+    """Return an app's response, encoded; None if it is no response."""
     status = choices.pick([200, 204, 304, 500, 101, 404, 999, 1000])
     minor_version = 1 - choices.below(2)
     length = choices.pick([None, 0, 5, None])

@@ -1,4 +1,4 @@
-"""Every fuzz target over its seeds and over what once was a finding; without a fuzzer."""
+"""Every fuzz target over its seeds and over former findings, without a fuzzer."""
 
 from __future__ import annotations
 

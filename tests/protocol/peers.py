@@ -1,4 +1,4 @@
-"""What three HTTP/1.1 parsers make of one stream of requests: ours, h11, and llhttp (httptools)."""
+"""Three HTTP/1.1 parsers that read one stream of requests: ours, h11, and llhttp (httptools)."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Message:
     target: bytes
     minor_version: int
     fields: Fields
-    """Names in lower case, values without surrounding white space, as `_normal` has them."""
+    """Names in lower case, values without surrounding white space, as `_normal` makes them."""
     body: bytes = b""
     end: int | None = None
-    """The index in the stream at which it ends; None if its body is not whole."""
+    """The index in the stream at which the message ends; None if its body is incomplete."""
     raw: bytes = b""
-    """Ours alone: all that came of it, as it is relayed."""
+    """For our parser only: the bytes of the message, as they are relayed."""
 
 
 @dataclass
@@ -49,10 +49,11 @@ class Reading:
     """All that a parser sees in a stream."""
 
     messages: list[Message] = field(default_factory=list)
-    """Those whose heads were whole and accepted; only the last one's body may lack something."""
+    """The messages whose heads were complete and accepted. Only the body of the last may be
+    incomplete."""
     end: End = End.WAITING
     rule: Rule | None = None
-    """Ours alone: why it was refused."""
+    """For our parser only: the rule by which the stream was rejected."""
 
     @property
     def whole(self) -> list[Message]:
@@ -60,10 +61,10 @@ class Reading:
 
 
 def difference(ours: Reading, theirs: Reading) -> str | None:
-    """How they read what we accept, if it is differently.
+    """Return how they read a stream that we accept, if they read it differently, else None.
 
-    A peer that refuses is no different reading, only a stricter one; nor is what it goes on to read
-    where we have refused, or have closed the connection.
+    A peer that rejects a message is only stricter, which is no difference. Its reading after the
+    point where we rejected, or closed the connection, does not count either.
     """
     for ours_one, theirs_one in zip(ours.messages, theirs.messages, strict=False):
         for name in ("method", "target", "minor_version"):
@@ -86,14 +87,14 @@ def difference(ours: Reading, theirs: Reading) -> str | None:
 
 
 def _comparable(message: Message) -> Fields:
-    """The fields that are to be the same: we alone replace Host beside an absolute-form."""
+    """Return the fields that must be the same: only we replace Host beside an absolute-form."""
     if message.target.startswith((b"/", b"*")):
         return message.fields
     return tuple(field for field in message.fields if field[0] != b"host")
 
 
 def read_by_us(stream: bytes, limits: Limits = LIMITS) -> Reading:
-    """As the front end does: head, body by its framing, and no further than the last message of a
+    """Read as the front end does: each head, its body, and at most the last message of a
     connection."""
     reading = Reading()
     at = 0
@@ -119,7 +120,7 @@ def read_by_us(stream: bytes, limits: Limits = LIMITS) -> Reading:
             if not body.complete:
                 break
             message.raw = data[:end]
-            # What follows was not rewritten.
+            # The bytes after the head were not rewritten.
             message.end = at = len(stream) - len(data) + end
             if not head.keep_alive:
                 reading.end = End.CLOSED
@@ -131,11 +132,12 @@ def read_by_us(stream: bytes, limits: Limits = LIMITS) -> Reading:
 
 
 def read_by_h11(stream: bytes) -> Reading:
-    """Each message by a connection of its own: h11 wants to see an answer before the next one."""
+    """Read each message by a connection of its own, because h11 needs an answer before the next
+    one."""
     reading = Reading()
     at = 0
     while at < len(stream):
-        # As much as we allow, so that it does not refuse for size alone.
+        # As many bytes as we allow, so that h11 does not reject a message for its size alone.
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
         parser.receive_data(stream[at:])
         message = None
@@ -171,7 +173,7 @@ def read_by_h11(stream: bytes) -> Reading:
 
 
 def read_by_llhttp(stream: bytes) -> Reading:
-    """Byte by byte, because llhttp does not say where in a piece a message ended."""
+    """Read byte by byte, because llhttp does not say where in a piece a message ended."""
     events = _Events()
     reading = events.reading
     for at in range(len(stream)):
@@ -191,7 +193,7 @@ def read_by_llhttp(stream: bytes) -> Reading:
 
 
 class _Events:
-    """What httptools calls."""
+    """The callbacks of httptools."""
 
     def __init__(self) -> None:
         self.reading = Reading()
@@ -225,8 +227,10 @@ class _Events:
 
 
 def _normal(fields: Fields) -> Fields:
-    """What is no matter of reading made alike: h11 writes names and codings in lower case, llhttp
-    leaves white space behind values."""
+    """Return fields without the differences that do not matter.
+
+    h11 writes names and codings in lower case, and llhttp leaves white space behind values.
+    """
     stripped = [(name.lower(), value.strip(b" \t")) for name, value in fields]
     return tuple(
         (name, value.lower() if name == b"transfer-encoding" else value) for name, value in stripped

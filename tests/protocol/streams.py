@@ -1,8 +1,8 @@
-"""Request streams that are nearly legal, made of decisions that come as bytes.
+"""Request streams that are nearly legal, built from decisions that come as bytes.
 
-The same bytes always make the same stream, so whoever supplies bytes can search: hypothesis, a
-coverage-guided fuzzer, or a seeded generator. Zeros, and the end of the bytes, choose what is
-simplest: shorter and smaller decisions make simpler streams.
+The same bytes always make the same stream, so a source of bytes can search: hypothesis, a
+coverage-guided fuzzer, or a seeded generator. Zeros, and the end of the bytes, choose the simplest
+part. So shorter and smaller decisions make simpler streams.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Choices", "mutate", "pieces_of", "request_stream"]
 T = TypeVar("T")
 
 ODDITY: Final = 40
-"""One part in so many is taken from the odd ones."""
+"""One part in so many is an odd one."""
 
 METHODS: Final = [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"PROPFIND"]
 ODD_METHODS: Final = [
@@ -126,14 +126,14 @@ ODD_BYTES: Final = [
 
 
 class Choices:
-    """Decisions, taken from bytes one after another; 0 when there are no more."""
+    """Decisions, taken from bytes one after another. After the last byte every decision is 0."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
 
     def below(self, bound: int) -> int:
-        """A number from 0 to `bound` - 1."""
+        """Return a number from 0 to `bound` - 1."""
         width = 1 if bound <= 256 else 2
         taken = self._data[self._at : self._at + width]
         self._at += width
@@ -143,26 +143,26 @@ class Choices:
         return options[self.below(len(options))]
 
     def rarely(self, odds: int) -> bool:
-        """True once in `odds` times."""
+        """Return True once in `odds` times."""
         return self.below(odds) == odds - 1
 
     def part(self, usual: Sequence[T], odd: Sequence[T]) -> T:
-        """Mostly one of the usual ones."""
+        """Return mostly one of the usual parts, rarely an odd one."""
         return self.pick(odd) if self.rarely(ODDITY) else self.pick(usual)
 
     def rest(self) -> bytes:
-        """What no decision has taken yet."""
+        """Return the bytes that no decision has taken yet."""
         return self._data[self._at :]
 
 
 def request_stream(choices: Choices) -> bytes:
-    """One request or several, and in one case of three bytes of it are changed besides."""
+    """Return one request or several. In one of three cases a few bytes are changed."""
     stream = b"".join([_request(choices) for _ in range(1 + choices.below(4))])
     return mutate(choices, stream) if choices.rarely(3) else stream
 
 
 def pieces_of(choices: Choices, stream: bytes) -> list[bytes]:
-    """The stream cut at a few places, or at every byte."""
+    """Return the stream, cut at a few places or at every byte."""
     if choices.rarely(8):
         return [stream[i : i + 1] for i in range(len(stream))]
     cuts = sorted(choices.below(len(stream) + 1) for _ in range(choices.below(5)))
@@ -209,7 +209,7 @@ def _field(choices: Choices, name: bytes, value: bytes) -> bytes:
 
 
 def _framed(choices: Choices, body: bytes) -> tuple[list[bytes], bytes]:
-    """The framing fields of a body, and the body as it is sent."""
+    """Return the framing fields of a body, and the body as it is sent."""
     match choices.part(["none", "length", "chunked"], ["both", "twice", "disguised", "wrong"]):
         case "none":
             return [], b""
@@ -268,7 +268,7 @@ def _chunk_end(choices: Choices) -> bytes:
 
 
 def mutate(choices: Choices, stream: bytes) -> bytes:
-    """The stream with up to three changes of a few bytes."""
+    """Return the stream with up to three changes of a few bytes."""
     for _ in range(1 + choices.below(3)):
         stream = _change(choices, stream)
     return stream

@@ -25,7 +25,8 @@ NEXT = b"GET /next HTTP/1.1\r\n"
 
 
 def read_in_pieces(reader: BodyReader, data: bytes, cuts: list[int]) -> tuple[bytes, int]:
-    """Content and end of a body at the start of `data`, which arrives cut at these places."""
+    """Return content and end of a body at the start of `data`, which arrives cut at these
+    places."""
     content: list[bytes] = []
     begin = 0
     for end in [*sorted(cuts), len(data)]:
@@ -39,7 +40,7 @@ def read_in_pieces(reader: BodyReader, data: bytes, cuts: list[int]) -> tuple[by
 
 
 def refusal(data: bytes, step: int) -> Rule | None:
-    """The rule that refuses this chunked stream when it arrives `step` bytes at a time."""
+    """Return the rule that rejects this chunked stream if it arrives `step` bytes at a time."""
     reader = ChunkedReader()
     try:
         for begin in range(0, len(data), step):
@@ -310,7 +311,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("rule", "data"), REFUSED)
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1_000_000])
-def test_chunked_refuses(rule: Rule, data: bytes, step: int) -> None:
+def test_bad_chunked_streams_are_rejected(rule: Rule, data: bytes, step: int) -> None:
     assert refusal(data, step) == rule
 
 
@@ -337,7 +338,7 @@ def test_one_byte_a_chunk_for_a_long_time_is_legitimate() -> None:
     assert reader.complete
 
 
-def test_endless_extensions_are_refused() -> None:
+def test_endless_extensions_are_rejected() -> None:
     piece = b"1;" + b"e" * 200 + b"\r\nx\r\n"
     assert refusal(piece * 1000, 1000) == policy.CHUNK_OVERHEAD
     # Each byte of content earns OVERHEAD_RATIO bytes of framing, on top of the free ones.

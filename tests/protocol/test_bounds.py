@@ -1,4 +1,4 @@
-"""What is remembered of clients and apps is bounded in bytes, however long each piece is."""
+"""The caches for clients and apps are bounded in bytes, however long each value is."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from reactor_run.reactor.wsgi.head import read_app_head
 TIMES = 3000
 LONG = b"a" * 8000
 LEFT_MAX = 4_000_000
-"""Bytes. 24 MB are read at least, and 256 long pieces with what is made of them take more."""
+"""Most bytes that may remain. At least 24 MB are read, and 256 long values in a cache would take
+more."""
 LIMITS = Limits()
 
 
 def heads() -> Iterator[RequestHead]:
-    """Heads whose targets are long, and differ."""
+    """Heads with long targets that differ."""
     for number in range(TIMES):
         target = b"/%d%%20%b" % (number, LONG)
         head = parse_request_head(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target, LIMITS)
@@ -47,7 +48,7 @@ def build_environs() -> object:
 
 
 def know_heads() -> object:
-    """Requests, the scopes and the environs of them, each as often as makes it remembered."""
+    """Read requests and build their scopes and environs, often enough for them to be remembered."""
     known = KnownHeads()
     scopes, environs = ScopeBuilder(), EnvironBuilder(multithread=False, multiprocess=False)
     for fields in b"", b"B:\r\n" * 40, b"B: %b\r\n" % LONG:
@@ -101,7 +102,7 @@ def read_response_heads() -> object:
         read_response_heads,
     ],
 )
-def test_it_holds_few_bytes(remember: Callable[[], object]) -> None:
+def test_the_caches_hold_few_bytes(remember: Callable[[], object]) -> None:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

@@ -1,4 +1,4 @@
-"""Control messages: lines of JSON, and descriptors that find their messages."""
+"""Control messages: lines of JSON, and the descriptors that belong to them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_descriptors_go_to_the_messages_that_announce_one_in_order():
 
 
 def test_a_descriptor_comes_with_the_first_byte_of_its_message():
-    """The kernel hands it out with the first piece; the message may end in a later one."""
+    """The kernel hands it out with the first piece. The message may end in a later one."""
     decoder = ControlDecoder()
     line = encode_control({"lane": 1, "fd": True})
     assert decoder.feed(encode_control({"ping": 1}) + line[:5], [11]) == [{"ping": 1}]
@@ -80,12 +80,12 @@ def test_a_message_that_says_that_it_has_none_takes_none():
 
 
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"[]", b'"word"', b"1", b"", b"{", b"\xff"])
-def test_what_is_no_message_is_refused(line):
+def test_bytes_that_are_no_message_are_rejected(line):
     with pytest.raises(ControlError):
         ControlDecoder().feed(line + b"\n")
 
 
-def test_a_line_without_end_is_refused():
+def test_a_line_without_end_is_rejected():
     decoder = ControlDecoder()
     half = b"x" * (1 << 19)
     assert decoder.feed(half) == []
@@ -99,7 +99,7 @@ def test_a_line_without_end_is_refused():
     ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "-1", "-0.5", str(1 << 63), "9" * 5000],
 )
 @pytest.mark.parametrize("form", ['{"slow":"GET /","seconds":%s}', '{"done":[1,%s]}'])
-def test_a_number_that_is_no_finite_amount_is_refused(form, number):
+def test_a_number_that_is_no_finite_amount_is_rejected(form, number):
     with pytest.raises(ControlError):
         ControlDecoder().feed((form % number).encode() + b"\n")
 

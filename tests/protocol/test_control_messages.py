@@ -1,4 +1,4 @@
-"""The messages of the control channel: what is written is read again, and nothing else is."""
+"""The messages of the control channel: written messages are read back, and others are rejected."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ TO_FRONT_END: list[ToFrontEnd] = [
 
 
 def over_the_wire(message: ToReactor | ToFrontEnd) -> dict[str, Any]:
-    """What the other side decodes, with the descriptor that the kernel hands over."""
+    """Return what the other side decodes, with the descriptor that the kernel hands over."""
     descriptor = getattr(message, "fd", None)
     (received,) = ControlDecoder().feed(encode_control(message.to_json()), [descriptor])
     return received
@@ -99,7 +99,7 @@ def test_an_unknown_word_is_ignored(read: Any) -> None:
         '{"stop":null}',
     ],
 )
-def test_a_wrong_value_for_a_reactor_is_refused(line: str) -> None:
+def test_a_wrong_value_for_a_reactor_is_rejected(line: str) -> None:
     with pytest.raises(ControlError):
         read_for_reactor(json.loads(line))
 
@@ -123,6 +123,6 @@ def test_a_wrong_value_for_a_reactor_is_refused(line: str) -> None:
         '{"failed":"x","details":1}',
     ],
 )
-def test_a_wrong_value_for_the_front_end_is_refused(line: str) -> None:
+def test_a_wrong_value_for_the_front_end_is_rejected(line: str) -> None:
     with pytest.raises(ControlError):
         read_for_front_end(json.loads(line))

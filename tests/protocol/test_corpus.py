@@ -1,4 +1,4 @@
-"""The corpus against the head parser and the body reader: no sockets, every way to cut it."""
+"""The corpus against the head parser and the body reader, without sockets, cut in every way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.corpus.reading import (
 )
 
 CASES = load()
-# What the deadlines refuse: `protocol` has no clock. tests/integration/test_corpus.py runs these.
+# Cases of the deadlines are left out: `protocol` has no clock. tests/integration/test_corpus.py
+# runs them.
 TIMED = {"head-timeout", "body-timeout"}
 READ = [
     case
@@ -36,7 +37,7 @@ def run(case: Case, pieces: list[bytes]) -> None:
 @pytest.mark.parametrize("case", READ, ids=str)
 def test_whole(case: Case) -> None:
     run(case, [case.data])
-    # A second reading must not be kinder: nothing bad may have been remembered.
+    # A second reading must give the same: no bad value may have been remembered.
     run(case, [case.data])
 
 

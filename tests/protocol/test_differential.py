@@ -1,10 +1,10 @@
-"""Three parsers read the same streams: whatever we accept, h11 and llhttp must frame as we do.
+"""Three parsers read the same streams: h11 and llhttp must frame what we accept as we do.
 
-A front end that reads a stream differently from whoever stands before or behind it can be made to
-take one client's body for another's request. So a difference in what a message is, or where it
-ends, is a failure, unless it is one of `KNOWN`. A peer that refuses is only stricter.
+If a front end reads a stream differently from its proxy or its app server, a client's body can be
+taken for another client's request. So each difference in what a message is, or where it ends, is a
+failure, unless it is listed in `KNOWN`. A peer that rejects a message is only stricter.
 
-Where CI is set hypothesis tries the same streams each time; `check_many` always does.
+With CI set, hypothesis tries the same streams each time. `check_many` always does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.protocol.peers import (
 )
 from tests.protocol.streams import Choices, mutate, request_stream
 
-# Whatever is let in somewhere: the other policies of paths only refuse more.
+# The widest policy: other path policies only reject more.
 LIMITS = Limits(path_policy="pass")
 CASES = load()
 PEERS: dict[str, Callable[[bytes], Reading]] = {"h11": read_by_h11, "llhttp": read_by_llhttp}
@@ -48,7 +48,7 @@ MADE = st.binary(min_size=60, max_size=160).map(lambda data: request_stream(Choi
 
 
 STREAMS = MADE | st.builds(
-    # A connection of the corpus with changes, and what a generated one sends behind it.
+    # A changed connection of the corpus, and a generated stream after it.
     lambda case, data, more: mutate(Choices(data), case.data) + more,
     st.sampled_from([case for case in CASES if not case.large]),
     st.binary(max_size=12),
@@ -58,18 +58,18 @@ STREAMS = MADE | st.builds(
 
 @dataclass(frozen=True)
 class Known:
-    """A difference that is none of ours to mend."""
+    """A known difference whose cause is in the peer."""
 
     peer: str
     difference: str
     when: Callable[[Message], bool]
-    """What is true of the last message that the peer read."""
+    """Whether the last message that the peer read has the known cause."""
     why: str
     example: bytes
 
 
 def values(message: Message, name: bytes) -> bytes:
-    """All values of a field, as one list in lower case."""
+    """Return all values of a field, as one list in lower case."""
     return b",".join(value for each, value in message.fields if each == name).lower()
 
 
@@ -147,7 +147,8 @@ def is_known(peer: str, what: str, ours: Reading, theirs: Reading) -> bool:
 
 
 def check(stream: bytes) -> Counter[str]:
-    """Fail if a peer reads what we accept differently; else how often it agreed or refused."""
+    """Fail if a peer reads a stream that we accept differently; return how often it agreed or
+    rejected."""
     ours = read_by_us(stream, LIMITS)
     verdicts: Counter[str] = Counter()
     if not ours.messages:
@@ -167,20 +168,21 @@ def check(stream: bytes) -> Counter[str]:
 
 
 def check_relayed(stream: bytes) -> int:
-    """Fail if the reactor reads a head otherwise than the front end; how many heads there were."""
+    """Fail if the reactor reads a head differently from the front end; return the number of
+    heads."""
     at = count = 0
     while at < len(stream):
         try:
             head = parse_request_head(stream[at:], LIMITS)
         except Rewritten as rewritten:
-            # What follows was not rewritten.
+            # The bytes after the head were not rewritten.
             stream, at = rewritten.data, 0
             continue
         except Refused:
             break
         if head is None:
             break
-        # With and without the bytes behind it, in one piece and with its end coming later.
+        # With and without the bytes after it, in one piece and with a delayed end.
         whole = stream[at : at + head.size]
         for relayed in (
             read_relayed_head(stream[at:]),
@@ -288,11 +290,13 @@ CUT = {"end": None, "body": b"a"}
         (Reading([message()], End.CLOSED), Reading([message(), message()]), None),
     ],
 )
-def test_what_is_a_difference(ours: Reading, theirs: Reading, expected: str | None) -> None:
+def test_differences_that_count_are_reported(
+    ours: Reading, theirs: Reading, expected: str | None
+) -> None:
     assert difference(ours, theirs) == expected
 
 
-def test_generated_streams_reach_what_they_are_for() -> None:
+def test_generated_streams_reach_most_rules() -> None:
     random = Random(1)
     rules: Counter[str] = Counter()
     whole: Counter[int] = Counter()
@@ -303,7 +307,7 @@ def test_generated_streams_reach_what_they_are_for() -> None:
             rules[reading.rule.name] += 1
     assert whole[0] < 0.6 * whole.total(), whole
     assert whole[2] + whole[3] + whole[4] > 0.15 * whole.total(), whole
-    # What no stream of a few hundred bytes can break, and what comes with time.
+    # Rules that no stream of a few hundred bytes can break, and rules that need time.
     beyond = {"too-long", "too-many", "too-large", "timeout", "overhead", "incomplete"}
     wanted = {name for name in policy.RULES if not any(name.endswith(word) for word in beyond)}
     wanted = {name for name in wanted if not name.startswith("proxy-")}
@@ -314,8 +318,8 @@ def test_generated_streams_reach_what_they_are_for() -> None:
 def test_a_planted_error_is_found(
     odd: bytes, usual: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The front end reads an oddity as something usual: `Content-Length: 1, 1` as 11, or a field
-    named `Content_Length` as one of framing."""
+    """A front end that reads an oddity as something usual: `Content-Length: 1, 1` as 11, or
+    `Content_Length` as a framing field."""
 
     def lenient(data: bytes, limits: Limits) -> RequestHead | None:
         head, end, rest = data.partition(b"\r\n\r\n")

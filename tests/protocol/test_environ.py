@@ -1,4 +1,4 @@
-"""protocol/environ.py: what a WSGI app is told of a request."""
+"""The WSGI environ of a request (protocol/environ.py)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def environ_of(
 
 
 def validated(environ: dict[str, Any]) -> dict[str, Any]:
-    """The environ, after wsgiref has found nothing wrong with it (AssertionError otherwise)."""
+    """Return the environ after wsgiref has checked it. Raises AssertionError if it is invalid."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -149,7 +149,7 @@ def test_script_name(script_name: str, seen: str) -> None:
     assert environ_of(head_of(), script_name=script_name)["SCRIPT_NAME"] == seen
 
 
-def test_a_script_name_without_a_slash_is_refused() -> None:
+def test_a_script_name_without_a_slash_is_rejected() -> None:
     with pytest.raises(ValueError, match="begins with a slash"):
         builder_of(script_name="api")
 
@@ -157,7 +157,7 @@ def test_a_script_name_without_a_slash_is_refused() -> None:
 @pytest.mark.parametrize("multithread", [True, False])
 @pytest.mark.parametrize("multiprocess", [True, False])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_what_the_server_says_of_itself(multithread: bool, multiprocess: bool, scheme: str) -> None:
+def test_the_variables_of_the_server(multithread: bool, multiprocess: bool, scheme: str) -> None:
     environ = environ_of(
         head_of(minor_version=0),
         scheme=scheme,
@@ -324,7 +324,7 @@ def test_apps_reconstruct_the_url(server: Any, fields: list[tuple[bytes, bytes]]
     assert request.url_root == url.partition("caf")[0]
 
 
-def test_what_an_app_changes_in_an_environ_reaches_no_other() -> None:
+def test_changes_by_an_app_stay_in_its_environ() -> None:
     builder = builder_of()
     first = builder.build(head_of(), Origin(CLIENT, SERVER))
     untouched = first.copy()

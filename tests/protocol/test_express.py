@@ -1,4 +1,4 @@
-"""The express lane's frames: byte for byte, in pieces, and everything that is none."""
+"""The frames of an express lane: byte for byte, in pieces, and bytes that are no frame."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_any_other_message_on_the_wire(kind, byte):
 
 
 @given(exchanges, endpoints)
-def test_a_frame_is_a_proxy_header_for_anybody(exchange, ends):
+def test_a_frame_is_a_valid_proxy_header(exchange, ends):
     frame = pack_request(request_prefix(*ends), exchange, 9)
     header = decode_v2(frame)
     assert header is not None
@@ -99,7 +99,7 @@ def test_a_frame_is_a_proxy_header_for_anybody(exchange, ends):
 
 
 def test_the_prefix_leads_to_the_addresses():
-    """It is a PROXY header but for its length, which counts the TLVs as well."""
+    """It is a PROXY header except for its length, which counts the two TLVs as well."""
     prefix = request_prefix(CLIENT, SERVER)
     frame = pack_request(prefix, 1, 0)
     assert frame.startswith(prefix)
@@ -153,21 +153,21 @@ def test_the_clients_end_is_a_message_without_payload(kind):
     assert (exchange, read, payload) == (EXCHANGE_MAX, kind, b"")
 
 
-def test_no_reactor_asks_for_an_exchange():
+def test_a_reactor_cannot_send_a_kind_of_the_front_end():
     with pytest.raises(FrameError):
         read_answers(message_frame(1, WITHDRAW))
 
 
-def test_a_request_of_the_largest_size_is_read_and_a_larger_one_refused():
+def test_a_request_of_the_largest_size_is_read_and_a_larger_one_rejected():
     largest = request_frame(1, b"x" * EXPRESS_MAX)
     messages, taken = read_requests(largest)
     assert (len(messages), taken) == (1, len(largest))
-    # Before it has come: who waited for it would gather up to 4 GiB.
+    # It is rejected before it has arrived: a reader that waited would gather up to 4 GiB.
     with pytest.raises(FrameError, match=str(EXPRESS_MAX + 1)):
         read_requests(pack_request(request_prefix(CLIENT, SERVER), 1, EXPRESS_MAX + 1))
 
 
-# What is no frame. The offsets are those of a LOCAL message.
+# Bytes that are no frame. The offsets are those of a LOCAL message.
 
 WRONG = [
     pytest.param(0, b"G", id="signature"),
@@ -185,12 +185,12 @@ WRONG = [
 
 @pytest.mark.parametrize(("offset", "wrong"), WRONG)
 @pytest.mark.parametrize("read", [read_requests, read_answers])
-def test_what_is_no_frame_is_refused(read, offset, wrong):
+def test_bytes_that_are_no_frame_are_rejected(read, offset, wrong):
     good = message_frame(1, DONE)
     bad = good[:offset] + wrong + good[offset + len(wrong) :]
     with pytest.raises(FrameError):
         read(bad)
-    # What came before it is lost with it: nobody could tell where it ends.
+    # The messages before it are lost too: it is unknown where the bad frame ends.
     with pytest.raises(FrameError):
         read(good + bad)
 
@@ -206,7 +206,7 @@ def test_an_answer_has_neither_addresses_nor_more_tlvs():
 
 
 def test_a_request_may_have_other_tlvs_before_the_two():
-    """A front end may tell more of the client; they are part of the prefix."""
+    """A front end may tell more of the client. Those TLVs are part of the prefix."""
     noop = b"\x04\x00\x00"
     frame = bytearray(request_frame(9, b"payload"))
     frame[15] += len(noop)
@@ -217,7 +217,7 @@ def test_a_request_may_have_other_tlvs_before_the_two():
 
 
 @given(st.binary(min_size=34, max_size=80))
-def test_noise_is_refused_or_incomplete_and_nothing_else(noise):
+def test_noise_is_rejected_or_incomplete(noise):
     for read in (read_requests, read_answers):
         with pytest.raises(FrameError):
             read(noise)

@@ -1,4 +1,4 @@
-"""protocol/forwarded.py: whom the fields name, line by line of a table, and what they never do."""
+"""The client that the fields name (protocol/forwarded.py): a table of lines, and forged lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def trusts(packed: bytes) -> bool:
 
 
 def shown(result: Forwarded) -> tuple[str | None, str | None]:
-    """With the client as text: "" for somebody unknown, None for nobody."""
+    """Return the client as text: "" if unknown, None if no hop is named."""
     if result.client is None:
         return None, result.scheme
     return str(ip_address(result.client)) if result.client else "", result.scheme
@@ -59,14 +59,14 @@ def forwarded(*lines: str) -> tuple[str | None, str | None]:
         (["2001:DB8:0:0::7"], "2001:db8::7"),
         (["::ffff:203.0.113.7"], "203.0.113.7"),
         (["[::ffff:203.0.113.7]:80"], "203.0.113.7"),
-        # The last that is not trusted.
+        # The last hop that is not trusted.
         (["203.0.113.7, 10.0.0.1"], "203.0.113.7"),
         (["203.0.113.7,10.0.0.1,2001:db8:1::2"], "203.0.113.7"),
         (["198.51.100.1, 203.0.113.7"], "203.0.113.7"),
         (["198.51.100.1, 203.0.113.7, 10.0.0.1"], "203.0.113.7"),
         (["198.51.100.1, ::ffff:10.0.0.2"], "198.51.100.1"),
         (["10.0.0.2", "203.0.113.7"], "203.0.113.7"),
-        # All are.
+        # All hops are trusted.
         (["10.0.0.1"], "10.0.0.1"),
         (["10.0.0.3, 10.0.0.2, 10.0.0.1"], "10.0.0.3"),
         # Empty elements mean nothing.
@@ -74,11 +74,11 @@ def forwarded(*lines: str) -> tuple[str | None, str | None]:
         # Lines are one list.
         (["198.51.100.1", "203.0.113.7", "10.0.0.1"], "203.0.113.7"),
         (["198.51.100.1, 203.0.113.7", "", "10.0.0.1, 10.0.0.2"], "203.0.113.7"),
-        # What stands before the client is not read.
+        # Hops before the client are not read.
         (["garbage, 203.0.113.7"], "203.0.113.7"),
         (["127.0.0.1, <script>, 203.0.113.7"], "203.0.113.7"),
         (['"', "unknown", "203.0.113.7, 10.0.0.1"], "203.0.113.7"),
-        # Nobody knows.
+        # The client is unknown.
         (["unknown"], ""),
         (["_hidden"], ""),
         (["unix:"], ""),
@@ -187,7 +187,7 @@ def test_x_forwarded_proto(lines: list[str], scheme: str | None) -> None:
         # Garbage before the client is not read, in lines of its own.
         (['for="', "for=192.0.2.60"], "192.0.2.60", None),
         (["for=127.0.0.1", "garbage", "for=192.0.2.60, for=10.0.0.1"], "192.0.2.60", None),
-        # A line that breaks the grammar says nothing at all.
+        # A line that breaks the grammar names no client.
         (["garbage"], "", None),
         (["for=192.0.2.60:80"], "", None),
         (["for=[2001:db8::1]"], "", None),
@@ -206,7 +206,7 @@ def test_x_forwarded_proto(lines: list[str], scheme: str | None) -> None:
         (["for=192.0.2.60", "garbage"], "", None),
         (['for=198.51.100.1;x=", for=192.0.2.60'], "", None),
         (['for=198.51.100.1;x=", for="[2001:db8::1]"'], "", None),
-        # Nodes that are none.
+        # Nodes that are no address.
         (['for=""'], "", None),
         (['for="192.0.2.60:"'], "", None),
         (['for="192.0.2.60:80:80"'], "", None),
@@ -233,7 +233,7 @@ FORGED = st.one_of(
 def test_a_client_cannot_choose_what_a_proxy_that_appends_says(
     lines: list[str], start: str
 ) -> None:
-    """What the proxy adds stands last: in a line of its own, or at the end of the client's."""
+    """The proxy's address is the last: in a line of its own, or at the end of the client's line."""
     assert x_client(*lines, "203.0.113.7, 10.0.0.1") == "203.0.113.7"
     assert x_client(*lines, f"{start}, 203.0.113.7") == "203.0.113.7"
     assert forwarded(*lines, "for=203.0.113.7;proto=http") == ("203.0.113.7", "http")
@@ -243,7 +243,7 @@ def test_a_client_cannot_choose_what_a_proxy_that_appends_says(
 
 
 @given(st.lists(FORGED, max_size=4))
-def test_nothing_is_too_odd_to_be_read(lines: list[str]) -> None:
+def test_any_bytes_are_read_without_an_error(lines: list[str]) -> None:
     encoded = [line.encode("latin-1") for line in lines]
     for told in (
         read_x_forwarded(encoded, encoded, trusts),

@@ -1,4 +1,4 @@
-"""protocol/origin.py: what a reactor reads is what the front end has written."""
+"""The origin of a request (protocol/origin.py): a reactor reads what the front end has written."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_round_trip(
     assert origin == (expected, server, "https" if https else "http")
 
 
-def test_nothing_is_told_by_default() -> None:
+def test_without_tlvs_the_origin_is_unknown_and_http() -> None:
     assert origin_tlvs(https=False) == ()
     assert read((None, None), local=True) == NOWHERE == (None, None, "http")
 
@@ -76,7 +76,7 @@ def test_only_the_bit_of_the_connection_means_tls(flags: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 15, 17])
-def test_a_client_that_is_no_address_is_refused(size: int) -> None:
+def test_a_client_that_is_no_address_is_rejected(size: int) -> None:
     with pytest.raises(Refused) as refusal:
         read(V4, (FORWARDED_FOR, bytes(size)))
     assert refusal.value.rule is policy.PROXY_MALFORMED

@@ -1,4 +1,4 @@
-"""PROXY headers: vectors of the specification, round trips, every cut and every refusal."""
+"""PROXY headers: vectors of the specification, round trips, every cut and every rejection."""
 
 import struct
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def tlv(kind: int, value: bytes, *, length: int = -1) -> bytes:
 
 
 def with_checksum(before: bytes, after: bytes = b"", *, family: int = 0x11) -> bytes:
-    """A v2 header whose checksum stands between two parts of its payload."""
+    """Return a v2 header whose checksum stands between two parts of its payload."""
     zeroed = v2(before + tlv(3, bytes(4)) + after, family=family)
     at = 16 + len(before) + 3
     return zeroed[:at] + crc32c(zeroed).to_bytes(4, "big") + zeroed[at + 4 :]
@@ -195,7 +195,7 @@ V1_REFUSED = {
 
 
 @pytest.mark.parametrize(("data", "rule"), V1_REFUSED.values(), ids=V1_REFUSED)
-def test_v1_refuses_at_the_byte_that_is_wrong(data: bytes, rule: Rule) -> None:
+def test_v1_rejects_at_the_byte_that_is_wrong(data: bytes, rule: Rule) -> None:
     assert all(decode_v1(data[:length]) is None for length in range(len(data)))
     assert rule_of(decode_v1, data) == rule
     assert rule_of(decode_v1, data + b"1 2\r\n" + b"x" * 107) == rule
@@ -288,7 +288,7 @@ def test_v2_path_ends_at_its_first_nul() -> None:
         (UNIX[0], V4[1]),
     ],
 )
-def test_v2_tells_no_ends_that_do_not_fit_together(
+def test_v2_tells_no_ends_of_two_families(
     ends: tuple[Endpoint | None, Endpoint | None],
 ) -> None:
     assert encode_v2(*ends) == v2(family=0)
@@ -301,13 +301,13 @@ def test_v2_keeps_mapped_addresses_of_one_family() -> None:
     assert (decoded.source, decoded.destination) == ends
 
 
-# Some begin like TLVs: the last would even be refused if it were some.
+# Some begin like TLVs. The last would be rejected if it were TLVs.
 NO_TLVS = [b"", b"\x7f", V4_BLOCK, b"\xff" * 300, tlv(1, b"h2") + b"\x7f", tlv(3, b"") + b"\x7f"]
 
 
 @pytest.mark.parametrize("family", [0x00, 0x01, 0x10, 0x20, 0x30])
 @pytest.mark.parametrize("payload", NO_TLVS)
-def test_v2_skips_what_stands_for_unspecified_addresses(family: int, payload: bytes) -> None:
+def test_v2_skips_the_bytes_in_place_of_unspecified_addresses(family: int, payload: bytes) -> None:
     header = v2(payload, family=family)
     assert decode_v2(header + b"GET") == ProxyHeader(None, None, False, (), len(header))
 
@@ -381,7 +381,7 @@ V2_REFUSED = {
 
 
 @pytest.mark.parametrize(("data", "rule"), V2_REFUSED.values(), ids=V2_REFUSED)
-def test_v2_refuses_at_the_byte_that_is_wrong(data: bytes, rule: Rule) -> None:
+def test_v2_rejects_at_the_byte_that_is_wrong(data: bytes, rule: Rule) -> None:
     assert all(decode_v2(data[:length]) is None for length in range(len(data)))
     assert rule_of(decode_v2, data) == rule
     assert rule_of(decode_v2, data + b"\0" * 300) == rule
@@ -403,20 +403,20 @@ def test_v2_refuses_at_the_byte_that_is_wrong(data: bytes, rule: Rule) -> None:
         ("\udc80", 1),
     ],
 )
-def test_encoding_refuses_what_is_no_address(
+def test_encoding_rejects_a_host_that_is_no_address(
     encode: Callable[[Endpoint, Endpoint], bytes], source: Endpoint
 ) -> None:
     with pytest.raises(ValueError, match=r".+"):
         encode(source, V4[1])
 
 
-def test_encoding_refuses_a_scope() -> None:
+def test_encoding_rejects_a_scope() -> None:
     with pytest.raises(ValueError, match="not an IP address"):
         encode_v2(("fe80::1%eth0", 1), V6[1])
 
 
 @pytest.mark.parametrize("path", ["p" * 109, "\0" + "n" * 108, "é" * 55, "/run/a\0b"])
-def test_v2_refuses_to_encode_a_path(path: str) -> None:
+def test_v2_does_not_encode_a_bad_path(path: str) -> None:
     with pytest.raises(ValueError, match="a socket path"):
         encode_v2((path, None), UNIX[1])
 
@@ -444,7 +444,7 @@ def test_v2_length_is_sixteen_bits() -> None:
         (((-1, b""),), "not one byte"),
     ],
 )
-def test_v2_refuses_to_encode_a_tlv(tlvs: tuple[tuple[int, bytes], ...], message: str) -> None:
+def test_v2_does_not_encode_a_bad_tlv(tlvs: tuple[tuple[int, bytes], ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode_v2(*V4, tlvs)
 
@@ -466,11 +466,11 @@ def test_either_decides_by_the_first_byte(header: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [b"G", b"\n", b"\x16\x03", b"PRI", b"\r\nG"])
-def test_either_refuses_what_is_neither(data: bytes) -> None:
+def test_either_rejects_bytes_of_neither_version(data: bytes) -> None:
     assert rule_of(decode_either, data) == policy.PROXY_MALFORMED
 
 
-def test_each_version_refuses_the_other() -> None:
+def test_each_version_rejects_the_other() -> None:
     assert rule_of(decode_v1, encode_v2(*V4)) == policy.PROXY_MALFORMED
     assert rule_of(decode_v2, encode_v1(*V4)) == policy.PROXY_MALFORMED
 
@@ -548,7 +548,7 @@ def test_any_buffer_is_read_and_not_kept(
 
 
 def every_prefix(decode: Decode, data: bytes) -> list[ProxyHeader | Rule | None]:
-    """What the decoder says as the bytes arrive one by one."""
+    """Return what the decoder says as the bytes arrive one by one."""
     said: list[ProxyHeader | Rule | None] = []
     for length in range(len(data) + 1):
         try:
@@ -599,7 +599,8 @@ edits = st.lists(
 def test_a_verdict_does_not_depend_on_the_cuts(
     header: bytes, edits: list[tuple[str, int, int]]
 ) -> None:
-    """Of a damaged header the decoder says nothing, then one thing, and that for ever."""
+    """For a damaged header the decoder says nothing at first, then one verdict, and never
+    another."""
     data = bytearray(header)
     for edit, position, byte in edits:
         at = position % len(data)

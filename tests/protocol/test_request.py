@@ -1,4 +1,4 @@
-"""Request heads: what is read of them, and which rule refuses what."""
+"""Request heads: what is read from them, and which rule rejects which head."""
 
 from __future__ import annotations
 
@@ -131,10 +131,10 @@ REFUSED: list[tuple[bytes, Rule]] = [
 
 
 @pytest.mark.parametrize(("data", "rule"), REFUSED, ids=lambda value: getattr(value, "name", None))
-def test_what_is_refused(data: bytes, rule: Rule) -> None:
+def test_bad_heads_are_rejected(data: bytes, rule: Rule) -> None:
     with pytest.raises(Refused) as refused:
         parse_request_head(data, LIMITS)
-    # A second reading must not be kinder: nothing bad may have been remembered.
+    # A second reading must give the same: no bad value may have been remembered.
     with pytest.raises(Refused):
         parse_request_head(data, LIMITS)
     assert refused.value.rule is rule
@@ -182,7 +182,8 @@ HEADS = (
 
 
 def assert_judged(head: bytes) -> None:
-    """However the end of a head comes, a head or a refusal comes of it, and the same one."""
+    """Check that a head, however its end arrives, is accepted or rejected, and always in the same
+    way."""
     verdicts = set()
     for cut in {0, max(0, len(head) - 1), max(0, len(head) - 3), len(head) // 2}:
         try:
@@ -232,7 +233,7 @@ def test_no_bytes_are_incomplete_before_an_empty_line(pieces: list[bytes], end: 
     assert_judged(b"".join(pieces) + end)
 
 
-def test_what_no_byte_can_make_right_is_refused_before_its_line_ends() -> None:
+def test_a_line_that_no_byte_can_make_valid_is_rejected_before_it_ends() -> None:
     for data in (b"GET / HTTX", b"GET  ", b"g", b"GET /\r", b"A" * 21, PLAIN[:-2] + b"X\0"):
         for cut in range(len(data)):
             parse_request_head(data[:cut], LIMITS, max(0, cut - 1))
@@ -288,7 +289,7 @@ def test_the_authority_of_the_target_replaces_host(data: bytes, relayed: bytes) 
     with pytest.raises(Rewritten) as rewritten:
         parse_request_head(data, LIMITS)
     assert rewritten.value.data == relayed
-    # It is right now, and both interfaces are shown one host.
+    # The rewritten request is valid, and both interfaces show one host.
     ours, theirs = parse_request_head(relayed, LIMITS), read_relayed_head(relayed)
     assert ours is not None
     assert theirs is not None
@@ -308,7 +309,7 @@ def test_a_host_that_is_the_authority_stays_as_it_came() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_do_anything_but_be_read_or_refused(data: bytes) -> None:
+def test_any_bytes_are_read_or_rejected(data: bytes) -> None:
     for start in (b"", b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST "):
         try:
             parse_request_head(start + data, LIMITS)
@@ -360,7 +361,7 @@ class TestKnownHeads:
         ],
         ids=["more behind it", "long", "with a body", "before a body", "before chunks"],
     )
-    def test_what_is_not_worth_it_is_not_remembered(self, data: bytes) -> None:
+    def test_long_requests_and_those_with_a_body_are_not_remembered(self, data: bytes) -> None:
         known = KnownHeads()
         read = parse_request_head(data, LIMITS)
         assert read is not None

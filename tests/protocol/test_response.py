@@ -54,7 +54,7 @@ def encode(
 
 
 def lines(head: bytes) -> list[bytes]:
-    """Field lines of a head."""
+    """Return the field lines of a head."""
     assert head.endswith(b"\r\n\r\n")
     return head[:-4].split(b"\r\n")[1:]
 
@@ -88,13 +88,13 @@ def test_reason_of_the_app(reason: bytes) -> None:
 @pytest.mark.parametrize(
     "status", [0, -1, 99, 100, 101, 103, 199, 1000, 200.0, "200", b"200", None, True, [200]]
 )
-def test_status_is_refused(status: object) -> None:
+def test_status_is_rejected(status: object) -> None:
     with pytest.raises(ResponseError, match="status must be an int from 200 to 999"):
         encode(status=status)
 
 
 @pytest.mark.parametrize("reason", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0b", b"\x7f"])
-def test_reason_with_control_characters_is_refused(reason: bytes) -> None:
+def test_reason_with_control_characters_is_rejected(reason: bytes) -> None:
     with pytest.raises(ResponseError, match="reason has a control character"):
         encode([(b"a", b"b")], reason=reason)
 
@@ -179,7 +179,7 @@ def test_values_that_are_accepted(value: bytes) -> None:
 @pytest.mark.parametrize("byte", [b for b in range(32) if b != 9] + [127])
 @pytest.mark.parametrize("form", [b"a%cb", b"%ca", b"a%c", b"%c"])
 @pytest.mark.parametrize("name", [b"location", b"x-odd", b"Date"])
-def test_control_characters_in_values_are_refused(byte: int, form: bytes, name: bytes) -> None:
+def test_control_characters_in_values_are_rejected(byte: int, form: bytes, name: bytes) -> None:
     value = form % byte
     with pytest.raises(ResponseError, match="control character") as caught:
         encode([(b"a", b"good"), (name, value), (b"z", b"good")])
@@ -200,7 +200,7 @@ def test_names_must_be_tokens(byte: int) -> None:
 
 
 @pytest.mark.parametrize("name", [b"", b" ", b"content-type ", b" content-type", b"content-type:"])
-def test_near_names_are_refused(name: bytes) -> None:
+def test_near_names_are_rejected(name: bytes) -> None:
     with pytest.raises(ResponseError, match="is not a token"):
         encode([(name, b"v")])
 
@@ -315,7 +315,7 @@ WIRE_CHUNKED = b"transfer-encoding: chunked"
         # Transfer-Encoding of the app says nothing.
         (b"GET", 200, 1, [(b"transfer-encoding", b"gzip")], 5, [WIRE_5], 5),
         (b"GET", 200, 1, [L5, (b"transfer-encoding", b"chunked")], None, [WIRE_5], 5),
-        # HEAD: the length of what GET would get, if anybody knows it.
+        # HEAD: the length of the body of GET, if it is known.
         (b"HEAD", 200, 1, [L5], None, [WIRE_5], 0),
         (b"HEAD", 200, 1, [L5], 0, [WIRE_5], 0),
         (b"HEAD", 200, 1, [], 5, [WIRE_5], 0),
@@ -356,7 +356,7 @@ def test_lengths_that_agree_are_merged() -> None:
     assert framing == 5
 
 
-def test_lengths_that_differ_are_refused() -> None:
+def test_lengths_that_differ_are_rejected() -> None:
     with pytest.raises(ResponseError, match="content-length is both 5 and 6"):
         encode([L5, (b"content-length", b"6")])
 
@@ -369,7 +369,7 @@ def test_lengths_that_differ_are_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("status", [200, 204, 304])
-def test_length_that_is_no_number_is_refused(value: bytes, status: int) -> None:
+def test_length_that_is_no_number_is_rejected(value: bytes, status: int) -> None:
     with pytest.raises(ResponseError, match="field content-length must be a number of bytes"):
         encode([(b"Content-Length", value)], status)
 
@@ -487,7 +487,7 @@ def test_another_parser_agrees(
         (b"HEAD", b"HTTP/1.1 404 Not Found\r\n\r\n", 0),
     ],
 )
-def test_framing_of_what_is_read(method: bytes, head: bytes, expected: int) -> None:
+def test_framing_of_a_head_that_is_read(method: bytes, head: bytes, expected: int) -> None:
     for rest in (b"", b"x", b"\r\n", b"HTTP/1.1 500 E\r\ncontent-length: 7\r\n\r\n"):
         read = parsed(head + rest, method)
         assert (read.body, read.size) == (expected, len(head))
@@ -605,7 +605,7 @@ heads = st.lists(
 
 
 @given(heads)
-def test_what_is_not_accepted_is_incomplete_or_bad(tail: bytes) -> None:
+def test_a_head_that_is_not_accepted_is_incomplete_or_bad(tail: bytes) -> None:
     data = b"HTTP/1.1 200 OK\r\n" + tail
     try:
         head = parse_response_head(data, b"GET")
@@ -617,7 +617,7 @@ def test_what_is_not_accepted_is_incomplete_or_bad(tail: bytes) -> None:
 
 
 def outcome(parse: Any, *args: Any) -> Any:
-    """What a parser makes of its arguments, to be compared."""
+    """Return what a parser makes of its arguments, to be compared."""
     try:
         head = parse(*args)
     except BadResponse as bad:
@@ -634,7 +634,7 @@ def test_a_head_that_is_known_is_read_as_before(tail: bytes, method: bytes, star
         assert outcome(known.parse, data, each, start) == expected
 
 
-def test_so_many_heads_are_known_and_no_long_ones() -> None:
+def test_the_cache_of_heads_is_bounded_and_has_no_long_ones() -> None:
     known = KnownResponseHeads()
     for number in range(3 * known.MAX):
         assert known.parse(b"HTTP/1.1 200 OK\r\na: %d\r\n\r\n" % number, b"GET")
@@ -647,7 +647,7 @@ def test_so_many_heads_are_known_and_no_long_ones() -> None:
 
 @given(st.binary(max_size=60))
 def test_noise_is_never_taken_for_a_head(noise: bytes) -> None:
-    # Hypothesis learns to make heads; at least this must not be one.
+    # Hypothesis learns to make heads. At least these bytes must not be one.
     noise = noise.replace(b"\r\n\r\n", b"")
     try:
         head = parse_response_head(noise, b"GET")
@@ -657,7 +657,7 @@ def test_noise_is_never_taken_for_a_head(noise: bytes) -> None:
     assert noise.startswith(b"HTTP/1."[: len(noise)])
 
 
-# The server's own words ---------------------------------------------------------------------------
+# Responses of the server itself -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

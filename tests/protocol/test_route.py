@@ -1,4 +1,4 @@
-"""Which requests are taken for alike."""
+"""Which requests have the same route."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reactor_run.protocol.route import ROUTE_MAX, route_of
         (b"", b"GET "),
     ],
 )
-def test_digits_and_queries_tell_nothing(target: bytes, route: bytes) -> None:
+def test_digits_and_queries_do_not_count(target: bytes, route: bytes) -> None:
     assert route_of(b"GET", target) == route
 
 

@@ -1,4 +1,4 @@
-"""protocol/scope.py: what an ASGI app is told of a request."""
+"""The ASGI scope of a request (protocol/scope.py)."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_root_path_is_put_before_the_path(
     assert scope["root_path"] == root_path.rstrip("/")
 
 
-def test_a_root_path_without_a_slash_is_refused() -> None:
+def test_a_root_path_without_a_slash_is_rejected() -> None:
     with pytest.raises(ValueError, match="begins with a slash"):
         ScopeBuilder(root_path="api")
 
@@ -192,7 +192,7 @@ def test_state_and_extensions_are_only_there_when_given() -> None:
     assert scope_of(head_of(), extensions=extensions)["extensions"] == extensions
 
 
-def test_what_an_app_changes_in_a_scope_reaches_no_other() -> None:
+def test_changes_by_an_app_stay_in_its_scope() -> None:
     builder = ScopeBuilder(state={}, extensions={"x": {}})
     first = builder.build(head_of(), ORIGIN)
     untouched = deepcopy(first)
@@ -234,5 +234,5 @@ def test_the_name_cache_is_bounded_in_names_and_in_size() -> None:
     for number in range(3 * cache.MAX_NAMES):
         assert cache[b"N%d" % number] == b"n%d" % number
         assert len(cache) <= cache.MAX_NAMES
-    # It took up newcomers to the end, so no crowd of made-up names keeps the real ones out.
+    # It still accepted new names at the end, so invented names do not keep the real ones out.
     assert b"N%d" % (3 * cache.MAX_NAMES - 1) in cache

@@ -1,11 +1,11 @@
-"""What was accepted is remembered, and clients cannot make it grow."""
+"""The sets of accepted values: clients cannot make them grow."""
 
 from __future__ import annotations
 
 from reactor_run.protocol.seen import SEEN_MAX, SEEN_SIZE, remember
 
 
-def test_clients_that_make_up_values_do_not_make_it_grow() -> None:
+def test_invented_values_do_not_make_it_grow() -> None:
     seen: set[bytes] = set()
     for number in range(3 * SEEN_MAX):
         remember(seen, b"%d" % number)
@@ -13,7 +13,7 @@ def test_clients_that_make_up_values_do_not_make_it_grow() -> None:
         assert len(seen) <= SEEN_MAX
 
 
-def test_long_values_are_not_worth_it() -> None:
+def test_long_values_are_not_remembered() -> None:
     seen: set[bytes] = set()
     remember(seen, b"a" * SEEN_SIZE)
     remember(seen, b"b" * (SEEN_SIZE + 1))

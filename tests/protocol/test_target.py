@@ -1,4 +1,4 @@
-"""protocol/target.py and protocol/path.py: the forms of a request target and their parts."""
+"""The forms of a request target and their parts (protocol/target.py and protocol/path.py)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_split_target(target: bytes, path: bytes, query: bytes) -> None:
 @pytest.mark.parametrize(
     "target", [b"", b"?", b"?q=now", b"where", b"*x", b"://", b"1http://x/", b"mailto:a@b", b"#x"]
 )
-def test_what_has_no_form_has_no_path(target: bytes) -> None:
+def test_a_target_without_a_form_has_no_path(target: bytes) -> None:
     assert split_target(target) == (b"", b"")
     assert authority_of(target) == b""
 
@@ -135,7 +135,7 @@ def test_dot_segments_are_removed_as_from_a_file_name(segments: list[str]) -> No
     reduced = remove_dot_segments(path.encode()).decode()
     decoded = path.replace("%2e", ".").replace("%2E", ".")
     assert (reduced.rstrip("/") or "/") == posixpath.normpath(decoded)
-    # What ends with a dot segment is a directory.
+    # A path that ends with a dot segment names a directory.
     assert reduced.endswith("/") == decoded.endswith(("/.", "/.."))
 
 

@@ -1,4 +1,4 @@
-"""`reactor-run status`, `reload` and `stop` against sockets that behave in every way."""
+"""`reactor-run status`, `reload` and `stop`, against sockets that behave well or badly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """`serve(*answers, close=True)`: an address where the next requests get these answers."""
+    """`serve(*answers, close=True)`: return an address where the next requests get these
+    answers."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{tmp_path}/admin.sock")
     listener.listen()
@@ -89,17 +90,17 @@ def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
         (["status", "shop:app"], "shop:app"),
     ],
 )
-def test_what_the_operator_has_to_mend(words: list[str], says: str) -> None:
+def test_errors_that_the_operator_must_correct(words: list[str], says: str) -> None:
     assert says in refusal(words, {})
 
 
-def test_a_socket_that_nobody_serves_any_more(tmp_path: Path) -> None:
+def test_a_stale_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(f"{tmp_path}/stale")
     assert "Connection refused" in refusal(["status", "--admin", f"unix:{tmp_path}/stale"], {})
 
 
-def test_a_socket_of_somebody_else(tmp_path: Path) -> None:
+def test_a_socket_without_permission(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(f"{tmp_path}/private")
         sock.listen()
@@ -122,7 +123,7 @@ def test_a_socket_of_somebody_else(tmp_path: Path) -> None:
         (b"220 mail.example ESMTP\r\n", "sent no HTTP response"),
     ],
 )
-def test_a_no_is_told_with_status_1(
+def test_a_failure_is_reported_with_status_1(
     serve: Serve, capsys: pytest.CaptureFixture[str], answer: bytes, says: str
 ) -> None:
     assert run_command(["stop", "--admin", serve(answer)], {}) == 1
@@ -131,7 +132,7 @@ def test_a_no_is_told_with_status_1(
     assert says in capsys.readouterr().err
 
 
-def test_a_front_end_that_hangs_is_told_with_status_1(
+def test_a_stalled_front_end_is_reported_with_status_1(
     serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "_TIMEOUT", 0.05)

@@ -1,4 +1,4 @@
-"""The table of options: what each sort of value accepts, and that the documentation follows it."""
+"""The table of options: which values each kind accepts, and that the documentation matches it."""
 
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def test_values(name: str, text: str, value: object) -> None:
         ("app_dir", "/nowhere/at/all", "not a directory"),
     ],
 )
-def test_values_that_are_refused(name: str, text: str, says: str) -> None:
+def test_values_that_are_invalid(name: str, text: str, says: str) -> None:
     with pytest.raises(OperatorError) as caught:
         BY_NAME[name].parse([text])
     assert says in str(caught.value)
@@ -124,7 +124,7 @@ def test_sizes_are_shown_as_they_are_read(size: int) -> None:
 
 
 @given(st.text(max_size=20))
-def test_whatever_is_written_is_read_or_refused_in_one_way(text: str) -> None:
+def test_any_text_is_read_or_raises_the_documented_error(text: str) -> None:
     for option in OPTIONS:
         try:
             option.parse([text.replace("\0", "")])

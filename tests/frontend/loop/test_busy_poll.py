@@ -1,4 +1,4 @@
-"""When the loop looks for the next event instead of sleeping."""
+"""When the loop polls for the next event instead of sleeping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHER: Events = [(8, 1)]
 
 
 class Clock:
-    """A clock that goes on by a step whenever it is asked."""
+    """A clock that goes on by a step whenever it is read."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -81,7 +81,7 @@ def test_it_is_due_after_a_while_of_one_client_and_its_reactor() -> None:
 @pytest.mark.parametrize(
     "batch", [OTHER, CLIENT + OTHER, [], [(7, 5)]], ids=["other", "several", "none", "other-events"]
 )
-def test_anything_else_ends_it(batch: Events) -> None:
+def test_any_other_event_ends_it(batch: Events) -> None:
     busy_poll = due()
     feed(busy_poll, batch, start=1001.0)
     assert not busy_poll.due
@@ -105,14 +105,14 @@ def test_a_client_that_pauses_does_not_make_it_due() -> None:
     assert not busy_poll.due
 
 
-def test_what_comes_while_it_looks_is_found_and_others_have_turns(clock: Clock) -> None:
+def test_an_event_during_a_poll_is_found_and_the_cpu_is_yielded(clock: Clock) -> None:
     busy_poll, turns, poll = due(), FakeTurns(), Poll(3)
     assert busy_poll.look(poll, turns) == CLIENT
     assert turns.given == 3
     assert busy_poll.due
 
 
-def test_what_is_there_already_costs_one_look(clock: Clock) -> None:
+def test_an_event_that_is_ready_costs_one_look(clock: Clock) -> None:
     poll = Poll(0)
     assert due().look(poll, FakeTurns()) == CLIENT
     assert poll.calls == 1
@@ -126,7 +126,7 @@ def test_it_looks_in_vain_only_once(clock: Clock) -> None:
     assert not busy_poll.due
 
 
-def test_it_does_not_go_on_while_no_turns_are_given(clock: Clock) -> None:
+def test_it_stops_while_the_loop_does_not_yield(clock: Clock) -> None:
     busy_poll, turns, poll = due(), FakeTurns(), Poll(5)
     turns.paused = True
     assert busy_poll.look(poll, turns) == []
@@ -140,7 +140,7 @@ def test_it_is_never_due_when_switched_off() -> None:
     assert not busy_poll.due
 
 
-def test_it_counts_what_it_found_and_what_not(clock: Clock) -> None:
+def test_it_counts_the_polls_that_found_an_event_and_those_that_did_not(clock: Clock) -> None:
     busy_poll = due()
     busy_poll.look(Poll(3), FakeTurns())
     busy_poll.look(Poll(1000), FakeTurns())

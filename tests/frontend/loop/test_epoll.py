@@ -1,4 +1,4 @@
-"""The loop's deadlines, batches and descriptors; its clock is set by hand where that is enough."""
+"""The loop's deadlines, batches and descriptors. Where possible, tests set its clock by hand."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_zero_seconds_is_never(loop: Loop) -> None:
     assert item.calls == 0
 
 
-def test_what_is_forgotten_is_not_kept(loop: Loop) -> None:
+def test_a_forgotten_item_is_not_kept(loop: Loop) -> None:
     item = Item()
     loop.set_deadline(item, 2)
     loop.forget(item)
@@ -105,7 +105,7 @@ def test_the_loop_wakes_for_the_earliest_deadline_and_only_for_that() -> None:
 
 
 def test_a_number_is_not_given_to_a_new_socket_within_the_batch() -> None:
-    """Else an event for the closed socket would reach whoever got its number."""
+    """Otherwise an event for the closed socket would reach the new socket with its number."""
     loop = Loop()
     a, b = socket.socketpair()
     c, d = socket.socketpair()
@@ -113,7 +113,8 @@ def test_a_number_is_not_given_to_a_new_socket_within_the_batch() -> None:
     reached: list[int] = []
 
     def on_first(_: int) -> None:
-        # Both are readable in this batch: closes the other, and opens another socket.
+        # Both are readable in this batch. The first handler closes the other socket and opens a new
+        # one.
         reached.append(0)
         for sock in (a, c):
             loop.unwatch(sock.fileno())

@@ -1,4 +1,4 @@
-"""What a SIGHUP means to a process that was started in a terminal."""
+"""The meaning of a SIGHUP to a process that was started in a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reactor_run.frontend.loop.signals import Terminal
 
 
 class Shell:
-    """A terminal, and the process that leads its session."""
+    """A terminal, and the leader of its session."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
@@ -60,7 +60,7 @@ def test_a_sighup_soon_after_the_shell_has_ended_closes(shell: Shell) -> None:
 
 
 def test_a_sighup_long_after_the_shell_has_ended_is_an_operators(shell: Shell) -> None:
-    """The shell has disowned this process, or it would have had the signal before."""
+    """The shell has disowned this process. Otherwise the signal would have come earlier."""
     loop = Loop()
     with Terminal(loop) as terminal:
         shell.is_open = False

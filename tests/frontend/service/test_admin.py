@@ -1,4 +1,4 @@
-"""The admin socket: what it says, to whom, and that nobody can hurt the service by it."""
+"""The admin listener: its answers, who may ask, and that no client can harm the service by it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.integration.client import Client, Response
 ROOT = Path(__file__).parents[3]
 
 
-class Desk:
-    """A front end with an admin socket, or with health alone, and clients of it."""
+class AdminFront:
+    """A front end with an admin socket, or with health checks only, and clients of it."""
 
     def __init__(self, front: Front, address: str, *, health_only: bool = False) -> None:
         self.front = front
@@ -69,18 +69,18 @@ class Desk:
         self.front.call(self.admin.close)
 
 
-Open = Callable[..., Desk]
+Open = Callable[..., AdminFront]
 
 
 @pytest.fixture
-def desk(start: Start, tmp_path: Path) -> Iterator[Open]:
-    """`desk(address=..., **options)`: a front end with these options and an admin socket."""
-    desks: list[Desk] = []
+def admin_front(start: Start, tmp_path: Path) -> Iterator[Open]:
+    """`admin_front(address=..., **options)`: a front end with these options and an admin socket."""
+    desks: list[AdminFront] = []
 
     def open_one(
         address: str = f"unix:{tmp_path}/admin.sock", *, health_only: bool = False, **options: Any
-    ) -> Desk:
-        desks.append(Desk(start(**options), address, health_only=health_only))
+    ) -> AdminFront:
+        desks.append(AdminFront(start(**options), address, health_only=health_only))
         return desks[-1]
 
     yield open_one
@@ -89,11 +89,11 @@ def desk(start: Start, tmp_path: Path) -> Iterator[Open]:
             each.close()
 
 
-# What it says
+# Answers.
 
 
-def test_it_lives_while_its_loop_turns(desk: Open) -> None:
-    here = desk(capacities=())
+def test_healthz_succeeds_while_the_loop_turns(admin_front: Open) -> None:
+    here = admin_front(capacities=())
     response = here.ask("/healthz")
     assert (response.status, response.text) == (200, "alive\n")
     assert response.field("cache-control") == b"no-store"
@@ -102,8 +102,8 @@ def test_it_lives_while_its_loop_turns(desk: Open) -> None:
     assert response.field("content-length") == b"6"
 
 
-def test_it_is_ready_from_the_first_reactor_until_the_stop(desk: Open) -> None:
-    here = desk(capacities=())
+def test_it_is_ready_from_the_first_reactor_until_the_stop(admin_front: Open) -> None:
+    here = admin_front(capacities=())
     assert here.ready() == (503, "no reactor is ready")
     (reactor,) = here.front.reactors
     reactor.ready(1)
@@ -119,16 +119,16 @@ def test_it_is_ready_from_the_first_reactor_until_the_stop(desk: Open) -> None:
     assert client.response().status == 200
 
 
-def test_it_is_not_ready_without_a_living_reactor(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_it_is_not_ready_without_a_living_reactor(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     (reactor,) = here.front.reactors
     reactor.die()
     here.front.settle()
     assert here.ready() == (503, "no reactor is ready")
 
 
-def test_a_full_queue_is_ready(desk: Open) -> None:
-    here = desk(capacities=(1,), queue_size=1)
+def test_a_full_queue_is_ready(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,), queue_size=1)
     for _ in range(2):
         here.front.connect().send(get())
         here.front.settle()
@@ -138,8 +138,8 @@ def test_a_full_queue_is_ready(desk: Open) -> None:
     assert here.ready() == (200, "ready")
 
 
-def test_the_report_counts_what_happened(desk: Open) -> None:
-    here = desk(capacities=(1, 1), queue_size=7, replay="off")
+def test_the_report_counts_what_happened(admin_front: Open) -> None:
+    here = admin_front(capacities=(1, 1), queue_size=7, replay="off")
     front = here.front
     first, second = front.reactors
     clients = [front.connect() for _ in range(4)]
@@ -195,8 +195,8 @@ def test_the_report_counts_what_happened(desk: Open) -> None:
     }
 
 
-def test_replays_and_reloads_count(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_replays_and_reloads_count(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     (reactor,) = here.front.reactors
     client = here.front.connect()
     client.send(get())
@@ -214,8 +214,8 @@ def test_replays_and_reloads_count(desk: Open) -> None:
     assert counters["requests"] == 2
 
 
-def test_answers_on_lanes_count_too(desk: Open) -> None:
-    here = desk(capacities=(9,), lanes="plain")
+def test_answers_on_lanes_count_too(admin_front: Open) -> None:
+    here = admin_front(capacities=(9,), lanes="plain")
     (reactor,) = here.front.reactors
     client = here.front.connect()
     client.send(post(b"body"))
@@ -231,8 +231,8 @@ def test_answers_on_lanes_count_too(desk: Open) -> None:
     assert report["lanes"] == {"mode": "plain", "open": 1}
 
 
-def test_decisions_of_heuristics_are_counted(desk: Open) -> None:
-    here = desk(capacities=(9, 9))
+def test_decisions_of_heuristics_are_counted(admin_front: Open) -> None:
+    here = admin_front(capacities=(9, 9))
     (first, _) = here.front.reactors
     first.say(slow="GET /slow", seconds=0.3)
     here.front.settle()
@@ -253,10 +253,10 @@ def test_decisions_of_heuristics_are_counted(desk: Open) -> None:
 
 
 def test_heuristics_that_are_switched_off_decide_nothing(
-    desk: Open, monkeypatch: pytest.MonkeyPatch
+    admin_front: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_never", False)
-    here = desk(capacities=(9, 9), sched_yield="off", busy_poll="off", set_aside="off")
+    here = admin_front(capacities=(9, 9), sched_yield="off", busy_poll="off", set_aside="off")
     (first, _) = here.front.reactors
     first.say(slow="GET /slow", seconds=0.3)
     here.front.settle()
@@ -270,7 +270,7 @@ def test_heuristics_that_are_switched_off_decide_nothing(
 
 
 def names(report: Any) -> set[str]:
-    """All names in a report."""
+    """Return all names in a report."""
     if isinstance(report, dict):
         return set(report).union(*map(names, report.values()))
     if isinstance(report, list):
@@ -278,13 +278,13 @@ def names(report: Any) -> set[str]:
     return set()
 
 
-def test_every_name_of_the_report_is_documented(desk: Open) -> None:
+def test_every_name_of_the_report_is_documented(admin_front: Open) -> None:
     page = (ROOT / "docs" / "admin.md").read_text()
-    report = desk(capacities=(1,)).report()
+    report = admin_front(capacities=(1,)).report()
     assert {name for name in names(report) if f"`{name}`" not in page} == set()
 
 
-# To whom
+# Who may ask.
 
 
 @pytest.mark.parametrize(
@@ -304,10 +304,10 @@ def test_every_name_of_the_report_is_documented(desk: Open) -> None:
         ("CONNECT", "localhost:80", [], 501),
     ],
 )
-def test_what_it_refuses(
-    desk: Open, method: str, path: str, fields: list[str], status: int
+def test_requests_that_are_rejected(
+    admin_front: Open, method: str, path: str, fields: list[str], status: int
 ) -> None:
-    here = desk(capacities=(1,))
+    here = admin_front(capacities=(1,))
     response = here.ask(path, *fields, method=method)
     assert response.status == status
     if status == 405:
@@ -315,8 +315,8 @@ def test_what_it_refuses(
     assert not here.front.server.lifecycle.stopping
 
 
-def test_over_tcp_nothing_can_be_changed(desk: Open) -> None:
-    here = desk("127.0.0.1:0", capacities=(1,))
+def test_over_tcp_nothing_can_be_changed(admin_front: Open) -> None:
+    here = admin_front("127.0.0.1:0", capacities=(1,))
     assert here.ask("/stop", method="POST").status == 403
     assert not here.front.server.lifecycle.stopping
     assert here.ask("/reload", method="POST").status == 403
@@ -325,23 +325,23 @@ def test_over_tcp_nothing_can_be_changed(desk: Open) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:9000", "127.0.0.1:9", "[::1]", "[::1]:9"])
-def test_over_tcp_a_request_names_this_machine(desk: Open, host: str) -> None:
-    here = desk("127.0.0.1:0", capacities=(1,))
+def test_over_tcp_a_request_names_this_machine(admin_front: Open, host: str) -> None:
+    here = admin_front("127.0.0.1:0", capacities=(1,))
     client = here.connect()
     client.send(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     assert client.response().status == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.example:80"])
-def test_over_tcp_a_name_that_was_pointed_here_is_refused(desk: Open, host: str) -> None:
-    here = desk("127.0.0.1:0", capacities=(1,))
+def test_over_tcp_another_name_of_this_machine_is_rejected(admin_front: Open, host: str) -> None:
+    here = admin_front("127.0.0.1:0", capacities=(1,))
     client = here.connect()
     client.send(f"GET /status HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     assert client.response().status == 403
 
 
-def test_over_tcp_browsers_are_refused_and_old_probes_are_not(desk: Open) -> None:
-    here = desk("127.0.0.1:0", capacities=(1,))
+def test_over_tcp_browsers_are_rejected_and_old_probes_are_not(admin_front: Open) -> None:
+    here = admin_front("127.0.0.1:0", capacities=(1,))
     assert here.ask("/status", "Origin: http://localhost").status == 403
     assert here.ask("/readyz", version="1.0").status == 200
 
@@ -349,8 +349,8 @@ def test_over_tcp_browsers_are_refused_and_old_probes_are_not(desk: Open) -> Non
 # Other machines
 
 
-def test_health_alone_is_told_to_anybody_and_nothing_else(desk: Open) -> None:
-    here = desk("127.0.0.1:0", health_only=True, capacities=(1,))
+def test_other_machines_may_ask_for_health_only(admin_front: Open) -> None:
+    here = admin_front("127.0.0.1:0", health_only=True, capacities=(1,))
     host = "Host: 192.0.2.1:8001"
     for path, text in [("/healthz", "alive\n"), ("/readyz", "ready\n")]:
         client = here.connect()
@@ -369,11 +369,11 @@ def test_health_alone_is_told_to_anybody_and_nothing_else(desk: Open) -> None:
     assert here.ready() == (503, "the service is stopping")
 
 
-# What cannot hurt
+# Clients that cannot harm the service.
 
 
-def test_a_request_may_come_bytewise_but_not_for_ever(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_a_request_may_come_bytewise_but_not_for_ever(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     client, slow = here.connect(), here.connect()
     client.send_bytewise(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
     assert client.response().status == 200
@@ -384,8 +384,8 @@ def test_a_request_may_come_bytewise_but_not_for_ever(desk: Open) -> None:
     assert slow.at_end()
 
 
-def test_the_oldest_of_too_many_connections_goes(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_the_oldest_of_too_many_connections_is_closed(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     clients = [here.connect() for _ in range(admin_module._CONNECTIONS_MAX + 1)]
     here.front.settle()
     assert clients[0].at_end()
@@ -393,16 +393,18 @@ def test_the_oldest_of_too_many_connections_goes(desk: Open) -> None:
     assert here.ask("/healthz").status == 200
 
 
-def test_what_comes_after_a_request_is_dropped(desk: Open) -> None:
-    here = desk("127.0.0.1:0", capacities=(1,))
+def test_bytes_after_a_request_are_dropped(admin_front: Open) -> None:
+    here = admin_front("127.0.0.1:0", capacities=(1,))
     client = here.connect()
     client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
     assert client.response().status == 200
     assert client.at_end()
 
 
-def test_a_report_of_any_size_arrives_and_a_reader_who_sleeps_is_cut_off(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_a_report_of_any_size_arrives_and_a_client_that_does_not_read_is_closed(
+    admin_front: Open,
+) -> None:
+    here = admin_front(capacities=(1,))
 
     def bloat() -> None:
         here.front.server.clients.counters.refused.update(
@@ -417,8 +419,8 @@ def test_a_report_of_any_size_arrives_and_a_reader_who_sleeps_is_cut_off(desk: O
     assert b"}}\n" not in b"".join(iter(lambda: sleeper._sock.recv(1 << 20), b""))
 
 
-def test_a_client_that_leaves_leaves_nothing_behind(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_a_client_that_leaves_leaves_nothing_behind(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     for data in b"", b"GET /hea", b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n":
         client = here.connect()
         client.send(data)
@@ -427,8 +429,10 @@ def test_a_client_that_leaves_leaves_nothing_behind(desk: Open) -> None:
     assert not here.admin._connections
 
 
-def test_when_files_run_out_it_rests(desk: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = desk(capacities=(1,))
+def test_it_pauses_when_descriptors_run_out(
+    admin_front: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = admin_front(capacities=(1,))
     here.front.settle()
 
     def refuse(_: socket.socket) -> None:
@@ -444,19 +448,19 @@ def test_when_files_run_out_it_rests(desk: Open, monkeypatch: pytest.MonkeyPatch
     assert sum("cannot accept" in line for line in here.front.log) == 1
 
 
-# The operator's word
+# Commands of the operator.
 
 
-def reload(desk: Desk) -> Client:
+def reload(admin_front: AdminFront) -> Client:
     """An operator who waits for a reload."""
-    operator = desk.connect()
+    operator = admin_front.connect()
     operator.send(get("/reload", method="POST"))
-    desk.front.settle()
+    admin_front.front.settle()
     return operator
 
 
-def test_reload_answers_when_the_new_generation_serves(desk: Open) -> None:
-    here = desk(capacities=(1, 1))
+def test_reload_answers_when_the_new_generation_serves(admin_front: Open) -> None:
+    here = admin_front(capacities=(1, 1))
     operator = reload(here)
     assert any(
         "reload command received over the admin socket, from process" in line
@@ -472,8 +476,8 @@ def test_reload_answers_when_the_new_generation_serves(desk: Open) -> None:
     assert here.report()["generation"] == 2
 
 
-def test_reload_answers_why_the_new_generation_does_not_serve(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_reload_answers_why_the_new_generation_does_not_serve(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     operator = reload(here)
     here.front.reactors[1].say(failed="cannot import 'shop'", details=None)
     here.front.reactors[1].die()
@@ -484,8 +488,8 @@ def test_reload_answers_why_the_new_generation_does_not_serve(desk: Open) -> Non
     assert here.ready() == (200, "ready")
 
 
-def test_who_asks_during_a_reload_waits_for_the_one_that_follows(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_a_reload_command_during_a_reload_waits_for_the_next_one(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     first, second, third = reload(here), reload(here), reload(here)
     here.front.reactors[1].ready()
     assert first.response("POST").text == "generation 2 serves\n"
@@ -495,8 +499,8 @@ def test_who_asks_during_a_reload_waits_for_the_one_that_follows(desk: Open) -> 
         assert operator.response("POST").text == "generation 3 serves\n"
 
 
-def test_a_stop_ends_the_wait_for_a_reload(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_a_stop_ends_the_wait_for_a_reload(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     waiting = reload(here)
     left = reload(here)
     left.close()
@@ -507,8 +511,8 @@ def test_a_stop_ends_the_wait_for_a_reload(desk: Open) -> None:
     assert (response.status, response.text) == (500, "the service is stopping\n")
 
 
-def test_stop_drains_and_its_connection_ends_with_the_service(desk: Open) -> None:
-    here = desk(capacities=(1,))
+def test_stop_drains_and_its_connection_ends_with_the_service(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
     (reactor,) = here.front.reactors
     client = here.front.connect()
     client.send(get())

@@ -1,4 +1,4 @@
-"""What the service manager is told, over a real datagram socket."""
+"""Messages to the service manager, over a real datagram socket."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from reactor_run.frontend.service.notify import Notifier
 
 
 class Manager:
-    """The service manager's end."""
+    """The service manager's end of the socket."""
 
     def __init__(self, name: str) -> None:
-        """`name`: a path, or `@` and an abstract name, as NOTIFY_SOCKET has it."""
+        """`name`: a path, or `@` and an abstract name, as in NOTIFY_SOCKET."""
         self.name = name
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind("\0" + name[1:] if name.startswith("@") else name)
         self.sock.setblocking(False)
 
     def heard(self) -> list[str]:
-        """All messages that have come."""
+        """Return all messages that have arrived."""
         messages = []
         while True:
             try:
@@ -120,7 +120,7 @@ def test_the_watchdog_of_another_process_is_not_fed(manager: Manager, loop: Loop
     notifier.close()
 
 
-def test_what_a_full_manager_could_not_take_comes_later_in_order(
+def test_messages_that_a_full_manager_could_not_take_come_later_in_order(
     manager: Manager, loop: Loop
 ) -> None:
     notifier = Notifier(environ(manager, WATCHDOG_USEC="30000000"))
@@ -143,7 +143,7 @@ def test_what_a_full_manager_could_not_take_comes_later_in_order(
     notifier.close()
 
 
-def test_without_a_manager_nothing_is_told(loop: Loop) -> None:
+def test_without_a_manager_no_message_is_sent(loop: Loop) -> None:
     notifier = Notifier({"WATCHDOG_USEC": "30000000"})
     notifier.attach(loop, str)
     notifier.ready()
@@ -176,7 +176,7 @@ def test_a_manager_that_is_gone_is_logged_once(
         ({"WATCHDOG_USEC": "2900000"}, "WatchdogSec=2.9 is too short"),
     ],
 )
-def test_variables_that_make_no_sense(variables: dict[str, str], words: str) -> None:
+def test_variables_that_are_malformed(variables: dict[str, str], words: str) -> None:
     with pytest.raises(OperatorError, match=words):
         Notifier(left := {"NOTIFY_SOCKET": "@nobody", **variables})
     assert left == {}

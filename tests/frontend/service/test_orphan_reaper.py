@@ -1,4 +1,5 @@
-"""Strangers are reaped, and nobody else: in a process of its own, whose children are known."""
+"""Orphans are reaped, and our own children are not. It runs in a process whose children are
+known."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def run(code: str) -> None:
     subprocess.run([sys.executable, "-c", PRELUDE + code], timeout=30, check=True)
 
 
-def test_strangers_are_reaped_and_the_living_are_left() -> None:
+def test_orphans_are_reaped_after_their_end_and_not_before() -> None:
     run("""
 living = subprocess.Popen(["sleep", "60"])
 for _ in range(3):
@@ -49,7 +50,7 @@ reaper.reap()
 """)
 
 
-def test_the_status_of_our_own_is_left_to_who_waits_for_it() -> None:
+def test_the_status_of_our_own_children_is_left_alone() -> None:
     run("""
 own = subprocess.Popen(["sh", "-c", "exit 5"])
 ours.append(ended(own.pid))
@@ -64,7 +65,7 @@ assert children() == []
 """)
 
 
-def test_who_adopts_orphans() -> None:
+def test_which_processes_adopt_orphans() -> None:
     run("""
 assert not adopts_orphans()
 pr_set_child_subreaper = 36

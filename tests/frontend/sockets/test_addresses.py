@@ -1,4 +1,4 @@
-"""Addresses as an operator writes them, and what is said of a text that is none."""
+"""Addresses as an operator writes them, and the errors for texts that are no address."""
 
 import pytest
 from hypothesis import given
@@ -59,21 +59,21 @@ def test_addresses(text: str, bind: Bind) -> None:
         ("fd:-1", "fd:3"),
     ],
 )
-def test_addresses_that_are_none(text: str, says: str) -> None:
+def test_texts_that_are_no_address(text: str, says: str) -> None:
     with pytest.raises(OperatorError) as caught:
         parse_bind(text)
     assert says in str(caught.value)
     assert repr(text) in str(caught.value)
 
 
-def test_a_path_too_long_for_linux_is_refused_before_it_is_tried() -> None:
+def test_a_path_too_long_for_linux_is_rejected_before_it_is_tried() -> None:
     assert parse_bind("unix:/" + "a" * (UNIX_PATH_MAX - 1))
     with pytest.raises(OperatorError, match="the path has 108 bytes, Linux allows 107"):
         parse_bind("unix:/" + "a" * UNIX_PATH_MAX)
 
 
 @given(st.text(alphabet="[]:@/.0189afnduix%é", max_size=14))
-def test_any_text_is_an_address_or_refused(text: str) -> None:
+def test_any_text_is_an_address_or_rejected(text: str) -> None:
     try:
         bind = parse_bind(text)
     except OperatorError:

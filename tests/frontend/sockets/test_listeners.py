@@ -1,4 +1,4 @@
-"""Addresses, real sockets of every kind, and what an operator reads when one cannot be had."""
+"""Real sockets of every kind, and the errors that an operator reads when one cannot be opened."""
 
 import errno
 import json
@@ -68,7 +68,7 @@ def descriptors() -> int:
 
 
 def exchange(listener: Listener) -> None:
-    """Show that a client can connect and that the listener accepts it."""
+    """Check that a client can connect and that the listener accepts it."""
     with socket.socket(listener.family) as client:
         client.settimeout(5)
         client.connect(listener.socket.getsockname())
@@ -164,7 +164,7 @@ def _no_ipv6(code: int) -> Callable[..., socket.socket]:
 
 
 @pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
-def test_a_family_that_is_missing_matters_only_if_it_is_all_there_is(
+def test_a_missing_family_matters_only_if_there_is_no_other(
     opened: Open, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     monkeypatch.setattr(module, "_listen_tcp", _no_ipv6(code))
@@ -222,7 +222,7 @@ def test_if_one_fails_those_opened_already_are_closed(opened: Open, tmp_path: Pa
     assert not (tmp_path / "web.sock").exists()
 
 
-def test_the_same_address_twice_is_said_as_such(opened: Open, tmp_path: Path) -> None:
+def test_an_address_that_is_given_twice_is_named(opened: Open, tmp_path: Path) -> None:
     said = refusal(opened, f"unix:{tmp_path}/web.sock", f"unix:{tmp_path}/web.sock")
     assert said == f"--bind names unix:{tmp_path}/web.sock twice; remove one"
 
@@ -288,7 +288,7 @@ def test_a_socket_that_is_served_stays(opened: Open, tmp_path: Path, full: bool)
         assert path.stat().st_ino == inode
 
 
-def test_what_is_not_a_stream_socket_is_never_removed(opened: Open, tmp_path: Path) -> None:
+def test_a_path_that_is_no_stream_socket_is_never_removed(opened: Open, tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
     assert "exists and is not a socket" in refusal(opened, f"unix:{path}")
@@ -362,7 +362,7 @@ def test_an_abstract_name(opened: Open) -> None:
     assert not os.path.lexists(name)
 
 
-# --- handed over by number ---
+# --- passed by number ---
 
 
 def test_a_listening_socket_by_number(opened: Open) -> None:
@@ -378,7 +378,7 @@ def test_a_listening_socket_by_number(opened: Open) -> None:
     exchange(listener)
 
 
-def test_a_unix_socket_of_somebody_else_keeps_its_path(opened: Open, tmp_path: Path) -> None:
+def test_a_unix_socket_that_a_parent_passes_keeps_its_path(opened: Open, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as given_socket:
         given_socket.bind(str(tmp_path / "web.sock"))
         given_socket.listen()
@@ -426,18 +426,18 @@ def test_the_admin_socket_on_this_machine() -> None:
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:9000", "[2001:db8::1]:1"])
-def test_an_admin_socket_for_other_machines_is_refused(text: str) -> None:
+def test_an_admin_socket_for_other_machines_is_rejected(text: str) -> None:
     with pytest.raises(OperatorError, match=r"^--admin .*: other machines can reach "):
         open_admin(parse_admin(text), 0o600)
 
 
 @pytest.mark.parametrize("text", ["unix:@admin", "fd:3"])
-def test_an_admin_socket_that_nothing_guards_is_refused(text: str) -> None:
+def test_an_unprotected_admin_socket_is_rejected(text: str) -> None:
     with pytest.raises(OperatorError, match="has no permissions"):
         parse_admin(text)
 
 
-def test_an_admin_socket_that_cannot_be_had_names_its_own_flag() -> None:
+def test_an_admin_socket_that_cannot_be_opened_names_its_own_flag() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OperatorError, match=f"{port}.*choose another --admin$"):
@@ -456,12 +456,12 @@ def test_health_may_be_open_to_other_machines(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["unix:/run/health.sock", "unix:@health", "fd:3"])
-def test_health_where_no_other_machine_could_ask_is_refused(text: str) -> None:
+def test_a_health_address_that_other_machines_cannot_reach_is_rejected(text: str) -> None:
     with pytest.raises(OperatorError, match=r"other machines cannot reach .*--admin"):
         parse_health(text)
 
 
-def test_a_health_address_that_cannot_be_had_names_its_own_flag() -> None:
+def test_a_health_address_that_cannot_be_opened_names_its_own_flag() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OperatorError, match=f"{port}.*choose another --health$"):
@@ -505,7 +505,7 @@ class Answer(dict[str, object]):
 
 
 def started(sockets: list[socket.socket], binds: list[str], **variables: str) -> Answer:
-    """Start a child as systemd would: `sockets` from descriptor 3 up, announced by `variables`."""
+    """Start a child as systemd does: `sockets` from descriptor 3 up, announced by `variables`."""
     fds = [sock.fileno() for sock in sockets]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps([fds, variables, binds])],
@@ -562,7 +562,7 @@ def test_systemd_sockets_of_another_process_are_left_alone(
     assert answer["environ"] == ["PATH"]
 
 
-def test_systemd_sockets_that_are_none_of_ours(tmp_path: Path) -> None:
+def test_systemd_sockets_that_cannot_be_used(tmp_path: Path) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
         socket.socket() as idle,
@@ -581,7 +581,7 @@ def test_systemd_sockets_that_are_none_of_ours(tmp_path: Path) -> None:
             assert str(answer["error"]).startswith("fd 3 (systemd:web) is not ")
 
 
-def test_systemd_variables_that_make_no_sense() -> None:
+def test_systemd_variables_that_are_malformed() -> None:
     answer = started([], [], LISTEN_PID="PID", LISTEN_FDS="many")
     assert "LISTEN_FDS=many" in str(answer["error"])
     assert answer["environ"] == ["PATH"]

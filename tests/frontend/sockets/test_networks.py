@@ -1,4 +1,4 @@
-"""Which addresses a list of networks covers, and which lists are none."""
+"""Which addresses a list of networks covers, and which texts are no list."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reactor_run.frontend.sockets.networks import LOCAL, NOBODY, pack_address, p
         ("fe80::/10", "fe80::1%eth0", True),
         ("::1", "::1", True),
         ("unix", "127.0.0.1", False),
-        # An IPv4 address stays one in IPv6 form.
+        # An IPv4 address in IPv6 form counts as IPv4.
         ("192.0.2.1", "::ffff:192.0.2.1", True),
         ("::/0", "::ffff:192.0.2.1", False),
     ],
@@ -47,7 +47,7 @@ def test_local_is_what_it_says() -> None:
     assert parse_networks(LOCAL.text) == LOCAL
 
 
-def test_nobody() -> None:
+def test_an_empty_list_covers_no_address() -> None:
     assert parse_networks("none") == NOBODY
     assert not NOBODY.cover(("127.0.0.1", 80))
     assert not NOBODY.cover(("", None))
@@ -68,6 +68,6 @@ def test_nobody() -> None:
         (",", "the list is empty"),
     ],
 )
-def test_what_is_no_list(text: str, complaint: str) -> None:
+def test_texts_that_are_no_list(text: str, complaint: str) -> None:
     with pytest.raises(OperatorError, match=complaint):
         parse_networks(text)

@@ -1,4 +1,4 @@
-"""Open files, and what follows for connections; CPUs by affinity and cgroup."""
+"""Open files, the connections that they allow, and CPUs by affinity and cgroup."""
 
 import os
 import resource
@@ -49,7 +49,7 @@ def test_as_many_connections_as_wanted_where_files_allow() -> None:
     assert "65536" in line
 
 
-def test_fewer_connections_than_wanted_are_said_with_the_remedy() -> None:
+def test_too_few_open_files_are_reported_with_the_remedy() -> None:
     connections, line = limits.connections_for(1024, 10000, 1)
     assert 400 < connections < 512  # two descriptors each, and some kept back
     assert f"{connections} client connections" in line
@@ -57,7 +57,7 @@ def test_fewer_connections_than_wanted_are_said_with_the_remedy() -> None:
     assert "10000" in line
 
 
-def test_without_a_wish_the_files_decide() -> None:
+def test_without_max_connections_the_open_files_decide() -> None:
     connections, line = limits.connections_for(20000, 0, 2)
     assert 9900 < connections < 10000
     assert "--max-connections" not in line
