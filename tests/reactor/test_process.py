@@ -223,7 +223,7 @@ FRAME = frame(REQUEST)
     [
         pytest.param(REQUEST + bytes(64), "FrameError", id="no PROXY header"),
         pytest.param(FRAME.replace(b"\5\0\10", b"\4\0\10"), "FrameError", id="no TLVs"),
-        pytest.param(pack_message(1, 0xE4), "FrameError", id="unknown kind"),
+        pytest.param(pack_message(1, 0xE5), "FrameError", id="unknown kind"),
         pytest.param(frame(REQUEST[:9]), "FrameError", id="half a request"),
         pytest.param(frame(post("/echo", b"body")[:-1]), "FrameError", id="half a body"),
         pytest.param(frame(post("/echo", b"body") + b"!"), "FrameError", id="more than a body"),
