@@ -220,7 +220,7 @@ class Http1:
             if end < len(data):
                 self._hold_back(data, end)
                 data = data[:end]
-            requester.exchange = exchange = Exchange(requester, head, data, True)
+            requester.exchange = exchange = Exchange(requester, head, data, True, self._loop.now)
             context.dispatcher.submit(exchange)
         self._parsing = False
 
@@ -304,7 +304,9 @@ class Http1:
             rate,
             collect=context.buffers or is_small(head),
         )
-        self.requester.exchange = exchange = Exchange(self.requester, head, data, False)
+        self.requester.exchange = exchange = Exchange(
+            self.requester, head, data, False, self._loop.now
+        )
         if body.collected:
             self.state = _BUFFERING
             if context.dispatcher.full:
@@ -373,6 +375,8 @@ class Http1:
             self.requester.answer_here(INSUFFICIENT_STORAGE)
             return
         body.rate.moved(end, self._loop.now)
+        if self.requester.exchange is not None:
+            self.requester.exchange.bytes_in += end
         if end < len(data):
             behind = _keep(data[end:])
             data = data[:end]

@@ -11,19 +11,19 @@ __all__ = ["BAD_GATEWAY", "GATEWAY_TIMEOUT", "INSUFFICIENT_STORAGE", "OVERLOADED
 class OwnAnswer:
     """One answer: a status, a line of text, fields."""
 
-    __slots__ = ("_fields", "_text", "status")
+    __slots__ = ("_fields", "reason", "status")
 
-    def __init__(self, status: int, text: bytes, *fields: tuple[bytes, bytes]) -> None:
-        """`text`: what the body says, without a line end."""
+    def __init__(self, status: int, reason: str, *fields: tuple[bytes, bytes]) -> None:
+        """`reason`: what the body says, and the record of the exchange."""
         self.status = status
-        self._text = text + b"\n"
+        self.reason = reason
         self._fields = (*fields, (b"server", b"reactor-run"))
 
     def encode(self, *, head_only: bool) -> bytes:
         """Return the answer's bytes. `head_only`: it answers HEAD."""
         return simple_response(
             self.status,
-            self._text,
+            self.reason.encode() + b"\n",
             fields=self._fields,
             date_field=date_field(),
             close=False,
@@ -31,11 +31,11 @@ class OwnAnswer:
         )
 
 
-BAD_GATEWAY = OwnAnswer(502, b"Bad Gateway")
+BAD_GATEWAY = OwnAnswer(502, "Bad Gateway")
 """The reactor will not complete its answer."""
-OVERLOADED = OwnAnswer(503, b"Service Unavailable", (b"retry-after", b"1"))
+OVERLOADED = OwnAnswer(503, "Service Unavailable", (b"retry-after", b"1"))
 """No reactor has room, or none had for too long."""
-GATEWAY_TIMEOUT = OwnAnswer(504, b"Gateway Timeout")
+GATEWAY_TIMEOUT = OwnAnswer(504, "Gateway Timeout")
 """The app takes too long."""
-INSUFFICIENT_STORAGE = OwnAnswer(507, b"Insufficient Storage")
+INSUFFICIENT_STORAGE = OwnAnswer(507, "Insufficient Storage")
 """The body could not be written to a temporary file."""

@@ -201,6 +201,9 @@ class Http1Requester:
             # It is shorter than a status line, and not counted.
             pass
         connection = self._connection
+        now = exchange.ended = self._loop.now
+        exchange.status_code = answer[9:12]
+        exchange.bytes_out = len(answer)
         if self.after is not _NEXT or exchange.head.minor_version == 0 or context.draining:
             try:
                 answer = self._with_connection(exchange, answer)
@@ -217,7 +220,7 @@ class Http1Requester:
             if sent == len(answer):
                 self.exchange = None
                 self._source.state = _IDLE
-                connection.due = when = self._loop.now + context.keep_alive
+                connection.due = when = now + context.keep_alive
                 if when < connection.check_at:
                     self._loop.set_deadline_at(connection, when)
                 else:
@@ -238,6 +241,8 @@ class Http1Requester:
         if self.after is not _NEXT or exchange.head.minor_version == 0 or self._context.draining:
             data = self._with_connection(exchange, data)
         self.answer_begun = True
+        exchange.answer_began = self._loop.now
+        exchange.status_code = b"%d" % head.status
         if self._context.first_byte_timeout:
             self.clock.answer_begins()
             self._source.reckon()
@@ -260,6 +265,8 @@ class Http1Requester:
 
     def _relay(self, data: bytes | memoryview, source: AnswerSource) -> None:
         """Send a part of the answer, and pause its source while the client takes too little."""
+        if self.answer_begun and self.exchange is not None:
+            self.exchange.bytes_out += len(data)
         self._connection.write(data)
         if self.exchange is not None:
             self._connection.restrain(source)
@@ -269,6 +276,7 @@ class Http1Requester:
         exchange = self.exchange
         assert exchange is not None
         assert exchange.reactor is not None
+        exchange.ended = self._loop.now
         exchange.reactor.answered(exchange)
         self._source.answered()
 
@@ -290,10 +298,12 @@ class Http1Requester:
 
     def answer_here(self, own: OwnAnswer, *, head_only: bool = False) -> None:
         """Answer in the place of the app, or cut its answer, and give up the exchange."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.error = own.reason
         if self.answer_begun:
             self._cut()
             return
-        exchange = self.exchange
         old = False
         if exchange is None or not exchange.whole:
             # What comes next may be the rest of this request, or may not.
@@ -308,6 +318,9 @@ class Http1Requester:
         answer = own.encode(head_only=head_only)
         if old or self.after is not _NEXT:
             answer = insert_connection(answer, self._connection_option)
+        if exchange is not None:
+            exchange.status_code = b"%d" % own.status
+            exchange.bytes_out = len(answer)
         self._connection.write(answer)
         self._source.answered()
 
@@ -321,7 +334,7 @@ class Http1Requester:
             self.body = None
         if self.exchange is not None:
             self.exchange.whole = False
-        self.answer_here(OwnAnswer(rule.status, rule.reason.encode()), head_only=head_only)
+        self.answer_here(OwnAnswer(rule.status, rule.reason), head_only=head_only)
 
     # The end --------------------------------------------------------------------------------------
 
@@ -338,6 +351,7 @@ class Http1Requester:
         self._connection.release()
         if exchange is None:
             return
+        exchange.ended = self._loop.now
         if exchange.state is WAITING:
             exchange.state = OVER
             self._context.dispatcher.withdraw(exchange)
@@ -365,4 +379,6 @@ class Http1Requester:
         if self.answer_begun and self._until_close:
             # The end would look like the end of the answer: only a reset tells.
             self._connection.reset_on_close()
+        if self.exchange is not None and not self.exchange.error:
+            self.exchange.error = "the client left"
         self.abandon()

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Final
 
 from reactor_run.frontend.exchanges.ports import Link, Requester, Runner
+from reactor_run.frontend.exchanges.record import Record
 from reactor_run.frontend.exchanges.spool import Spool
 from reactor_run.logs import request_name
 from reactor_run.protocol.request import RequestHead
@@ -53,13 +54,12 @@ KEPT_MAX: Final = 131072
 are held in memory. What is larger and not in a file cannot be given to another reactor."""
 
 
-class Exchange:
-    """A request and the way of its answer."""
+class Exchange(Record):
+    """A request, the way of its answer, and its record."""
 
     __slots__ = (
         "app_done",
         "deaths",
-        "given_at",
         "head",
         "lane",
         "number",
@@ -75,8 +75,9 @@ class Exchange:
     )
 
     def __init__(
-        self, requester: Requester, head: RequestHead, request: bytes, whole: bool
+        self, requester: Requester, head: RequestHead, request: bytes, whole: bool, now: float
     ) -> None:
+        """`request`: what has come of it. `whole`: that is all. `now`: by the loop's clock."""
         self.requester = requester
         self.head = head
         self.request: bytes | bytearray = request
@@ -97,13 +98,18 @@ class Exchange:
         """On the express lane of its reactor; 0 on a lane."""
         self.slot = 0
         """Of its lane, where its reactor tells whether it has begun; only on a lane."""
-        self.given_at = 0.0
-        """When its reactor got it, by the loop's clock."""
         self.reactor: Runner[Exchange] | None = None
         self.lane: Link | None = None
         """What the request went out on, or what the answer comes in on."""
         self.spool: Spool | None = None
         """Where a buffered request body is that does not stand in `request`."""
+        # The record.
+        self.arrived = now
+        self.bytes_in = len(request)
+        self.dispatched = self.answer_began = self.ended = 0.0
+        self.bytes_out = self.tries = 0
+        self.status_code = b""
+        self.reactor_name = self.error = ""
 
     @property
     def name(self) -> str:
@@ -119,9 +125,9 @@ class Exchange:
 
     def leave_behind(self) -> Exchange:
         """What of it stays in its reactor, when another one answers it."""
-        rest = Exchange(self.requester, self.head, b"", self.whole)
+        rest = Exchange(self.requester, self.head, b"", self.whole, self.arrived)
         rest.state = self.state
-        rest.number, rest.slot, rest.given_at = self.number, self.slot, self.given_at
+        rest.number, rest.slot, rest.dispatched = self.number, self.slot, self.dispatched
         rest.reactor, rest.lane = self.reactor, self.lane
         return rest
 

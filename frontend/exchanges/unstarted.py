@@ -61,7 +61,7 @@ class Unstarted:
         for reactor in self._reactors:
             for exchange in reactor.unstarted:
                 if exchange.state is RUNNING:
-                    exchange.requester.not_begun(now - max(self._looked_at, exchange.given_at))
+                    exchange.requester.not_begun(now - max(self._looked_at, exchange.dispatched))
         self._looked_at = now
 
     def _on_time(self) -> None:
@@ -69,7 +69,7 @@ class Unstarted:
         before = self._loop.now - MOVE_AFTER
         for reactor in list(self._reactors):
             unstarted = reactor.unstarted
-            late = [exchange for exchange in unstarted if exchange.given_at <= before]
+            late = [exchange for exchange in unstarted if exchange.dispatched <= before]
             if late:
                 reactor.falls_behind(late[0])
                 self._move(reactor, late)

@@ -273,7 +273,9 @@ class Reactor:
         else:
             self.lanes.carry(exchange)
         exchange.state = RUNNING
-        exchange.given_at = self.loop.now
+        exchange.dispatched = self.loop.now
+        exchange.reactor_name = self.name
+        exchange.tries += 1
         self.in_flight += 1
         self.served += 1
 
