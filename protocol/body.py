@@ -34,7 +34,7 @@ from typing import Final, Protocol, TypeVar
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.fields import FIELD_LINE, QUOTED, TOKEN
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 
 __all__ = [
     "CHUNKED",
@@ -103,7 +103,7 @@ class BodyReader(Protocol):
 
         The content is appended to `payload`, if there is one, in slices that are never empty. A
         complete reader reads nothing and returns `start`. `pieces_max`: chunks after which the
-        reader stops before the end of `data`; the caller feeds the rest later. Raises `Refused` if
+        reader stops before the end of `data`; the caller feeds the rest later. Raises `Rejected` if
         the bytes break the framing; do not use the reader after that.
         """
         ...
@@ -304,13 +304,13 @@ class ChunkedReader:
             end = position + length - before
             self._pending = bytearray()
         if length > SIZE_LINE_MAX + 2:
-            raise Refused(policy.CHUNK_EXTENSION)
+            raise Rejected(policy.CHUNK_EXTENSION)
         chunk = int(bytes(line[1]), 16)
         if chunk > CHUNK_SIZE_MAX:
-            raise Refused(policy.CHUNK_SIZE)
+            raise Rejected(policy.CHUNK_SIZE)
         self._overhead = overhead = self._overhead + length + 2
         if overhead > OVERHEAD_FREE + OVERHEAD_RATIO * self.received:
-            raise Refused(policy.CHUNK_OVERHEAD)
+            raise Rejected(policy.CHUNK_OVERHEAD)
         self._left = chunk
         self._expected = DATA if chunk else TRAILER
         return end
@@ -324,7 +324,7 @@ class ChunkedReader:
             self._expected = SIZE
             return end
         if pending != b"\r":
-            raise Refused(policy.CHUNK_END)
+            raise Rejected(policy.CHUNK_END)
         return len(data)
 
     def _read_trailer_line(self, data: bytes | bytearray | memoryview, position: int) -> int:
@@ -333,7 +333,7 @@ class ChunkedReader:
         length = piece.find(b"\n") + 1
         if length == 0:
             if len(piece) == room:
-                raise Refused(policy.TRAILER_TOO_LARGE)
+                raise Rejected(policy.TRAILER_TOO_LARGE)
             self._trailer_size += len(piece)
             self._pending += piece
             return len(data)
@@ -343,20 +343,20 @@ class ChunkedReader:
         if line == b"\r\n":
             self.complete = True
         elif _TRAILER_LINE.fullmatch(line) is None:
-            raise Refused(policy.TRAILER_MALFORMED)
+            raise Rejected(policy.TRAILER_MALFORMED)
         else:
             self._trailer_fields += 1
             if self._trailer_fields > TRAILER_FIELDS_MAX:
-                raise Refused(policy.TRAILER_TOO_LARGE)
+                raise Rejected(policy.TRAILER_TOO_LARGE)
         return position + length
 
 
 def _check_size_line_so_far(line: bytearray) -> None:
-    """Raise `Refused` if no further byte can make an unfinished size line valid."""
+    """Raise `Rejected` if no further byte can make an unfinished size line valid."""
     good = _SIZE_LINE_SO_FAR.fullmatch(line) is not None
     if good and len(line) - line.endswith(b"\r") <= SIZE_LINE_MAX:
         return
-    raise Refused(policy.CHUNK_EXTENSION if _SIZE_GOOD.match(line) else policy.CHUNK_SIZE)
+    raise Rejected(policy.CHUNK_EXTENSION if _SIZE_GOOD.match(line) else policy.CHUNK_SIZE)
 
 
 def chunk_head(length: int) -> bytes:

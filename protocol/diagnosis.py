@@ -22,7 +22,7 @@ from typing import Final
 from reactor_run.protocol import policy
 from reactor_run.protocol.fields import FIELD_TEXT, TOKEN
 from reactor_run.protocol.meaning import Fields, read_fields
-from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Refused, Rule
+from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Rejected, Rule
 from reactor_run.protocol.target import accept_target
 
 __all__ = ["check_incomplete", "diagnose", "field_line_size"]
@@ -48,8 +48,8 @@ def diagnose(data: bytes, limits: Limits) -> Rule:
     """
     try:
         _read_head(data, limits)
-    except Refused as refused:
-        return refused.rule
+    except Rejected as rejected:
+        return rejected.rule
     return policy.REQUEST_MALFORMED
 
 
@@ -65,7 +65,7 @@ def field_line_size(line: bytes) -> int:
 def check_incomplete(data: bytes, limits: Limits, checked: int) -> None:
     """Check a head that the parser calls incomplete.
 
-    Raises `Refused` if no further byte can make it valid. `checked`: bytes at the start of `data`
+    Raises `Rejected` if no further byte can make it valid. `checked`: bytes at the start of `data`
     that an earlier call accepted.
     """
     if data == b"\r":
@@ -77,37 +77,37 @@ def check_incomplete(data: bytes, limits: Limits, checked: int) -> None:
     try:
         # An empty line ends every head: the parser must have judged this one.
         wrong = _read_lines(data[checked:], limits, before) is not None or wrong
-    except Refused:
+    except Rejected:
         wrong = True
     if wrong:
-        raise Refused(diagnose(data, limits))
+        raise Rejected(diagnose(data, limits))
 
 
 def _read_head(data: bytes, limits: Limits) -> None:
     start = 2 if data.startswith(b"\r\n") else 0
     if data.startswith(b"\r", start):
-        raise Refused(policy.EMPTY_LINES if start else policy.LINE_END)
+        raise Rejected(policy.EMPTY_LINES if start else policy.LINE_END)
     if data.startswith(b"\n", start):
-        raise Refused(policy.LINE_END)
+        raise Rejected(policy.LINE_END)
     too_large = len(data) - start > limits.head_size
     # Bytes beyond the limit may or may not have arrived yet. They do not count.
     data = data[start : start + limits.head_size]
     fields = _read_lines(data, limits)
     if fields is None:
         if too_large:
-            raise Refused(policy.HEAD_TOO_LARGE)
+            raise Rejected(policy.HEAD_TOO_LARGE)
         return
     method, target, version = data[: data.index(b"\r")].split(b" ")
     read_fields(fields, int(version[-1:]))
     accept_target(method, target, limits.path_policy)
     if sum(name.lower() == b"content-type" for name, _ in fields) > 1:
-        raise Refused(policy.CONTENT_TYPE_REPEATED)
+        raise Rejected(policy.CONTENT_TYPE_REPEATED)
 
 
 def _read_lines(data: bytes, limits: Limits, before: int = 0) -> Fields | None:
     """Return the fields once the empty line has arrived, else None.
 
-    `before`: how many lines of the head precede `data`. Raises `Refused`.
+    `before`: how many lines of the head precede `data`. Raises `Rejected`.
     """
     *lines, rest = data.split(b"\n")
     fields: list[tuple[bytes, bytes]] = []
@@ -118,9 +118,9 @@ def _read_lines(data: bytes, limits: Limits, before: int = 0) -> Fields | None:
         elif line == b"\r":
             return tuple(fields)
         elif not line:
-            raise Refused(policy.LINE_END)
+            raise Rejected(policy.LINE_END)
         elif number > most:
-            raise Refused(policy.FIELDS_TOO_MANY)
+            raise Rejected(policy.FIELDS_TOO_MANY)
         else:
             fields.append(_read_field_line(line, limits, True))
     number = before + len(lines)
@@ -128,7 +128,7 @@ def _read_lines(data: bytes, limits: Limits, before: int = 0) -> Fields | None:
         _read_request_line(rest, limits, False)
     elif rest not in (b"\r", b""):
         if number > most:
-            raise Refused(policy.FIELDS_TOO_MANY)
+            raise Rejected(policy.FIELDS_TOO_MANY)
         _read_field_line(rest, limits, False)
     return None
 
@@ -141,7 +141,7 @@ def _read_request_line(line: bytes, limits: Limits, whole: bool) -> None:
 
 
 def _read_field_line(line: bytes, limits: Limits, whole: bool) -> tuple[bytes, bytes]:
-    """Return name and value. Raises `Refused`."""
+    """Return name and value. Raises `Rejected`."""
     fault = _field_line_fault(line, whole)
     line = line.removesuffix(b"\r")
     _judge(fault, field_line_size(line), limits.field_size, policy.FIELD_TOO_LARGE)
@@ -152,9 +152,9 @@ def _read_field_line(line: bytes, limits: Limits, whole: bool) -> tuple[bytes, b
 def _judge(fault: _Fault | None, size: int, limit: int, too_large: Rule) -> None:
     """Raise the first of two violations: one at a position in the line, and the line's limit."""
     if size > limit and (fault is None or fault[0] >= limit):
-        raise Refused(too_large)
+        raise Rejected(too_large)
     if fault is not None:
-        raise Refused(fault[1])
+        raise Rejected(fault[1])
 
 
 def _request_line_fault(line: bytes, whole: bool) -> _Fault | None:

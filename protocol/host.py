@@ -11,7 +11,7 @@ from socket import AF_INET6, inet_pton
 from typing import Final
 
 from reactor_run.protocol import policy
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.seen import remember
 
 __all__ = ["HOSTS_SEEN", "accept_host", "is_host"]
@@ -45,7 +45,7 @@ def is_host(value: bytes) -> bool:
 
 
 def accept_host(value: bytes) -> None:
-    """Check the value of a Host field. Raises `Refused`."""
+    """Check the value of a Host field. Raises `Rejected`."""
     if not is_host(value):
-        raise Refused(policy.HOST_MALFORMED)
+        raise Rejected(policy.HOST_MALFORMED)
     remember(HOSTS_SEEN, value)

@@ -14,7 +14,7 @@ from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.fields import QUOTED, TOKEN
 from reactor_run.protocol.host import HOSTS_SEEN, accept_host
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.seen import SEEN_MAX, SEEN_SIZE
 
 __all__ = [
@@ -70,7 +70,7 @@ LENGTH_DIGITS_MAX: Final = 18
 def meaning_of(name: bytes) -> int:
     """Return what a field name means to a server.
 
-    Raises `Refused` if it is not a token, or if it could pass for a framing field. Programs that
+    Raises `Rejected` if it is not a token, or if it could pass for a framing field. Programs that
     build CGI variables take `Transfer_Encoding` for Transfer-Encoding, and some take any
     punctuation for a hyphen. Such a name must not pass as an ordinary one.
     """
@@ -79,13 +79,13 @@ def meaning_of(name: bytes) -> int:
         return meaning
     if not name:
         # The parser gives an empty name to a line that begins with white space.
-        raise Refused(policy.OBS_FOLD)
+        raise Rejected(policy.OBS_FOLD)
     if _NAME.fullmatch(name) is None:
-        raise Refused(policy.FIELD_NAME)
+        raise Rejected(policy.FIELD_NAME)
     lower = name.lower()
     meaning = _MEANINGS.get(lower, PLAIN)
     if meaning == PLAIN and _NOT_ALPHANUMERIC.sub(b"-", lower) in _FRAMING:
-        raise Refused(policy.FIELD_DISGUISED)
+        raise Rejected(policy.FIELD_DISGUISED)
     if len(name) <= SEEN_SIZE:
         if len(NAMES_SEEN) >= SEEN_MAX:
             NAMES_SEEN.clear()
@@ -96,7 +96,7 @@ def meaning_of(name: bytes) -> int:
 def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bool]:
     """Return body framing, keep-alive, 100-continue and upgrade, as the fields tell.
 
-    The framing is a number of bytes or CHUNKED (body.py). Raises `Refused`.
+    The framing is a number of bytes or CHUNKED (body.py). Raises `Rejected`.
     """
     hosts = 0
     length = -1
@@ -120,35 +120,35 @@ def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bo
             wants_upgrade = wants_upgrade or b"upgrade" in options
         elif meaning == LENGTH:
             if length >= 0:
-                raise Refused(policy.CONTENT_LENGTH_REPEATED)
+                raise Rejected(policy.CONTENT_LENGTH_REPEATED)
             # isdigit on bytes is ASCII only.
             if not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
-                raise Refused(policy.CONTENT_LENGTH)
+                raise Rejected(policy.CONTENT_LENGTH)
             length = int(value)
         elif meaning == CODING:
             # RFC 9110 §5.3: several fields with one name form one list.
             codings = value if codings is None else codings + b"," + value
         elif meaning == EXPECT:
             if value.lower() != b"100-continue":
-                raise Refused(policy.EXPECTATION)
+                raise Rejected(policy.EXPECTATION)
             expect = minor_version == 1
         else:
             upgrade = minor_version == 1
     if hosts != 1:
         if hosts > 1:
-            raise Refused(policy.HOST_REPEATED)
+            raise Rejected(policy.HOST_REPEATED)
         if minor_version == 1:
-            raise Refused(policy.HOST_MISSING)
+            raise Rejected(policy.HOST_MISSING)
     if codings is not None:
         alone = codings.lower() == b"chunked"
         if not alone and _CHUNKED_LAST.fullmatch(codings) is None:
-            raise Refused(policy.TRANSFER_ENCODING)
+            raise Rejected(policy.TRANSFER_ENCODING)
         if length >= 0:
-            raise Refused(policy.FRAMING_CONFLICT)
+            raise Rejected(policy.FRAMING_CONFLICT)
         if minor_version == 0:
-            raise Refused(policy.TRANSFER_ENCODING_VERSION)
+            raise Rejected(policy.TRANSFER_ENCODING_VERSION)
         if not alone:
-            raise Refused(policy.TRANSFER_CODING)
+            raise Rejected(policy.TRANSFER_CODING)
         return CHUNKED, keep_alive, expect, upgrade and wants_upgrade
     if length > 0:
         return length, keep_alive, expect, upgrade and wants_upgrade

@@ -15,7 +15,7 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final, NamedTuple
 
 from reactor_run.protocol import policy
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.proxy import PP2_TYPE_SSL, Address, Endpoint, ProxyHeader
 
 __all__ = ["FORWARDED_FOR", "NOWHERE", "Origin", "origin_tlvs", "over_tls", "read_origin"]
@@ -66,7 +66,7 @@ def over_tls(header: ProxyHeader) -> bool:
 def read_origin(header: ProxyHeader) -> Origin:
     """Return the origin that a header of the front end tells.
 
-    Raises `Refused` if FORWARDED_FOR holds neither 0, 4 nor 16 bytes.
+    Raises `Rejected` if FORWARDED_FOR holds neither 0, 4 nor 16 bytes.
     """
     source = header.source
     client: Address | None = None
@@ -82,5 +82,5 @@ def _unpack(packed: bytes) -> Address | None:
     if not packed:
         return None
     if len(packed) not in (4, 16):
-        raise Refused(policy.PROXY_MALFORMED)
+        raise Rejected(policy.PROXY_MALFORMED)
     return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed), 0

@@ -1,6 +1,6 @@
 """The rules that a client's bytes must keep, each with its source, status and reason.
 
-Each violation is one of the rules below, raised as `Refused`. The code that finds a violation
+Each violation is one of the rules below, raised as `Rejected`. The code that finds a violation
 stands with its grammar: target.py, host.py, meaning.py, body.py, proxy.py. diagnosis.py finds those
 that the parser reports. This file owns the verdicts, for both processes.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["FIELD_COUNT_MAX", "RULES", "Limits", "PathPolicy", "Refused", "Rule"]
+__all__ = ["FIELD_COUNT_MAX", "RULES", "Limits", "PathPolicy", "Rejected", "Rule"]
 
 
 class Rule(NamedTuple):
@@ -29,7 +29,7 @@ class Rule(NamedTuple):
     """One line for the body of the answer and for the log."""
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """A client's bytes break a rule."""
 
     def __init__(self, rule: Rule) -> None:

@@ -9,7 +9,7 @@ How the decoders judge:
 
 1. They are given everything that has arrived from `start` on. They return None while the header is
    incomplete and still possibly valid.
-2. They raise `Refused` as soon as a complete part is wrong, without waiting for the rest of the
+2. They raise `Rejected` as soon as a complete part is wrong, without waiting for the rest of the
    header. A part is a field of the v1 line, one of the fixed bytes of v2, or the type and length
    of a TLV. A field of the v1 line is complete when the byte after it has arrived; before that
    only its characters are checked. Parts are judged in the order of the wire, so the rule does not
@@ -31,7 +31,7 @@ from typing import NamedTuple, TypeAlias
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.crc32c import crc32c as checksum_of
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 
 __all__ = [
     "PP2_TYPE_CRC32C",
@@ -130,7 +130,7 @@ def encode_v1(source: Endpoint | None, destination: Endpoint | None) -> bytes:
 def decode_v1(data: Buffer, start: int = 0) -> ProxyHeader | None:
     """Decode the v1 line at `start`; return None while it is incomplete (§2.1).
 
-    An IPv6 host is returned in the form of `inet_ntop`, whatever form was sent. Raises `Refused`
+    An IPv6 host is returned in the form of `inet_ntop`, whatever form was sent. Raises `Rejected`
     with PROXY_TOO_LONG, PROXY_FAMILY (a host of the other family) or PROXY_MALFORMED.
     """
     head = bytes(data[start : start + _LINE_SIZE])
@@ -138,13 +138,13 @@ def decode_v1(data: Buffer, start: int = 0) -> ProxyHeader | None:
     endpoints = _decode_line(line, ended=bool(cr))
     if not cr:
         if len(line) > _LINE_SIZE - 2:
-            raise Refused(policy.PROXY_TOO_LONG)
+            raise Rejected(policy.PROXY_TOO_LONG)
         return None
     end = len(line) + 2
     if len(head) < end:
         return None
     if head[end - 1 : end] != b"\n":
-        raise Refused(policy.PROXY_MALFORMED)
+        raise Rejected(policy.PROXY_MALFORMED)
     source, destination = endpoints or (None, None)
     return ProxyHeader(source, destination, local=False, tlvs=(), size=end)
 
@@ -156,28 +156,28 @@ def _decode_line(line: bytes, *, ended: bool) -> _Endpoints | None:
     for position, words in enumerate(_KEYWORDS):
         if position < len(fields):
             if fields[position] not in words:
-                raise Refused(policy.PROXY_MALFORMED)
+                raise Rejected(policy.PROXY_MALFORMED)
         elif arriving is not None and any(word.startswith(arriving) for word in words):
             return None
         else:
-            raise Refused(policy.PROXY_MALFORMED)
+            raise Rejected(policy.PROXY_MALFORMED)
     if fields[1] == b"UNKNOWN":
         if b"\n" in line:
-            raise Refused(policy.PROXY_MALFORMED)
+            raise Rejected(policy.PROXY_MALFORMED)
         return None
     family = _PROTOCOLS[fields[1]]
     hosts = [_decode_host(field, family) for field in fields[2:4]]
     ports = [_decode_port(field) for field in fields[4:6]]
     if arriving is None:
         if len(fields) != 6:
-            raise Refused(policy.PROXY_MALFORMED)
+            raise Rejected(policy.PROXY_MALFORMED)
         return (hosts[0], ports[0]), (hosts[1], ports[1])
     if len(fields) < 4:
         possible = _HOST_ALPHABET.fullmatch(arriving) is not None
     else:
         possible = len(fields) < 6 and (not arriving or _is_port(arriving))
     if not possible:
-        raise Refused(policy.PROXY_MALFORMED)
+        raise Rejected(policy.PROXY_MALFORMED)
     return None
 
 
@@ -190,8 +190,8 @@ def _decode_host(field: bytes, family: AddressFamily) -> str:
     try:
         inet_pton(AF_INET if family == AF_INET6 else AF_INET6, field.decode("ascii"))
     except (OSError, ValueError):
-        raise Refused(policy.PROXY_MALFORMED) from None
-    raise Refused(policy.PROXY_FAMILY)
+        raise Rejected(policy.PROXY_MALFORMED) from None
+    raise Rejected(policy.PROXY_FAMILY)
 
 
 def _is_port(field: bytes) -> bool:
@@ -200,7 +200,7 @@ def _is_port(field: bytes) -> bool:
 
 def _decode_port(field: bytes) -> int:
     if not _is_port(field):
-        raise Refused(policy.PROXY_MALFORMED)
+        raise Rejected(policy.PROXY_MALFORMED)
     return int(field)
 
 
@@ -272,24 +272,24 @@ def encode_v2(
 def decode_v2(data: Buffer, start: int = 0) -> ProxyHeader | None:
     """Decode the v2 header at `start`; return None while it is incomplete (§2.2).
 
-    Raises `Refused` with PROXY_VERSION (or for an unknown command), PROXY_FAMILY (an unsupported
+    Raises `Rejected` with PROXY_VERSION (or for an unknown command), PROXY_FAMILY (an unsupported
     family, or too few bytes for its addresses), PROXY_CRC or PROXY_MALFORMED.
     """
     fixed = bytes(data[start : start + _FIXED_SIZE])
     arrived = len(fixed)
     if not SIGNATURE.startswith(fixed[: len(SIGNATURE)]):
-        raise Refused(policy.PROXY_MALFORMED)
+        raise Rejected(policy.PROXY_MALFORMED)
     if arrived < 13:
         return None
     version, command = fixed[12] >> 4, fixed[12] & 0xF
     if version != _VERSION or command not in (_LOCAL, _PROXY):
-        raise Refused(policy.PROXY_VERSION)
+        raise Rejected(policy.PROXY_VERSION)
     if arrived < 14:
         return None
     family = fixed[13]
     addressed = command == _PROXY and family in _WITH_ADDRESSES
     if command == _PROXY and not addressed and family not in _WITHOUT_ADDRESSES:
-        raise Refused(policy.PROXY_FAMILY)
+        raise Rejected(policy.PROXY_FAMILY)
     if arrived < _FIXED_SIZE:
         return None
 
@@ -297,7 +297,7 @@ def decode_v2(data: Buffer, start: int = 0) -> ProxyHeader | None:
     end = addresses + (fixed[14] << 8 | fixed[15])
     tlvs = addresses + _ADDRESSES_SIZE.get(family, 0)
     if addressed and tlvs > end:
-        raise Refused(policy.PROXY_FAMILY)
+        raise Rejected(policy.PROXY_FAMILY)
     complete = len(data) >= end
     if not addressed and not complete:
         return None
@@ -306,7 +306,7 @@ def decode_v2(data: Buffer, start: int = 0) -> ProxyHeader | None:
         bounds = []
     checksum = _judge_tlvs(bounds)
     if addressed and not whole:
-        raise Refused(policy.PROXY_MALFORMED)
+        raise Rejected(policy.PROXY_MALFORMED)
     if not complete:
         return None
     if checksum is not None:
@@ -344,19 +344,19 @@ def _tlv_bounds(data: Buffer, at: int, end: int) -> tuple[list[tuple[int, int, i
 
 
 def _judge_tlvs(bounds: list[tuple[int, int, int]]) -> int | None:
-    """Return the offset of the checksum, or None. Raises `Refused` for a second one and wrong
+    """Return the offset of the checksum, or None. Raises `Rejected` for a second one and wrong
     lengths."""
     checksum = None
     for kind, value, value_end in bounds:
         if kind == PP2_TYPE_CRC32C:
             if checksum is not None or value_end - value != _CRC32C.size:
-                raise Refused(policy.PROXY_CRC)
+                raise Rejected(policy.PROXY_CRC)
             checksum = value
         elif kind == PP2_TYPE_UNIQUE_ID:
             if value_end - value > UNIQUE_ID_SIZE:
-                raise Refused(policy.PROXY_MALFORMED)
+                raise Rejected(policy.PROXY_MALFORMED)
         elif kind == PP2_TYPE_SSL and value_end - value < SSL_SIZE:
-            raise Refused(policy.PROXY_MALFORMED)
+            raise Rejected(policy.PROXY_MALFORMED)
     return checksum
 
 
@@ -364,7 +364,7 @@ def _verify_checksum(header: bytes, at: int) -> None:
     after = at + _CRC32C.size
     zeroed = header[:at] + bytes(_CRC32C.size) + header[after:]
     if _CRC32C.pack(checksum_of(zeroed)) != header[at:after]:
-        raise Refused(policy.PROXY_CRC)
+        raise Rejected(policy.PROXY_CRC)
 
 
 # Endpoints, and the block of addresses in which v2 carries them (§2.2).

@@ -46,7 +46,7 @@ from reactor_run.protocol.meaning import (
     meaning_of,
     read_fields,
 )
-from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Refused
+from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Rejected
 from reactor_run.protocol.target import accept_target, authority_of
 
 __all__ = [
@@ -174,7 +174,7 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
     """Read the head at the start of `data`; return None while it is incomplete.
 
     `last_len`: how many bytes an earlier, incomplete call was given. They are not parsed again.
-    Bytes after the head are ignored. Raises `Refused`, and `Rewritten` if the request must be
+    Bytes after the head are ignored. Raises `Rejected`, and `Rewritten` if the request must be
     changed.
     """
     try:
@@ -192,7 +192,7 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         check_incomplete(data, limits, last_len)
         return None
     except ValueError:
-        raise Refused(diagnose(data, limits)) from None
+        raise Rejected(diagnose(data, limits)) from None
 
     method = parsed.method
     target = parsed.path
@@ -204,14 +204,14 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
     if line != len(method) + len(target) + 10:
         return _after_empty_line(data, line, limits)
     if data.count(b"\r", 0, size) != count + 2:
-        raise Refused(diagnose(data, limits))
+        raise Rejected(diagnose(data, limits))
     if (
         line > limits.request_line
         or count > limits.field_count
         or size > limits.field_size
         or size > limits.head_size
     ) and _is_too_large(data[:size], limits):
-        raise Refused(diagnose(data, limits))
+        raise Rejected(diagnose(data, limits))
 
     fields: Fields = parsed.headers
     hosts = 0
@@ -234,11 +234,11 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
     else:
         try:
             body, keep_alive, expect, upgrade = read_fields(fields, minor_version)
-        except Refused:
+        except Rejected:
             # A violation of the syntax takes precedence over one of the meaning.
-            raise Refused(diagnose(data, limits)) from None
+            raise Rejected(diagnose(data, limits)) from None
         if 0 < limits.body_size < body:
-            raise Refused(policy.BODY_TOO_LARGE)
+            raise Rejected(policy.BODY_TOO_LARGE)
     accepted = accept_target(method, target, limits.path_policy)
     host = b"" if target[:1] == b"/" else authority_of(target)
     if accepted != target or (host and host != _host_of(fields)):
@@ -253,14 +253,14 @@ def _after_empty_line(data: bytes, line: int, limits: Limits) -> RequestHead | N
     """Read a head whose request line is not as long as its pieces.
 
     That is valid only after one empty line, which a server ignores for the sake of old clients (RFC
-    9112 §2.2). Raises `Refused` in all other cases.
+    9112 §2.2). Raises `Rejected` in all other cases.
     """
     if line == 0 and data.startswith(b"\r\n") and not data.startswith((b"\r\n\r", b"\r\n\n")):
         head = parse_request_head(data[2:], limits)
         if head is not None:
             head.size += 2
         return head
-    raise Refused(diagnose(data, limits))
+    raise Rejected(diagnose(data, limits))
 
 
 def _host_of(fields: Fields) -> bytes | None:
@@ -294,7 +294,7 @@ def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
     """Read a head that the front end has accepted; return None while it is incomplete.
 
     Reactors use this. The front end has applied the policy, so this only splits the head, and takes
-    the framing as the parser reads it. Raises `Refused` for a head that no policy accepts.
+    the framing as the parser reads it. Raises `Rejected` for a head that no policy accepts.
     """
     try:
         parsed = parse_request_fast(data, last_len)
@@ -302,7 +302,7 @@ def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
         return None
     except ValueError as error:
         if not isinstance(error, LimitRequestLine | LimitRequestHeaders):
-            raise Refused(diagnose(data, _ANY_SIZE)) from None
+            raise Rejected(diagnose(data, _ANY_SIZE)) from None
         # The operator's limits are wider than the parser's defaults.
         return parse_request_head(data, _ANY_SIZE, last_len)
     if parsed.has_chunked:

@@ -28,7 +28,7 @@ from typing import Final
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.host import is_host
-from reactor_run.protocol.policy import PathPolicy, Refused
+from reactor_run.protocol.policy import PathPolicy, Rejected
 
 __all__ = [
     "accept_target",
@@ -48,12 +48,12 @@ _SCHEMES = (b"http", b"https")
 def accept_target(method: bytes, target: bytes, path_policy: PathPolicy) -> bytes:
     """Check a target; return the target to use, which differs only if its path was normalized.
 
-    Raises `Refused`.
+    Raises `Rejected`.
     """
     if method == b"CONNECT":
-        raise Refused(policy.CONNECT)
+        raise Rejected(policy.CONNECT)
     if not target.isascii() or b"#" in target:
-        raise Refused(policy.TARGET_CHARACTER)
+        raise Rejected(policy.TARGET_CHARACTER)
     begin = 0
     if target[:1] == b"/":
         if not (b"%" in target or b"/." in target):
@@ -66,7 +66,7 @@ def accept_target(method: bytes, target: bytes, path_policy: PathPolicy) -> byte
     path, mark, query = target[begin:].partition(b"?")
     escapes = b"%" in path
     if escapes and _BAD_ESCAPE.search(path) is not None:
-        raise Refused(policy.TARGET_ESCAPE)
+        raise Rejected(policy.TARGET_ESCAPE)
     if (escapes or b"/." in path) and _DOT_SEGMENT.search(path) is not None:
         return target[:begin] + _accept_dot_segments(path, path_policy) + mark + query
     return target
@@ -76,23 +76,23 @@ def _accept_absolute(target: bytes) -> int:
     """Check scheme and authority of an absolute-form; return the index at which its path begins."""
     parts = _SCHEME_AND_AUTHORITY.match(target)
     if parts is None:
-        raise Refused(policy.TARGET)
+        raise Rejected(policy.TARGET)
     scheme, authority = parts.groups()
     # RFC 9110 §4.2.1: an http URI without a host is invalid. Userinfo is rejected too (§4.2.4).
     if scheme.lower() not in _SCHEMES or authority[:1] in (b"", b":") or not is_host(authority):
-        raise Refused(policy.TARGET)
+        raise Rejected(policy.TARGET)
     return parts.end()
 
 
 def _accept_dot_segments(path: bytes, path_policy: PathPolicy) -> bytes:
-    """Apply the path policy to a path with dot segments. Raises `Refused`."""
+    """Apply the path policy to a path with dot segments. Raises `Rejected`."""
     if path_policy == "pass":
         return path
     if path_policy == "normalize":
         path = remove_dot_segments(path)
         if _DOT_SEGMENT.search(path) is None:
             return path
-    raise Refused(policy.DOT_SEGMENT)
+    raise Rejected(policy.DOT_SEGMENT)
 
 
 def remove_dot_segments(path: bytes) -> bytes:

@@ -24,7 +24,7 @@ from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.exchanges.exchange import RUNNING, WAITING, Exchange
 from reactor_run.frontend.log import limited
 from reactor_run.protocol import policy
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
 
 __all__ = ["Http1"]
@@ -190,8 +190,8 @@ class Http1:
         if head is None:
             try:
                 head = parse_request_head(data, context.limits, self._seen)
-            except Refused as refused:
-                self.requester.reject(refused.rule, head_only=data.startswith(b"HEAD "))
+            except Rejected as rejected:
+                self.requester.reject(rejected.rule, head_only=data.startswith(b"HEAD "))
                 return
             except Rewritten as rewritten:
                 self._seen = 0
@@ -364,9 +364,9 @@ class Http1:
         """More of a request body; what lies beyond it is held. `data` is only lent."""
         try:
             end = body.feed(data)
-        except Refused as refused:
+        except Rejected as rejected:
             if self.requester.exchange is not None:
-                self.requester.reject(refused.rule)
+                self.requester.reject(rejected.rule)
             else:
                 self._end_unread()
             return

@@ -17,7 +17,7 @@ from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.protocol import policy
 from reactor_run.protocol.origin import over_tls
-from reactor_run.protocol.policy import Refused, Rule
+from reactor_run.protocol.policy import Rejected, Rule
 from reactor_run.protocol.proxy import SIGNATURE, Endpoint, decode_either
 
 __all__ = ["InboundProxy"]
@@ -103,8 +103,8 @@ class InboundProxy:
             return
         try:
             header = decode_either(self._data)
-        except Refused as refused:
-            self._refuse(refused.rule)
+        except Rejected as rejected:
+            self._refuse(rejected.rule)
             return
         if header is None:
             if self._data.startswith(SIGNATURE) and len(self._data) >= 16:

@@ -20,7 +20,7 @@ from reactor_run.frontend.exchanges.exchange import KEPT_MAX, WAITING, Exchange
 from reactor_run.frontend.exchanges.spool import Spool
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED, PIECES_MAX, body_reader
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead, reframe
 
 __all__ = ["COLLECT_MAX", "READ_MAX", "RequestBody", "is_small"]
@@ -96,7 +96,7 @@ class RequestBody:
     def feed(self, data: memoryview) -> int:
         """Read PIECES_MAX chunks of `data`; return the index at which they, or the body, end.
 
-        `data` is only lent. Raises Refused, and OSError if the temporary file of a collected body
+        `data` is only lent. Raises Rejected, and OSError if the temporary file of a collected body
         cannot be written.
         """
         reader = self._reader
@@ -105,7 +105,7 @@ class RequestBody:
         self._chunked_read = READ_MAX if end == len(data) else _READ_CHUNKS
         # A chunked body tells its size only by and by.
         if 0 < self._size_max < reader.received:
-            raise Refused(policy.BODY_TOO_LARGE)
+            raise Rejected(policy.BODY_TOO_LARGE)
         if self._spool is not None and parts:
             self._spool.write(parts[0] if len(parts) == 1 else b"".join(parts))
         return end

@@ -19,7 +19,7 @@ from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.body import PIECES_MAX, UNTIL_CLOSE, BodyReader, body_reader
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
 
 __all__ = ["Lane", "has_bytes"]
@@ -314,7 +314,7 @@ class Lane:
                 self._begin(exchange, self._partial + first)
             else:
                 self._go_on(exchange, answer, size)
-        except (BadResponse, Refused) as error:
+        except (BadResponse, Rejected) as error:
             self._reject(exchange, error)
 
     def _begin(self, exchange: Exchange, data: bytes) -> None:
@@ -412,7 +412,7 @@ class Lane:
             end = answer.feed(data, 0, None, PIECES_MAX)
             exchange.requester.answer_goes_on(data[:end], self)
             self._end(exchange, answer, data[end:])
-        except Refused as error:
+        except Rejected as error:
             self._reject(exchange, error)
 
     def _reject(self, exchange: Exchange, error: Exception) -> None:

@@ -53,7 +53,7 @@ from reactor_run.protocol.control_messages import (
     read_for_front_end,
 )
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE, WITHDRAW
-from reactor_run.pulse import HELD_UP_AFTER, NOT_BEGUN, Pulse
+from reactor_run.pulse import NOT_BEGUN, STALLED_AFTER, Pulse
 
 __all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor", "ReactorState"]
 
@@ -213,7 +213,7 @@ class Reactor:
         """
         since = self._pulse.since[0]
         now = self.loop.now
-        if since != 0.0 and now - since > HELD_UP_AFTER:
+        if since != 0.0 and now - since > STALLED_AFTER:
             usual = self._trust.usual if now <= self._trust.until else 0.0
             if now - since > usual:
                 return False

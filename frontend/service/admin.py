@@ -33,7 +33,7 @@ from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.generation import Told
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.sockets.listeners import Listener
-from reactor_run.protocol.policy import Limits, Refused
+from reactor_run.protocol.policy import Limits, Rejected
 from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
 from reactor_run.protocol.response import simple_response
 
@@ -225,8 +225,8 @@ class _Connection:
             self._in += data
             try:
                 head = parse_request_head(self._in, _LIMITS)
-            except Refused as refused:
-                self._answer(refused.rule.status, refused.rule.reason)
+            except Rejected as rejected:
+                self._answer(rejected.rule.status, rejected.rule.reason)
                 return
             except Rewritten:
                 self._answer(400, "the request target must be a path")

@@ -48,7 +48,7 @@ from reactor_run.protocol.body import (
 )
 from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
@@ -387,8 +387,8 @@ class AsgiExchange(Hosted):
         parts: list[bytes] = []
         try:
             end = body.feed(data, 0, parts, PIECES_MAX)
-        except Refused as refused:
-            self._fault(f"a request body breaks its framing: {refused}")
+        except Rejected as rejected:
+            self._fault(f"a request body breaks its framing: {rejected}")
             return None
         if end < len(data):
             if body.complete:
@@ -555,7 +555,7 @@ class AsgiExchange(Hosted):
                 if body.received > DRAIN_MAX:
                     return False
                 data = self.lane.read() or None
-        except Refused:
+        except Rejected:
             pass
         return False
 

@@ -16,7 +16,7 @@ from reactor_run.channel import ControlChannel
 from reactor_run.protocol.control_messages import AnswerMoves, LanesDone, ToReactor
 from reactor_run.protocol.express import FrameError
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.proxy import decode_v1, decode_v2
 from reactor_run.protocol.request import KnownHeads, RequestHead, read_relayed_head
 from reactor_run.pulse import NOT_BEGUN
@@ -184,8 +184,8 @@ class Gateway:
                 head = read_relayed_head(request, max(0, seen - start))
                 if head is not None:
                     heads.add(request, head)
-        except Refused as refused:
-            limited.error("a request on lane %d is none: %s", lane.number, refused)
+        except Rejected as rejected:
+            limited.error("a request on lane %d is none: %s", lane.number, rejected)
             lane.close()
             return
         if head is None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from time import monotonic
 
-from reactor_run.pulse import HELD_UP_AFTER
+from reactor_run.pulse import STALLED_AFTER
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.loop.reactor_loop import (
@@ -78,7 +78,7 @@ class CallLoop(ReactorLoop):
             self._context.copy().run(self._run_call, exchange)
             now = monotonic()
             handled += 1
-            held_up = now - started > HELD_UP_AFTER
+            held_up = now - started > STALLED_AFTER
             slow = self._step_ended() if held_up else 0.0
             if now < self._counted_until:
                 self._count(exchange, slow)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from reactor_run.pulse import BEGUN, DISTRUST, HELD_UP_AFTER, SLOW, Pulse
+from reactor_run.pulse import BEGUN, DISTRUST, SLOW, STALLED_AFTER, Pulse
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.log import log
@@ -64,7 +64,7 @@ class ReactorLoop:
         self.pulse = Pulse()
         """Tells the front end since when a step of an app runs, and what has begun."""
         self.on_turn: Callable[[float], None] | None = None
-        """Called after a step that took longer than HELD_UP_AFTER, with its seconds; and while the
+        """Called after a step that took longer than STALLED_AFTER, with its seconds; and while the
         loop is distrusted, with 0, at the end of each batch and when an app suspends."""
         self.slow_routes: RouteCounts | None = None
         self._distrusted_until = 0.0
@@ -240,9 +240,9 @@ class ReactorLoop:
         since = self.pulse.since
         took = now - since[0]
         since[0] = 0.0
-        if took > HELD_UP_AFTER:
+        if took > STALLED_AFTER:
             self._was_held_up = True
-        if took <= HELD_UP_AFTER or self.on_turn is None:
+        if took <= STALLED_AFTER or self.on_turn is None:
             return 0.0
         slow = took > SLOW
         if slow:

@@ -33,7 +33,7 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 
-from reactor_run.pulse import HELD_UP_AFTER
+from reactor_run.pulse import STALLED_AFTER
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.log import limited
@@ -242,7 +242,7 @@ class WorkerLoop(ReactorLoop):
                     return True
                 now = monotonic()
                 handled += 1
-                held_up = now - started > HELD_UP_AFTER
+                held_up = now - started > STALLED_AFTER
                 if held_up:
                     self._end_step(worker)
                 if now < self._counted_until:

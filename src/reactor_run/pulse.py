@@ -27,16 +27,16 @@ from typing import Final, TypeAlias
 __all__ = [
     "BEGUN",
     "DISTRUST",
-    "HELD_UP_AFTER",
     "NOT_BEGUN",
     "SLOTS",
     "SLOW",
+    "STALLED_AFTER",
     "WAITS",
     "Pulse",
     "Word",
 ]
 
-HELD_UP_AFTER: Final = 0.001
+STALLED_AFTER: Final = 0.001
 """A step that takes more seconds than this counts as a stall of the loop."""
 SLOW: Final = 0.005
 """A step that takes more seconds than this puts the reactor under a stall budget for DISTRUST

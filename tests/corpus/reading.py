@@ -12,7 +12,7 @@ from reactor_run.protocol import policy
 from reactor_run.protocol.body import BodyReader, body_reader
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.origin import NOWHERE
-from reactor_run.protocol.policy import Limits, Refused
+from reactor_run.protocol.policy import Limits, Rejected
 from reactor_run.protocol.request import (
     RequestHead,
     Rewritten,
@@ -89,8 +89,8 @@ class Connection:
         try:
             while data and not self.closed:
                 data = self._read(data)
-        except Refused as refused:
-            self.refused = refused.rule.name
+        except Rejected as rejected:
+            self.refused = rejected.rule.name
             self.closed = True
 
     def end(self) -> None:
@@ -112,7 +112,7 @@ class Connection:
             self._body = body_reader(self._head.body)
         end = self._body.feed(data, 0, self._content)
         if 0 < self._limits.body_size < self._body.received:
-            raise Refused(policy.BODY_TOO_LARGE)
+            raise Rejected(policy.BODY_TOO_LARGE)
         if self._body.complete:
             self._finish(self._head)
         return data[end:]

@@ -23,7 +23,7 @@ from reactor_run.protocol.body import (
     body_reader,
     chunk_head,
 )
-from reactor_run.protocol.policy import Refused, Rule
+from reactor_run.protocol.policy import Rejected, Rule
 from tests.corpus.loader import load
 from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
 
@@ -65,8 +65,8 @@ def read(reader: BodyReader, content: bytes, cuts: list[int], kind: int = 0) -> 
             kept = len(getattr(reader, "_pending", b""))
             assert kept <= max(SIZE_LINE_MAX + 2, TRAILER_MAX), "an endless line is kept"
             begin = end
-    except Refused as refused:
-        return b"".join(payload), refused.rule
+    except Rejected as rejected:
+        return b"".join(payload), rejected.rule
     assert not reader.end_of_stream()
     return content_of(reader, payload), None
 

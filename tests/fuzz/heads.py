@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from reactor_run.protocol import policy
-from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Refused, Rule
+from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Rejected, Rule
 from reactor_run.protocol.request import (
     RequestHead,
     Rewritten,
@@ -68,8 +68,8 @@ head."""
 def read(data: bytes, limits: Limits, seen: int = 0) -> Outcome:
     try:
         return parse_request_head(data, limits, seen)
-    except Refused as refused:
-        return refused.rule
+    except Rejected as rejected:
+        return rejected.rule
     except Rewritten as rewritten:
         return rewritten.data.partition(END)[0] + END
 
@@ -141,7 +141,7 @@ def check_normalized(content: bytes) -> None:
     try:
         parse_request_head(content, NORMALIZING)
         return
-    except Refused:
+    except Rejected:
         return
     except Rewritten as rewritten:
         data = rewritten.data

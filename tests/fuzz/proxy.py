@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from reactor_run.protocol.policy import Refused, Rule
+from reactor_run.protocol.policy import Rejected, Rule
 from reactor_run.protocol.proxy import (
     PP2_TYPE_CRC32C,
     PP2_TYPE_NOOP,
@@ -56,8 +56,8 @@ def check(data: bytes) -> None:
 def decode_by(decode: Decode, data: bytes, start: int = 0) -> Outcome:
     try:
         return decode(data, start)
-    except Refused as refused:
-        return refused.rule
+    except Rejected as rejected:
+        return rejected.rule
 
 
 def check_pieces(decode: Decode, control: bytes, content: bytes) -> Outcome:

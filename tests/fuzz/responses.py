@@ -13,7 +13,7 @@ from typing import Final
 import h11
 
 from reactor_run.protocol.body import body_reader
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.response import (
     HEAD_MAX,
     ResponseError,
@@ -125,7 +125,7 @@ def check_h11(content: bytes, head: ResponseHead, method: bytes) -> None:
     parts: list[bytes] = []
     try:
         end = ours.feed(content, head.size, parts)
-    except Refused:
+    except Rejected:
         return
     if not ours.end_of_stream():
         assert rest is None

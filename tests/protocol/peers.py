@@ -9,7 +9,7 @@ import h11
 import httptools
 
 from reactor_run.protocol.body import body_reader
-from reactor_run.protocol.policy import Limits, Refused, Rule
+from reactor_run.protocol.policy import Limits, Rejected, Rule
 from reactor_run.protocol.request import Rewritten, parse_request_head
 
 __all__ = ["End", "Message", "Reading", "difference", "read_by_h11", "read_by_llhttp", "read_by_us"]
@@ -125,9 +125,9 @@ def read_by_us(stream: bytes, limits: Limits = LIMITS) -> Reading:
             if not head.keep_alive:
                 reading.end = End.CLOSED
                 break
-    except Refused as refused:
+    except Rejected as rejected:
         reading.end = End.REFUSED
-        reading.rule = refused.rule
+        reading.rule = rejected.rule
     return reading
 
 

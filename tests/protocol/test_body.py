@@ -19,7 +19,7 @@ from reactor_run.protocol.body import (
     body_reader,
     chunk_head,
 )
-from reactor_run.protocol.policy import Refused, Rule
+from reactor_run.protocol.policy import Rejected, Rule
 
 NEXT = b"GET /next HTTP/1.1\r\n"
 
@@ -45,8 +45,8 @@ def refusal(data: bytes, step: int) -> Rule | None:
     try:
         for begin in range(0, len(data), step):
             reader.feed(data[begin : begin + step])
-    except Refused as refused:
-        return refused.rule
+    except Rejected as rejected:
+        return rejected.rule
     return None
 
 
@@ -239,8 +239,8 @@ def test_framing_alone_agrees_with_reading_the_content(data: bytes, cuts: list[i
             try:
                 stops.append(reader.feed(piece, 0, payload))
                 rules.append(None)
-            except Refused as refused:
-                rules.append(refused.rule)
+            except Rejected as rejected:
+                rules.append(rejected.rule)
         assert rules[0] == rules[1]
         if rules[0] is not None:
             return
@@ -258,7 +258,7 @@ def test_start_leaves_what_is_before_it_alone() -> None:
     assert content == [b"abc"]
 
 
-# Chunked: what is refused -------------------------------------------------------------------------
+# Chunked: what is rejected ------------------------------------------------------------------------
 
 REFUSED = [
     (policy.CHUNK_SIZE, b"\r\n"),

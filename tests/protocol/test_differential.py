@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import body_reader
-from reactor_run.protocol.policy import Limits, Refused
+from reactor_run.protocol.policy import Limits, Rejected
 from reactor_run.protocol.request import (
     RequestHead,
     Rewritten,
@@ -178,7 +178,7 @@ def check_relayed(stream: bytes) -> int:
             # The bytes after the head were not rewritten.
             stream, at = rewritten.data, 0
             continue
-        except Refused:
+        except Rejected:
             break
         if head is None:
             break
@@ -198,7 +198,7 @@ def check_relayed(stream: bytes) -> int:
         body = body_reader(head.body)
         try:
             at = body.feed(stream, at + head.size)
-        except Refused:
+        except Rejected:
             break
         if not body.complete:
             break

@@ -9,7 +9,7 @@ import pytest
 from reactor_run.protocol import policy
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.origin import FORWARDED_FOR, NOWHERE, Origin, origin_tlvs, read_origin
-from reactor_run.protocol.policy import Refused
+from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.proxy import PP2_TYPE_SSL, Endpoint, decode_v2, encode_v2
 from reactor_run.protocol.request import KnownHeads, RequestHead, read_relayed_head
 from reactor_run.protocol.scope import ScopeBuilder
@@ -77,7 +77,7 @@ def test_only_the_bit_of_the_connection_means_tls(flags: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 5, 15, 17])
 def test_a_client_that_is_no_address_is_rejected(size: int) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(Rejected) as refusal:
         read(V4, (FORWARDED_FOR, bytes(size)))
     assert refusal.value.rule is policy.PROXY_MALFORMED
 

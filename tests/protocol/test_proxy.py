@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.crc32c import crc32c
-from reactor_run.protocol.policy import Refused, Rule
+from reactor_run.protocol.policy import Rejected, Rule
 from reactor_run.protocol.proxy import (
     SIGNATURE,
     Endpoint,
@@ -54,7 +54,7 @@ def with_checksum(before: bytes, after: bytes = b"", *, family: int = 0x11) -> b
 
 
 def rule_of(decode: Decode, data: bytes) -> Rule:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(Rejected) as refusal:
         decode(data)
     return refusal.value.rule
 
@@ -553,7 +553,7 @@ def every_prefix(decode: Decode, data: bytes) -> list[ProxyHeader | Rule | None]
     for length in range(len(data) + 1):
         try:
             said.append(decode(data[:length]))
-        except Refused as refusal:
+        except Rejected as refusal:
             said.append(refusal.rule)
     return said
 

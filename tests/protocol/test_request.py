@@ -10,7 +10,7 @@ from reactor_run.protocol import diagnosis, policy
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.origin import NOWHERE
-from reactor_run.protocol.policy import Limits, Refused, Rule
+from reactor_run.protocol.policy import Limits, Rejected, Rule
 from reactor_run.protocol.request import (
     KnownHeads,
     Rewritten,
@@ -132,10 +132,10 @@ REFUSED: list[tuple[bytes, Rule]] = [
 
 @pytest.mark.parametrize(("data", "rule"), REFUSED, ids=lambda value: getattr(value, "name", None))
 def test_bad_heads_are_rejected(data: bytes, rule: Rule) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         parse_request_head(data, LIMITS)
     # A second reading must give the same: no bad value may have been remembered.
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         parse_request_head(data, LIMITS)
     assert refused.value.rule is rule
 
@@ -190,8 +190,8 @@ def assert_judged(head: bytes) -> None:
             if cut:
                 parse_request_head(head[:cut], LIMITS)
             read = parse_request_head(head, LIMITS, cut)
-        except Refused as refused:
-            verdicts.add(refused.rule.name)
+        except Rejected as rejected:
+            verdicts.add(rejected.rule.name)
         except Rewritten as rewritten:
             verdicts.add(rewritten.data.partition(b"\r\n\r\n")[0].decode("latin-1"))
         else:
@@ -237,7 +237,7 @@ def test_a_line_that_no_byte_can_make_valid_is_rejected_before_it_ends() -> None
     for data in (b"GET / HTTX", b"GET  ", b"g", b"GET /\r", b"A" * 21, PLAIN[:-2] + b"X\0"):
         for cut in range(len(data)):
             parse_request_head(data[:cut], LIMITS, max(0, cut - 1))
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             parse_request_head(data, LIMITS, len(data) - 1)
 
 
@@ -313,7 +313,7 @@ def test_any_bytes_are_read_or_rejected(data: bytes) -> None:
     for start in (b"", b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST "):
         try:
             parse_request_head(start + data, LIMITS)
-        except Refused:
+        except Rejected:
             pass
 
 

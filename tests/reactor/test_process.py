@@ -227,7 +227,7 @@ FRAME = frame(REQUEST)
         pytest.param(frame(REQUEST[:9]), "FrameError", id="half a request"),
         pytest.param(frame(post("/echo", b"body")[:-1]), "FrameError", id="half a body"),
         pytest.param(frame(post("/echo", b"body") + b"!"), "FrameError", id="more than a body"),
-        pytest.param(frame(b"\0\0\r\n\r\n"), "Refused", id="no request"),
+        pytest.param(frame(b"\0\0\r\n\r\n"), "Rejected", id="no request"),
         pytest.param(pack_request(PREFIX, 1, 1 << 30), "FrameError", id="too large"),
     ],
 )

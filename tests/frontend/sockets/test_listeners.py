@@ -340,11 +340,11 @@ def test_a_directory_that_is_missing_or_none(opened: Open, tmp_path: Path) -> No
 def test_a_directory_without_permission(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    class Refused(socket.socket):
+    class Rejected(socket.socket):
         def bind(self, address: object) -> None:
             raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(socket, "socket", Refused)
+    monkeypatch.setattr(socket, "socket", Rejected)
     before = descriptors()
     said = refusal(opened, f"unix:{tmp_path}/web.sock")
     assert said.startswith(f"no permission to create a socket in {tmp_path}")
