@@ -16,15 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Container
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
 from reactor_run.frontend.exchanges.orphans import Orphans
 from reactor_run.frontend.exchanges.ports import Runner
 from reactor_run.frontend.loop.epoll import Loop, Timer
-
-if TYPE_CHECKING:
-    from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 
 __all__ = ["LOOK", "MOVE_AFTER", "Unstarted"]
 
@@ -34,10 +31,20 @@ MOVE_AFTER: Final = 0.05
 """Seconds that an exchange waits in its reactor at least, before another one is given it."""
 
 
+class Placement(Protocol):
+    """The dispatcher, as far as exchanges are moved."""
+
+    def has_free(self, but_not: Runner[Exchange]) -> bool:
+        """Whether another reactor would begin an exchange at once."""
+
+    def give_again(self, exchanges: list[Exchange]) -> None:
+        """Queue exchanges before all others."""
+
+
 class Unstarted:
     """Those of all reactors."""
 
-    def __init__(self, loop: Loop, dispatcher: Dispatcher, retried: Container[bytes]) -> None:
+    def __init__(self, loop: Loop, dispatcher: Placement, retried: Container[bytes]) -> None:
         """`retried`: methods of requests that may be run twice."""
         self._loop = loop
         self._dispatcher = dispatcher
