@@ -95,8 +95,7 @@ def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseH
 
 
 class KnownResponseHeads:
-    """A cache of response heads: the heads of one app often differ only in the second of their
-    Date.
+    """A cache of response heads, because the heads of one app often differ only in their Date.
 
     Responses to HEAD are not cached, because HEAD changes what a head means.
     """

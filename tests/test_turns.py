@@ -32,12 +32,12 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
     return processor
 
 
-@pytest.mark.parametrize(("seconds", "somebody"), [(0.000001, False), (0.0005, True)])
+@pytest.mark.parametrize(("seconds", "another"), [(0.000001, False), (0.0005, True)])
 def test_it_tells_whether_another_process_ran(
-    processor: Processor, seconds: float, somebody: bool
+    processor: Processor, seconds: float, another: bool
 ) -> None:
     processor.seconds = seconds
-    assert Turns().give() is somebody
+    assert Turns().give() is another
 
 
 def test_after_a_process_that_computes_the_loop_does_not_yield_for_a_while(

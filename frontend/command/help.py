@@ -47,8 +47,10 @@ def version_line() -> str:
 
 
 def build_parser() -> Parser:
-    """Build the parser from the table of options. It only sorts words: values stay text, in
-    lists."""
+    """Build the parser from the table of options.
+
+    It only sorts words: values stay text, in lists.
+    """
     parser = Parser(
         prog="reactor-run",
         usage="reactor-run [options] module[:attribute]\n"

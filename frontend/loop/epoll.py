@@ -65,8 +65,8 @@ class Timer:
 
 
 @runtime_checkable
-class Mortal(Protocol):
-    """An owner of handlers, which is told when one of them raises an unexpected error."""
+class HandlerOwner(Protocol):
+    """An object with handlers. The loop calls `on_fault` if one of them raises an unexpected error."""
 
     def on_fault(self) -> None:
         """End what the handler served: its state is unknown now."""
@@ -189,7 +189,7 @@ class Loop:
     def _fault(self, owner: object) -> bool:
         """Log an unexpected error and end what it affects; return whether that succeeded."""
         log.exception("internal error, please report it")
-        if isinstance(owner, Mortal):
+        if isinstance(owner, HandlerOwner):
             try:
                 owner.on_fault()
             except Exception:

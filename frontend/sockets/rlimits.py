@@ -76,8 +76,8 @@ def connections_for(nofile: int, max_connections: int, reactors: int) -> Connect
 def available_cpus(
     cgroup_root: StrPath = "/sys/fs/cgroup", membership: StrPath = "/proc/self/cgroup"
 ) -> int:
-    """Count the CPUs that this process may use: its affinity mask, bounded by cgroup v2's
-    `cpu.max`.
+    """Count the CPUs that this process may use: its affinity mask, bounded by cgroup v2
+    (`cpu.max`).
 
     A quota of one and a half CPUs counts as two. A file that cannot be read sets no bound.
     """

@@ -28,7 +28,10 @@ def date_field() -> bytes:
 
 
 def http_date(seconds: float) -> str:
-    """Return an HTTP-date (RFC 9110 §5.6.7), in English in every locale; `seconds` since 1970."""
+    """Return an HTTP-date (RFC 9110 §5.6.7), in English in every locale.
+
+    `seconds`: since 1970, in UTC.
+    """
     year, month, day, hour, minute, second, weekday, *_ = gmtime(seconds)
     return (
         f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} "

@@ -13,10 +13,9 @@ __all__ = ["open_missing"]
 
 
 def open_missing() -> None:
-    """Open /dev/null as each of the descriptors 0, 1 and 2 that is closed, and Python's streams on
-    it.
+    """Open /dev/null as each of the descriptors 0, 1 and 2 that is closed.
 
-    Call it before anything else is opened.
+    Python's streams on it are set too. Call this before anything else is opened.
     """
     for number in range(3):
         try:

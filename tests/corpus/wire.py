@@ -200,7 +200,7 @@ def _run_at_once(address: str, cases: Sequence[Case], cut: Cut) -> list[str]:
     epoll = select.epoll()
     for fd in by_fd:
         epoll.register(fd, select.EPOLLIN)
-    patience = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + DEADLINE
     while by_fd:
         sent = [connection.send() for connection in by_fd.values()]
         events = epoll.poll(0 if any(sent) else 0.1)
@@ -216,8 +216,8 @@ def _run_at_once(address: str, cases: Sequence[Case], cut: Cut) -> list[str]:
                 epoll.unregister(fd)
                 connection.sock.close()
         if events or any(sent):
-            patience = time.monotonic() + DEADLINE
-        elif time.monotonic() > patience:
+            deadline = time.monotonic() + DEADLINE
+        elif time.monotonic() > deadline:
             break
     for connection in by_fd.values():
         failures.append(f"{connection.case}: nothing more came, but {connection._awaited()}")

@@ -17,7 +17,7 @@ class Bug(Exception):
 
 
 def fail(*_: object, **__: object) -> None:
-    raise Bug("nobody thought of this")
+    raise Bug("unexpected")
 
 
 def test_a_fault_in_a_client_costs_its_connection(
@@ -95,7 +95,7 @@ def test_a_fault_at_a_deadline_costs_no_other_deadline(
     def fail_once(self: Http1Requester, rule: object) -> None:
         if not faults:
             faults.append(self)
-            raise Bug("nobody thought of this")
+            raise Bug("unexpected")
         reject(self, rule)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Http1Requester, "reject", fail_once)

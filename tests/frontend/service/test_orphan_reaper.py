@@ -15,7 +15,7 @@ def ended(pid):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     return pid
 
-def stranger():
+def orphan():
     pid = os.fork()
     if not pid:
         os._exit(7)
@@ -39,7 +39,7 @@ def test_orphans_are_reaped_after_their_end_and_not_before() -> None:
     run("""
 living = subprocess.Popen(["sleep", "60"])
 for _ in range(3):
-    stranger()
+    orphan()
 assert len(children()) == 4
 reaper.reap()
 assert children() == [living.pid]
@@ -54,7 +54,7 @@ def test_the_status_of_our_own_children_is_left_alone() -> None:
     run("""
 own = subprocess.Popen(["sh", "-c", "exit 5"])
 ours.append(ended(own.pid))
-other = stranger()
+other = orphan()
 reaper.reap()
 # The kernel shows the oldest first: nothing is taken, and there is another look.
 assert children() == [own.pid, other]
