@@ -66,7 +66,7 @@ class Timer:
 
 @runtime_checkable
 class HandlerOwner(Protocol):
-    """An object with handlers. The loop calls `on_fault` if one of them raises an unexpected error."""
+    """An object with handlers. `on_fault` is called if one raises an unexpected error."""
 
     def on_fault(self) -> None:
         """End what the handler served: its state is unknown now."""
