@@ -85,19 +85,20 @@ class Connection:
     deadline, check_at: see `loop.epoll.Deadlined`.
     due: when the protocol wants `on_deadline`, by the loop's clock. It may set `due` and `deadline`
     to a later time by itself; an earlier one is set by `wait_until`.
+    events: what it listens to. EPOLLIN alone: the client is read, and nothing waits for it.
     send: the transport's, for answers that are taken whole.
     writer: what waits for the client; None while nothing does.
     """
 
     __slots__ = (
         "_context",
-        "_events",
         "_on_close",
         "_on_readable",
         "accepted",
         "check_at",
         "deadline",
         "due",
+        "events",
         "loop",
         "phase",
         "protocol",
@@ -124,7 +125,7 @@ class Connection:
         self.deadline = self.check_at = self.due = inf
         self._context = context
         self._on_close = on_close
-        self._events = _IN
+        self.events = _IN
 
     def begin(self, protocol: ConnectionProtocol) -> None:
         """Speak `protocol` from now on. Raises OSError."""
@@ -138,27 +139,27 @@ class Connection:
         if events & _OUT:
             self._flush()
         if events & _IN:
-            if self._events & _IN:
+            if self.events & _IN:
                 self._on_readable()
         elif events & ERRORS:
             self.lose()
 
     def _listen(self, events: int) -> None:
-        if events != self._events and self.phase is not _CLOSED:
+        if events != self.events and self.phase is not _CLOSED:
             self.loop.modify(self.transport.fileno(), events)
-            self._events = events
+            self.events = events
 
     @property
     def reading(self) -> bool:
         """The client is listened to."""
-        return bool(self._events & _IN)
+        return bool(self.events & _IN)
 
     def read(self, on: bool) -> None:
         """Listen to the client, or do not."""
         if on:
-            self._listen(self._events | _IN)
+            self._listen(self.events | _IN)
         else:
-            self._listen(self._events & ~_IN)
+            self._listen(self.events & ~_IN)
 
     # Bytes out -----------------------------------------------------------------------------------
 
@@ -166,11 +167,6 @@ class Connection:
     def unsent(self) -> int:
         """Bytes that wait for the client to take them."""
         return 0 if self.writer is None else self.writer.waiting
-
-    @property
-    def at_rest(self) -> bool:
-        """Nothing waits to be sent, and the client is listened to."""
-        return self.writer is None and self._events == _IN
 
     def write(self, data: bytes | memoryview) -> None:
         """Send what the kernel takes, keep the rest; `data` is only lent."""
@@ -201,7 +197,7 @@ class Connection:
         self.writer = writer = ResponseWriter(self.transport, context.answer_file_max, rate)
         writer.add(data)
         writer.begin_to_wait(self.loop.now)
-        self._listen(self._events | _OUT)
+        self._listen(self.events | _OUT)
         self._reckon()
 
     def restrain(self, source: AnswerSource) -> None:
@@ -226,7 +222,7 @@ class Connection:
             return
         if not writer.waiting:
             self.writer = None
-            self._listen(self._events & ~_OUT)
+            self._listen(self.events & ~_OUT)
         self._reckon()
         if self.writer is None:
             self.protocol.on_drained()

@@ -207,7 +207,10 @@ class Http1:
         connection = self.connection
         connection.deadline = connection.due = inf
         requester = self.requester
-        requester.begin(head)
+        requester.clock.due = inf
+        requester.after = _NEXT if head.keep_alive and not context.draining else _CLOSE
+        if requester.forwarded is not None:
+            requester.take_origin(head.fields)
         end = head.size + head.body
         if end > len(data) and self.held:
             # Its body is among what was read, or the first part of it.

@@ -7,6 +7,7 @@ occupies its reactor until its app is done.
 
 from __future__ import annotations
 
+import select
 from math import inf
 from typing import Final, Protocol
 
@@ -26,13 +27,14 @@ from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, WAITING, Exch
 from reactor_run.frontend.exchanges.ports import AnswerSource
 from reactor_run.frontend.log import limited
 from reactor_run.protocol.body import UNTIL_CLOSE
+from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.policy import Rule
-from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import insert_connection
 from reactor_run.protocol.response_head import ResponseHead
 
 __all__ = ["Http1Requester", "RequestSource"]
 
+_IN: Final = select.EPOLLIN
 _IDLE: Final = Http1State.IDLE
 _NEXT: Final = After.NEXT
 _CLOSE: Final = After.CLOSE
@@ -68,12 +70,12 @@ class Http1Requester:
     after: what follows the answer.
     clock: when the exchange has taken too long.
     express_prefix: what goes before the request on an express lane.
+    forwarded: set if a trusted proxy is at the other end, which names the clients of its requests.
     """
 
     __slots__ = (
         "_connection",
         "_context",
-        "_forwarded",
         "_lane_prefix",
         "_loop",
         "_origin",
@@ -85,6 +87,7 @@ class Http1Requester:
         "clock",
         "exchange",
         "express_prefix",
+        "forwarded",
     )
 
     def __init__(
@@ -108,17 +111,15 @@ class Http1Requester:
         self._loop = context.loop
         self._connection = connection
         self._origin = origin
-        self._forwarded = origin if isinstance(origin, ForwardedOrigin) else None
+        self.forwarded = origin if isinstance(origin, ForwardedOrigin) else None
         self._source = source
 
     # The request ---------------------------------------------------------------------------------
 
-    def begin(self, head: RequestHead) -> None:
-        """The head of a request has come."""
-        self.after = _NEXT if head.keep_alive and not self._context.draining else _CLOSE
-        self.clock.due = inf
-        if self._forwarded is not None:
-            self.express_prefix, self._lane_prefix = self._forwarded.prefixes(head.fields)
+    def take_origin(self, fields: Fields) -> None:
+        """A trusted proxy has sent a head with these fields: they say whose request it is."""
+        assert self.forwarded is not None
+        self.express_prefix, self._lane_prefix = self.forwarded.prefixes(fields)
 
     @property
     def lane_prefix(self) -> bytes:
@@ -211,7 +212,7 @@ class Http1Requester:
                 limited.error("an answer without a status line cannot be relayed")
                 self.answer_failed()
                 return
-        elif not self._source.held and connection.at_rest:
+        elif not self._source.held and connection.events == _IN:
             # By far the most frequent: the client takes all of it, and has asked for nothing more.
             try:
                 sent = connection.send(answer)

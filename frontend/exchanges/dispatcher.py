@@ -85,7 +85,7 @@ class Dispatcher:
                 return
         if not queue:
             reactor = reactors[0] if len(reactors) == 1 else self._choose()
-            if reactor is not None and reactor.takes_more:
+            if reactor is not None and (reactor.in_flight < reactor.capacity or reactor.takes_more):
                 self._start(reactor, exchange, slow)
                 return
         if self.waiting >= self._queue_size:
@@ -247,7 +247,7 @@ class Dispatcher:
             busy = reactor.in_flight
             if (
                 (best is None or busy < best.in_flight)
-                and reactor.takes_more
+                and (busy < reactor.capacity or reactor.takes_more)
                 and (
                     anybody
                     or (
@@ -271,4 +271,5 @@ class Dispatcher:
             if slow:
                 self.standby.started(reactor, exchange, slow, self._loop.now)
             exchange.requester.started()
-            self.unstarted.given(reactor)
+            if reactor not in self.unstarted.reactors:
+                self.unstarted.given(reactor)

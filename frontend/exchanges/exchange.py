@@ -107,18 +107,24 @@ class Exchange(Record):
         self.arrived = now
         self.bytes_in = len(request)
         self.dispatched = self.answer_began = self.ended = 0.0
-        self.bytes_out = self.tries = 0
+        self.bytes_out = self.retries = 0
         self.status_code = b""
-        self.reactor_name = self.error = ""
+        self.error = ""
 
     @property
     def name(self) -> str:
         """What the log calls it: method and target."""
         return request_name(self.head.method, self.head.target)
 
+    @property
+    def reactor_name(self) -> str:
+        """The reactor that has it, or had it; empty: none."""
+        return "" if self.reactor is None else self.reactor.name
+
     def wait_again(self) -> None:
         """Be as before it was given to a reactor, which will not answer it."""
         self.state = WAITING
+        self.retries += 1
         self.reactor = self.lane = None
         self.number = 0
         self.app_done = self.withdrawing = False

@@ -104,6 +104,8 @@ class Runner(Protocol[E]):
     """Runs exchanges of class E: a reactor, as requesters and the dispatcher know it."""
 
     name: str
+    capacity: int
+    """How many exchanges it takes at once."""
     in_flight: int
     """How many exchanges its apps work on, or wait with for a client."""
 

@@ -19,8 +19,7 @@ class Record:
     status_code: three digits, the status of the final answer; empty: there was none.
     bytes_in: bytes of the request that were read, its head included.
     bytes_out: bytes of the final answer, its head included, that were written or wait to be.
-    reactor_name: the last reactor that had it; empty: none had.
-    tries: how many reactors were given it.
+    retries: how many times it was taken from a reactor to be given to another one.
     error: why it failed, in a few words; empty: it did not.
     """
 
@@ -32,9 +31,8 @@ class Record:
         "dispatched",
         "ended",
         "error",
-        "reactor_name",
+        "retries",
         "status_code",
-        "tries",
     )
 
     arrived: float
@@ -44,8 +42,7 @@ class Record:
     status_code: bytes
     bytes_in: int
     bytes_out: int
-    reactor_name: str
-    tries: int
+    retries: int
     error: str
 
     @property
@@ -53,6 +50,11 @@ class Record:
         """When the first byte of the final answer was written; 0.0: not yet."""
         # An answer that is written at once begins as it ends.
         return self.answer_began or (self.ended if self.status_code else 0.0)
+
+    @property
+    def tries(self) -> int:
+        """How many reactors were given it."""
+        return self.retries + 1 if self.dispatched else 0
 
     @property
     def status(self) -> int:

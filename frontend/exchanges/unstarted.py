@@ -50,22 +50,21 @@ class Unstarted:
         self._dispatcher = dispatcher
         self._retried = retried
         self._orphans = Orphans(loop)
-        self._reactors: dict[Runner[Exchange], None] = {}
+        self.reactors: dict[Runner[Exchange], None] = {}
         """Those that were given something since nothing of theirs was unstarted."""
         self._looked_at = 0.0
         self._timer = Timer(self._on_time)
 
     def given(self, reactor: Runner[Exchange]) -> None:
-        """A reactor was given an exchange."""
-        if reactor not in self._reactors:
-            if not self._reactors:
-                self._loop.set_deadline(self._timer, LOOK)
-            self._reactors[reactor] = None
+        """A reactor that is not among `reactors` was given an exchange."""
+        if not self.reactors:
+            self._loop.set_deadline(self._timer, LOOK)
+        self.reactors[reactor] = None
 
     def look(self) -> None:
         """Put off the time of all that has not begun."""
         now = self._loop.now
-        for reactor in self._reactors:
+        for reactor in self.reactors:
             for exchange in reactor.unstarted:
                 if exchange.state is RUNNING:
                     exchange.requester.not_begun(now - max(self._looked_at, exchange.dispatched))
@@ -74,15 +73,15 @@ class Unstarted:
     def _on_time(self) -> None:
         self.look()
         before = self._loop.now - MOVE_AFTER
-        for reactor in list(self._reactors):
+        for reactor in list(self.reactors):
             unstarted = reactor.unstarted
             late = [exchange for exchange in unstarted if exchange.dispatched <= before]
             if late:
                 reactor.falls_behind(late[0])
                 self._move(reactor, late)
             elif not unstarted:
-                del self._reactors[reactor]
-        if self._reactors:
+                del self.reactors[reactor]
+        if self.reactors:
             self._loop.set_deadline(self._timer, LOOK)
 
     def _move(self, reactor: Runner[Exchange], late: list[Exchange]) -> None:

@@ -274,8 +274,6 @@ class Reactor:
             self.lanes.carry(exchange)
         exchange.state = RUNNING
         exchange.dispatched = self.loop.now
-        exchange.reactor_name = self.name
-        exchange.tries += 1
         self.in_flight += 1
         self.served += 1
 
