@@ -25,7 +25,7 @@ from reactor_run.frontend.exchanges.exchange import RUNNING, WAITING, Exchange
 from reactor_run.frontend.log import limited
 from reactor_run.protocol import policy
 from reactor_run.protocol.policy import Rejected
-from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
+from reactor_run.protocol.request import KnownHeads, RequestHead, Rewritten, parse_request_head
 
 __all__ = ["Http1"]
 
@@ -47,6 +47,7 @@ _CLOSE: Final = After.CLOSE
 _LINGER: Final = After.LINGER
 _CUT: Final = After.CUT
 
+_KNOWN_MAX: Final = KnownHeads.SIZE
 _HEAD_END: Final = re.compile(rb"\r\n\r\n")
 
 _space = memoryview(bytearray(READ_MAX))
@@ -184,7 +185,7 @@ class Http1:
         context = self._context
         known = context.known_heads
         head = None
-        if len(data) <= known.SIZE and not self._seen:
+        if len(data) <= _KNOWN_MAX and not self._seen:
             # One that came in pieces is not looked up: to hash it for each piece takes too long.
             head = known.get(data)
         if head is None:
@@ -211,16 +212,18 @@ class Http1:
         requester.after = _NEXT if head.keep_alive and not context.draining else _CLOSE
         if requester.forwarded is not None:
             requester.take_origin(head.fields)
+        size = len(data)
         end = head.size + head.body
-        if end > len(data) and self.held:
+        if end > size and self.held:
             # Its body is among what was read, or the first part of it.
-            missing = end - len(data)
+            missing = end - size
             data = b"".join((data, self.held[:missing]))
+            size = len(data)
             self.held = self.held[missing:] or b""
-        if head.body < 0 or end > len(data):
+        if head.body < 0 or end > size:
             self._begin_body(head, data)
         else:
-            if end < len(data):
+            if end < size:
                 self._hold_back(data, end)
                 data = data[:end]
             requester.exchange = exchange = Exchange(requester, head, data, True, self._loop.now)

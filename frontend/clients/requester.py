@@ -204,7 +204,7 @@ class Http1Requester:
         connection = self._connection
         now = exchange.ended = self._loop.now
         exchange.status_code = answer[9:12]
-        exchange.bytes_out = len(answer)
+        size = exchange.bytes_out = len(answer)
         if self.after is not _NEXT or exchange.head.minor_version == 0 or context.draining:
             try:
                 answer = self._with_connection(exchange, answer)
@@ -218,7 +218,7 @@ class Http1Requester:
                 sent = connection.send(answer)
             except OSError:
                 sent = 0
-            if sent == len(answer):
+            if sent == size:
                 self.exchange = None
                 self._source.state = _IDLE
                 connection.due = when = now + context.keep_alive

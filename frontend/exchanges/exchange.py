@@ -57,21 +57,26 @@ are held in memory. What is larger and not in a file cannot be given to another 
 class Exchange(Record):
     """A request, the way of its answer, and its record."""
 
+    # What hardly any exchange has is set only then, and has its default here.
+    replayed = False
+    """A reactor that had begun it has died."""
+    withdrawing = False
+    """Its reactor was asked to give it back, if it has not begun it."""
+    deaths = 0
+    """Reactors that have died before they began it."""
+
     __slots__ = (
         "app_done",
-        "deaths",
         "head",
         "lane",
         "number",
         "reactor",
-        "replayed",
         "request",
         "requester",
         "slot",
         "spool",
         "state",
         "whole",
-        "withdrawing",
     )
 
     def __init__(
@@ -86,12 +91,6 @@ class Exchange(Record):
         self.whole = whole
         """All of the request has come."""
         self.state: ExchangeState = WAITING
-        self.replayed = False
-        """A reactor that had begun it has died."""
-        self.withdrawing = False
-        """Its reactor was asked to give it back, if it has not begun it."""
-        self.deaths = 0
-        """Reactors that have died before they began it."""
         self.app_done = False
         """The reactor's word that the app is done."""
         self.number = 0
@@ -106,10 +105,9 @@ class Exchange(Record):
         # The record.
         self.arrived = now
         self.bytes_in = len(request)
-        self.dispatched = self.answer_began = self.ended = 0.0
-        self.bytes_out = self.retries = 0
+        self.dispatched = self.ended = 0.0
+        self.bytes_out = 0
         self.status_code = b""
-        self.error = ""
 
     @property
     def name(self) -> str:

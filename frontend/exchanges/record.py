@@ -23,27 +23,27 @@ class Record:
     error: why it failed, in a few words; empty: it did not.
     """
 
+    # What hardly any exchange has is set only then, and has its default here.
+    answer_began = 0.0
+    retries = 0
+    error = ""
+
     __slots__ = (
-        "answer_began",
+        "__dict__",
         "arrived",
         "bytes_in",
         "bytes_out",
         "dispatched",
         "ended",
-        "error",
-        "retries",
         "status_code",
     )
 
     arrived: float
     dispatched: float
-    answer_began: float
     ended: float
     status_code: bytes
     bytes_in: int
     bytes_out: int
-    retries: int
-    error: str
 
     @property
     def first_byte(self) -> float:

@@ -18,7 +18,7 @@ from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.frontend.reactors.lane import has_bytes
 from reactor_run.protocol.express import (
-    ANSWER,
+    ANSWER_DONE,
     DONE,
     WITHDRAWN,
     FrameError,
@@ -175,27 +175,7 @@ class ExpressLane:
             exchange = exchanges.get(number)
             if exchange is None:
                 continue
-            if kind == DONE:
-                if exchange.state is RUNNING and exchange.lane is None:
-                    # The announcement of its answer's lane was sent before, over another socket.
-                    owner.read_control()
-                    if exchange.state is RUNNING and exchange.lane is None:
-                        exchange.requester.answer_failed()
-                owner.app_done(exchange)
-                freed = True
-            elif kind == WITHDRAWN:
-                del exchanges[number]
-                if owner.withdrawn(exchange):
-                    given_back.append(exchange)
-                freed = True
-            elif kind == ANSWER:
-                if exchange.state is RUNNING:
-                    if payload:
-                        exchange.requester.answer_whole(payload)
-                        owner.answered(exchange)
-                    else:
-                        exchange.requester.answer_failed()
-            else:
+            if kind == ANSWER_DONE:
                 # By far the most frequent: answered and done at once.
                 del exchanges[number]
                 exchange.app_done = True
@@ -209,6 +189,26 @@ class ExpressLane:
                         exchange.requester.answer_failed()
                 else:
                     exchange.state = OVER
+            elif kind == DONE:
+                if exchange.state is RUNNING and exchange.lane is None:
+                    # The announcement of its answer's lane was sent before, over another socket.
+                    owner.read_control()
+                    if exchange.state is RUNNING and exchange.lane is None:
+                        exchange.requester.answer_failed()
+                owner.app_done(exchange)
+                freed = True
+            elif kind == WITHDRAWN:
+                del exchanges[number]
+                if owner.withdrawn(exchange):
+                    given_back.append(exchange)
+                freed = True
+            elif exchange.state is RUNNING:
+                # An answer whose app still runs.
+                if payload:
+                    exchange.requester.answer_whole(payload)
+                    owner.answered(exchange)
+                else:
+                    exchange.requester.answer_failed()
         if given_back:
             owner.gave_back(given_back)
         if freed:

@@ -301,12 +301,12 @@ class AsgiExchange(Hosted):
         elif size:
             self._out.append(body)
         self._out_size += size
-        if len(self._out) > _OUT_PIECES_MAX:
-            self._out = [b"".join(self._out)]
         if not more:
             self._state = COMPLETE
             if self._receiving is not None:
                 self._receiving.set()
+        elif len(self._out) > _OUT_PIECES_MAX:
+            self._out = [b"".join(self._out)]
 
     def _state_for_body(self) -> int:
         """The state, if a part of the body may come now. Raises what `send` does, if not."""
@@ -494,7 +494,8 @@ class AsgiExchange(Hosted):
         self.lane = None
         self._payload = b""
         self._out = []
-        self._wake()
+        if self._receiving is not None or self._sending is not None:
+            self._wake()
 
     def abandon(self) -> None:
         self._gateway.abandon(self)
