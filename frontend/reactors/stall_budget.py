@@ -1,11 +1,11 @@
 """How much a reactor is given at once that nothing is known of yet: any of it may be the next slow
 step, and what stands behind that waits although another reactor could have taken it.
 
-A step of an app that takes longer than SLOW makes its reactor distrusted for DISTRUST. Meanwhile
-the exchanges that it has and has not begun are bounded: by what slow steps have cost each exchange
-lately, all of them together cost AT_ONCE. So an app of which every twentieth request takes 50 ms
-gets them one by one, and one that stands still now and then, for a garbage collection, hardly
-notices.
+A step of an app that takes longer than SLOW puts its reactor under a stall budget for
+STALL_BUDGET_SECONDS. Meanwhile the exchanges that it has and has not begun are bounded: by what
+slow steps have cost each exchange lately, all of them together cost AT_ONCE. So an app of which
+every twentieth request takes 50 ms gets them one by one, and one that stands still now and then,
+for a garbage collection, hardly notices.
 
 Where all exchanges are alike, each with a slow step that takes about as long as the others, there
 is no better place to wait than behind one of them. So AHEAD may wait in the reactor, also while
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reactor_run.pulse import DISTRUST, SLOW
+from reactor_run.pulse import SLOW, STALL_BUDGET_SECONDS
 
 __all__ = ["Trust"]
 
@@ -77,7 +77,7 @@ class Trust:
             self.usual = usual if alike and self._longest <= usual else 0.0
             least = AHEAD if self.usual else 1
             self._window = max(least, int(AT_ONCE * self._exchanges / self._seconds))
-            self.until = now + DISTRUST
+            self.until = now + STALL_BUDGET_SECONDS
 
     def allows(self, unstarted: int) -> bool:
         """Whether a reactor that is distrusted may have another, beside so many unstarted ones."""

@@ -1,1 +1,1 @@
-"""The loops: of workers for ASGI apps, of calls for WSGI apps; what differs between runtimes."""
+"""The loops of a reactor, and the differences between the async runtimes."""

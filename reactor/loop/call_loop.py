@@ -1,16 +1,16 @@
-"""The loop of a reactor that serves a WSGI app: it runs calls, and no event loop runs around them.
+"""The loop of a reactor that serves a WSGI app.
 
-An app finds the thread that calls it as any script would: no event loop runs in it, and no async
-library claims it. So a view may call `asyncio.run`, `anyio.run`, `trio.run` or asgiref's
-`async_to_sync`, inline and in the threads of `--threads`.
+The loop calls the app directly. No event loop runs in the app's thread, and no async library is
+marked as running there. So a view may call `asyncio.run`, `anyio.run`, `trio.run` or asgiref's
+`async_to_sync`. This holds inline and in the threads of `--threads`.
 
-An exchange that is to run inline waits in `ready`. With threads nothing does: they take exchanges
-from a queue of their own (threads.py), and the loop only moves bytes.
+An exchange that is to run inline waits in `ready`. With `--threads` above 1, `ready` stays empty:
+the threads take exchanges from their own queue (wsgi/threads.py), and the loop only moves bytes.
 
-Output of a batch is gathered. It goes out when the batch ends, and half-way through a batch that
-takes long, so that clients and front end have something to do during the other half; one by one
-while the next call may be a slow one. A batch is bounded by number and by time, and what the front
-end says is heard after each.
+A batch is limited by number and by time. After each batch the loop reads what the front end sent.
+Output is gathered and sent when the batch ends. If a batch takes long, the first half is sent
+early, so that clients and front end can work during the second half. If the next call may be slow,
+each answer is sent at once.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = ["Call", "CallLoop"]
 
 
 class Call(AppExchange):
-    """An exchange whose app is one call, from its begin to its end."""
+    """An exchange whose app is one call from begin to end."""
 
     __slots__ = ()
 
     def call(self) -> None:
-        """Run the app inline, as a whole."""
+        """Run the app inline until it has ended."""
         raise NotImplementedError
 
 
@@ -59,7 +59,7 @@ class CallLoop(ReactorLoop):
         self.flush()
 
     def close(self) -> None:
-        """Have `run` return when the batch that it runs is over."""
+        """Make `run` return after the current batch."""
         self._closing = True
 
     def _run_batch(self) -> None:
@@ -74,21 +74,21 @@ class CallLoop(ReactorLoop):
             exchange = ready.popleft()
             self.begins(exchange)
             since[0] = started = now
-            # In a context of its own, so that no exchange sees the variables of another.
+            # Each exchange has its own context, so it sees no variables of another exchange.
             self._context.copy().run(self._run_call, exchange)
             now = monotonic()
             handled += 1
-            held_up = now - started > STALLED_AFTER
-            slow = self._step_ended() if held_up else 0.0
+            stalled = now - started > STALLED_AFTER
+            slow = self._step_ended() if stalled else 0.0
             if now < self._counted_until:
                 self._count(exchange, slow)
-            if held_up or now < self._distrusted_until:
+            if stalled or now < self._stall_budget_until:
                 self.flush()
             elif handled >= half and now - began > FLUSH_AFTER:
                 half = BATCH_MAX
                 self.flush()
         since[0] = 0.0
-        if now < self._distrusted_until:
+        if now < self._stall_budget_until:
             self._tell_begun()
 
     def _run_call(self, exchange: Call) -> None:
@@ -96,7 +96,7 @@ class CallLoop(ReactorLoop):
         try:
             exchange.call()
         except BaseException as raised:
-            # Whatever an app raises ends its exchange, and nothing else.
+            # An exception of the app ends its exchange only.
             error = raised
         if fork.is_child:
             fork.leave(error)

@@ -1,13 +1,16 @@
-"""What an app can leave behind in a worker's task on asyncio and uvloop.
+"""The guard of a worker's task, and the leader's wait, on asyncio and uvloop.
 
-An app that suspended may have handed its task to timers, task groups and callbacks: such a task
-hosts nothing further. An app that never suspended may still have stored `current_task()`. Cancelled
-later, that would kill another client's request, and as a key it would show another client what
-belongs to this one. A reference or a weak reference more than before the exchange tells that the
-task is kept. It may also have a new name, or a callback that waits for its end.
+An app that suspended may have handed its task to timers, task groups and callbacks. Such a task
+hosts no further exchange.
 
-A scope of anyio's that was left open is found in `_task_states`, which is private, as is
-`_parent_scope`; this file is their only user.
+An app that never suspended may still have stored `current_task()`. If the app cancels this task
+later, it cancels another client's request. If the app uses the task as a key, it shows one client's
+data to another. Therefore the guard compares the numbers of references and weak references before
+and after an exchange: one more means that the app kept the task. An app can also have renamed the
+task, or added a callback for its end.
+
+An app can leave a cancel scope of anyio open. The guard finds it in `_task_states` and
+`_parent_scope`. Both are private to anyio, and only this file uses them.
 """
 
 from __future__ import annotations
@@ -28,11 +31,14 @@ from reactor_run.reactor.loop.sleep import TaskSleep
 __all__ = ["CANCEL_GRACE", "AsyncioHygiene", "AsyncioSleep"]
 
 CANCEL_GRACE: Final = 5.0
-"""Seconds that an app has after its cancellation before it is cancelled again."""
+"""Seconds after a cancellation before the app is cancelled again."""
 
 
 class AsyncioHygiene:
-    """For one worker task on asyncio or uvloop; made inside `scope`, the worker's own."""
+    """Guards one worker's task on asyncio or uvloop.
+
+    Create it in that task, inside `scope`, the worker's own cancel scope.
+    """
 
     reusable_after_suspension: Final = False
 
@@ -46,11 +52,11 @@ class AsyncioHygiene:
         self._own_callbacks = len(self._task._callbacks)
 
     def cancel(self) -> None:
-        """Cancel the app once, and again after each CANCEL_GRACE for which it goes on.
+        """Cancel the app once, and again every CANCEL_GRACE seconds while it still runs.
 
-        As asyncio does: an app that catches it may wait, to roll back or to tell others. A scope of
-        anyio's would cancel each of these waits too, and an app that goes on regardless would be
-        cancelled in each turn of the loop, which takes a whole core.
+        This is asyncio's own way: an app that catches the cancellation may await its cleanup, such
+        as a rollback. A cancel scope of anyio would cancel these waits too. It would also cancel an
+        app that does not stop in each turn of the loop, which takes a whole core.
         """
         if self._again is None:
             self._cancel()
@@ -61,7 +67,8 @@ class AsyncioHygiene:
         self.deliver()
 
     def deliver(self) -> None:
-        """Cancel the task, unless the app is within a shield of anyio's: asyncio knows of none."""
+        """Cancel the task, unless the app is inside a shielded scope of anyio. asyncio itself does
+        not know these shields."""
         scope = _current_scope(self._task)
         while scope is not None and scope is not self._own:
             if scope.shield:
@@ -88,15 +95,16 @@ class AsyncioHygiene:
         )
 
     async def restore(self) -> None:
-        """Leave the app's scopes, or anyio would not let the worker leave its own.
+        """Leave the scopes that the app left open, and consume a pending cancellation.
 
-        And take a cancellation that the app asked for and did not wait for: a task that ended with
-        it pending would end as cancelled, and its task group would cancel all others.
+        anyio does not let the worker leave its own scope while an inner scope is open. A task that
+        ends with a pending cancellation ends as cancelled, and its task group would cancel all
+        other workers.
         """
         if self._again is not None:
             self._again.cancel()
         while (scope := _current_scope(self._task)) not in (None, self._own):
-            # What else runs in it, of a task group, is the app's, and ends with it.
+            # If the scope is that of a task group, its tasks are the app's and end with it.
             scope.cancel()
             scope.__exit__(None, None, None)
         if self._task.cancelling():
@@ -107,23 +115,24 @@ class AsyncioHygiene:
 
 
 def _current_scope(task: asyncio.Task[Any]) -> Any:
-    """anyio's innermost cancel scope of a task; it has no public way to ask."""
+    """Return anyio's innermost cancel scope of a task, or None. anyio has no public way to ask."""
     state = _task_states.get(task)
     return None if state is None else state.cancel_scope
 
 
 class AsyncioSleep(TaskSleep):
-    """To be made while the loop runs."""
+    """Waits for events on asyncio and uvloop. Create it while the event loop runs."""
 
     def __init__(self, epoll: select.epoll, events_max: int) -> None:
         super().__init__(epoll, events_max)
         self._loop = asyncio.get_running_loop()
 
     def in_child(self) -> None:
-        # uvloop has no selector, and libuv aborts when its epoll set has lost what it registered.
+        # uvloop has no selector. Its epoll set must stay: libuv aborts the process if descriptors
+        # that it registered are missing from the set.
         selector = getattr(self._loop, "_selector", None)
         if selector is not None:
             fork.renew_epoll(selector.fileno())
-        # In debug mode asyncio raises where another thread than the loop's has forked.
+        # In debug mode asyncio raises RuntimeError if a thread other than the loop's has forked.
         with suppress(RuntimeError):
             self._loop.call_soon(fork.leave_loop)

@@ -1,18 +1,18 @@
-"""The worker loop on Trio: what an app can leave behind in a task, and how the leader sleeps.
+"""The guard of a worker's task, and the leader's wait, on Trio.
 
-Both need what Trio does not tell in public; this file is the only one that asks.
+Both need private parts of Trio. Only this file uses them.
 
-An app can leave a cancel scope or a nursery open. Either shows as a cancel status that is not the
-worker's own, `task._cancel_status`. It can also have named the task, or keep it as the key of what
-belongs to one request: then there are more references or weak references to it than before. (A new
-task for each exchange that suspends costs 2.3 times as much as all of such an exchange.)
+The guard: an app can leave a cancel scope or a nursery open. Then `task._cancel_status` is no
+longer the worker's own. An app can also rename the task, or keep it as the key of one request's
+data. Then the task has more references or weak references than before. (A new task for each
+exchange that suspends would be simpler. It costs 2.3 times as much as all of such an exchange.)
 
-The usual way to wait for a descriptor leads through Trio's loop: registering, a task switch there
-and back, Trio's own wait and what it does between. With a request in each batch that is as much as
-the request itself costs. So while Trio has nothing to do, the leader waits for the reactor's epoll
-set itself. The set holds Trio's own epoll set too, and the wait ends when Trio's next deadline
-does: whatever Trio waits for (descriptors, deadlines, words from other threads, signals) it gets as
-soon as by its own loop, which the leader lets run then.
+The wait: `anyio.wait_readable` goes through Trio's loop. It registers the descriptor, switches
+tasks twice, and runs Trio's own wait. With one request in each batch, this costs as much as the
+request itself. So while Trio has nothing to do, the leader waits for the reactor's epoll set
+directly. The set also holds Trio's own epoll set, and the wait ends at Trio's next deadline. After
+the wait the leader lets Trio's loop run. So Trio handles its descriptors, deadlines, calls from
+other threads and signals as early as it would by itself.
 """
 
 from __future__ import annotations
@@ -35,11 +35,14 @@ from reactor_run.reactor.loop.sleep import TaskSleep
 __all__ = ["TrioHygiene", "TrioSleep"]
 
 _LONGEST: Final = 3600.0
-"""Seconds to sleep if Trio has no deadline."""
+"""Most seconds of one wait, also if Trio has no deadline."""
 
 
 class TrioHygiene:
-    """For one worker task on Trio; made inside `scope`, the worker's own cancel scope."""
+    """Guards one worker's task on Trio.
+
+    Create it in that task, inside `scope`, the worker's own cancel scope.
+    """
 
     is_cancelling: Final = False
     is_waited_for: Final = False
@@ -51,11 +54,12 @@ class TrioHygiene:
         self._own = self._task._cancel_status
 
     def cancel(self) -> None:
-        """As Trio does: at each wait from now on, except where the app shields itself."""
+        """Cancel the app at each wait from now on, except inside a shielded scope. This is Trio's
+        own way."""
         self._scope.cancel()
 
     def deliver(self) -> None:
-        """Trio does."""
+        """Do nothing: Trio delivers the cancellation itself."""
 
     @property
     def is_open(self) -> bool:
@@ -70,21 +74,22 @@ class TrioHygiene:
         while (status := task._cancel_status) is not self._own:
             nurseries = task._child_nurseries
             if nurseries and nurseries[-1].cancel_scope is status._scope:
-                # What `async with` would have done on the way out of an app that was cancelled.
+                # `async with` does this when a cancelled app leaves the nursery.
                 status._scope.cancel()
                 await nurseries[-1]._nested_child_finished(None)
             status._scope.__exit__(None, None, None)
 
 
 class _RunQueue(deque[Any]):
-    """Trio's queue of tasks that can run, which tells how many of them a turn of Trio's loop runs.
+    """Trio's queue of runnable tasks. It also counts the tasks of each turn of Trio's loop.
 
-    The loop takes all that is in the queue, clears it, and runs one after the other. What is still
-    to run in this turn stands nowhere; but a turn that began with a single task is over with it.
+    In each turn the loop copies the queue, clears it, and runs the tasks one after another. Trio
+    does not say how many tasks are left in a turn. But if a turn began with one task, no other task
+    is left.
     """
 
     turn = 0
-    """How many tasks this turn began with; 0 before the first."""
+    """Tasks that the current turn began with; 0 before the first turn."""
 
     def clear(self) -> None:
         self.turn = len(self)
@@ -92,16 +97,21 @@ class _RunQueue(deque[Any]):
 
 
 class TrioSleep(TaskSleep):
-    """To be made while Trio runs. Where it cannot be sure of Trio, it is a `TaskSleep`."""
+    """Waits for events on Trio. Create it while Trio runs.
+
+    If this version of Trio lacks the private parts that the direct wait needs, it waits as
+    `TaskSleep` does.
+    """
 
     def __init__(self, epoll: select.epoll, events_max: int) -> None:
         super().__init__(epoll, events_max)
         self.direct = False
-        """The leader waits for the epoll set itself, whenever it can."""
+        """Whether the leader waits for the epoll set directly when Trio has nothing to do."""
         self._wakes = False
-        """Something has come that a task of Trio's waits for."""
+        """Whether the last events include one of Trio's own epoll set: a Trio task can go on."""
         self._trio: tuple[int, int] | None = None
-        """Trio's own epoll set, as an event of the reactor's that it is ready."""
+        """The event in the reactor's epoll set that says that Trio's own epoll set is ready. None
+        if Trio's set is not known."""
         try:
             self._runner: Any = GLOBAL_RUN_CONTEXT.runner
             self._trio = (self._runner.io_manager._epoll.fileno(), select.EPOLLIN)
@@ -111,13 +121,13 @@ class TrioSleep(TaskSleep):
             self._is_watched()
             self._queue = self._runner.runq = _RunQueue(self._runner.runq)
         except (AttributeError, LookupError, TypeError):
-            log.debug("this version of Trio is unknown: its loop is slept in")
+            log.debug("this version of Trio is unknown, waiting in its own loop")
             return
         epoll.register(*self._trio)
         self.direct = True
 
     def _is_watched(self) -> bool:
-        """Somebody wants to see Trio's loop come to rest, or each of its steps."""
+        """Whether an instrument or `wait_all_tasks_blocked` watches Trio's loop."""
         return bool(self._runner.waiting_for_idle or self._runner.instruments["_all"])
 
     async def events(self) -> Events:
@@ -127,25 +137,25 @@ class TrioSleep(TaskSleep):
             return await super().events()
         if not self._wakes and not self._queue and self._queue.turn == 1:
             until = self._sleep_time(self._next_deadline())
-            # One that has passed is Trio's to see, or under load nobody would for long.
+            # If a deadline has passed, Trio's loop must run now: under load it would run late.
             if until > 0.0:
                 events = self._poll(min(until, _LONGEST))
                 if events:
                     return events
         await trio.lowlevel.checkpoint()
         if not self._queue.turn:
-            # This turn came from another queue: nobody can tell when Trio has nothing to do.
+            # This turn came from another queue, so this queue cannot tell when Trio is idle.
             self._go_the_long_way()
         return self._poll(0)
 
     def _go_the_long_way(self) -> None:
-        """Sleep in Trio's loop from now on."""
+        """Wait as `TaskSleep` does from now on."""
         self.direct = False
         assert self._trio is not None
         self._epoll.unregister(self._trio[0])
 
     def in_child(self) -> None:
-        # Also where the leader sleeps in Trio's loop: the set is shared all the same.
+        # This is needed without the direct wait too: the child shares Trio's epoll set.
         if self._trio is not None:
             fork.renew_epoll(self._trio[0])
 

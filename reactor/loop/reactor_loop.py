@@ -1,8 +1,8 @@
-"""What each loop of a reactor process is made of, whether it runs tasks or calls.
+"""The base class of a reactor's loops.
 
-It owns the epoll set that everything is registered in, the exchanges that have not begun, and the
-output that is gathered until a batch ends. It does not know how an app is run: see worker_loop for
-ASGI apps and call_loop for WSGI apps. It imports no async library.
+It owns the epoll set, the exchanges that have not begun, and the output that is gathered until a
+batch ends. It does not know how an app is run: `worker_loop` runs ASGI apps, `call_loop` runs WSGI
+apps. It imports no async library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from reactor_run.pulse import BEGUN, DISTRUST, SLOW, STALLED_AFTER, Pulse
+from reactor_run.pulse import BEGUN, SLOW, STALL_BUDGET_SECONDS, STALLED_AFTER, Pulse
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.log import log
@@ -29,25 +29,27 @@ __all__ = ["BATCH_MAX", "FLUSH_AFTER", "YIELD_AFTER", "Events", "ReactorLoop", "
 
 
 BATCH_MAX: Final = 64
-"""Exchanges of one batch, and events that are taken at once."""
+"""Most exchanges of one batch, and most events that one wait returns."""
 FLUSH_AFTER: Final = 0.0005
-"""Seconds of a batch that takes long: what was gathered goes out once half of it has run."""
+"""Seconds after which a batch counts as long. The output of a long batch is sent once before its
+end, after half of its exchanges have run."""
 YIELD_AFTER: Final = 0.002
-"""Seconds after which a batch ends, and whatever else waits has a turn."""
+"""Seconds after which a batch ends, so that events and other tasks get a turn."""
 
 Events = list[tuple[int, int]]
 """Descriptors and their epoll events."""
 
 
 def poll_events(epoll: select.epoll, turns: Turns, seconds: float, events_max: int) -> Events:
-    """Wait for events in this thread, and let the front end finish what it is handing over.
+    """Wait for events in this thread, and return them.
 
-    `seconds`: how long at most; -1 is for ever.
+    Before it returns, it may yield the CPU, so that the front end can hand over more requests.
+    `seconds`: the longest wait; -1 waits without limit. `events_max`: most events of one poll.
     """
     turns.before_wait()
     events = epoll.poll(seconds, events_max)
     if turns.after_wait(len(events)):
-        # What is edge-triggered is not told again.
+        # Edge-triggered events of the first poll are not reported again, so keep both.
         merged = dict(events)
         for fd, mask in epoll.poll(0, events_max):
             merged[fd] = merged.get(fd, 0) | mask
@@ -56,22 +58,30 @@ def poll_events(epoll: select.epoll, turns: Turns, seconds: float, events_max: i
 
 
 class ReactorLoop:
-    """The part of a loop that lanes, exchanges and the gateway use."""
+    """The part of a loop that lanes, exchanges and the gateway use.
+
+    All methods belong to the thread that runs the loop, except those marked as thread-safe.
+    """
 
     def __init__(self) -> None:
         self.ready: deque[AppExchange] = deque()
         """Exchanges whose app has not begun."""
         self.pulse = Pulse()
-        """Tells the front end since when a step of an app runs, and what has begun."""
+        """Shows the front end when the current step of an app began, and which exchanges have
+        begun."""
         self.on_turn: Callable[[float], None] | None = None
-        """Called after a step that took longer than STALLED_AFTER, with its seconds; and while the
-        loop is distrusted, with 0, at the end of each batch and when an app suspends."""
+        """Called with the seconds of each step that took more than STALLED_AFTER. While the reactor
+        is under a stall budget, it is also called with 0 at the end of each batch and when an app
+        suspends."""
         self.slow_routes: RouteCounts | None = None
-        self._distrusted_until = 0.0
+        self._stall_budget_until = 0.0
+        """The monotonic time, in seconds, at which the stall budget ends."""
         self._counted_until = 0.0
-        self._was_held_up = False
-        """A step has taken so long that the front end may have withdrawn what is ready."""
+        """The monotonic time, in seconds, until which ended exchanges count for their routes."""
+        self._has_stalled = False
+        """A step stalled the loop, so the front end may have withdrawn exchanges in `ready`."""
         self._dirty: list[AppExchange] = []
+        """Exchanges with output that the next `flush` sends."""
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[socket.socket] = []
@@ -87,11 +97,11 @@ class ReactorLoop:
         fork.in_child(self._in_child)
 
     def _in_child(self) -> None:
-        """An app has forked, and this is the child: let go of what is its parent's."""
+        """In a child that an app forked: disconnect from the parent's descriptors and memory."""
         self.ready.clear()
         self._dirty.clear()
         self._signalled.clear()
-        # What the front end reads is shared memory.
+        # The parent's pulse is memory that the front end reads.
         self.pulse = Pulse()
         self.on_turn = None
         fork.disconnect([*self._handlers, *(sock.fileno() for sock in self._buried)])
@@ -100,89 +110,92 @@ class ReactorLoop:
     # What the loop listens to ------------------------------------------------------------------
 
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
-        """Call `handler` with the epoll events of `fd` as they come."""
+        """Call `handler` with each epoll event mask of `fd`. Raises OSError."""
         self._handlers[fd] = handler
         self._epoll.register(fd, events)
 
     def modify(self, fd: int, events: int) -> None:
-        """Change what is listened to."""
+        """Change the epoll events that are watched on `fd`."""
         self._epoll.modify(fd, events)
 
     def unwatch(self, fd: int) -> None:
-        """Listen no more; to be called before the descriptor is closed."""
+        """Stop watching `fd`. Call this before the descriptor is closed."""
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def bury(self, sock: socket.socket) -> None:
-        """Close a socket when gathered output goes out, before the loop sleeps.
+        """Close a socket at the next flush, before the loop waits again.
 
-        A number that is free at once could be given to a new socket while events are handled, and
-        an event meant for the old one would then reach the new one.
+        If it were closed at once, the kernel could give its number to a new socket while events are
+        handled. An event of the old socket would then reach the new one.
         """
         self._buried.append(sock)
 
     def after_batch(self, flush: Callable[[], None]) -> None:
-        """Have `flush` called whenever gathered output is to go out."""
+        """Call `flush` each time the gathered output is sent."""
         self._after_batch.append(flush)
 
     def before_batch(self, begin: Callable[[], None]) -> None:
-        """Have `begin` called before the exchanges of a batch run."""
+        """Call `begin` before the exchanges of each batch run."""
         self._before_batch.append(begin)
 
     def give_up(self, exchange: AppExchange) -> None:
-        """Nobody reads the answer any more: tell the app, or do not begin it at all."""
+        """Tell the app that the client is gone. If the app has not begun, it never begins."""
         exchange.on_gone()
         if exchange.take_out():
             self._end(exchange, None)
 
     def begins(self, exchange: AppExchange) -> None:
-        """Tell the front end that an exchange begins. To be called before its app is."""
+        """Tell the front end that an exchange begins. Call this before the app is called."""
         number = exchange.express
         if number:
-            # Threads begin theirs almost in order: what has begun stays so.
+            # Threads begin exchanges almost in order. The number must never fall.
             if number > self.pulse.begun[0]:
                 self.pulse.begun[0] = number
         elif exchange.lane is not None:
             self.pulse.lanes[exchange.lane.slot] = BEGUN
 
     def cancel(self, exchange: AppExchange) -> None:
-        """Nobody reads the answer any more, and nobody wants the app to go on.
+        """Stop the app of an exchange: no client reads the answer any more.
 
-        A call that has begun cannot be cancelled.
+        Here, an app that has begun is only told that the client is gone: a call cannot be
+        cancelled.
         """
         self.give_up(exchange)
 
     def write_ready(self, exchange: AppExchange) -> None:
-        """An exchange has output; see `signal_write_ready`. Thread-safe."""
+        """Send the output of an exchange at the next flush; see `signal_write_ready`.
+        Thread-safe."""
         if threading.get_ident() == self._thread:
             self._dirty.append(exchange)
             if not self.pulse.since[0]:
-                # A task that the app has started, outside of the steps that end with a flush.
+                # A task that the app started calls this. No flush follows such a task by itself.
                 self._wake()
         else:
             self.call_soon(lambda: self._dirty.append(exchange))
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        """Have the loop call `function`. Thread-safe."""
+        """Call `function` in the loop's thread. Thread-safe."""
         self._signalled.append(function)
         self._wake()
 
     def _wake(self) -> None:
-        """Have the loop turn, if it is about to wait. Thread-safe."""
+        """End the loop's current or next wait. Thread-safe."""
         if not self._woken:
             self._woken = True
             os.eventfd_write(self._wakeup, 1)
 
     def _on_wakeup(self, _: int) -> None:
         os.eventfd_read(self._wakeup)
-        # Before the queue is emptied: what is added from now on wakes the loop again.
+        # Set this before the queue is emptied, so that a later addition wakes the loop again.
         self._woken = False
         signalled = self._signalled
         while signalled:
             signalled.popleft()()
 
     def flush(self) -> None:
-        """Send all that was gathered, and close what was buried. Not for handlers of events."""
+        """Send the gathered output, and close the buried sockets. Event handlers must not call
+        it."""
         dirty = self._dirty
         if dirty:
             self._dirty = []
@@ -196,7 +209,7 @@ class ReactorLoop:
             flush()
         if self._buried:
             for sock in self._buried:
-                # A child of the app may hold it too: closing alone would not end it.
+                # A child process of the app may hold the socket too. Then `close` would not end it.
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
                 sock.close()
@@ -212,8 +225,10 @@ class ReactorLoop:
     # The end of exchanges ----------------------------------------------------------------------
 
     def _end(self, exchange: AppExchange, error: BaseException | None) -> None:
-        """Whatever goes wrong as an exchange ends, the loop goes on. Or the reactor would die of
-        it, and the replay of the exchange would kill the next one."""
+        """End an exchange. The loop goes on, whatever its `over` raises.
+
+        Otherwise this exchange would end the reactor, and its retry would end the next one.
+        """
         try:
             exchange.over(error)
         except BaseException as fault:
@@ -223,30 +238,30 @@ class ReactorLoop:
         log.error("the end of an exchange failed; its answer is cut", exc_info=fault)
         exchange.abandon()
 
-    def _hear_of_the_wait(self) -> None:
-        """After a long step: hear what the front end has said meanwhile, before others begin."""
-        if self._was_held_up:
-            self._was_held_up = False
+    def _poll_after_stall(self) -> None:
+        """After a stall: handle what the front end sent meanwhile, before other exchanges begin."""
+        if self._has_stalled:
+            self._has_stalled = False
             self._handle(self._epoll.poll(0, BATCH_MAX))
 
     # Steps of apps -----------------------------------------------------------------------------
 
     def _step_ended(self) -> float:
-        """A step of an app is over: tell it, if somebody may have taken the loop for held up.
+        """Record the end of an app's step. If it stalled the loop, tell the front end.
 
-        Returns its seconds if it was slow, else 0.0.
+        Returns the step's seconds if it was slow, else 0.0.
         """
         now = monotonic()
         since = self.pulse.since
         took = now - since[0]
         since[0] = 0.0
         if took > STALLED_AFTER:
-            self._was_held_up = True
+            self._has_stalled = True
         if took <= STALLED_AFTER or self.on_turn is None:
             return 0.0
         slow = took > SLOW
         if slow:
-            self._distrusted_until = now + DISTRUST
+            self._stall_budget_until = now + STALL_BUDGET_SECONDS
             if now > self._counted_until and self.slow_routes is not None:
                 self.slow_routes.forget()
             self._counted_until = now + COUNTED
@@ -254,12 +269,13 @@ class ReactorLoop:
         return took if slow else 0.0
 
     def _tell_begun(self) -> None:
-        """While the loop is distrusted: tell that what has begun holds it up no more."""
-        if self.on_turn is not None and monotonic() < self._distrusted_until:
+        """Under a stall budget: tell the front end that no exchange that has begun stalls the
+        loop."""
+        if self.on_turn is not None and monotonic() < self._stall_budget_until:
             self.on_turn(0.0)
 
     def _count(self, exchange: AppExchange, slow: float) -> None:
-        """An exchange is over: count it for its route, as long as any are slow.
+        """Count an exchange that has ended for its route, if any exchange was slow lately.
 
         `slow`: seconds of its longest slow step, 0.0 if it had none.
         """

@@ -1,10 +1,13 @@
-"""What differs between Trio and asyncio under the worker loop, and nothing else.
+"""The parts of the worker loop that differ between Trio and asyncio.
 
-A worker task hosts one exchange after another. Whatever an app leaves behind in the task would hit
-the next client, so after each exchange the loop compares a snapshot with the one before, and a
-worker that has changed ends. And the leader waits for the epoll set of the reactor, on Trio by a
-shorter way than other tasks. What can be left in a task, and that way, is on_trio.py and
-on_asyncio.py; only the one in use is imported, since that is most of what a start takes.
+A worker task hosts one exchange after another. Anything that an app leaves in the task would affect
+the next client. So the loop takes a snapshot of the task before each exchange and another after it.
+If they differ, the worker ends.
+
+The leader waits for the reactor's epoll set. On Trio it has a shorter way than other tasks.
+
+The implementations are on_trio.py and on_asyncio.py. Only the one in use is imported, because its
+imports are most of a reactor's start time.
 """
 
 from __future__ import annotations
@@ -21,17 +24,18 @@ __all__ = ["Hygiene", "backend_options", "claim_no_thread", "hygiene_for", "slee
 
 
 class Hygiene(Protocol):
-    """A worker's task: how its app is cancelled, and a guard against what an app leaves in it."""
+    """Guards one worker's task: cancels its app, and finds what an app left in the task."""
 
     @property
     def is_cancelling(self) -> bool:
-        """A cancellation waits for the app to leave its shield: `deliver` it after each step."""
+        """Whether a cancellation waits until the app leaves its shield. If so, call `deliver` after
+        each step of the app."""
 
     def cancel(self) -> None:
-        """Have the app that suspended in the task raise its cancellation."""
+        """Cancel the app that suspended in the task."""
 
     def deliver(self) -> None:
-        """Go on with `cancel`."""
+        """Try again to deliver the cancellation that `cancel` began."""
 
     @property
     def reusable_after_suspension(self) -> bool:
@@ -39,21 +43,22 @@ class Hygiene(Protocol):
 
     @property
     def is_waited_for(self) -> bool:
-        """An app has asked to be called when the task ends. It is dear to know: once a batch."""
+        """Whether an app added a callback for the end of the task. The check is slow, so the loop
+        makes it once in a batch."""
 
     @property
     def is_open(self) -> bool:
-        """An app has left a cancel scope or a nursery open in the task."""
+        """Whether an app left a cancel scope or a nursery open in the task."""
 
     def snapshot(self) -> object:
-        """The task as it is before an exchange; compared with != afterwards."""
+        """Return the state of the task. Compare the states before and after an exchange with !=."""
 
     async def restore(self) -> None:
         """Close what the app left open, so that the worker can end in order."""
 
 
 def hygiene_for(runtime: str) -> Callable[[anyio.CancelScope], Hygiene]:
-    """The guard for `trio`, `asyncio` or `uvloop`."""
+    """Return the class of the guard for `trio`, `asyncio` or `uvloop`."""
     if runtime == "trio":
         from reactor_run.reactor.loop.on_trio import TrioHygiene
 
@@ -64,7 +69,10 @@ def hygiene_for(runtime: str) -> Callable[[anyio.CancelScope], Hygiene]:
 
 
 def sleep_for(runtime: str, epoll: select.epoll, events_max: int) -> TaskSleep:
-    """How to wait on `trio`, `asyncio` or `uvloop`, which runs already."""
+    """Return the leader's wait for `trio`, `asyncio` or `uvloop`. The runtime must be running.
+
+    `events_max`: most events that one wait returns.
+    """
     if runtime == "trio":
         from reactor_run.reactor.loop.on_trio import TrioSleep
 
@@ -75,21 +83,21 @@ def sleep_for(runtime: str, epoll: select.epoll, events_max: int) -> TaskSleep:
 
 
 def backend_options(runtime: str) -> tuple[str, dict[str, Any]]:
-    """anyio's backend and its options for a `--runtime`."""
+    """Return the name of anyio's backend, and its options, for a value of `--runtime`."""
     if runtime == "uvloop":
         return "asyncio", {"use_uvloop": True}
     return runtime, {}
 
 
 def claim_no_thread() -> None:
-    """Take back what `anyio.run` has noted in this context, that its library runs here.
+    """Remove the mark of `anyio.run`, which says that an async library runs in this context.
 
-    Contexts are copied into threads (`asyncio.to_thread`), and the note would hold there too. There
-    `anyio.run` would refuse to run, and sniffio would name a library that does not run. Without the
-    note both look for the event loop of their thread.
+    Contexts are copied into threads (`asyncio.to_thread`), and the mark would be copied too. In
+    such a thread `anyio.run` would raise, and sniffio would name a library that does not run there.
+    Without the mark, both look for an event loop in their own thread.
     """
     try:
         from sniffio import current_async_library_cvar
     except ModuleNotFoundError:
-        return  # anyio notes nothing then
+        return  # Without sniffio, anyio sets no mark.
     current_async_library_cvar.set(None)

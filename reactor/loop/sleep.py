@@ -1,4 +1,4 @@
-"""How the leader of the worker loop waits, unless its runtime has a shorter way."""
+"""The default wait of the worker loop's leader for events."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ __all__ = ["TaskSleep"]
 
 
 class TaskSleep:
-    """The leader waits for the reactor's epoll set as any task waits for a descriptor."""
+    """Waits for the reactor's epoll set as any task waits for a descriptor."""
 
     def __init__(self, epoll: select.epoll, events_max: int) -> None:
-        """`events_max`: how many events are taken at once."""
+        """`events_max`: most events that one wait returns."""
         self._epoll = epoll
         self._events_max = events_max
         self._turns = Turns()
 
     async def events(self) -> Events:
-        """What there is, once there is something. Other tasks that can run do so before.
+        """Wait, and return the events that are ready. Other runnable tasks run first.
 
-        There may be nothing after all: somebody else wanted to run.
+        The list may be empty, because the wait also ends when another task wants to run.
         """
         await anyio.wait_readable(self._epoll.fileno())
         if fork.is_child:
             fork.leave_loop()
-        # The front end may be in the midst of handing over more, on this very processor: let it
-        # finish, and take all of it at once. Where nobody waits it costs nothing.
+        # The front end may be about to hand over more requests, on this CPU. Let it finish, then
+        # take all of them at once. If no process waits for the CPU, this costs nothing.
         self._turns.give()
         return self._epoll.poll(0, self._events_max)
 
     def in_child(self) -> None:
-        """Give up, in a child that an app has forked, what the runtime shares with its parent."""
+        """In a child that an app forked: disconnect from what the runtime shares with its
+        parent."""

@@ -1,8 +1,9 @@
-"""Which routes of the app are slow more often than not: those that the front end should know of.
+"""The record of which routes of the app are mostly slow.
 
-A request is slow if a step of its app has held up the loop for longer than `pulse.SLOW`. A route of
-which only some are, a cache that is cold or a query that asks for much, is none to be told of: the
-others of it would be taken for slow.
+A request is slow if a step of its app stalled the loop for more than `pulse.SLOW` seconds. The
+front end is told only of routes whose requests are mostly slow. A route with a few slow requests (a
+cold cache, a large query) is not reported, because the front end would treat all of its requests as
+slow.
 """
 
 from __future__ import annotations
@@ -16,36 +17,41 @@ from reactor_run.protocol.route import route_of
 __all__ = ["COUNTED", "RouteCounts"]
 
 COUNTED: Final = 10.0
-"""Seconds after a slow step in which requests are counted. Were they not, those of a route with few
-requests would seem to be all slow."""
+"""Seconds after a slow step during which all requests are counted. Fast requests must count too:
+otherwise a route with few requests would seem to be always slow."""
 
 ROUTES_MAX: Final = 256
-"""Routes that are remembered."""
+"""Most routes that are remembered at once."""
 FIRST: Final = 0.5
-"""What is taken for the share of slow requests before the first one of a route."""
+"""The share of slow requests that a new route starts with, from 0 to 1."""
 WEIGHT: Final = 0.2
-"""What the newest request counts in that share; all before it count the rest."""
+"""The weight of the newest request in a route's share. All earlier requests have the rest."""
 MOSTLY: Final = 0.7
-"""The share of slow requests from which on a route is told of: three in a row, from the first."""
+"""The share of slow requests from which a route is reported. A new route reaches it after three
+slow requests in a row."""
 FORGOTTEN: Final = 0.05
-"""The share below which a route is not remembered any more."""
+"""The share of slow requests below which a route is forgotten."""
 
 
 class RouteCounts:
-    """Counts requests while some are slow."""
+    """Keeps the share of slow requests of each route."""
 
     def __init__(self, tell: Callable[[bytes, float], None]) -> None:
-        """`tell`: called with a slow route and the seconds of its last request, each time;
-        and with 0 when it is not mostly slow any more."""
+        """`tell` is called with a route and seconds. After each slow request of a mostly slow route
+        the seconds are those of its longest step. When the route is no longer mostly slow, they are
+        0."""
         self._tell = tell
         self._shares: dict[bytes, float] = {}
 
     def forget(self) -> None:
-        """Begin again: requests have ended that were not counted."""
+        """Forget all routes. Call this after requests have ended without being counted."""
         self._shares.clear()
 
     def ended(self, head: RequestHead, slow: float) -> None:
-        """A request is over; its longest slow step took so many seconds, 0 if it had none."""
+        """Count a request that has ended.
+
+        `slow`: seconds of its longest slow step, 0 if it had none.
+        """
         shares = self._shares
         if not slow and not shares:
             return
@@ -56,7 +62,7 @@ class RouteCounts:
                 return
             before = FIRST
             if len(shares) >= ROUTES_MAX:
-                # The one that was asked for the longest ago.
+                # The first key is the route whose last request is the oldest.
                 del shares[next(iter(shares))]
         share = before + ((1.0 if slow else 0.0) - before) * WEIGHT
         if share >= FORGOTTEN:

@@ -1,24 +1,24 @@
-"""The worker loop: leader and followers, apps run eagerly, on anyio.
+"""The loop of a reactor that serves an ASGI app.
 
-Everything the reactor listens to sits in one epoll set of our own. One task, the leader, waits for
-that set, takes all that is ready at once, and runs the apps one after another *inline*: an app that
-answers without really suspending costs no task switch. If an app does suspend, the leader is simply
-a task that is busy with that exchange; a follower is woken in the same instant, becomes the leader
-and goes on with the rest. A task whose exchange is over and which leads no longer parks as a
-follower.
+Its tasks, the workers, run apps eagerly on anyio. One worker is the leader. All descriptors of the
+reactor are in one epoll set. The leader waits for this set, takes all events that are ready, and
+runs the apps one after another *inline*. An app that answers without suspending costs no task
+switch. When an app suspends, the leader stays with that exchange, and a follower becomes the leader
+at once and goes on with the other exchanges. A worker that finishes its exchange and is not the
+leader parks as a follower.
 
-Rules, each of which something breaks without:
+The rules:
 
-1. There is always a leader. A worker that ends, however, hands leadership on.
-2. To cancel an exchange, cancel its worker: on Trio by the worker's scope, on asyncio by its task
-   (on_asyncio.py). One scope for each worker costs nothing, one for each exchange costs
-   microseconds. A cancelled worker never parks or hosts again.
-3. Each exchange runs in a context of its own, and leaves nothing in its task (runtime.py).
-4. Nobody starves: a batch is bounded by number and by time, then the leader lets the others run.
-5. Answers are gathered, and go out when the batch ends, when an app suspends, and half-way through
-   a batch that takes long, so that clients and front end have something to do during the other
-   half; one by one while the next step may be a slow one.
-6. After an app has failed, nothing is used that it can change, not even its context.
+1. There is always a leader. A worker that ends hands leadership on first.
+2. To cancel an exchange, cancel its worker: by the worker's scope on Trio, by its task on asyncio
+   (on_asyncio.py). One scope for each worker costs nothing. One scope for each exchange costs
+   microseconds. A cancelled worker never parks and never hosts again.
+3. Each exchange runs in its own context, and leaves nothing in its task (runtime.py).
+4. No task starves. A batch is limited by number and by time. Then the leader lets other tasks run.
+5. Answers are gathered. They are sent when the batch ends and when an app suspends. If a batch
+   takes long, the first half is sent early, so that clients and front end can work during the
+   second half. If the next step may be slow, each answer is sent at once.
+6. After an app has failed, the loop uses nothing that the app can change, not even its context.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = ["FINISHED", "Hosted", "Worker", "WorkerLoop"]
 
 
 PARKED_MAX: Final = 64
-"""Followers kept for later; a worker that finds as many parked ends instead."""
+"""Most followers that are parked. A worker that finds this many parked ends instead."""
 
 
 FINISHED: Final = object()
-"""What `Hosted.first_step` returns for an app that did not suspend."""
+"""The result of `Hosted.first_step` for an app that did not suspend."""
 
 
 class Hosted(AppExchange):
@@ -57,12 +57,12 @@ class Hosted(AppExchange):
     __slots__ = ("coroutine", "worker")
 
     worker: Worker | None
-    """The worker that runs it now."""
+    """The worker that runs the app now, or None."""
     coroutine: Coroutine[Any, Any, None]
-    """The app's, once it has suspended."""
+    """The app's coroutine. It is set when the app first suspends."""
 
     def first_step(self) -> object:
-        """Run the app as far as it goes: FINISHED, or the trap of its first suspension."""
+        """Run the app until it ends or suspends. Return FINISHED, or the trap that it yielded."""
         raise NotImplementedError
 
 
@@ -77,7 +77,7 @@ class Worker:
         self.exchange: Hosted | None = None
         self.suspended = False
         self.slow = 0.0
-        """Seconds of the longest slow step of its exchange."""
+        """Seconds of the longest slow step of the current exchange."""
 
 
 class WorkerLoop(ReactorLoop):
@@ -99,13 +99,13 @@ class WorkerLoop(ReactorLoop):
         self._sleep.in_child()
 
     def cancel(self, exchange: AppExchange) -> None:
-        """Nobody reads the answer any more, and nobody wants the app to go on.
+        """Cancel the app of an exchange: no client reads the answer any more.
 
-        The app gets its cancellation where it waits next, unless it shields itself.
+        The app is cancelled at its next wait outside of a shielded scope.
         """
         self.give_up(exchange)
         for worker in self._workers:
-            # By the exchange that it hosts now: a word that comes late hits no other.
+            # The worker may host another exchange by now. A late message must not cancel that one.
             if worker.exchange is exchange:
                 worker.hygiene.cancel()
 
@@ -120,7 +120,7 @@ class WorkerLoop(ReactorLoop):
                 limited.error("an app cancelled the reactor's own tasks; starting new ones")
 
     def close(self) -> None:
-        """Cancel every app and worker; `run` returns when they ended."""
+        """Cancel every app and every worker. `run` returns when they have ended."""
         self.flush()
         self._closing = True
         for worker in self._workers:
@@ -134,14 +134,14 @@ class WorkerLoop(ReactorLoop):
         self._group.start_soon(self._work)
 
     def _hand_over(self) -> None:
-        """Rule 1: make somebody the leader."""
+        """Rule 1: wake a follower, or start a worker, so that there is a leader."""
         self._leader = None
         if self._parked:
             self._parked.pop().set()
         elif (
             not self._closing
             and self._group is not None
-            # A group that an app cancelled takes no new task; `run` makes another group.
+            # If an app cancelled the group, it takes no new task, and `run` makes a new group.
             and not self._group.cancel_scope.cancel_called
         ):
             self._spawn()
@@ -154,10 +154,11 @@ class WorkerLoop(ReactorLoop):
                 while await self._follow() and await self._lead(worker):
                     pass
             except anyio.get_cancelled_exc_class():
-                # Ours; or an app's, aimed at a task of the loop. The worker ends either way.
+                # The reactor cancelled the worker, or an app cancelled a task of the loop. The
+                # worker ends in both cases.
                 pass
             except BaseException:
-                # A fault of our own: nothing is to be relied on any more, the process ends.
+                # This is a fault of the reactor. Its state may be wrong, so the process ends.
                 self._closing = True
                 raise
             finally:
@@ -166,7 +167,7 @@ class WorkerLoop(ReactorLoop):
                     self._hand_over()
 
     async def _follow(self) -> bool:
-        """Wait until there is no leader; False if there are followers enough."""
+        """Wait until there is no leader. Return False at once if PARKED_MAX followers wait."""
         while self._leader is not None:
             if len(self._parked) >= PARKED_MAX:
                 return False
@@ -180,7 +181,7 @@ class WorkerLoop(ReactorLoop):
         return True
 
     async def _lead(self, worker: Worker) -> bool:
-        """Lead until an app suspends; whether this worker may go on as a follower."""
+        """Lead until an app suspends. Return whether this worker may go on as a follower."""
         self._leader = worker
         ready = self.ready
         hygiene = worker.hygiene
@@ -193,12 +194,12 @@ class WorkerLoop(ReactorLoop):
                 await self._retire(worker)
                 return False
             if not ready:
-                # The names would keep the last request alive until the next comes.
+                # These names would keep the last request alive during the wait.
                 exchange = context = error = trap = None
                 self.flush()
                 self._handle(await self._sleep.events())
             else:
-                self._hear_of_the_wait()
+                self._poll_after_stall()
             began = now = monotonic()
             half = len(ready) // 2
             since, begun = self.pulse.since, self.pulse.begun
@@ -223,7 +224,7 @@ class WorkerLoop(ReactorLoop):
                     if trap is not FINISHED:
                         await self._drive(worker, exchange, context, trap)
                 except BaseException as raised:
-                    # Whatever an app raises ends its exchange, and nothing else.
+                    # An exception of the app ends its exchange only.
                     error = raised
                 if fork.is_child:
                     fork.leave(error)
@@ -232,7 +233,7 @@ class WorkerLoop(ReactorLoop):
                     exchange.over(error)
                 except BaseException as fault:
                     self._end_failed(exchange, fault)
-                # Its traceback holds this frame, which would hold it.
+                # Break a reference cycle: the traceback of `error` holds this frame.
                 error = None
                 if worker.suspended:
                     self.flush()
@@ -249,12 +250,12 @@ class WorkerLoop(ReactorLoop):
                     return True
                 now = monotonic()
                 handled += 1
-                held_up = now - started > STALLED_AFTER
-                if held_up:
+                stalled = now - started > STALLED_AFTER
+                if stalled:
                     self._end_step(worker)
                 if now < self._counted_until:
                     self._count_for(worker, exchange)
-                if held_up or now < self._distrusted_until:
+                if stalled or now < self._stall_budget_until:
                     self.flush()
                 elif handled >= half and now - began > FLUSH_AFTER:
                     half = BATCH_MAX
@@ -266,7 +267,7 @@ class WorkerLoop(ReactorLoop):
                     break
             else:
                 since[0] = 0.0
-                if now < self._distrusted_until:
+                if now < self._stall_budget_until:
                     self._tell_begun()
         return False
 
@@ -281,7 +282,10 @@ class WorkerLoop(ReactorLoop):
     def _drive(
         self, worker: Worker, exchange: Hosted, context: contextvars.Context, trap: object
     ) -> Generator[Any, Any, None]:
-        """Go on with an app that suspended, in its own context; pass its traps through."""
+        """Run an app that has suspended to its end, in its own context.
+
+        The traps that the app yields are passed to the runtime.
+        """
         if fork.is_child:
             fork.leave_loop()
         worker.suspended = True
@@ -303,7 +307,8 @@ class WorkerLoop(ReactorLoop):
             except BaseException as raised:
                 error = raised
             self.pulse.since[0] = monotonic()
-            # Outside the handler, or the app would see our exception as the context of its own.
+            # This is outside of the handler. Inside, our exception would become the `__context__`
+            # of the app's exceptions.
             try:
                 trap = run(send, value) if error is None else run(coroutine.throw, error)
             except StopIteration:
@@ -318,12 +323,12 @@ class WorkerLoop(ReactorLoop):
                 hygiene.deliver()
 
     async def _retire(self, worker: Worker) -> None:
-        """Rule 3: tidy a task in which an app left something, before its worker ends."""
+        """Rule 3: restore a task in which an app left something, before its worker ends."""
         self.flush()
         if worker.hygiene.is_open:
             limited.warning(
                 "an app left a cancel scope or a nursery open; "
-                "the task is given up so that no other exchange is harmed"
+                "its task ends, so that no other exchange is affected"
             )
         if self._leader is worker:
             self._hand_over()

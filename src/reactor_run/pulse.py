@@ -26,11 +26,11 @@ from typing import Final, TypeAlias
 
 __all__ = [
     "BEGUN",
-    "DISTRUST",
     "NOT_BEGUN",
     "SLOTS",
     "SLOW",
     "STALLED_AFTER",
+    "STALL_BUDGET_SECONDS",
     "WAITS",
     "Pulse",
     "Word",
@@ -39,9 +39,9 @@ __all__ = [
 STALLED_AFTER: Final = 0.001
 """A step that takes more seconds than this counts as a stall of the loop."""
 SLOW: Final = 0.005
-"""A step that takes more seconds than this puts the reactor under a stall budget for DISTRUST
-seconds."""
-DISTRUST: Final = 1.0
+"""A step that takes more seconds than this puts the reactor under a stall budget. The budget lasts
+STALL_BUDGET_SECONDS."""
+STALL_BUDGET_SECONDS: Final = 1.0
 """Seconds for which a reactor stays under a stall budget after a slow step. Meanwhile the front end
 bounds the exchanges that it holds unstarted, and the reactor tells the end of each batch."""
 

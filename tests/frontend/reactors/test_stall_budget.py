@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reactor_run.frontend.reactors.stall_budget import AHEAD, REMEMBERED, Trust
-from reactor_run.pulse import DISTRUST, SLOW
+from reactor_run.pulse import SLOW, STALL_BUDGET_SECONDS
 
 
 def room(trust: Trust, now: float) -> int:
@@ -30,8 +30,8 @@ def test_nobody_is_distrusted_from_the_start() -> None:
 def test_distrust_ends() -> None:
     trust = Trust()
     trust.turned(0.05, 0, 10.0)
-    assert room(trust, 10.0 + DISTRUST) == 1
-    assert room(trust, 10.1 + DISTRUST) == 9999
+    assert room(trust, 10.0 + STALL_BUDGET_SECONDS) == 1
+    assert room(trust, 10.1 + STALL_BUDGET_SECONDS) == 9999
 
 
 def test_a_step_that_is_not_slow_makes_nobody_distrusted() -> None:

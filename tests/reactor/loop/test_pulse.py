@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from reactor_run.protocol.control import encode_control
-from reactor_run.pulse import BEGUN, DISTRUST, NOT_BEGUN, Pulse
+from reactor_run.pulse import BEGUN, NOT_BEGUN, STALL_BUDGET_SECONDS, Pulse
 from tests.reactor.conftest import RUNTIMES, Start
 from tests.reactor.driver import Driver, get
 
@@ -158,7 +158,7 @@ def test_fast_requests_count_also_where_they_are_few(start: Start) -> None:
         (number,) = driver.request(get("/slow?ms=20"))
         driver.answer(number)
         told = time.monotonic()
-        driver.wait(lambda told=told: time.monotonic() > told + DISTRUST)  # type: ignore[misc]
+        driver.wait(lambda told=told: time.monotonic() > told + STALL_BUDGET_SECONDS)  # type: ignore[misc]
         for number in driver.request(*[get("/slow?ms=0")] * 3):
             driver.answer(number)
     assert slow_routes(driver) == []
