@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Awaitable, Iterable
+from enum import Enum
 from math import inf
 from time import monotonic
 from typing import Any, Final
@@ -76,7 +77,20 @@ QUOTA_SECONDS: Final = 0.001
 DRAIN_MAX: Final = 262144
 """Bytes of a body that the app left unread, up to which a lane is drained rather than given up."""
 
-IDLE, STARTED, STREAMING, COMPLETE = range(4)
+
+class ResponseState(Enum):
+    """How far the app has come with its response; see above. The value is for the log."""
+
+    IDLE = "not started"
+    STARTED = "not begun"
+    STREAMING = "incomplete"
+    COMPLETE = "complete"
+
+
+_IDLE: Final = ResponseState.IDLE
+_STARTED: Final = ResponseState.STARTED
+_STREAMING: Final = ResponseState.STREAMING
+_COMPLETE: Final = ResponseState.COMPLETE
 
 Message = dict[str, Any]
 
@@ -137,7 +151,7 @@ class AsgiExchange(Hosted):
         """The app has not been given the end of the body."""
         self._body: BodyReader | None = None
         self._fin = False
-        self._state = IDLE
+        self._state: ResponseState = _IDLE
         self._out: list[bytes] = []
         self._out_size = 0
         """Bytes of `_out`, exactly: the express lane's framing counts on it."""
@@ -171,7 +185,7 @@ class AsgiExchange(Hosted):
         http.disconnect when the client has left, and when the response is complete (ASGI HTTP
         specification 2.5, "Disconnect - receive event"), whatever the app has not read.
         """
-        while not (self.ended or self._state == COMPLETE):
+        while not (self.ended or self._state is _COMPLETE):
             if self._unread:
                 if self.head.body == 0:
                     self._unread = False
@@ -222,7 +236,7 @@ class AsgiExchange(Hosted):
         if self.gone:
             raise OSError("the client is gone")
         if kind == "http.response.body":
-            if state != STARTED and state != STREAMING:
+            if state is not _STARTED and state is not _STREAMING:
                 state = self._state_for_body()
             body = message.get("body", b"")
             if type(body) is not bytes:
@@ -237,7 +251,7 @@ class AsgiExchange(Hosted):
                 await self._give_turn()
                 state = self._state_for_body()
             # From here on nothing is awaited: a call that is cancelled has sent nothing.
-            if state == STARTED:
+            if state is _STARTED:
                 head, self._framing = encode_response_head(
                     self._status,
                     self._fields,
@@ -248,7 +262,7 @@ class AsgiExchange(Hosted):
                     server_field=SERVER_FIELD,
                 )
                 self._lacking = self._framing
-                self._state = STREAMING
+                self._state = _STREAMING
                 self._out.append(head)
                 self._out_size = len(head)
             self._append(body, more)
@@ -265,11 +279,11 @@ class AsgiExchange(Hosted):
                 if self._turn_ends == inf:
                     self._begin_turn()
         elif kind == "http.response.start":
-            if state != IDLE:
+            if state is not _IDLE:
                 raise RuntimeError(f"{kind} is out of order: {_EXPECTED[state]}")
             self._status = message["status"]
             self._fields = message.get("headers", ())
-            self._state = STARTED
+            self._state = _STARTED
         else:
             raise RuntimeError(f"an HTTP response has no message {kind!r}")
 
@@ -302,18 +316,18 @@ class AsgiExchange(Hosted):
             self._out.append(body)
         self._out_size += size
         if not more:
-            self._state = COMPLETE
+            self._state = _COMPLETE
             if self._receiving is not None:
                 self._receiving.set()
         elif len(self._out) > _OUT_PIECES_MAX:
             self._out = [b"".join(self._out)]
 
-    def _state_for_body(self) -> int:
+    def _state_for_body(self) -> ResponseState:
         """The state, if a part of the body may come now. Raises what `send` does, if not."""
         state = self._state
         if self.gone:
             raise OSError("the client is gone")
-        if state != STARTED and state != STREAMING:
+        if state is not _STARTED and state is not _STREAMING:
             raise RuntimeError(f"http.response.body is out of order: {_EXPECTED[state]}")
         return state
 
@@ -341,7 +355,7 @@ class AsgiExchange(Hosted):
     def write_out(self) -> None:
         if self.lane is None:
             if (
-                self._state == COMPLETE
+                self._state is _COMPLETE
                 and self._out_size <= EXPRESS_MAX
                 and self._framing != UNTIL_CLOSE
             ):
@@ -364,7 +378,7 @@ class AsgiExchange(Hosted):
             except OSError:
                 self.on_gone()
                 return
-        if self._state == COMPLETE and self._framing == UNTIL_CLOSE:
+        if self._state is _COMPLETE and self._framing == UNTIL_CLOSE:
             self.lane.half_close()
 
     # What the client does ------------------------------------------------------------------------
@@ -409,7 +423,7 @@ class AsgiExchange(Hosted):
         """RFC 9110 §10.1.1: the app asks for a body of which no byte has come."""
         if self.head.expect_continue:
             self.head.expect_continue = False
-            if self._body is None and self._state <= STARTED:
+            if self._body is None and self._state in (_IDLE, _STARTED):
                 try:
                     lane.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
                 except OSError:
@@ -465,9 +479,9 @@ class AsgiExchange(Hosted):
     # The end -------------------------------------------------------------------------------------
 
     def over(self, error: BaseException | None) -> None:
-        if error is not None or self._state != COMPLETE:
+        if error is not None or self._state is not _COMPLETE:
             self._report(error)
-            if self._state != COMPLETE and not self.gone:
+            if self._state is not _COMPLETE and not self.gone:
                 if self._on_wire:
                     self._gateway.cut(self)
                 else:
@@ -508,7 +522,7 @@ class AsgiExchange(Hosted):
         if left and (error is None or issubclass(kind, OSError)):
             limited.debug("%s: the client left before the response was complete", self.name)
         elif error is None:
-            state = _NAMES[self._state]
+            state = self._state.value
             limited.error("%s: the app returned with its response %s", self.name, state)
         elif _is_cancellation(error):
             limited.info("%s: cancelled", self.name)
@@ -537,7 +551,7 @@ class AsgiExchange(Hosted):
         )
         self._out = [head] if self.head.method == b"HEAD" else [head, text]
         self._out_size = sum(map(len, self._out))
-        self._state = COMPLETE
+        self._state = _COMPLETE
 
     def _drained(self) -> bool:
         """Whether the lane stands at the end of the request, so that it may carry another."""
@@ -561,13 +575,12 @@ class AsgiExchange(Hosted):
         return False
 
 
-_NAMES: Final = ("not started", "not begun", "incomplete", "complete")
-_EXPECTED: Final = (
-    "http.response.start comes first",
-    "http.response.body comes next",
-    "http.response.body comes next",
-    "the response is complete",
-)
+_EXPECTED: Final = {
+    _IDLE: "http.response.start comes first",
+    _STARTED: "http.response.body comes next",
+    _STREAMING: "http.response.body comes next",
+    _COMPLETE: "the response is complete",
+}
 
 
 def _is_cancellation(error: BaseException) -> bool:
