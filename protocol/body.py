@@ -30,6 +30,7 @@ a body counts them:
 from __future__ import annotations
 
 import re
+from enum import Enum
 from typing import Final, Protocol, TypeVar
 
 from reactor_run.protocol import policy
@@ -200,7 +201,19 @@ class UntilCloseReader:
 
 
 # What a ChunkedReader expects next.
-SIZE, DATA, DATA_END, TRAILER = range(4)
+class _Expected(Enum):
+    """What a chunked body goes on with; see above."""
+
+    SIZE = "a size line"
+    DATA = "the bytes of a chunk"
+    DATA_END = "the line end behind a chunk"
+    TRAILER = "a trailer field, or the end"
+
+
+_SIZE: Final = _Expected.SIZE
+_DATA: Final = _Expected.DATA
+_DATA_END: Final = _Expected.DATA_END
+_TRAILER: Final = _Expected.TRAILER
 
 _SIZE_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,16}+)(?:(?=;)(?:[\t ]*+;[\t ]*+"
@@ -233,7 +246,7 @@ class ChunkedReader:
     def __init__(self) -> None:
         self.complete = False
         self.received = 0
-        self._expected = SIZE
+        self._expected: _Expected = _SIZE
         self._left = 0
         """Bytes of the current chunk's content that have not arrived."""
         self._overhead = 0
@@ -256,12 +269,12 @@ class ChunkedReader:
         pieces = -1 if pieces_max is None else pieces_max
         while position < size and not self.complete:
             expected = self._expected
-            if expected == SIZE:
+            if expected is _SIZE:
                 if pieces == 0:
                     break
                 pieces -= 1
                 position = self._read_size_line(data, position)
-            elif expected == DATA:
+            elif expected is _DATA:
                 end = position + self._left
                 if end > size:
                     end = size
@@ -271,9 +284,9 @@ class ChunkedReader:
                 if payload is not None:
                     payload.append(data[position:end])
                 if self._left == 0:
-                    self._expected = DATA_END
+                    self._expected = _DATA_END
                 position = end
-            elif expected == DATA_END:
+            elif expected is _DATA_END:
                 position = self._read_data_end(data, position)
             else:
                 position = self._read_trailer_line(data, position)
@@ -312,7 +325,7 @@ class ChunkedReader:
         if overhead > OVERHEAD_FREE + OVERHEAD_RATIO * self.received:
             raise Rejected(policy.CHUNK_OVERHEAD)
         self._left = chunk
-        self._expected = DATA if chunk else TRAILER
+        self._expected = _DATA if chunk else _TRAILER
         return end
 
     def _read_data_end(self, data: bytes | bytearray | memoryview, position: int) -> int:
@@ -321,7 +334,7 @@ class ChunkedReader:
         pending += data[position:end]
         if pending == b"\r\n":
             pending.clear()
-            self._expected = SIZE
+            self._expected = _SIZE
             return end
         if pending != b"\r":
             raise Rejected(policy.CHUNK_END)
