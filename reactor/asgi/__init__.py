@@ -1,1 +1,1 @@
-"""ASGI: HTTP exchanges and the lifespan."""
+"""ASGI: HTTP exchanges and the app's lifespan."""

@@ -1,27 +1,27 @@
-"""ASGI over HTTP (ASGI HTTP specification 2.5): one exchange as an app's `receive` and `send`.
+"""One HTTP exchange of an ASGI app (ASGI HTTP specification 2.5).
 
-The response goes through four states, and each message is legal in some of them:
+The response goes through four states. The table says what each message of the app does in each:
 
     state       http.response.start     http.response.body               the app returns or raises
     IDLE        -> STARTED              error                            500
     STARTED     error                   -> STREAMING, or COMPLETE        500: nothing was sent yet
-    STREAMING   error                   -> STREAMING, or COMPLETE        the answer is cut
-    COMPLETE    error                   error                            fine
+    STREAMING   error                   -> STREAMING, or COMPLETE        the answer is aborted
+    COMPLETE    error                   error                            no effect
 
 The head waits for the first body message, as the specification asks. A whole answer of an express
-exchange goes back in one message; one that outgrows EXPRESS_MAX, or that the app leaves unfinished
-when it suspends, moves to a lane that this reactor opens.
+exchange is sent as one message. The answer moves to a lane that this reactor opens in two cases: it
+is larger than EXPRESS_MAX, or the app suspends before it is complete.
 
-`send` waits while the bytes that the kernel has not taken are more than HIGH_WATER: that is the
-backpressure. It raises OSError once the client is gone. `receive` gives the body as it comes, then
-waits for the client to leave.
+`send` waits while the kernel has not taken more than HIGH_WATER bytes: this is the backpressure. It
+raises OSError once the client is gone. `receive` returns the body as it arrives. After the end of
+the body it waits until the client is gone.
 
-Both wait first, and await nothing after they have taken a message or bytes of the body. So a call
-that is cancelled has done nothing, and can be made again.
+Both wait first. After they have taken a message or bytes of the body, they await nothing. So a call
+that is cancelled has done nothing, and can be repeated.
 
-Both outlive the exchange in an app's tasks. When the exchange ends, every waiter wakes. From then
-on `receive` returns http.disconnect, `send` raises, and neither touches the lane, which another
-exchange may use.
+The app's tasks may use both after the exchange has ended. When it ends, every waiter wakes. From
+then on `receive` returns http.disconnect, `send` raises, and neither touches the lane, which may
+carry another exchange.
 """
 
 from __future__ import annotations
@@ -63,23 +63,27 @@ __all__ = ["HIGH_WATER", "AsgiExchange"]
 
 
 HIGH_WATER: Final = 262144
+"""Bytes of an answer above which the reactor writes them at once. If more than this still waits
+after the write, `send` waits too. One write of four pieces of 64 KiB costs less than four
+writes."""
 LOW_WATER: Final = 65536
-"""Bytes of an answer that may wait here. Beyond the first they are written, if the app has not
-suspended before, and if the kernel leaves more than that, `send` waits until there are no more than
-the second. The kernel takes four pieces of 64 KiB in one call for less than one by one, and what
-lies between spares a large answer most of its task switches."""
+"""Bytes of an answer at which a waiting `send` goes on. The distance to HIGH_WATER spares a large
+answer most task switches."""
 _OUT_PIECES_MAX: Final = 512
-"""Pieces of an answer that are kept apart: many small ones take more memory than their bytes."""
+"""Most pieces of an answer that are kept apart. Many small pieces take more memory than their
+bytes."""
 QUOTA_BYTES: Final = 1 << 20
+"""Bytes that an exchange may move before other tasks get a turn."""
 QUOTA_SECONDS: Final = 0.001
-"""What an exchange may move, and for how long it may go on, before others get a turn."""
+"""Seconds that an exchange may go on before other tasks get a turn."""
 
 DRAIN_MAX: Final = 262144
-"""Bytes of a body that the app left unread, up to which a lane is drained rather than given up."""
+"""Most bytes of an unread request body that are drained, so that its lane can carry the next
+request. With more, the lane is given up."""
 
 
 class ResponseState(Enum):
-    """How far the app has come with its response; see above. The value is for the log."""
+    """The states of a response; see the table above. The values are texts for the log."""
 
     IDLE = "not started"
     STARTED = "not begun"
@@ -120,11 +124,14 @@ class AsgiExchange(Hosted):
     )
 
     _status: int
+    """The status code of the app's http.response.start."""
     _fields: Iterable[tuple[bytes, bytes]]
-    """What the app gave with its http.response.start."""
+    """The header fields of the app's http.response.start."""
     _framing: int
+    """The length of the response body in bytes, or CHUNKED, or UNTIL_CLOSE. It is set when the head
+    is encoded."""
     _lacking: int
-    """Since the head is encoded: how the body is framed, and how many bytes it lacks by that."""
+    """Bytes that the app still has to send, if `_framing` is a length."""
 
     def __init__(
         self,
@@ -136,7 +143,7 @@ class AsgiExchange(Hosted):
         lane: AppLane | None,
         payload: bytes,
     ) -> None:
-        # Not by way of the base class: this happens once per request, where a call is measurable.
+        # The base class is not called: this runs once per request, and a call is measurable.
         self.reactor = gateway.reactor
         self.head = head
         self.express = express
@@ -146,24 +153,24 @@ class AsgiExchange(Hosted):
         self.scope = scopes.build(head, origin)
         self._gateway = gateway
         self._payload = payload
-        """Bytes after the head that came with it."""
+        """Bytes of the body that have arrived and are not decoded yet."""
         self._unread = True
-        """The app has not been given the end of the body."""
+        """The app has not received the end of the body."""
         self._body: BodyReader | None = None
         self._fin = False
         self._state: ResponseState = _IDLE
         self._out: list[bytes] = []
         self._out_size = 0
-        """Bytes of `_out`, exactly: the express lane's framing counts on it."""
+        """The exact number of bytes in `_out`. The express lane frames the answer by it."""
         self._on_wire = False
-        """Bytes of the answer have left for the front end."""
+        """Bytes of the answer have been sent to the front end."""
         self._receiving: anyio.Event | None = None
         self._sending: anyio.Event | None = None
         self._quota = QUOTA_BYTES
         self._turn_ends = 0.0
 
     def first_step(self) -> object:
-        # What the app puts into its scope lives no longer than the app.
+        # Drop our reference, so that objects in the scope live no longer than the app's call.
         scope = self.scope
         del self.scope
         coroutine = self._gateway.app(scope, self.receive, self.send)
@@ -180,10 +187,10 @@ class AsgiExchange(Hosted):
     # What the app calls --------------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        """The next part of the request body; after its end, wait for the client to leave.
+        """Return the next part of the request body. After its end, wait until the client is gone.
 
-        http.disconnect when the client has left, and when the response is complete (ASGI HTTP
-        specification 2.5, "Disconnect - receive event"), whatever the app has not read.
+        Returns http.disconnect when the client is gone or the response is complete, even if a part
+        of the body is unread (ASGI HTTP specification 2.5, "Disconnect - receive event").
         """
         while not (self.ended or self._state is _COMPLETE):
             if self._unread:
@@ -225,11 +232,11 @@ class AsgiExchange(Hosted):
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """One message of the response; returns when there was room for it.
+        """Take one message of the response. Returns when there is room for more.
 
-        Raises TypeError for a body that is no bytes-like object, RuntimeError for a message out of
-        order or one that breaks the app's own Content-Length, ResponseError for a head that cannot
-        be sent, OSError once the client is gone.
+        Raises TypeError if the body is not a bytes-like object, RuntimeError if the message is out
+        of order or breaks the app's own Content-Length, ResponseError if the head cannot be sent,
+        and OSError once the client is gone.
         """
         kind = message["type"]
         state = self._state
@@ -240,7 +247,8 @@ class AsgiExchange(Hosted):
                 state = self._state_for_body()
             body = message.get("body", b"")
             if type(body) is not bytes:
-                # Also of a subclass: its len() may be anything, and lanes are framed by it.
+                # Subclasses are copied too: lanes are framed by len(), and a subclass may change
+                # it.
                 body = bytes(memoryview(body))
             more = bool(message.get("more_body", False))
             lane = self.lane
@@ -272,7 +280,7 @@ class AsgiExchange(Hosted):
             else:
                 worker = self.worker
                 if worker is None or worker.suspended:
-                    # Else the app has not suspended: the end of its first step sends what there is.
+                    # If the app has not suspended, the end of its first step sends the output.
                     self.reactor.write_ready(self)
             if more:
                 self._quota -= len(body)
@@ -290,7 +298,7 @@ class AsgiExchange(Hosted):
     # The response --------------------------------------------------------------------------------
 
     def _append(self, body: bytes, more: bool) -> None:
-        """Frame a part of the body, and take its last part as the end of the response."""
+        """Frame a part of the body. Without `more`, it completes the response."""
         size = len(body)
         framing = self._framing
         if framing >= 0:
@@ -323,7 +331,7 @@ class AsgiExchange(Hosted):
             self._out = [b"".join(self._out)]
 
     def _state_for_body(self) -> ResponseState:
-        """The state, if a part of the body may come now. Raises what `send` does, if not."""
+        """Return the state if a part of the body may come now. Otherwise raises as `send` does."""
         state = self._state
         if self.gone:
             raise OSError("the client is gone")
@@ -332,7 +340,7 @@ class AsgiExchange(Hosted):
         return state
 
     async def _wait_for_room(self, lane: AppLane) -> None:
-        """Backpressure: wait until the kernel has taken enough, or until the answer has ended."""
+        """Wait until at most LOW_WATER bytes wait, or the exchange has ended (backpressure)."""
         while lane.out.size > LOW_WATER and not (self.gone or self.ended):
             if self._sending is None or self._sending.is_set():
                 self._sending = anyio.Event()
@@ -340,9 +348,9 @@ class AsgiExchange(Hosted):
         self._begin_turn()
 
     async def _give_turn(self) -> None:
-        """Let others run, unless the exchange begins only now."""
+        """Let other tasks run, unless this is the exchange's first turn."""
         if self._turn_ends:
-            # Also a call that is cancelled here has given its turn: the next one must get on.
+            # Reset before the wait: a call that is cancelled in it has given its turn too.
             self._quota = QUOTA_BYTES
             self._turn_ends = inf
             await anyio.lowlevel.checkpoint()
@@ -384,7 +392,8 @@ class AsgiExchange(Hosted):
     # What the client does ------------------------------------------------------------------------
 
     def _read_lane(self, lane: AppLane) -> bytes | None:
-        """The next bytes of the body; b"" at the end of the lane, None when there are none now."""
+        """Read the next bytes of the body. Returns b"" at the end of the lane, None if there are no
+        bytes now."""
         self._continue(lane)
         data = lane.read()
         if data is not None:
@@ -394,7 +403,7 @@ class AsgiExchange(Hosted):
         return data
 
     def _decode(self, data: bytes) -> Message | None:
-        """A message with what `data` has of the body; None if that is nothing yet."""
+        """Return a message with the bytes of the body in `data`, or None if it has none."""
         if self._body is None:
             self._body = body_reader(self.head.body)
         body = self._body
@@ -408,7 +417,7 @@ class AsgiExchange(Hosted):
             if body.complete:
                 self._fault("bytes beyond a request")
             else:
-                # Many small chunks: others have a turn before the app gets the rest.
+                # `data` has many small chunks. Other tasks get a turn before the rest is decoded.
                 self._payload = data[end:]
         self._unread = not body.complete
         if not parts and self._unread:
@@ -420,7 +429,7 @@ class AsgiExchange(Hosted):
         }
 
     def _continue(self, lane: AppLane) -> None:
-        """RFC 9110 §10.1.1: the app asks for a body of which no byte has come."""
+        """Send 100 Continue if the client waits for it (RFC 9110 §10.1.1)."""
         if self.head.expect_continue:
             self.head.expect_continue = False
             if self._body is None and self._state in (_IDLE, _STARTED):
@@ -430,7 +439,7 @@ class AsgiExchange(Hosted):
                     self.on_gone()
 
     async def _wait_for_body(self, slot: int) -> None:
-        """Wait for more of the body, and show the front end that the app does."""
+        """Wait for more of the body. Byte `slot` of the pulse shows this to the front end."""
         marks = self.reactor.pulse.lanes
         marks[slot] = WAITS
         try:
@@ -440,7 +449,7 @@ class AsgiExchange(Hosted):
                 marks[slot] = BEGUN
 
     async def _wait_to_receive(self) -> None:
-        # Several tasks of an app may wait at once: one for the body, one for the client to leave.
+        # Several tasks of an app may wait at once: one for the body, one for http.disconnect.
         if self._receiving is None or self._receiving.is_set():
             self._receiving = anyio.Event()
         await self._receiving.wait()
@@ -463,14 +472,14 @@ class AsgiExchange(Hosted):
         self._wake()
 
     def _wake(self) -> None:
-        """Wake all that wait in `receive` and `send`, to see what has changed."""
+        """Wake all tasks that wait in `receive` or `send`."""
         if self._receiving is not None:
             self._receiving.set()
         if self._sending is not None:
             self._sending.set()
 
     def _fault(self, what: str) -> None:
-        """The front end broke the framing that it had accepted itself: its lane is worthless."""
+        """Close the lane: the front end broke the framing of a request that it had accepted."""
         limited.error("%s: %s", self.name, what, kind=what)
         if self.lane is not None:
             self.lane.close()
@@ -538,7 +547,7 @@ class AsgiExchange(Hosted):
             )
 
     def _fail(self) -> None:
-        """Nothing was sent: the client can be told."""
+        """Replace the answer by a 500. Call this only if nothing was sent."""
         text = b"Internal Server Error\n"
         head, self._framing = encode_response_head(
             500,
@@ -554,7 +563,8 @@ class AsgiExchange(Hosted):
         self._state = _COMPLETE
 
     def _drained(self) -> bool:
-        """Whether the lane stands at the end of the request, so that it may carry another."""
+        """Read the rest of the request, up to DRAIN_MAX bytes. Return whether its end was reached,
+        so that the lane may carry the next request."""
         if not self._unread or self.head.body == 0:
             return not self._payload
         if self.lane is None or self.lane.opened_here or self.lane.closed:
@@ -584,7 +594,7 @@ _EXPECTED: Final = {
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    """Whether it is that alone, be it of several of the app's tasks."""
+    """Whether `error` is a cancellation, or a group that holds only cancellations."""
     cancelled = anyio.get_cancelled_exc_class()
     if issubclass(type(error), BaseExceptionGroup):
         group: Any = error

@@ -1,21 +1,21 @@
 """The app's lifespan: its start-up and its shutdown (ASGI Lifespan specification 2.0).
 
-The app is called once, in one task that lives from before the first request until after the last,
-so that what it opens around its two waits (a task group, a pool) is open in between.
+The app is called once for its lifespan. This call runs in one task, from before the first request
+until after the last. So a task group or a pool that the app opens there stays open meanwhile.
 
     phase      what the app may send, and the phase that follows
     ABSENT     -                                                       no lifespan: not begun, off,
                                                                        or the app has none
     STARTING   startup.complete -> RUNNING; startup.failed -> FAILED   receive: lifespan.startup
-    RUNNING    shutdown.failed -> STOPPED (it broke while serving)     receive: waits
+    RUNNING    shutdown.failed -> STOPPED (it failed while serving)    receive: waits
     STOPPING   shutdown.complete, shutdown.failed -> STOPPED           receive: lifespan.shutdown
     FAILED     -
     STOPPED    -
 
-In mode `auto` an app may have no lifespan; the specification lets it raise to say so. An error
-counts as that only if it can hardly be anything else: it came before the app asked for
-lifespan.startup, or shows that the app took the call for a request. Any other is a failed start-up
-and is told as one.
+In mode `auto` an app may have no lifespan. The specification lets such an app raise. An error
+counts as "no lifespan" only in two cases: it came before the app asked for lifespan.startup, or it
+shows that the app took the call for a request. Any other error is a failed start-up, and is
+reported as one.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ App = Callable[
 _RETURN_GRACE: Final = 1.0
 """Seconds that an app has to return after its last message, before its lifespan is cancelled."""
 
-# Of a request's scope and of its messages: who asks a lifespan for them takes it for a request.
+# Keys of a request's scope and messages. An app that reads them in its lifespan took it for a
+# request.
 _HTTP_KEYS: Final = ("method", "path", "query_string", "headers", "body", "more_body")
-# Compiled when an app is in doubt: few are.
+# Compiled only when needed, which is rare.
 _UNKNOWN_SCOPE: Final = (
     r"(?i)\b(unknown|unsupported|not support\w*|only|unexpected|invalid|unhandled|not implement\w*"
     r"|scope)\b"
@@ -53,15 +54,15 @@ _UNKNOWN_SCOPE: Final = (
 
 
 class LifespanFailed(AppFailure):
-    """The app's start-up failed, and it must not serve.
+    """The app's start-up failed, so it must not serve.
 
-    `details` is what it sent with startup.failed where that has several lines (a traceback, with
-    Starlette), else the cut traceback of what it raised.
+    `details` is the message of startup.failed if it has several lines (Starlette sends a
+    traceback). Otherwise it is the traceback of the app's exception, cut to the app's frames.
     """
 
 
 class Phase(enum.Enum):
-    """How far the app's lifespan is; the value is for error messages."""
+    """The phases of a lifespan. The values are texts for error messages."""
 
     ABSENT = "there is no lifespan"
     STARTING = "it is starting up"
@@ -74,7 +75,7 @@ class Phase(enum.Enum):
 _NEXT: Final = {
     (Phase.STARTING, "lifespan.startup.complete"): Phase.RUNNING,
     (Phase.STARTING, "lifespan.startup.failed"): Phase.FAILED,
-    # Starlette says so when a task of the app's lifespan breaks while it serves.
+    # Starlette sends this when the app's lifespan fails while the app serves.
     (Phase.RUNNING, "lifespan.shutdown.failed"): Phase.STOPPED,
     (Phase.STOPPING, "lifespan.shutdown.complete"): Phase.STOPPED,
     (Phase.STOPPING, "lifespan.shutdown.failed"): Phase.STOPPED,
@@ -82,10 +83,10 @@ _NEXT: Final = {
 
 
 class Lifespan:
-    """The lifespan of one app in one reactor; `startup` once, then `shutdown` once.
+    """The lifespan of one app in one reactor. Call `startup` once, then `shutdown` once.
 
     `mode` is off (the app is never called for it), on (the app must have one) or auto. `state` is
-    the dict that the app fills; each request gets a shallow copy of it, if the app is `supported`.
+    the dict that the app fills. If `supported`, each request gets a shallow copy of it.
     """
 
     def __init__(self, app: App, mode: Literal["auto", "on", "off"] = "auto") -> None:
@@ -96,9 +97,9 @@ class Lifespan:
         self._asked_for_startup = False
         self._asked_for_shutdown = False
         self._took_it_for_a_request = False
-        self._failed = False  # it has sent shutdown.failed
-        self._message = ""  # of startup.failed or shutdown.failed
-        self._error: BaseException | None = None  # that ended the task
+        self._failed = False  # The app has sent startup.failed or shutdown.failed.
+        self._message = ""  # The message of startup.failed or shutdown.failed.
+        self._error: BaseException | None = None  # The exception that ended the task.
         self._told = False
 
     @property
@@ -107,33 +108,33 @@ class Lifespan:
         return self.phase in (Phase.RUNNING, Phase.STOPPING, Phase.STOPPED)
 
     async def startup(self, task_group: anyio.abc.TaskGroup) -> None:
-        """Start the app's lifespan in `task_group`; return when the app is ready to serve.
+        """Start the app's lifespan in `task_group`. Returns when the app is ready to serve.
 
-        The task stays there until `shutdown`, and raises nothing into it. Raises LifespanFailed if
-        the app failed, or if it has no lifespan in mode `on`. There is no deadline: an app may
-        take its time to start; cancel `task_group` to give up.
+        The lifespan's task stays in `task_group` until `shutdown`, and raises nothing into it.
+        Raises LifespanFailed if the app failed, or if it has no lifespan in mode `on`. There is no
+        deadline. To stop a start-up, cancel `task_group`.
         """
         if self._mode == "off":
             return
         self.phase = Phase.STARTING
         self._scope = anyio.CancelScope()
-        self._started = anyio.Event()  # or it never will: it said so, or its task has ended
+        self._started = anyio.Event()  # The start-up completed or failed, or the task has ended.
         self._stopping = anyio.Event()
-        self._stopped = anyio.Event()  # or its task has ended
-        self._gone = anyio.Event()
+        self._stopped = anyio.Event()  # The shutdown completed or failed, or the task has ended.
+        self._gone = anyio.Event()  # The task has ended.
         task_group.start_soon(self._run, name="lifespan")
         await self._started.wait()
         if self.phase is Phase.FAILED:
-            await self._let_it_return()  # what it raises now may tell more than its message
+            await self._let_it_return()  # Its exception may say more than its message.
             raise LifespanFailed(*self._account("the app's start-up failed"))
         if self.phase is Phase.STARTING:
             self._ended_without_answer()
 
     async def shutdown(self, timeout: float) -> None:  # noqa: ASYNC109 - what is late is reported
-        """Tell the app to shut down, and wait until it has, at most `timeout` seconds.
+        """Tell the app to shut down, and wait for it, at most `timeout` seconds.
 
-        Raises nothing: an app that fails or is late is logged, and its lifespan is cancelled if it
-        does not end. Returns at once where there is no lifespan, or where it has ended already.
+        Raises nothing. A failure or a timeout is logged, and a lifespan that does not end is
+        cancelled. Returns at once if there is no lifespan, or if it has already ended.
         """
         if self.phase is not Phase.RUNNING:
             return
@@ -145,7 +146,7 @@ class Lifespan:
             await self._let_it_return()
             self._tell()
         else:
-            log.error("the app did not shut down within %g s, its lifespan is cancelled", timeout)
+            log.error("the app did not shut down within %g s, cancelling its lifespan", timeout)
             self.phase = Phase.STOPPED
             self._scope.cancel()
 
@@ -155,7 +156,10 @@ class Lifespan:
         self._scope.cancel()
 
     def _ended_without_answer(self) -> None:
-        """The task ended before the app said how its start-up went: is that a lifespan at all?"""
+        """Decide whether an app whose task ended during the start-up has no lifespan, or failed.
+
+        Raises LifespanFailed if it failed.
+        """
         error = self._error
         if self._mode == "auto" and (error is None or self._knows_no_lifespan(error)):
             self.phase = Phase.ABSENT
@@ -184,7 +188,7 @@ class Lifespan:
         return "lifespan" in text and re.search(_UNKNOWN_SCOPE, text) is not None
 
     def _account(self, what: str) -> tuple[str, str | None]:
-        """What the app has sent and raised about its failure, as a line and details."""
+        """Return one line and details about a failure, from the app's message and exception."""
         error = self._error
         lines = self._message.splitlines()
         if error is not None and len(lines) != 1:
@@ -196,11 +200,11 @@ class Lifespan:
             return message, self._message if len(lines) > 1 else None
         if hint := runtime_hint(error, _runtime()):
             message += f"; {hint}"
-        # A message of several lines is a traceback already, as Starlette's.
+        # A message of several lines is itself a traceback, as with Starlette.
         return message, self._message if len(lines) > 1 else cut_traceback(error)
 
     def _tell(self) -> None:
-        """Log, once, how the lifespan went wrong after the start-up, if it did."""
+        """Log a failure of the lifespan after the start-up, once."""
         started = self.phase in (Phase.RUNNING, Phase.STOPPING, Phase.STOPPED)
         if self._told or not started or (self._error is None and not self._failed):
             return
@@ -223,8 +227,8 @@ class Lifespan:
             with self._scope:
                 await self._app(scope, self._receive, self._send)
         except BaseException as exc:
-            # Every error ends here, SystemExit too, and a CancelledError that only the app caused:
-            # asyncio's task group would take that for its own and cancel the reactor.
+            # Every error ends here, SystemExit too. So does a CancelledError that only the app
+            # caused: asyncio's task group would take it for its own and cancel the reactor.
             self._error = _without_our_cancellation(exc)
             if self._error is None:
                 self._told = True
@@ -247,7 +251,7 @@ class Lifespan:
         if not self._asked_for_shutdown:
             self._asked_for_shutdown = True
             return {"type": "lifespan.shutdown"}
-        # There is nothing more to come: an app that has answered and asks again is done.
+        # There are no more messages. An app that asks again after its answer has finished.
         await self._stopped.wait()
         self._scope.cancel()
         while True:
@@ -255,7 +259,7 @@ class Lifespan:
 
     async def _send(self, message: Message) -> None:
         if self._scope.cancel_called:
-            return  # too late to matter; an error now would only hide how the app ends
+            return  # The lifespan is over. An error now would only hide how the app ends.
         kind = message["type"]
         following = _NEXT.get((self.phase, kind))
         if following is None:
@@ -280,7 +284,8 @@ def _runtime() -> str:
 
 
 def _without_our_cancellation(exc: BaseException) -> BaseException | None:
-    """`exc` without what cancelling the reactor's tasks has caused; None if nothing is left."""
+    """Return `exc` without the cancellations that the reactor itself caused, or None if nothing is
+    left."""
     if anyio.current_effective_deadline() > -math.inf:
         return exc
     cancelled = anyio.get_cancelled_exc_class()

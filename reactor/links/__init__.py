@@ -1,1 +1,1 @@
-"""The reactor's ends of what carries exchanges: the express lane, lanes, and the gateway."""
+"""The reactor's ends of the express lane and of plain lanes, and the gateway to the app."""

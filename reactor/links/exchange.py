@@ -1,8 +1,8 @@
-"""One exchange as the reactor sees it, whatever interface its app speaks.
+"""The base class of an exchange in the reactor, for every interface.
 
-`signal_write_ready` is the one way in which the app's side, from any thread, tells the loop that an
-exchange has something to send. It is keyed by the exchange itself, never by a descriptor's number,
-so a signal for an exchange that has ended finds it ended and is ignored.
+`signal_write_ready` is the only way to tell the loop that an exchange has output. It works from any
+thread. It names the exchange itself, not the number of a descriptor. So a signal for an exchange
+that has ended is recognised and ignored.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ __all__ = ["AppExchange", "AppLane", "ExchangeLoop", "signal_write_ready"]
 
 
 class ExchangeLoop(Protocol):
-    """The reactor's loop, as exchanges know it."""
+    """The part of the reactor's loop that exchanges use."""
 
     ready: deque[Any]
     """Exchanges whose app has not begun."""
     pulse: Pulse
 
     def write_ready(self, exchange: AppExchange) -> None:
-        """An exchange has output. Thread-safe."""
+        """Send the output of an exchange at the next flush. Thread-safe."""
 
     def begins(self, exchange: AppExchange) -> None:
-        """Tell the front end that an exchange begins."""
+        """Tell the front end that an exchange begins. Call this before the app is called."""
 
 
 class AppExchange:
     """One request and its response.
 
-    express: the exchange's number on the express lane, or 0 for one that came on a lane.
-    lane: what its answer goes out on; None while it may still go express.
+    express: the number of the exchange on the express lane; 0 if its request came on a plain lane.
+    lane: the plain lane that carries the answer; None while the answer may still use the express
+    lane.
     """
 
     __slots__ = ("__weakref__", "ended", "express", "gone", "head", "lane", "reactor")
@@ -53,11 +54,15 @@ class AppExchange:
         self.express = express
         self.lane = lane
         self.gone = False
-        """Nobody reads the answer any more: sending raises OSError."""
+        """The client does not read the answer any more. Sending raises OSError."""
         self.ended = False
+        """The exchange is over. The app may still hold it, but it does not touch its lane again."""
 
     def take_out(self) -> bool:
-        """Never begin it, unless it has begun; whether it has not."""
+        """Take the exchange out of the queue, so that it never begins.
+
+        Returns False, and changes nothing, if it has already begun.
+        """
         ready = self.reactor.ready
         if self not in ready:
             return False
@@ -66,39 +71,41 @@ class AppExchange:
 
     @property
     def name(self) -> str:
-        """Method and target for the log, as they came: the app may have changed what it has."""
+        """The method and the target for the log, as the client sent them. The app may have changed
+        its own copies."""
         return request_name(self.head.method, self.head.target)
 
     def abandon(self) -> None:
-        """Cut the answer and free the exchange's place, because `over` failed."""
+        """Abort the answer and release the lane or the number, after `over` has failed."""
         raise NotImplementedError
 
     def write_out(self) -> None:
-        """Send what there is to send; called by the loop after `signal_write_ready`."""
+        """Send the gathered output. The loop calls this after `signal_write_ready`."""
         raise NotImplementedError
 
     def over(self, error: BaseException | None) -> None:
-        """The app returned, or raised `error`, or is never called."""
+        """End the exchange: the app returned, raised `error`, or will never be called."""
         raise NotImplementedError
 
     def on_read_ready(self) -> None:
-        """The lane has bytes, or its end, for this exchange."""
+        """Handle that the lane has bytes, or its end, for this exchange."""
 
     def on_write_ready(self) -> None:
-        """The lane takes bytes again."""
+        """Handle that the lane takes bytes again."""
 
     def on_fin(self) -> None:
-        """The client sent FIN: it asks for nothing more, and may still read."""
+        """Handle the client's FIN: the client sends nothing more, and may still read."""
 
     def on_gone(self) -> None:
-        """The client is gone."""
+        """Handle that the client is gone."""
         self.gone = True
 
 
 AppLane: TypeAlias = LaneEnd[AppExchange]
-"""The reactor's end of a lane, with an exchange on it or none."""
+"""The reactor's end of a plain lane. It carries one exchange, or none."""
 
 
 def signal_write_ready(exchange: AppExchange) -> None:
-    """Tell the loop that `exchange` has output. Thread-safe; ignored once the exchange ended."""
+    """Tell the loop that `exchange` has output. Thread-safe. Ignored after the exchange has
+    ended."""
     exchange.reactor.write_ready(exchange)

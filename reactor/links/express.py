@@ -1,4 +1,7 @@
-"""The reactor's end of the express lane: whole requests in, whole answers out, many at once."""
+"""The reactor's end of the express lane.
+
+The express lane carries many exchanges at once. Each request and each answer is one whole message.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _READ = 262144
 
 
 class ExpressPort:
-    """Reads batches of requests, gathers answers and sends each batch at once."""
+    """Reads batches of requests, and sends the answers of each batch at once."""
 
     def __init__(
         self,
@@ -36,10 +39,11 @@ class ExpressPort:
         on_request: Callable[[int, bytes, bytes], AppExchange],
         on_end: Callable[[], None],
     ) -> None:
-        """`on_request` makes an exchange of a number, a frame's prefix and a request."""
+        """`on_request` makes an exchange of its number, its frame's prefix and its request.
+        `on_end` is called when the front end has closed the express lane."""
         sock.setblocking(False)
         self._exchanges: dict[int, AppExchange] = {}
-        """Those whose app may have to be told that the client left."""
+        """The exchanges in flight, by number."""
         self._reactor = reactor
         self._sock = sock
         self._on_request = on_request
@@ -91,33 +95,34 @@ class ExpressPort:
                     self._reactor.give_up(exchange)
 
     def _withdraw(self, number: int, exchange: AppExchange) -> None:
-        """Do not begin an exchange, unless it has begun: then it goes on."""
+        """Give an exchange back to the front end, if it has not begun. Otherwise it goes on."""
         if exchange.take_out():
             exchange.ended = True
             del self._exchanges[number]
             self._out.append(pack_message(number, WITHDRAWN))
 
-    # What is gathered goes out with the batch.
+    # `flush` sends the messages that these methods gather, at the end of each batch.
 
     def answer(self, number: int, pieces: list[bytes], size: int) -> None:
-        """Gather a whole answer of `size` bytes; its app goes on."""
+        """Gather a whole answer of `size` bytes, whose app still runs."""
         self._out.append(pack_message(number, ANSWER, size))
         self._out += pieces
 
     def over(self, number: int, pieces: list[bytes], size: int) -> None:
-        """Gather a whole answer of `size` bytes; its app is done."""
+        """Gather a whole answer of `size` bytes, whose app has ended."""
         del self._exchanges[number]
         self._out.append(pack_message(number, ANSWER_DONE, size))
         self._out += pieces
 
     def done(self, number: int) -> None:
-        """Tell that an app is done, the answer of which was gathered before, or is on a lane, or
-        wanted by nobody."""
+        """Tell the front end that an app has ended. Its answer was gathered before, is on a plain
+        lane, or is not wanted any more."""
         if self._exchanges.pop(number, None) is not None:
             self._out.append(pack_message(number, DONE))
 
     def flush(self) -> None:
-        """Send what was gathered, unless the kernel is still busy with what came before."""
+        """Send the gathered messages, unless bytes of an earlier flush still wait for the
+        kernel."""
         if self._out and not self._unsent:
             out = b"".join(self._out)
             self._out.clear()
@@ -129,7 +134,7 @@ class ExpressPort:
         except BlockingIOError:
             sent = 0
         except OSError:
-            # The front end is gone; reading tells so, and the process ends.
+            # The front end is gone. The next read finds this too, and then the process ends.
             return
         if sent < len(data):
             self._unsent = data[sent:]

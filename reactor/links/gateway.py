@@ -1,7 +1,8 @@
-"""Between lanes and app: makes exchanges of what comes in, and tells the front end their end.
+"""The gateway between the lanes of a reactor and its app.
 
-One gateway serves one reactor. It owns the lanes that this reactor opened, and the numbers of both
-sorts.
+It makes an exchange of each request that comes in, and tells the front end when the exchange has
+ended. There is one gateway in a reactor. It owns the lanes that this reactor opened, and the tables
+that find a plain lane by its number.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ _ORIGIN_SIZE: Final = 256
 
 
 class Gateway:
-    """What the exchanges of one reactor share."""
+    """Connects the exchanges of one reactor with its lanes, its app and the front end."""
 
     express: ExpressPort
-    """The express lane, once there is one."""
+    """The express lane. It is set when the front end opens it."""
 
     def __init__(
         self,
@@ -66,27 +67,33 @@ class Gateway:
         self._admit = admit
         self._known_heads = KnownHeads()
         self._origins: dict[bytes, Origin] = {}
-        """What PROXY headers say, of those seen lately."""
+        """The decoded PROXY headers that were seen lately, by their bytes."""
         self._theirs: weakref.WeakValueDictionary[int, AppLane] = weakref.WeakValueDictionary()
         """The lanes that the front end opened, by number."""
         self._lanes: dict[int, AppLane] = {}
+        """The lanes that this reactor opened, by number."""
         self._free: list[AppLane] = []
+        """The lanes that this reactor opened and that carry no answer now."""
         self._opened = 0
         self.lock = threading.RLock()
-        """Held to end a WSGI exchange, and to find a lane for an answer, in any thread."""
+        """A thread holds this lock while it ends a WSGI exchange or takes a lane for an answer."""
         self._done: list[int] = []
+        """Numbers of lanes that may carry the next request. The next flush sends them."""
         self._drop: list[int] = []
+        """Numbers of lanes that carry no further request. The next flush sends them."""
         self._withdrawn: list[int] = []
+        """Numbers of lanes whose request was given back. The next flush sends them."""
         reactor.after_batch(self._tell_done)
 
     # Requests in -------------------------------------------------------------------------------
 
     def adopt_express(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
-        """Serve the express lane."""
+        """Serve the express lane on `sock`. `on_end` is called when the front end has closed it."""
         self.express = ExpressPort(self.reactor, sock, self._on_express, on_end)
 
     def adopt_lane(self, sock: socket.socket, number: int, slot: int) -> None:
-        """Serve a lane that the front end opened, and show at `slot` what has begun on it."""
+        """Serve a lane that the front end opened. Byte `slot` of the pulse shows whether its
+        exchange has begun."""
         self._theirs[number] = LaneEnd(
             self.reactor,
             sock,
@@ -97,13 +104,16 @@ class Gateway:
         )
 
     def cancel(self, number: int) -> None:
-        """End the app of the exchange on a lane that the front end opened."""
+        """Cancel the app of the exchange on a lane that the front end opened."""
         lane = self._theirs.get(number)
         if lane is not None and lane.exchange is not None:
             self.reactor.cancel(lane.exchange)
 
     def withdraw(self, number: int) -> None:
-        """Do not begin what is on a lane that the front end opened, unless it has begun."""
+        """Give back the request on a lane that the front end opened, if it has not begun.
+
+        The lane is closed then. If the exchange has begun, nothing happens.
+        """
         lane = self._theirs.get(number)
         if lane is None or lane.closed or self.reactor.pulse.lanes[lane.slot] != NOT_BEGUN:
             return
@@ -113,7 +123,7 @@ class Gateway:
                 return
             exchange.ended = True
             lane.exchange = None
-        # Without an exchange its request has not been read, or not whole.
+        # If there is no exchange, the request was not read yet, or only a part of it.
         lane.give_up()
         lane.close()
         self._withdrawn.append(number)
@@ -134,7 +144,7 @@ class Gateway:
         return exchange
 
     def _read_origin(self, prefix: bytes) -> Origin:
-        """What a frame's prefix says; mostly the same for all requests of a connection."""
+        """Decode a frame's prefix. It is mostly the same for all requests of a connection."""
         header = bytearray(prefix)
         header[14:16] = (len(prefix) - 16).to_bytes(2, "big")
         decoded = decode_v2(bytes(header))
@@ -150,7 +160,7 @@ class Gateway:
             self._origins[header] = origin
 
     def _on_lane(self, lane: AppLane) -> None:
-        """Bytes on a lane without an exchange: its next request, or a part of it."""
+        """Read a lane without an exchange: its next request, or a part of it."""
         data = lane.read()
         if data is None:
             return
@@ -163,7 +173,7 @@ class Gateway:
         start = 0
         try:
             if self._decode is not None:
-                # The header of a client's connection is the same for each of its exchanges.
+                # All exchanges of one client connection have the same PROXY header.
                 start = 16 + int.from_bytes(data[14:16], "big")
                 known = self._origins.get(data[:start])
                 if known is not None:
@@ -185,7 +195,7 @@ class Gateway:
                 if head is not None:
                     heads.add(request, head)
         except Rejected as rejected:
-            limited.error("a request on lane %d is none: %s", lane.number, rejected)
+            limited.error("lane %d: closed, invalid request: %s", lane.number, rejected)
             lane.close()
             return
         if head is None:
@@ -194,7 +204,7 @@ class Gateway:
         lane.partial = b""
         payload = request[head.size :]
         if 0 <= head.body < len(payload):
-            limited.error("bytes beyond a request on lane %d", lane.number)
+            limited.error("lane %d: closed, bytes beyond a request", lane.number)
             lane.close()
             return
         exchange = self._make_exchange(self, head, origin, 0, lane, payload)
@@ -202,24 +212,27 @@ class Gateway:
         self._admit(exchange)
 
     def _on_lost(self, lane: AppLane) -> None:
-        """A lane ended between two exchanges, or so it seems: the front end may have sent a request
-        on it that never came to be one, and waits to hear of its end."""
+        """Report a lane that ended without an exchange.
+
+        The front end may have sent a request that was not read as a whole. It waits for this
+        report.
+        """
         if lane.exchange is None:
             self._drop.append(lane.number)
 
     def _await_rest(self, lane: AppLane, data: bytes) -> None:
         lane.partial = data
         if lane.readable:
-            # No event tells again of what is there already.
+            # No further event reports bytes that are already there.
             self._on_lane(lane)
 
     # Answers out -------------------------------------------------------------------------------
 
     def open_lane(self, exchange: AppExchange) -> AppLane | None:
-        """A lane for the answer of an express exchange. Thread-safe.
+        """Return a lane for the answer of an express exchange. Thread-safe.
 
-        None if there is no descriptor for one: the front end answers then. And none for a child
-        that the app has forked.
+        Returns None if the process has no free descriptor: then the front end answers the client.
+        Returns None also in a child that the app forked.
         """
         if fork.is_child:
             return None
@@ -232,7 +245,8 @@ class Gateway:
                 word = AnswerMoves(exchange.express, lane.number)
                 if self.control.send_at_once(word):
                     return lane
-                # The answer would overtake the word on it. That on a new lane brings the lane.
+                # The message cannot be sent at once, so the answer could arrive before it. A new
+                # lane has no such race: the message itself carries the lane.
                 lane.exchange = None
                 self._free.append(lane)
                 break
@@ -258,11 +272,11 @@ class Gateway:
         return lane
 
     def _have_no_lane(self, exchange: AppExchange, error: OSError) -> None:
-        limited.error("no lane for an answer: %s", error)
+        limited.error("cannot open a lane for an answer: %s", error)
         self.control.send(AnswerMoves(exchange.express, None))
 
     def free_lane(self, number: int) -> None:
-        """The front end has read all of an answer: the lane may carry the next."""
+        """Free a lane of this reactor, after the front end has read the whole answer on it."""
         lane = self._lanes.get(number)
         if lane is not None and not lane.closed:
             lane.exchange = None
@@ -273,7 +287,7 @@ class Gateway:
         self._lanes.pop(lane.number, None)
 
     def cut(self, exchange: AppExchange) -> None:
-        """End an answer so that its truncation can be seen."""
+        """Abort an answer, so that the client can see that it is incomplete."""
         if exchange.lane is not None:
             exchange.lane.close()
         exchange.gone = True
@@ -281,11 +295,14 @@ class Gateway:
     # The end of an exchange ----------------------------------------------------------------------
 
     def over(self, exchange: AppExchange, drained: bool) -> None:
-        """The app is done. `drained`: its lane stands at the end of the request, and may carry the
-        next unless something came behind it, bytes or the client's FIN."""
+        """Release the lane of an exchange whose app has ended.
+
+        `drained`: the whole request was read from the lane. Then the lane may carry the next
+        request, unless more bytes or the client's FIN came after it.
+        """
         lane = exchange.lane
         if lane is None or lane.exchange is not exchange:
-            # The front end may give a lane back, and another answer take it, before this.
+            # The front end may have freed the lane already, and another answer may use it now.
             return
         lane.exchange = None
         if lane.opened_here:
@@ -305,7 +322,7 @@ class Gateway:
                 lane.close()
 
     def abandon(self, exchange: AppExchange) -> None:
-        """End an exchange whose own end failed, with nothing of it but its lane and number."""
+        """End an exchange whose `over` failed. Uses only its lane and its number."""
         exchange.ended = True
         self.cut(exchange)
         if exchange.express:

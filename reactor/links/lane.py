@@ -1,11 +1,14 @@
-"""Lanes: one socketpair each, one exchange at a time, raw HTTP/1.1.
+"""The reactor's end of a plain lane.
 
-A lane that the front end opened carries requests here and their answers back. One that this
-reactor opened carries only the answer of an exchange that came on the express lane and outgrew it.
+A lane is one socketpair. It carries one exchange at a time, in raw HTTP/1.1.
+
+A lane that the front end opened carries requests to the reactor, and their answers back. A lane
+that this reactor opened carries only answers: those of express exchanges that are too large for the
+express lane.
 
 Lanes are registered edge-triggered for reading, because a socket at its end stays readable for
-ever; `readable` remembers an edge until a read finds nothing more. Writing is watched only while
-the kernel would block.
+ever. `readable` remembers an edge until a read finds no more bytes. Writing is watched only while
+the kernel's buffer is full.
 """
 
 from __future__ import annotations
@@ -22,31 +25,32 @@ from reactor_run.outgoing import Outgoing
 __all__ = ["LANE_READ", "LaneEnd", "LaneLoop", "LaneUser"]
 
 _SEND_BUFFER = 1 << 20
-"""Bytes asked for as the kernel's buffer of what is sent: the more, the fewer times both processes
-are woken for a large answer. Linux gives twice as much, for its bookkeeping, and no more than
-`net.core.wmem_max` allows."""
+"""Bytes of the kernel's send buffer that a lane asks for (SO_SNDBUF). A large buffer wakes both
+processes less often during a large answer. Linux doubles the value for its own records, and limits
+it to `net.core.wmem_max`."""
 LANE_READ = 65536
-"""Bytes taken from a lane at once. More, and malloc would map and unmap memory for each read."""
+"""Most bytes that one read takes from a lane. With more, malloc would map and unmap memory for each
+read."""
 
 _IN = select.EPOLLIN
 _ENDS = select.EPOLLHUP | select.EPOLLERR
 READ_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _IOV_MAX = 64
 _JOIN_MAX = 16384
-"""Bytes up to which it is cheaper to join pieces than to hand them over apart."""
+"""Bytes up to which joining the pieces of an answer costs less than sending them as a list."""
 
 
 class LaneUser(Protocol):
-    """An exchange, as its lane knows it."""
+    """The part of an exchange that its lane uses."""
 
     def on_read_ready(self) -> None:
-        """The lane has bytes, or its end."""
+        """Handle that the lane has bytes, or its end."""
 
     def on_write_ready(self) -> None:
-        """The lane takes bytes again."""
+        """Handle that the lane takes bytes again."""
 
     def on_gone(self) -> None:
-        """The client is gone."""
+        """Handle that the client is gone."""
 
 
 U = TypeVar("U", bound=LaneUser)
@@ -54,29 +58,29 @@ U_contra = TypeVar("U_contra", bound=LaneUser, contravariant=True)
 
 
 class LaneLoop(Protocol[U_contra]):
-    """The reactor's loop, as lanes know it."""
+    """The part of the reactor's loop that lanes use."""
 
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
-        """Call `handler` with the epoll events of `fd` as they come."""
+        """Call `handler` with each epoll event mask of `fd`."""
 
     def modify(self, fd: int, events: int) -> None:
-        """Change what is listened to."""
+        """Change the epoll events that are watched on `fd`."""
 
     def unwatch(self, fd: int) -> None:
-        """Listen no more."""
+        """Stop watching `fd`."""
 
     def bury(self, sock: socket.socket) -> None:
-        """Close a socket later."""
+        """Close a socket at the next flush."""
 
     def give_up(self, exchange: U_contra) -> None:
-        """The front end has closed the lane of an exchange: the client is gone."""
+        """Tell the app that the client is gone: the front end has closed the lane."""
 
     def cancel(self, exchange: U_contra) -> None:
-        """End the app of an exchange."""
+        """Cancel the app of an exchange."""
 
 
 class LaneEnd(Generic[U]):
-    """This reactor's end of a lane."""
+    """The reactor's end of one plain lane."""
 
     __slots__ = (
         "__weakref__",
@@ -110,9 +114,9 @@ class LaneEnd(Generic[U]):
         on_request: Callable[[LaneEnd[U]], None] | None,
         on_close: Callable[[LaneEnd[U]], None],
     ) -> None:
-        """`on_request` is called when bytes come and no exchange is under way; a lane without it
-        was opened by this reactor, for answers. `slot`: where the front end looks whether an
-        exchange on this lane has begun."""
+        """`on_request` is called when bytes arrive and the lane has no exchange. None means that
+        this reactor opened the lane, for answers. `on_close` is called when this end is closed.
+        `slot`: the byte of the pulse that shows whether the exchange on this lane has begun."""
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.reactor = reactor
@@ -125,30 +129,32 @@ class LaneEnd(Generic[U]):
         self._on_close = on_close
         self.exchange: U | None = None
         self.partial = b""
-        """Bytes of a request that is not whole yet, or of a body that nobody asked for yet."""
+        """The first bytes of a request whose head is not complete yet."""
         self.readable = False
+        """A read may find bytes, or the end."""
         self._ending = False
-        """The front end has sent FIN, behind whatever else is to be read."""
+        """The front end has sent FIN. Bytes before the FIN may still be unread."""
         self.closed = False
         self.reading = threading.Lock()
+        """A thread holds this lock while it reads for a WSGI app, also while it waits."""
         self.writing = threading.Lock()
-        """Held by a thread that reads or writes for a WSGI app, also while it waits."""
+        """A thread holds this lock while it writes for a WSGI app, also while it waits."""
         self.out = Outgoing()
-        """What the kernel has not taken yet."""
+        """Output that the kernel has not taken yet."""
         self._watching = False
         self._half_closing = False
         reactor.watch(self.fd, READ_EVENTS, self.on_events)
 
     def on_events(self, events: int) -> None:
-        """The loop's word that something happened on this lane."""
+        """Handle the epoll events of this lane."""
         exchange = self.exchange
         if events == _IN and exchange is None and self._on_request is not None:
-            # By far the most frequent: the next request.
+            # The next request is by far the most frequent event.
             self.readable = True
             self._on_request(self)
             return
         if events & _ENDS:
-            # The front end closed its end: the client is gone, or the lane is no longer wanted.
+            # The front end closed its end: the client is gone, or the lane is not needed any more.
             self.readable = self._ending = True
             if exchange is None:
                 self.close()
@@ -171,7 +177,8 @@ class LaneEnd(Generic[U]):
                 self._on_request(self)
 
     def read(self) -> bytes | None:
-        """The next bytes; b"" at the end, None when there is nothing now."""
+        """Read at most LANE_READ bytes. Returns b"" at the end, and None if no byte is there
+        now."""
         if not self.readable:
             return None
         try:
@@ -181,15 +188,19 @@ class LaneEnd(Generic[U]):
             return None
         except OSError:
             return b""
-        # A stream socket that gives less than asked for has no more, except for its end (epoll(7)).
+        # A stream socket that returns fewer bytes than asked for has no more bytes now, apart from
+        # its end (epoll(7)).
         if len(data) < LANE_READ and not self._ending:
             self.readable = False
         return data
 
     def write(self, pieces: list[bytes]) -> None:
-        """Send what the kernel takes of `pieces`, keep the rest. Raises OSError if nobody reads."""
+        """Send as much of `pieces` as the kernel takes, and keep the rest in `out`.
+
+        Raises OSError if the front end has closed its end.
+        """
         if not self.out.size and sum(map(len, pieces)) <= _JOIN_MAX:
-            # Small, and nothing waits before it: by far the most frequent.
+            # By far the most frequent case: few bytes, and no earlier bytes wait in `out`.
             whole = b"".join(pieces)
             try:
                 sent = self.sock.send(whole)
@@ -204,7 +215,7 @@ class LaneEnd(Generic[U]):
             self._send()
 
     def flush(self) -> None:
-        """Go on with what was kept; called when the kernel takes bytes again."""
+        """Send the bytes that were kept in `out`. Called when the kernel takes bytes again."""
         try:
             self._send()
         except OSError:
@@ -231,7 +242,7 @@ class LaneEnd(Generic[U]):
     # For WSGI: the app's thread waits in the kernel, not in the loop ---------------------------
 
     def read_blocking(self, size: int) -> bytes:
-        """The next bytes, at most `size`; b"" at the end. Raises OSError."""
+        """Wait for bytes, and return at most `size`. Returns b"" at the end. Raises OSError."""
         while True:
             try:
                 return self.sock.recv(size)
@@ -239,7 +250,7 @@ class LaneEnd(Generic[U]):
                 self._wait(select.POLLIN)
 
     def write_blocking(self, pieces: list[bytes]) -> None:
-        """Write all of `pieces`. Raises OSError if nobody reads any more."""
+        """Write all of `pieces`. Raises OSError if the front end has closed its end."""
         views = [memoryview(piece) for piece in pieces if piece]
         while views:
             try:
@@ -253,7 +264,10 @@ class LaneEnd(Generic[U]):
                 views[0] = views[0][sent:]
 
     def send_file(self, fd: int, offset: int, count: int) -> None:
-        """Send `count` bytes of a file. Raises OSError, and EOFError if the file ends before."""
+        """Send `count` bytes of file descriptor `fd`, from byte `offset`, by sendfile(2).
+
+        Raises OSError if the front end has closed its end, and EOFError if the file ends early.
+        """
         while count:
             try:
                 sent = os.sendfile(self.fd, fd, offset, count)
@@ -272,12 +286,15 @@ class LaneEnd(Generic[U]):
 
     @property
     def in_use(self) -> bool:
-        """A thread is within one of the above, or about to find that its exchange has ended."""
+        """Whether a thread holds `reading` or `writing`."""
         return self.reading.locked() or self.writing.locked()
 
     def interrupt(self) -> None:
-        """Wake the threads that wait for this lane, and close it. Closed alone, it would stay open
-        for them, and for the front end (close(2), "Multithreaded processes and close")."""
+        """Wake the threads that wait for this lane, and close it.
+
+        `close` alone would not be enough: the kernel keeps the socket open while a thread waits in
+        it (close(2), "Multithreaded processes and close()").
+        """
         if not self.closed or self.sock.fileno() >= 0:
             try:
                 self.sock.shutdown(socket.SHUT_RDWR)
@@ -288,31 +305,33 @@ class LaneEnd(Generic[U]):
     # The end -----------------------------------------------------------------------------------
 
     def give_up(self) -> None:
-        """Take no further request, and tell nobody of the lane's end. What still comes is the rest
-        of a request, or beyond one: a client chose it, and it must not be taken for a request.
+        """Take no further request, and do not report the lane's end.
+
+        Bytes that still arrive belong to an old request, or follow it. A client chose them, so they
+        must never be read as a request.
         """
         self._on_request = self._on_close = _ignore
 
     def half_close(self) -> None:
-        """End an answer that lasts until the connection closes, once all of it has gone.
+        """Send FIN after the last byte of an answer that ends with its connection.
 
-        This end stays open: closed too, it would look like an answer that was cut.
+        This end stays open for reading. If it were closed too, the answer would look aborted.
         """
         self._half_closing = True
         if not self.out.size:
             self._send()
 
     def end(self) -> None:
-        """The front end sends nothing more, and no exchange is under way: close this end.
+        """Close this end after the front end's FIN, when the lane has no exchange.
 
-        Unless the last answer is still on its way: then the front end closes its own, when it has
-        all of it, and that hang-up ends this one.
+        While bytes of the last answer wait in `out`, nothing happens. The front end closes its own
+        end when it has read them, and this closes the lane.
         """
         if not self.out.size:
             self.close()
 
     def close(self) -> None:
-        """Close this end. An answer that was not complete is thereby seen to be cut."""
+        """Close this end. The front end sees an incomplete answer as aborted."""
         if not self.closed:
             self.closed = True
             self.out.clear()
@@ -322,4 +341,4 @@ class LaneEnd(Generic[U]):
 
 
 def _ignore(lane: object) -> None:
-    """What comes on a lane that was given up stays in the kernel until the lane is closed."""
+    """Do nothing: bytes on a lane that was given up stay in the kernel until it is closed."""

@@ -600,7 +600,7 @@ def test_shutdown_is_bounded(run, logged):
 
     run(lambda: serve(app, stop_within=0.05))
     assert errors(logged) == [
-        "the app did not shut down within 0.05 s, its lifespan is cancelled",
+        "the app did not shut down within 0.05 s, cancelling its lifespan",
     ]
     assert ended == [True]
 
