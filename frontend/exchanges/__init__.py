@@ -1,1 +1,1 @@
-"""Where clients and reactors meet: exchanges, the queue, and what is retried."""
+"""Where clients and reactors meet: exchanges, the queue, and retries."""

@@ -1,6 +1,7 @@
-"""What has happened since the start, in numbers. Whoever does it counts it, by one increment.
+"""Counts events since the start of the service.
 
-What others count anyway is not counted here: `status` puts it all together.
+The part that causes an event increments its counter. Figures that a part keeps for its own use are
+not repeated here. `status` reports both.
 """
 
 from __future__ import annotations
@@ -11,30 +12,30 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """Numbers that only grow."""
+    """Counters of one service. They only grow."""
 
     def __init__(self) -> None:
         self.answers = [0] * 256
-        """Answers that clients were given, whoever made them, at the ASCII code of the first digit
-        of their status: so the byte of a status line that is only relayed is the index."""
+        """Answers sent to clients, those of apps and of the front end. The index is the ASCII code
+        of the first digit of the status, which a relayed status line contains as it is."""
         self.own_answers: Counter[int] = Counter()
-        """Those among them that the front end made in the place of the app, by status."""
+        """Answers that the front end made itself, by status. `answers` counts them too."""
         self.refused: Counter[str] = Counter()
-        """Requests that broke a rule of the policy, by its name."""
+        """Requests rejected for breaking a rule of the policy, by the name of the rule."""
         self.served_by_the_dead = 0
-        """Exchanges that were given to reactors which have ended."""
+        """Exchanges that were given to reactors that have ended since."""
         self.reactor_deaths = 0
-        """Reactors that ended by themselves after the service had become ready."""
+        """Reactors that died while they served, after the service had become ready."""
 
     def answered(self, status: int) -> None:
-        """A client is given an answer."""
+        """Count an answer to a client."""
         self.answers[48 + status // 100] += 1
 
     def answered_here(self, status: int) -> None:
-        """A client is given an answer of the front end's own."""
+        """Count an answer to a client that the front end made itself."""
         self.answered(status)
         self.own_answers[status] += 1
 
     def answers_by_class(self) -> dict[str, int]:
-        """From `2xx` to `5xx`."""
+        """Return the number of answers by class of status, from `2xx` to `5xx`."""
         return {f"{digit}xx": self.answers[48 + digit] for digit in range(2, 6)}

@@ -1,12 +1,13 @@
-"""Which reactor gets an exchange, and who waits when none has room.
+"""Assigns each exchange to a reactor, and queues it while no reactor has room.
 
-An exchange goes to the ready reactor with the fewest in flight, but not to one whose loop an app
-holds up: there it would wait, however few are before it. When all are full, or held up, it waits in
-one queue, first come, first served, with a bound; so the first that goes on takes it. Beyond the
-bound those that are only held up get what waits, as long as they have room; then a new one is
-refused at once, so that those who wait already keep their place. Exchanges that a reactor leaves
-behind as it dies have waited before: those that may be tried again come first, beyond the bound
-too.
+1. An exchange goes to the ready reactor with the fewest exchanges in flight. Stalled reactors are
+   passed over: an exchange would wait there, however few are before it.
+2. If all reactors are full or stalled, the exchange waits in one bounded queue, first come, first
+   served. The first reactor that has room again takes it.
+3. If the queue is full, stalled reactors that have room take the oldest exchanges of the queue. If
+   none has room, the new exchange is rejected, and the queued ones keep their place.
+4. Exchanges of a reactor that died and that may be retried go to the head of the queue, even if it
+   is full. They have waited before.
 
 Exchanges that are likely to stall a reactor may stand aside for the others: standby.py decides.
 """
@@ -29,31 +30,31 @@ from reactor_run.frontend.loop.epoll import Loop, Timer
 __all__ = ["Dispatcher"]
 
 _LOOK_AGAIN: Final = 0.1
-"""Seconds until what waits is handed out although no reactor has said anything."""
+"""Seconds until queued exchanges are tried again without a message from a reactor."""
 
 
 class Dispatcher:
-    """Hands exchanges to reactors."""
+    """The reactors that may get exchanges, and the queue of exchanges that wait for them."""
 
     def __init__(
         self, loop: Loop, queue_size: int, retried: Container[bytes], *, set_aside: bool = True
     ) -> None:
-        """`queue_size`: exchanges that wait at most. `retried`: methods that may run twice.
-
-        `set_aside`: whether slow exchanges ever stand aside.
+        """`queue_size`: the most exchanges that wait. `retried`: methods of requests that may run
+        twice. `set_aside`: whether slow exchanges may stand aside.
         """
         self.reactors: list[Runner[Exchange]] = []
-        """Those that may get exchanges."""
+        """Reactors that may get exchanges."""
         self.doubted: list[Runner[Exchange]] = []
-        """Those that may, and shall not while there are others: they answer no ping."""
+        """Reactors that have not answered a ping. They get exchanges only if there is no other."""
         self.replays = 0
-        """Exchanges that were taken back from a reactor that died, to be tried again."""
+        """Retries of exchanges whose reactor died, since the start."""
         self.moves = 0
-        """Exchanges that one reactor had not begun for long, and another one was given."""
+        """Exchanges taken from a reactor that had not begun them, since the start."""
         self._queue_size = queue_size
         self._retried = retried
         self._queue: OrderedDict[Exchange, float] = OrderedDict()
-        """What waits, and the seconds for which each is likely to stall a reactor; mostly 0."""
+        """The queue, oldest first. The value is the seconds for which the exchange is expected to
+        stall its reactor, mostly 0.0."""
         self.standby = Standby(on=set_aside)
         self.unstarted = Unstarted(loop, self, retried)
         self._loop = loop
@@ -61,21 +62,21 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """Exchanges that no reactor has."""
+        """The number of exchanges that wait for a reactor, those that stand aside included."""
         return len(self._queue) + len(self.standby)
 
     @property
     def full(self) -> bool:
-        """An exchange that came now would be refused."""
+        """Whether a new exchange would be rejected now."""
         return self.waiting >= self._queue_size and not self._has_room
 
     @property
     def _has_room(self) -> bool:
-        """Some reactor would take an exchange, held up or not."""
+        """Whether any reactor has room for an exchange, stalled or not."""
         return any(each.takes_more for each in self.reactors)
 
     def submit(self, exchange: Exchange) -> None:
-        """Start an exchange, queue it, or refuse it; its client is told which."""
+        """Start an exchange, queue it, or reject it; tell its requester which."""
         queue = self._queue
         reactors = self.reactors
         slow = 0.0
@@ -102,7 +103,7 @@ class Dispatcher:
         self._look_again()
 
     def _set_aside(self, exchange: Exchange, seconds: float) -> bool:
-        """Have a slow exchange leave a reactor to others, if it is worth it; whether it is."""
+        """Let a slow exchange stand aside if standby.py says so; return whether it does."""
         reactors = len(self.reactors)
         if self.waiting >= self._queue_size or not self.standby.takes(
             exchange, seconds, self._loop.now
@@ -110,7 +111,7 @@ class Dispatcher:
             return False
         exchange.requester.queued()
         self.pump()
-        # From now on they wait as any other, behind those that do.
+        # The surplus goes to the end of the queue, as ordinary exchanges.
         surplus = dict(self.standby.surplus(reactors))
         if surplus:
             self._queue.update(surplus)
@@ -118,14 +119,17 @@ class Dispatcher:
         return True
 
     def withdraw(self, exchange: Exchange) -> None:
-        """Take an exchange out of the queue: its client left, or waited too long."""
+        """Remove an exchange that waits: its client left, or it waited too long."""
         self._queue.pop(exchange, None)
         self.standby.withdraw(exchange)
 
     def take_back(
         self, reactor: Runner[Exchange], left: list[Exchange], begun: set[Exchange]
     ) -> None:
-        """A reactor has died with these, in this order: queue them again, or answer them."""
+        """Retry the exchanges that a dead reactor left, or tell their requesters that they failed.
+
+        `left`: all of them, in order. `begun`: those whose app may have been called.
+        """
         again, failed = [], []
         for exchange in left:
             if may_be_replayed(exchange, self._retried, begun=exchange in begun):
@@ -134,7 +138,7 @@ class Dispatcher:
                 failed.append(exchange)
         if left:
             log.warning(
-                "%s left %d exchanges behind: %d are tried again, %d have failed",
+                "%s left %d exchanges unanswered: %d are retried, %d failed",
                 reactor.name,
                 len(left),
                 len(again),
@@ -142,13 +146,13 @@ class Dispatcher:
             )
         self.replays += len(again)
         self._queue_first(again)
-        # Only now: their clients may have asked for more, which comes behind those.
+        # After the retries are queued: the next request of these clients must not overtake them.
         for exchange in failed:
             exchange.requester.answer_failed()
         self.pump()
 
     def _queue_first(self, exchanges: list[Exchange]) -> None:
-        """Queue them before all others: they have waited before."""
+        """Put exchanges at the head of the queue: they have waited before."""
         for exchange in reversed(exchanges):
             exchange.wait_again()
             self._queue[exchange] = 0.0
@@ -156,13 +160,13 @@ class Dispatcher:
             exchange.requester.queued()
 
     def give_again(self, exchanges: list[Exchange]) -> None:
-        """Have others begin what a reactor has not begun."""
+        """Queue exchanges that a reactor was given and has not begun, before all others."""
         self.moves += len(exchanges)
         self._queue_first(exchanges)
         self.pump()
 
     def has_free(self, but_not: Runner[Exchange]) -> bool:
-        """Whether another reactor would begin an exchange at once."""
+        """Return whether a reactor other than `but_not` would begin an exchange at once."""
         return any(
             reactor is not but_not
             and reactor.attentive
@@ -172,10 +176,10 @@ class Dispatcher:
         )
 
     def pump(self) -> None:
-        """Start what waits, as far as there is room.
+        """Start exchanges that wait, as long as reactors have room.
 
-        No reactor gets more at once than its share of all that waits: others may only be held up,
-        and will want something to do in a moment.
+        In one call each reactor gets at most its share of the queue. The other reactors may be
+        stalled for a moment only, and need work after that.
         """
         queue, standby = self._queue, self.standby
         now = self._loop.now
@@ -201,18 +205,18 @@ class Dispatcher:
             self._start(reactor, *standby.next())
 
     def _look_again(self) -> None:
-        """See to what waits although no reactor says anything: one may have room, or get some, as
-        exchanges begin to wait for their clients."""
+        """Call `pump` in a moment. A reactor gets room without a message when one of its exchanges
+        begins to wait for its client."""
         if self._later.deadline == inf:
             self._loop.set_deadline(self._later, _LOOK_AGAIN)
 
     def add(self, reactor: Runner[Exchange]) -> None:
-        """Let a reactor get exchanges."""
+        """Add a reactor that may get exchanges."""
         self.reactors.append(reactor)
         self.pump()
 
     def remove(self, reactor: Runner[Exchange]) -> None:
-        """Let a reactor get no more."""
+        """Remove a reactor: it gets no more exchanges."""
         self.standby.forget(reactor)
         for reactors in self.reactors, self.doubted:
             if reactor in reactors:
@@ -221,13 +225,13 @@ class Dispatcher:
             self.reactors, self.doubted = self.doubted, []
 
     def doubt(self, reactor: Runner[Exchange]) -> None:
-        """Let others be preferred, if there are any."""
+        """Prefer other reactors to this one, if there are any."""
         if reactor in self.reactors and len(self.reactors) > 1:
             self.reactors.remove(reactor)
             self.doubted.append(reactor)
 
     def trust(self, reactor: Runner[Exchange]) -> None:
-        """It is as good as the others."""
+        """Treat a reactor like all others again."""
         if reactor in self.doubted:
             self.doubted.remove(reactor)
             self.add(reactor)
@@ -235,11 +239,12 @@ class Dispatcher:
     def _choose(
         self, but_not: Container[Runner[Exchange]] = (), *, attentive: bool = True
     ) -> Runner[Exchange] | None:
-        """The reactor with room and the fewest in flight; by default, of those that are attentive.
+        """Return the reactor with the fewest exchanges in flight among those with room, or None.
 
-        A single one is never passed over for that: what it is to do can wait there as well.
+        By default reactors that are not attentive, that are in `but_not` or that are about to stall
+        are passed over. A single reactor is never passed over: an exchange can wait there as well.
         """
-        anybody = not attentive or len(self.reactors) == 1
+        any_reactor = not attentive or len(self.reactors) == 1
         now = self._loop.now
         standby = self.standby
         best = None
@@ -249,7 +254,7 @@ class Dispatcher:
                 (best is None or busy < best.in_flight)
                 and (busy < reactor.capacity or reactor.takes_more)
                 and (
-                    anybody
+                    any_reactor
                     or (
                         reactor not in but_not
                         and reactor.attentive
@@ -261,11 +266,11 @@ class Dispatcher:
         return best
 
     def _start(self, reactor: Runner[Exchange], exchange: Exchange, slow: float = 0.0) -> None:
-        """`slow`: seconds for which it is likely to stall the reactor."""
+        """Give an exchange to a reactor. `slow`: seconds for which it is expected to stall it."""
         try:
             reactor.start(exchange)
         except OSError as error:
-            limited.error("no lane to %s: %s", reactor.name, error)
+            limited.error("cannot open a lane to %s: %s", reactor.name, error)
             exchange.requester.reject_overload()
         else:
             if slow:

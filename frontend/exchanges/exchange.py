@@ -1,13 +1,13 @@
-"""One exchange as the front end sees it: a request of some client, and the answer it waits for.
+"""One exchange, as the front end sees it: a request of a client and its answer.
 
-It is kept apart from the client's connection: the client may leave while the app goes on, and then
-the exchange still occupies its reactor until the reactor says that the app is done.
+It outlives the client's connection: if the client leaves, the exchange still occupies its reactor
+until the reactor says that the app is done.
 
     WAITING    in the dispatcher's queue, or its body is still being buffered
-    RUNNING    a reactor has it; if that dies it may wait again
+    RUNNING    a reactor has it; if the reactor dies, the exchange may wait again
     ANSWERED   the answer is complete; the app may still run
-    ABANDONED  the client left, or was refused; the app may still run
-    OVER       nobody holds it any more
+    ABANDONED  the client left or was rejected; the app may still run
+    OVER       the answer has ended, and the app is done
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class ExchangeState(Enum):
-    """Where an exchange stands; see above."""
+    """The state of an exchange; the head of this file explains each."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -50,20 +50,20 @@ ABANDONED: Final = ExchangeState.ABANDONED
 OVER: Final = ExchangeState.OVER
 
 KEPT_MAX: Final = 131072
-"""Bytes of a request that are kept while a reactor has it: a head and a body, each as large as they
-are held in memory. What is larger and not in a file cannot be given to another reactor."""
+"""The most bytes of a request that are kept in memory while a reactor has it: the largest head and
+the largest body in memory. A larger request whose body is not in a file cannot be retried."""
 
 
 class Exchange(Record):
-    """A request, the way of its answer, and its record."""
+    """A request, the link to its reactor, and its record."""
 
-    # What hardly any exchange has is set only then, and has its default here.
+    # These are set on few exchanges. The class holds the defaults, so that the others do not pay.
     replayed = False
-    """A reactor that had begun it has died."""
+    """A reactor that had begun it has died, so that it was retried."""
     withdrawing = False
-    """Its reactor was asked to give it back, if it has not begun it."""
+    """Its reactor was asked to give it back unless it has begun it."""
     deaths = 0
-    """Reactors that have died before they began it."""
+    """How many reactors died before they began it."""
 
     __slots__ = (
         "app_done",
@@ -82,27 +82,31 @@ class Exchange(Record):
     def __init__(
         self, requester: Requester, head: RequestHead, request: bytes, whole: bool, now: float
     ) -> None:
-        """`request`: what has come of it. `whole`: that is all. `now`: by the loop's clock."""
+        """`request`: the bytes that have arrived. `whole`: these are all bytes of the request.
+        `now`: the time in seconds of the loop's clock.
+        """
         self.requester = requester
         self.head = head
         self.request: bytes | bytearray = request
-        """What has come of the request, as it came; nothing once the client knows something of the
-        answer, or if it is too large to be kept."""
+        """The bytes of the request that have arrived, for a retry. Empty once a retry is ruled out:
+        the client has a part of the answer, or the request is larger than KEPT_MAX."""
         self.whole = whole
-        """All of the request has come."""
+        """All of the request has arrived."""
         self.state: ExchangeState = WAITING
         self.app_done = False
-        """The reactor's word that the app is done."""
+        """The reactor has said that the app is done."""
         self.number = 0
-        """On the express lane of its reactor; 0 on a lane."""
+        """Its number on the express lane of its reactor; 0 if it is on a lane of its own."""
         self.slot = 0
-        """Of its lane, where its reactor tells whether it has begun; only on a lane."""
+        """The slot of its lane in the memory where its reactor marks what it has begun. Without
+        meaning on the express lane."""
         self.reactor: Runner[Exchange] | None = None
+        """The reactor that has it; None while it waits."""
         self.lane: Link | None = None
-        """What the request went out on, or what the answer comes in on."""
+        """The lane that carries its request or its answer; None if all of it went express."""
         self.spool: Spool | None = None
-        """Where a buffered request body is that does not stand in `request`."""
-        # The record.
+        """The file with the buffered request body; None if `request` contains the body."""
+        # The fields of Record.
         self.arrived = now
         self.bytes_in = len(request)
         self.dispatched = self.ended = 0.0
@@ -111,16 +115,16 @@ class Exchange(Record):
 
     @property
     def name(self) -> str:
-        """What the log calls it: method and target."""
+        """Its name in the log: method and target."""
         return request_name(self.head.method, self.head.target)
 
     @property
     def reactor_name(self) -> str:
-        """The reactor that has it, or had it; empty: none."""
+        """The name of the reactor that has it or had it last; empty: none."""
         return "" if self.reactor is None else self.reactor.name
 
     def wait_again(self) -> None:
-        """Be as before it was given to a reactor, which will not answer it."""
+        """Return to WAITING: the reactor that had it will not answer it."""
         self.state = WAITING
         self.retries += 1
         self.reactor = self.lane = None
@@ -128,7 +132,7 @@ class Exchange(Record):
         self.app_done = self.withdrawing = False
 
     def leave_behind(self) -> Exchange:
-        """What of it stays in its reactor, when another one answers it."""
+        """Return a stand-in that occupies the present reactor when another one answers this."""
         rest = Exchange(self.requester, self.head, b"", self.whole, self.arrived)
         rest.state = self.state
         rest.number, rest.slot, rest.dispatched = self.number, self.slot, self.dispatched
@@ -136,7 +140,7 @@ class Exchange(Record):
         return rest
 
     def drop_spool(self) -> None:
-        """Nobody wants the buffered body any more."""
+        """Close the buffered body: it is needed no more."""
         if self.spool is not None:
             self.spool.close()
             self.spool = None

@@ -1,6 +1,7 @@
-"""Exchanges whose clients have left before their time was up: their apps have the rest of it.
+"""Cancels orphaned exchanges at their deadline.
 
-With the client its deadline is gone, and nobody would ever look again at an app that has no end.
+An exchange is orphaned when its client leaves before the app is done. The deadline of the
+connection ends with the client, so an app that never ends needs this second one.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from reactor_run.frontend.loop.epoll import Loop, Timer
 __all__ = ["Orphans"]
 
 _EVERY: Final = 1.0
-"""Seconds between two looks, while there is anything to look at."""
+"""Seconds between two checks of the deadlines."""
 
 
 class Orphans:
-    """Those of all reactors."""
+    """The orphaned exchanges of all reactors, with their deadlines."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -25,7 +26,7 @@ class Orphans:
         self._timer = Timer(self._look)
 
     def add(self, exchange: Exchange, ends: float) -> None:
-        """Cancel its app at that time of the loop's clock, unless it is done."""
+        """Cancel an exchange at `ends`, in seconds of the loop's clock, unless its app is done."""
         if not self._ends:
             self._loop.set_deadline(self._timer, _EVERY)
         self._ends[exchange] = ends

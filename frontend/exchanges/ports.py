@@ -1,7 +1,7 @@
-"""What clients and reactors know of each other, and no more.
+"""The Protocols through which clients and reactors use each other.
 
-A *requester* waits for one answer. An HTTP/1.1 connection is one requester at a time. A *runner*
-runs exchanges: a reactor. Neither knows the other's class.
+A *requester* waits for one answer: an HTTP/1.1 connection is one requester at a time. A *runner*
+runs exchanges: a reactor is one. Neither knows the other's class.
 """
 
 from __future__ import annotations
@@ -15,86 +15,89 @@ __all__ = ["AnswerSource", "Link", "Requester", "Runner"]
 
 
 class AnswerSource(Protocol):
-    """Where the bytes of an answer come from."""
+    """A source of the bytes of an answer."""
 
     def pause(self) -> None:
-        """Bring nothing more, so that the app waits."""
+        """Stop reading the answer, so that the app waits."""
 
     def resume(self) -> None:
-        """Go on."""
+        """Read the answer again."""
 
 
 class Link(AnswerSource, Protocol):
-    """What carries one exchange piece by piece, to a reactor and back."""
+    """Carries one exchange piece by piece, to a reactor and back."""
 
     opened_here: bool
-    """It carries the request, and not the answer alone."""
+    """The front end opened it: it carries the request, and mostly the answer too."""
     begun: bool
     """The kernel has taken bytes of the request."""
     ended: bool
-    """The reactor has closed it before it answered."""
+    """The reactor closed it before an answer began."""
     out: Outgoing
-    """What the kernel has not taken."""
+    """The bytes of the request that the kernel has not taken."""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send what the kernel takes of `data`, which is only lent; keep the rest."""
+        """Send `data`, and copy the rest if the kernel does not take all of it.
+
+        The caller may reuse the memory of `data` after the call.
+        """
 
     def half_close(self) -> None:
-        """Pass on the client's FIN, behind all that it sent."""
+        """Pass on the client's FIN, after all bytes that the client sent."""
 
     def release(self) -> None:
-        """The exchange does not need it any more."""
+        """End the use of this link by its exchange, which needs it no more."""
 
     def abandon(self) -> None:
-        """Nothing more of the exchange is to be sent or read."""
+        """Send and read nothing more of the exchange."""
 
 
 class Requester(Protocol):
     """Waits for the answer to one request."""
 
     express_prefix: bytes
-    """What goes before the request on an express lane: of whom it is."""
+    """The bytes that precede the request on an express lane: they name the client."""
 
     @property
     def due(self) -> float:
-        """When the exchange has taken too long, by the loop's clock; inf: never."""
+        """The deadline of the exchange, in seconds of the loop's clock; inf: none."""
 
     @property
     def lane_prefix(self) -> bytes:
-        """The PROXY header that goes before the request on a lane."""
+        """The PROXY header that precedes the request on a lane."""
 
     def queued(self) -> None:
-        """The exchange waits for a reactor."""
+        """Note that the exchange waits for a reactor."""
 
     def started(self) -> None:
-        """A reactor has the exchange."""
+        """Note that a reactor has the exchange."""
 
     def not_begun(self, seconds: float) -> None:
-        """So many seconds have not counted for the exchange's time: its app was not called."""
+        """Extend the deadlines of the exchange: for `seconds` its reactor did not begin it."""
 
     def reject_overload(self) -> None:
-        """No reactor has room, or none had for too long."""
+        """Reject the request: no reactor has room, or none had room for too long."""
 
     def read_on(self) -> None:
-        """There is room for more of the request's body."""
+        """Read more of the request's body: there is room for it."""
 
     def answer_whole(self, answer: bytes) -> None:
-        """Take all of the answer, head and body."""
+        """Take the whole answer, head and body."""
 
     def answer_interim(self, data: bytes, source: AnswerSource) -> None:
         """Take a 1xx answer."""
 
     def answer_begins(self, data: bytes, head: ResponseHead, source: AnswerSource) -> None:
-        """Take the head of the final answer, and what came with it. `data` begins with the head."""
+        """Take the head of the final answer. `data` is the head and the first bytes after it."""
 
     def answer_goes_on(self, data: memoryview, source: AnswerSource) -> None:
-        """Take more of the answer; `data` is only lent."""
+        """Take more of the answer. The memory of `data` is reused after the call."""
 
     def answer_ends(self) -> None:
-        """All of the answer has come."""
+        """Note that the answer is complete."""
 
     def answer_failed(self) -> None:
-        """The answer will not be completed."""
+        """Note that the answer will not be completed."""
 
 
 E = TypeVar("E")
@@ -107,48 +110,50 @@ class Runner(Protocol[E]):
     capacity: int
     """How many exchanges it takes at once."""
     in_flight: int
-    """How many exchanges its apps work on, or wait with for a client."""
+    """How many exchanges occupy it."""
 
     @property
     def takes_more(self) -> bool:
-        """It takes another exchange, by its capacity."""
+        """Whether its capacity leaves room for another exchange."""
 
     @property
     def attentive(self) -> bool:
-        """It begins what it is given at once, as far as the front end can tell."""
+        """Whether it would begin an exchange at once, as far as the front end can tell."""
 
     @property
     def step_began(self) -> float:
-        """When the step of an app that runs now began, in seconds of CLOCK_MONOTONIC; 0.0: none."""
+        """When the running step of an app began, in seconds of CLOCK_MONOTONIC; 0.0: none runs."""
 
     @property
     def unstarted(self) -> list[E]:
-        """What it was given and has not begun."""
+        """The exchanges that it was given and has not begun."""
 
     def start(self, exchange: E) -> None:
-        """Run an exchange. Raises OSError if a descriptor lacks for that."""
+        """Run an exchange. Raises OSError if there is no descriptor for a lane."""
 
     def has_begun(self, exchange: E) -> bool:
-        """Its app was called, or is about to be."""
+        """Return whether the app of an exchange was called, or is about to be."""
 
     def falls_behind(self, stuck: E) -> None:
-        """It has not begun this exchange for long; until it has, it is not attentive."""
+        """Note that it has not begun `stuck` for long. Until it does, it is not attentive."""
 
     def withdraw(self, exchange: E) -> None:
-        """Ask for an exchange, which it may begin in this moment."""
+        """Ask it to give back an exchange. It may begin the exchange before it reads this."""
 
     def hand_off(self, exchange: E) -> E:
-        """Let another one answer an exchange, although this one may begin it in this moment;
-        return what this one keeps of it."""
+        """Let another runner answer an exchange; return a stand-in that still occupies this one.
+
+        This runner may begin the exchange all the same. Its answer is dropped then.
+        """
 
     def abandon(self, exchange: E) -> None:
-        """The client is gone: end the answer. The app occupies the runner until it is done."""
+        """Stop reading the answer. The exchange occupies the runner until its app is done."""
 
     def cancel(self, exchange: E) -> None:
         """Tell the app to stop, as far as that is possible."""
 
     def client_sent_fin(self, exchange: E) -> None:
-        """The client sends nothing more."""
+        """Pass on that the client sends nothing more."""
 
     def answered(self, exchange: E) -> None:
-        """The client was given all of the answer."""
+        """Note that the client was given the whole answer."""

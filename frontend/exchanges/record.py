@@ -1,7 +1,7 @@
 """The record of an exchange: what happened to one request, and when.
 
-Access log, metrics and hooks read nothing else of an exchange. An exchange is its own record, so
-that a request costs no second object.
+Access log, metrics and hooks read only the record. Exchange inherits from Record, so that a request
+costs no second object.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ class Record:
     """Facts about one exchange. Times are seconds of the loop's clock; 0.0: not yet.
 
     arrived: when the head of the request was read.
-    dispatched: when a reactor was given the exchange, the last time.
-    answer_began: when the first piece of an answer that came in pieces was written.
-    ended: when all of the answer was written or waits to be, or the exchange was given up.
-    status_code: three digits, the status of the final answer; empty: there was none.
+    dispatched: when a reactor was last given the exchange.
+    answer_began: when the first piece of an answer in pieces was written.
+    ended: when the last byte of the answer was written or buffered, or the exchange was abandoned.
+    status_code: the status of the final answer, three digits; empty: there was none.
     bytes_in: bytes of the request that were read, its head included.
-    bytes_out: bytes of the final answer, its head included, that were written or wait to be.
-    retries: how many times it was taken from a reactor to be given to another one.
-    error: why it failed, in a few words; empty: it did not.
+    bytes_out: bytes of the final answer that were written or buffered, its head included.
+    retries: how many times the exchange was taken from a reactor to be given to another one.
+    error: why the exchange failed, in a few words; empty: it did not fail.
     """
 
-    # What hardly any exchange has is set only then, and has its default here.
+    # These are set on few exchanges. The class holds the defaults, so that the others do not pay.
     answer_began = 0.0
     retries = 0
     error = ""
@@ -48,12 +48,12 @@ class Record:
     @property
     def first_byte(self) -> float:
         """When the first byte of the final answer was written; 0.0: not yet."""
-        # An answer that is written at once begins as it ends.
+        # An answer that is written whole begins and ends at the same time.
         return self.answer_began or (self.ended if self.status_code else 0.0)
 
     @property
     def tries(self) -> int:
-        """How many reactors were given it."""
+        """How many times a reactor was given the exchange."""
         return self.retries + 1 if self.dispatched else 0
 
     @property

@@ -1,12 +1,11 @@
-"""Which exchanges are given to another reactor when theirs has ended before it answered them.
+"""Decides which exchanges of a dead reactor are retried.
 
-1. An exchange that has not begun waits again, whatever its method, if all that came of its request
-   is still here. It had no effect. Its reactor may have died of reading it, so DEATHS_MAX times is
-   enough.
-2. One whose answer the client knows something of, be it an interim answer, is never replayed.
-3. Any other may have begun: it is replayed if its method says that this does no harm (RFC 9110
-   §9.2), if all that came of its request is still here, and if this is the first time. A request
-   that has been at the death of two reactors may be the cause of it.
+1. An exchange whose client has a part of the answer is never retried. A 1xx answer counts.
+2. An exchange whose request is not kept any more is never retried.
+3. An exchange that has not begun is retried, whatever its method: it had no effect. DEATHS_MAX
+   limits how often, since reading the request may be the cause of the deaths.
+4. An exchange that may have begun is retried once, if its method allows it (RFC 9110 §9.2). A
+   request that two reactors died with may be the cause of the deaths.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ from reactor_run.frontend.log import log
 __all__ = ["DEATHS_MAX", "METHODS", "may_be_replayed"]
 
 DEATHS_MAX: Final = 5
-"""Reactors that may die before they begin an exchange."""
+"""Deaths of reactors before they began an exchange, after which it is not retried."""
 
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
-"""RFC 9110 §9.2.1."""
+"""The safe methods (RFC 9110 §9.2.1)."""
 
 METHODS: Final[dict[str, frozenset[bytes]]] = {
     "safe": _SAFE,
     "idempotent": _SAFE | {b"PUT", b"DELETE"},
     "off": frozenset(),
 }
-"""The methods that are replayed, by the value of --replay (RFC 9110 §9.2.2)."""
+"""The methods of requests that are retried, by the value of --replay (RFC 9110 §9.2.2)."""
 
 
 def may_be_replayed(exchange: Exchange, methods: Container[bytes], *, begun: bool) -> bool:
-    """Apply the rules to an exchange that waits for its answer; count this time.
+    """Return whether an exchange of a dead reactor is retried, and count this death.
 
-    `methods`: those of requests that may run twice.
+    `methods`: methods of requests that may run twice. `begun`: the app may have been called.
     """
     if not exchange.request:
         return False
@@ -46,9 +45,7 @@ def may_be_replayed(exchange: Exchange, methods: Container[bytes], *, begun: boo
     if exchange.head.method not in methods:
         return False
     if exchange.replayed:
-        log.error(
-            "%s was under way in two reactors that died; it is not tried again", exchange.name
-        )
+        log.error("%s was in flight in two reactors that died, not retrying it", exchange.name)
         return False
     exchange.replayed = True
     return True

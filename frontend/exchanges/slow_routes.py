@@ -1,5 +1,4 @@
-"""Which requests are likely to hold up the loop of a reactor, by what reactors have told of others
-with the same route."""
+"""Predicts slow requests from what reactors reported about their route."""
 
 from __future__ import annotations
 
@@ -11,31 +10,31 @@ from reactor_run.protocol.route import route_of
 __all__ = ["SlowRoutes"]
 
 REMEMBERED: Final = 10.0
-"""Seconds for which a route counts as slow after one of its requests was."""
+"""Seconds for which a route counts as slow after one of its requests was slow."""
 ROUTES_MAX: Final = 256
-"""Routes that are remembered."""
+"""The most slow routes that are remembered."""
 WINDOW: Final = 1.0
-"""Seconds in which other requests are counted."""
+"""Seconds over which the rate of other requests is measured."""
 _FAST: Final = (0.0, 0.0)
 
 
 class SlowRoutes:
-    """What all reactors have told. Times are seconds of the loop's clock."""
+    """The slow routes of all reactors. Times are seconds of the loop's clock."""
 
     __slots__ = ("_counted", "_rate", "_since", "routes")
 
     def __init__(self) -> None:
         self.routes: dict[bytes, tuple[float, float]] = {}
-        """How long a request takes, and until when that is believed."""
+        """By route: the seconds that a request takes, and the time when the route is forgotten."""
         self._rate = 0.0
-        """Other requests in a second, in the last window that is over."""
+        """Requests per second of other routes, in the last complete window."""
         self._since = 0.0
-        """When the one that is not over began, and"""
+        """When the present window began."""
         self._counted = 0
-        """how many have come in it."""
+        """Requests of other routes in the present window."""
 
     def told(self, route: bytes, seconds: float, now: float) -> None:
-        """Requests of a route are slow and the last one took so long, or they are not: 0."""
+        """Note that the last request of a route took `seconds`; 0: the route is not slow now."""
         routes = self.routes
         routes.pop(route, None)
         if seconds:
@@ -44,9 +43,9 @@ class SlowRoutes:
             routes[route] = (seconds, now + REMEMBERED)
 
     def expect(self, head: RequestHead, now: float) -> float:
-        """The seconds for which a request will hold up its reactor; 0 if that is not known.
+        """Return the seconds for which a request will stall its reactor; 0: not known to stall.
 
-        To be called once for each request, as long as there are `routes`.
+        Call it once for each request while `routes` is not empty: it counts the other requests.
         """
         routes = self.routes
         while routes:
@@ -61,12 +60,12 @@ class SlowRoutes:
         return seconds
 
     def others(self, seconds: float, now: float) -> float:
-        """How many requests of other routes come in such a time."""
+        """Return how many requests of other routes arrive in `seconds`, at the measured rate."""
         self._turn(now)
         return self._rate * seconds
 
     def _turn(self, now: float) -> None:
-        """Begin another window when it is time."""
+        """Begin another window if the present one is over."""
         if now - self._since > WINDOW:
             self._rate = self._counted / (now - self._since)
             self._since = now

@@ -1,7 +1,7 @@
-"""Bytes that wait for somebody slow: in memory first, then in a temporary file without a name.
+"""Buffers bytes in memory, and beyond a limit in a temporary file without a name.
 
-`Spool` holds a request body until all of it has come. `Outbox` holds what a client has not taken
-of its answers.
+`Spool` holds a request body until all of it has arrived. `Outbox` holds the bytes of answers that a
+client has not taken.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from reactor_run.outgoing import Outgoing, Writable
 __all__ = ["MEMORY_MAX", "Outbox", "Spool"]
 
 MEMORY_MAX: Final = 65536
-"""Bytes of one request body that are held in memory."""
+"""The most bytes of one request body that are held in memory."""
 
 _SENDFILE_MAX: Final = 1 << 20
 
 
 class Spool:
-    """A request body, decoded, on its way in; then a file to send from."""
+    """A request body without its transfer coding: written piece by piece, then sent."""
 
     __slots__ = ("_file", "_memory", "size")
 
@@ -32,7 +32,7 @@ class Spool:
         self._file: BinaryIO | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add content; `data` is only lent.
+        """Add content. The caller may reuse the memory of `data` after the call.
 
         Raises OSError if the temporary file cannot be written.
         """
@@ -51,11 +51,14 @@ class Spool:
         return self._file is None
 
     def content(self) -> bytearray:
-        """All of it, of a body that is in memory. The spool must not be used any more."""
+        """Return the whole body, which must be in memory. Do not use the spool after this."""
         return self._memory
 
     def send(self, sock: socket.socket, offset: int) -> int:
-        """Send from `offset` on what the kernel takes. Raises OSError, BlockingIOError too."""
+        """Send bytes of the file from `offset` on; return how many the kernel took.
+
+        Raises BlockingIOError if the kernel takes none, and OSError.
+        """
         assert self._file is not None
         count = min(self.size - offset, _SENDFILE_MAX)
         sent = os.sendfile(sock.fileno(), self._file.fileno(), offset, count)
@@ -64,14 +67,14 @@ class Spool:
         return sent
 
     def close(self) -> None:
-        """Give the space back."""
+        """Free the memory and the file."""
         self._memory = bytearray()
         if self._file is not None:
             self._file.close()
 
 
 def _unnamed_file() -> BinaryIO:
-    # It brings much of the library with it: only who needs a file waits for that.
+    # The import is slow. It is paid only when a file is needed.
     import tempfile
 
     return tempfile.TemporaryFile(prefix="reactor-run-", buffering=0)
@@ -84,14 +87,14 @@ def _write_all(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
 
 
 class Sink(Writable, Protocol):
-    """What takes the bytes that waited."""
+    """Takes the bytes of an Outbox."""
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
-        """Send at most `count` bytes of a file; how many were taken."""
+        """Send at most `count` bytes of a file; return how many were taken."""
 
 
 class Outbox:
-    """What a client has not taken yet, in order: memory, then, if allowed, a temporary file."""
+    """The bytes that a client has not taken, in order: in memory, then in a temporary file."""
 
     __slots__ = ("_file", "_memory", "_read", "_written")
 
@@ -103,18 +106,18 @@ class Outbox:
 
     @property
     def size(self) -> int:
-        """Bytes that wait."""
+        """The bytes that wait."""
         return self._memory.size + self._written - self._read
 
     @property
     def in_file(self) -> int:
-        """Bytes that the temporary file has on disk, sent ones included."""
+        """The size of the temporary file in bytes, those already sent included."""
         return self._written
 
     def add(self, data: bytes | memoryview, memory_max: int | None = None) -> None:
-        """Keep `data`; beyond `memory_max` bytes in memory it goes to the file.
+        """Keep `data` in memory, or in the file if memory would then hold over `memory_max` bytes.
 
-        Raises OSError if the file cannot be written.
+        None: all in memory. Raises OSError if the file cannot be written.
         """
         memory = self._memory
         if self._file is None:
@@ -129,7 +132,10 @@ class Outbox:
             view = view[written:]
 
     def send(self, sink: Sink) -> int:
-        """Send what `sink` takes; how much. Raises BlockingIOError and other OSErrors."""
+        """Send bytes to `sink`; return how many it took.
+
+        Raises BlockingIOError if it takes none, and OSError.
+        """
         if self._memory.size:
             return self._memory.send(sink)
         assert self._file is not None
@@ -141,7 +147,7 @@ class Outbox:
         return sent
 
     def close(self) -> None:
-        """Drop what is there, and give the space back."""
+        """Drop all bytes, and free the memory and the file."""
         self._memory.clear()
         self._read = self._written = 0
         if self._file is not None:

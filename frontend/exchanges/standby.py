@@ -1,17 +1,19 @@
-"""Exchanges that are likely to stall a reactor stand aside, so that one reactor stays free of them.
+"""Holds back slow exchanges, so that one reactor stays free of them.
 
-Whether one is, its route tells (slow_routes.py). It goes on only if another reactor stays free of
-such exchanges, running or expected. Until then the others pass it: each of them takes a moment, and
-would otherwise wait for many times as long. The dispatcher asks this file before it queues an
-exchange, and when a reactor has room; nothing else knows of it. What bounds the price that slow
-exchanges pay:
+An exchange is slow if slow_routes.py expects it to stall its reactor. A slow exchange starts only
+if another reactor stays free of slow exchanges, running or expected. Until then it stands aside,
+and fast exchanges overtake it: behind it they would wait many times as long as they take. Only the
+dispatcher uses this file: before it queues an exchange, and when a reactor has room.
 
-    few others      none stands aside if fewer than WORTH_IT others come while it runs
-    much to do      none stands aside while slow exchanges ask for more than LOAD_MAX of what the
-                    reactors that may have them can do: they would wait for each other for ever
+Four rules limit what slow exchanges pay:
+
+    few others      a slow exchange does not stand aside if fewer than WORTH_IT others arrive in the
+                    time that it takes
+    high load       none stands aside while slow exchanges need more than LOAD_MAX of the time of
+                    all reactors but one: they would wait for each other without end
     too many        at most SET_ASIDE stand aside for each reactor but one; then the oldest is
                     queued
-    too long        none stands aside for more than PATIENCE times what it takes itself
+    too long        none stands aside for more than WAIT_MAX times as long as it takes itself
 
 `--set-aside off` switches it off. The rows (b) and (c) of the benchmark `uneven` show what fast and
 slow requests get.
@@ -31,90 +33,91 @@ from reactor_run.pulse import SLOW
 __all__ = ["Decisions", "Load", "Standby"]
 
 SET_ASIDE: Final = 2
-"""Slow exchanges that stand aside at most, for each reactor but one."""
+"""The most slow exchanges that stand aside, for each reactor but one."""
 WORTH_IT: Final = 2.0
-"""Others that come while a slow exchange runs, for it to stand aside for them."""
-PATIENCE: Final = 3.0
-"""How many times as long as it takes itself a slow exchange stands aside at most."""
+"""A slow exchange stands aside if this many others arrive in the time that it takes."""
+WAIT_MAX: Final = 3.0
+"""The longest time that a slow exchange stands aside, as a multiple of the time that it takes."""
 LOAD_MAX: Final = 0.9
-"""Share of the time of all reactors but one that slow exchanges may ask for."""
+"""The largest share of the time of all reactors but one that slow exchanges may need."""
 LOAD_OF: Final = 64
-"""Slow exchanges from which that share is reckoned, at most."""
+"""The most slow exchanges from which the load is computed: the latest ones."""
 LOAD_LEAST: Final = 32
-"""Slow exchanges below which it is not known."""
+"""The load is unknown before this many slow exchanges."""
 
 
 class Load:
-    """How much time slow exchanges ask for: seconds of a reactor in each second."""
+    """The load of slow exchanges: how many seconds of reactors they need in each second."""
 
     __slots__ = ("_arrivals", "_seconds")
 
     def __init__(self) -> None:
         self._arrivals: deque[tuple[float, float]] = deque()
-        """When each came, and the seconds that it was expected to take."""
+        """When each slow exchange arrived, and the seconds that it is expected to take."""
         self._seconds = 0.0
-        """The sum of these."""
+        """The sum of the seconds in `_arrivals`."""
 
     def add(self, seconds: float, now: float) -> None:
-        """Count a slow exchange that comes now."""
+        """Count a slow exchange that arrives now and is expected to take `seconds`."""
         self._arrivals.append((now, seconds))
         self._seconds += seconds
         if len(self._arrivals) > LOAD_OF:
             self._seconds -= self._arrivals.popleft()[1]
 
     def at(self, now: float) -> float:
-        """Return the load, 0.0 while it is not known."""
+        """Return the load; 0.0 while it is unknown."""
         if len(self._arrivals) < LOAD_LEAST:
             return 0.0
         return self._seconds / max(now - self._arrivals[0][0], 0.001)
 
 
 class Decisions:
-    """How often what was decided, since the start."""
+    """How often each decision was taken, since the start."""
 
     __slots__ = ("called_up", "not_worth_it", "set_aside", "too_much")
 
     def __init__(self) -> None:
         self.set_aside = 0
-        """Slow exchanges that stood aside, be it for no time at all."""
+        """Slow exchanges that stood aside, even if for no time at all."""
         self.called_up = 0
-        """Those of them that were queued, since too many stood aside, or for too long."""
+        """Slow exchanges that stood aside and were queued: too many did, or one did too long."""
         self.not_worth_it = 0
-        """Slow exchanges that did not stand aside because few others came."""
+        """Slow exchanges that did not stand aside because few others arrived."""
         self.too_much = 0
-        """Slow exchanges that did not because all of them asked for too much."""
+        """Slow exchanges that did not stand aside because of a high load."""
 
 
 class Standby:
-    """The slow exchanges that stand aside, and those that reactors were given lately.
+    """The slow exchanges that stand aside, and those that reactors were given last.
 
     Times are seconds of the loop's clock.
     """
 
     def __init__(self, *, on: bool = True) -> None:
-        """`on`: whether any exchange is ever taken for slow."""
+        """`on`: False treats every exchange as fast."""
         self.on = on
         self.routes = SlowRoutes()
         self.decisions = Decisions()
         self.expected: dict[Runner[Exchange], tuple[Exchange, float]] = {}
-        """The slow exchange that a reactor was given last, and when its stall will be over."""
+        """By reactor: the slow exchange that it was given last, and when that stall should end."""
         self._load = Load()
         self._aside: OrderedDict[Exchange, tuple[float, float]] = OrderedDict()
-        """The seconds that each takes, and the time at which it has stood aside for too long."""
+        """The exchanges that stand aside, oldest first: the seconds that each takes, and the time
+        until which it may stand aside."""
 
     def __len__(self) -> int:
         return len(self._aside)
 
     def told(self, route: bytes, seconds: float, now: float) -> None:
-        """Hear from a reactor how long a request of a route took; 0: it is slow no more."""
+        """Note that a request of a route took `seconds`; 0: the route is not slow now."""
         if self.on:
             self.routes.told(route, seconds, now)
 
     def seconds_of(self, exchange: Exchange, reactors: int, now: float) -> float:
-        """Return for how long an exchange will stall its reactor.
+        """Return the seconds for which an exchange is expected to stall its reactor.
 
-        0.0 if that is not known, or if slow exchanges ask for too much: then they are as any other.
-        To be called once for each exchange, as long as there are `routes`.
+        0.0: it is not known to be slow, or the load is too high for any exchange to stand aside.
+        Call it once for each exchange while `routes` is not empty.
         """
         seconds = self.routes.expect(exchange.head, now)
         if seconds:
@@ -126,38 +129,38 @@ class Standby:
         return seconds
 
     def takes(self, exchange: Exchange, seconds: float, now: float) -> bool:
-        """Decide whether a slow exchange stands aside; if so it is kept until it may go on."""
+        """Let a slow exchange stand aside if enough others arrive; return whether it does."""
         if self.routes.others(seconds, now) < WORTH_IT:
             self.decisions.not_worth_it += 1
             return False
         self.decisions.set_aside += 1
-        self._aside[exchange] = (seconds, now + PATIENCE * seconds)
+        self._aside[exchange] = (seconds, now + WAIT_MAX * seconds)
         return True
 
     def withdraw(self, exchange: Exchange) -> None:
-        """Forget an exchange: its client left, or waited too long."""
+        """Forget an exchange: its client left, or it waited too long."""
         self._aside.pop(exchange, None)
 
     def overdue(self, now: float) -> Iterator[tuple[Exchange, float]]:
-        """Give up those that have stood aside for too long: each, and the seconds that it takes."""
+        """Remove and yield exchanges that stood aside for too long, with the seconds they take."""
         for exchange in [each for each, (_, until) in self._aside.items() if until <= now]:
             self.decisions.called_up += 1
             yield exchange, self._aside.pop(exchange)[0]
 
     def surplus(self, reactors: int) -> Iterator[tuple[Exchange, float]]:
-        """Give up those that came first, as long as too many stand aside."""
+        """Remove and yield the oldest exchanges while too many stand aside, with their seconds."""
         while len(self._aside) > SET_ASIDE * (reactors - 1):
             self.decisions.called_up += 1
             exchange, (seconds, _) = self._aside.popitem(last=False)
             yield exchange, seconds
 
     def next(self) -> tuple[Exchange, float]:
-        """Give up the one that came first."""
+        """Remove and return the oldest exchange, with the seconds that it takes."""
         exchange, (seconds, _) = self._aside.popitem(last=False)
         return exchange, seconds
 
     def may_go_on(self, reactors: Sequence[Runner[Exchange]], now: float) -> bool:
-        """Whether a slow exchange that goes on leaves a reactor that is free of such."""
+        """Return whether a slow exchange may start now: another reactor stays free of them."""
         if len(reactors) == 1:
             return True
         free = 0
@@ -170,11 +173,11 @@ class Standby:
     def started(
         self, reactor: Runner[Exchange], exchange: Exchange, seconds: float, now: float
     ) -> None:
-        """Expect a reactor to be stalled by a slow exchange that it was given."""
+        """Note that a reactor was given a slow exchange, which will stall it for `seconds`."""
         self.expected[reactor] = (exchange, now + seconds)
 
     def expects(self, reactor: Runner[Exchange], now: float) -> bool:
-        """Whether a reactor is about to be stalled by the slow exchange that it was given last."""
+        """Return whether the slow exchange that a reactor was given last is about to stall it."""
         slow = self.expected.get(reactor)
         if slow is None:
             return False
@@ -182,7 +185,7 @@ class Standby:
         if (
             exchange.app_done
             or now > until
-            # It waits for something; its next step shows when it begins.
+            # The exchange has begun and waits for something. The pulse shows its next step.
             or (reactor.has_begun(exchange) and not reactor.step_began)
         ):
             del self.expected[reactor]
@@ -190,5 +193,5 @@ class Standby:
         return True
 
     def forget(self, reactor: Runner[Exchange]) -> None:
-        """Drop a reactor that gets no more."""
+        """Drop a reactor that gets no more exchanges."""
         self.expected.pop(reactor, None)

@@ -1,15 +1,16 @@
-"""Looks after exchanges that their reactors were given and have not begun.
+"""Moves exchanges away from reactors that do not begin them.
 
-An app stalls its reactor, or keeps all its threads: what the reactor was given behind that waits,
-and cannot help it. So:
+An app stalls its reactor, or occupies all its threads. Exchanges that the reactor was given after
+that wait in it. So:
 
-1. Its time does not run: of --first-byte-timeout and of --request-timeout the wait takes at most
-   LOOK, the time between two looks.
-2. What has waited for MOVE_AFTER goes to another reactor that would begin it at once, if the
-   request is still here. The first reactor may begin it in the same instant. If the request may
-   be run twice by its method (replay.py), that does no harm: the other reactor gets it now, and
-   the first one is told to drop it. Any other request is asked back, and moves when the reactor
-   says that it never begins it. A reactor whose loop is stalled says so only afterwards.
+1. The wait does not count: it takes at most LOOK seconds of --first-byte-timeout and of
+   --request-timeout.
+2. An exchange that waited for MOVE_AFTER moves to a reactor that would begin it at once, if its
+   request is still kept. The first reactor may begin it in the same instant. So:
+   - A request whose method allows that it runs twice (replay.py) moves now, and the first reactor
+     is told to drop it.
+   - Any other request moves when the first reactor confirms that it never begins it. A stalled
+     reactor confirms only after its stall.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from reactor_run.frontend.loop.epoll import Loop, Timer
 __all__ = ["LOOK", "MOVE_AFTER", "Unstarted"]
 
 LOOK: Final = 0.125
-"""Seconds between two looks, as long as there is anything to look at."""
+"""Seconds between two checks, while any exchange may be unstarted."""
 MOVE_AFTER: Final = 0.05
-"""Seconds that an exchange waits in its reactor at least, before another one is given it."""
+"""Seconds that an exchange waits in its reactor before it moves, at least."""
 
 
 class Placement(Protocol):
-    """The dispatcher, as far as exchanges are moved."""
+    """The part of the dispatcher that moves exchanges."""
 
     def has_free(self, but_not: Runner[Exchange]) -> bool:
-        """Whether another reactor would begin an exchange at once."""
+        """Return whether a reactor other than `but_not` would begin an exchange at once."""
 
     def give_again(self, exchanges: list[Exchange]) -> None:
         """Queue exchanges before all others."""
 
 
 class Unstarted:
-    """Those of all reactors."""
+    """The unstarted exchanges of all reactors."""
 
     def __init__(self, loop: Loop, dispatcher: Placement, retried: Container[bytes]) -> None:
         """`retried`: methods of requests that may be run twice."""
@@ -51,18 +52,18 @@ class Unstarted:
         self._retried = retried
         self._orphans = Orphans(loop)
         self.reactors: dict[Runner[Exchange], None] = {}
-        """Those that were given something since nothing of theirs was unstarted."""
+        """The reactors that may have unstarted exchanges. It serves as an ordered set."""
         self._looked_at = 0.0
         self._timer = Timer(self._on_time)
 
     def given(self, reactor: Runner[Exchange]) -> None:
-        """A reactor that is not among `reactors` was given an exchange."""
+        """Note that a reactor that is not among `reactors` was given an exchange."""
         if not self.reactors:
             self._loop.set_deadline(self._timer, LOOK)
         self.reactors[reactor] = None
 
     def look(self) -> None:
-        """Put off the time of all that has not begun."""
+        """Extend the deadlines of all unstarted exchanges by the time since the last check."""
         now = self._loop.now
         for reactor in self.reactors:
             for exchange in reactor.unstarted:
@@ -85,7 +86,7 @@ class Unstarted:
             self._loop.set_deadline(self._timer, LOOK)
 
     def _move(self, reactor: Runner[Exchange], late: list[Exchange]) -> None:
-        """Have others begin what this one has not, if any would do so at once."""
+        """Move late exchanges to other reactors, if one of these would begin them at once."""
         if not self._dispatcher.has_free(reactor):
             return
         again = []
@@ -95,7 +96,7 @@ class Unstarted:
             if exchange.head.method in self._retried:
                 rest = reactor.hand_off(exchange)
                 if exchange.requester.due != inf:
-                    # If it has begun in this moment, it has no more time than it had.
+                    # If the first reactor has just begun it, its deadline stays as it was.
                     self._orphans.add(rest, exchange.requester.due)
                 again.append(exchange)
             else:

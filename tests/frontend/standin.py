@@ -1,12 +1,14 @@
-"""A front end in a thread of the test, and stand-ins for its reactors that the test plays itself.
+"""A real front end in a thread of the test, with reactors that the test plays.
 
-Everything goes over real sockets: clients connect to real listeners, and a stand-in holds the far
-end of a real control channel. Its process only sleeps; it is there to be killed.
+Everything goes over real sockets. Clients connect to real listeners. A stand-in for a reactor holds
+the far end of a real control channel. Its process only sleeps; a test may kill it.
 
-Nothing here waits for time to pass. The front end's clock is moved by hand (`Front.pass_time`).
-`Front.settle` returns once the loop has handled everything that had come, so that what has not
-happened by then does not happen; it fails if the loop spins. `Front.held` stops the loop, so that
-all that is done meanwhile reaches it in one batch, in that order.
+No test waits for time to pass:
+
+- `Front.pass_time` moves the clock of the front end.
+- `Front.settle` returns when the loop has handled all its events. An effect that is missing then
+  does not follow later. `settle` fails if the loop spins.
+- `Front.held` stops the loop. All events of the block reach it in one batch, in their order.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ from tests.integration.waiting import eventually
 __all__ = ["OK", "Front", "LaneEnd", "StandIn", "answer", "get", "post", "pour"]
 
 DEADLINE = 30.0
-"""Real seconds that anything may take."""
+"""The most seconds of real time that one step of a test may take."""
 
 T = TypeVar("T")
 _names = itertools.count(1)
@@ -105,7 +107,7 @@ class LaneEnd:
         return head
 
     def exactly(self, size: int) -> bytes:
-        """So many bytes."""
+        """Read exactly `size` bytes."""
         data = bytearray()
         while len(data) < size:
             piece = self.sock.recv(size - len(data))
@@ -117,7 +119,7 @@ class LaneEnd:
         self.sock.sendall(data)
 
     def fill(self, data: bytes) -> int:
-        """Send as much of `data` as goes at once; how much that was."""
+        """Send as much of `data` as goes at once; return how many bytes that was."""
         sent = 0
         self.sock.setblocking(False)
         try:
@@ -130,12 +132,12 @@ class LaneEnd:
 
     @property
     def silent(self) -> bool:
-        """There is nothing to read, nor an end."""
+        """Whether there are no bytes to read, and no end."""
         return _silent(self.sock)
 
     @property
     def ended(self) -> bool:
-        """The front end has half-closed or closed it, and nothing is left to read."""
+        """Whether the front end has half-closed or closed it, and no bytes are left to read."""
         try:
             return not self.silent and self.sock.recv(1, socket.MSG_PEEK) == b""
         except ConnectionResetError:
@@ -143,7 +145,7 @@ class LaneEnd:
 
     @property
     def closed(self) -> bool:
-        """The front end has closed it altogether."""
+        """Whether the front end has closed both directions."""
         return bool(_events(self.sock) & select.POLLHUP)
 
     def half_close(self) -> None:
@@ -154,7 +156,7 @@ class LaneEnd:
 
 
 class StandIn:
-    """One reactor: says and hears what the test has it say and hear."""
+    """A reactor that the test plays: each method sends or reads one message."""
 
     def __init__(self, front: Front, name: str, control: socket.socket) -> None:
         control.settimeout(DEADLINE)
@@ -168,12 +170,12 @@ class StandIn:
         self._unread = b""
         self._requests: deque[tuple[int, int, bytes, bytes]] = deque()
         self.origin = NOWHERE
-        """What the last request on the express lane came with."""
+        """The origin that the last request on the express lane named."""
         self._pulse: Pulse | None = None
 
     @property
     def inside(self) -> Reactor:
-        """What the front end knows of it."""
+        """The front end's object for this reactor."""
         return next(r for r in self._front.server.supervisor.reactors if r.name == self.name)
 
     # The control channel
@@ -182,7 +184,7 @@ class StandIn:
         self.say(ready={"interface": interface, "capacity": capacity, "inline": inline})
 
     def say(self, *, sock: socket.socket | None = None, **message: Any) -> None:
-        """Send a control message, with a descriptor if there is a socket."""
+        """Send a control message, with the descriptor of `sock` if there is one."""
         if sock is None:
             self.control.sendall(encode_control(message))
         else:
@@ -190,7 +192,7 @@ class StandIn:
             assert socket.send_fds(self.control, [line], [sock.fileno()]) == len(line)
 
     def hear(self, kind: str) -> dict[str, Any]:
-        """The next control message, which must be of this kind; its "fd" is the caller's."""
+        """Return the next control message, which must be of `kind`. The caller closes its "fd"."""
         while not self._heard:
             self._listen()
         message = self._heard.popleft()
@@ -203,17 +205,17 @@ class StandIn:
             self._listen()
         return self._pulse
 
-    def hold_up(self) -> None:
-        """Look as if a step of the app had begun a while ago."""
+    def stall(self) -> None:
+        """Show the front end a step of the app that began a second ago."""
         self.pulse.since[0] = time.monotonic() - 1
 
-    def go_on(self, seconds: float) -> None:
-        """End that step, and tell that it took so long."""
+    def end_stall(self, seconds: float) -> None:
+        """End that step, and report that it took `seconds`."""
         self.pulse.since[0] = 0.0
         self.say(turn=seconds)
 
     def begin(self, number: int) -> None:
-        """Show that all exchanges of the express lane up to this one have begun."""
+        """Show that all exchanges of the express lane up to `number` have begun."""
         self.pulse.begun[0] = number
 
     def _listen(self) -> None:
@@ -238,7 +240,7 @@ class StandIn:
         return self._express
 
     def message(self) -> tuple[int, int, bytes]:
-        """The next message of the express lane: exchange, kind, payload."""
+        """Return the next message of the express lane: exchange, kind, payload."""
         while not self._requests:
             data = self.express.recv(1 << 20)
             assert data, "the express lane has ended"
@@ -255,8 +257,10 @@ class StandIn:
         return number, kind, payload
 
     def request(self, *, begin: bool = True) -> tuple[int, bytes]:
-        """The next message, which must be a request: exchange and payload. The app has begun it
-        then, unless told otherwise."""
+        """Return the exchange and the payload of the next message, which must be a request.
+
+        `begin`: show that the app has begun it.
+        """
         number, kind, payload = self.message()
         assert kind == REQUEST, kind
         if begin:
@@ -270,7 +274,7 @@ class StandIn:
     # Lanes
 
     def lane(self) -> LaneEnd:
-        """The lane that the front end opens next."""
+        """Return the lane that the front end opens next."""
         message = self.hear("lane")
         slot = message["slot"]
 
@@ -282,7 +286,7 @@ class StandIn:
         return lane
 
     def open_lane(self, exchange: int, number: int) -> LaneEnd:
-        """Announce a lane of the reactor's own, for the answer to an exchange."""
+        """Open a lane from the reactor's side, and announce it for the answer to an exchange."""
         theirs, ours = socket.socketpair()
         lane = LaneEnd(number, ours)
         self.lanes.append(lane)
@@ -298,7 +302,7 @@ class StandIn:
 
     @property
     def silent(self) -> bool:
-        """Nothing has come over the control channel or the express lane."""
+        """Whether there is no message on the control channel and on the express lane."""
         while not self._heard and not _silent(self.control):
             self._listen()
         return (
@@ -310,16 +314,16 @@ class StandIn:
     # The end
 
     def hang_up(self) -> None:
-        """Close everything, as the end of a process does."""
+        """Close all sockets, as the end of a process does."""
         self.fall_asleep()
         self._close()
 
     def fall_asleep(self) -> None:
-        """Wait until the process does nothing more, and ignores DUMP."""
+        """Wait until the process sleeps and ignores DUMP."""
         eventually(self._is_asleep)
 
     def _is_asleep(self) -> bool:
-        """The process has closed what it inherited, and does nothing more."""
+        """Whether the process has closed the sockets that it inherited, and sleeps."""
         with open(f"/proc/{self.inside.pid}/comm") as file:
             return file.read() == "sleep\n"
 
@@ -331,31 +335,31 @@ class StandIn:
             lane.close()
 
     def kill(self) -> None:
-        """End the process, and nothing else: a child of it may still hold the sockets."""
+        """Kill the process only. The sockets stay open, as if a child of it still held them."""
         pid = self.inside.pid
         os.kill(pid, signal.SIGKILL)
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:
-            # The front end was quicker.
+            # The front end has killed it already.
             pass
 
     def wait_for_end(self) -> None:
-        """Wait until the front end has ended the process, and knows."""
+        """Wait until the front end has killed the process and handled its end."""
         end = time.monotonic() + DEADLINE
         while any(r.name == self.name for r in self._front.server.supervisor.reactors):
             assert time.monotonic() < end, f"{self.name} lives on"
             self._front.settle()
-        # It is off the list before all that follows from its end has been done.
+        # The reactor leaves the list before the front end has handled all of its end.
         self._front.settle()
 
     def die(self) -> None:
-        """End the process, with all that it had open."""
+        """Kill the process, and close all that it had open."""
         self.hang_up()
         self.kill()
 
     def close(self) -> None:
-        # What the front end sent and no test took: descriptors in it must not stay open.
+        # Messages that no test read may contain descriptors. These must not stay open.
         for message in self._heard:
             if isinstance(message.get("fd"), int):
                 os.close(message["fd"])
@@ -367,7 +371,7 @@ class StandIn:
 
 
 class Front:
-    """A front end: started, with its reactors ready unless told otherwise."""
+    """A running front end, with reactors that are ready unless the test says otherwise."""
 
     def __init__(
         self,
@@ -379,9 +383,9 @@ class Front:
         auto: bool = False,
         **settings: Any,
     ) -> None:
-        """`capacities`: those of the reactors; without any there are `count`, which say nothing.
-
-        `auto`: as many as there are CPUs, which should be as many as there are capacities.
+        """`capacities`: one reactor with each capacity is ready. If empty, `count` reactors start
+        and are not ready. `auto`: run with `--reactors auto`; the test must provide as many CPUs as
+        capacities.
         """
         self.log: list[str] = []
         self.reactors: list[StandIn] = []
@@ -468,7 +472,7 @@ class Front:
         self._wake.send(b"w")
 
     def call(self, work: Callable[[], T]) -> T:
-        """Have the loop call `work`; what it returns."""
+        """Have the loop call `work`; return its result."""
         results: list[T] = []
         over = threading.Event()
 
@@ -486,7 +490,7 @@ class Front:
         return results[0]
 
     def settle(self) -> None:
-        """Have the loop handle all that has come to its sockets. It must come to rest."""
+        """Return when the loop has handled all events. Fails if the loop does not come to rest."""
         poll = select.poll()
         poll.register(self.server.loop._epoll.fileno(), select.POLLIN)
         end = time.monotonic() + DEADLINE / 2
@@ -499,7 +503,7 @@ class Front:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Stop the loop: what happens meanwhile reaches it in one batch."""
+        """Stop the loop during the block. All events of the block reach it in one batch."""
         holding, go = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -514,13 +518,13 @@ class Front:
             go.set()
 
     def pass_time(self, seconds: float) -> None:
-        """Let so many seconds pass for the front end, in steps of its own."""
+        """Settle, move the front end's clock by `seconds`, and settle again."""
         self.settle()
         self._ahead += seconds
         self.settle()
 
     def skip_time(self, seconds: float) -> None:
-        """Let so many seconds pass between two batches, for use while the loop is held."""
+        """Move the front end's clock by `seconds` without settling, while the loop is held."""
         self._ahead += seconds
 
     def signal(self, number: int) -> None:
@@ -528,7 +532,7 @@ class Front:
         self.call(lambda: self._on_signal(number))
 
     def exit(self, seconds: float = 0.0) -> None:
-        """Let so many seconds pass, and wait for the front end's end. Raises what it raised."""
+        """Move the clock by `seconds`, and wait until the front end ends. Raises its exception."""
         self._ahead += seconds
         self._post(lambda: None)
         self._thread.join(DEADLINE)
@@ -540,25 +544,25 @@ class Front:
     # Clients
 
     def connect(self, address: str | None = None, **options: Any) -> Client:
-        """A client; over TCP unless told otherwise."""
+        """Return a connected client, over TCP unless `address` says otherwise."""
         client = Client(address or self.tcp, timeout=DEADLINE, **options)
         self._clients.append(client)
         return client
 
     def silent(self, client: Client) -> bool:
-        """Once the loop has done what there is to do: the client has got nothing, nor an end."""
+        """Settle, then return whether the client has got no bytes and no end."""
         self.settle()
         return _silent(client._sock)
 
     @property
     def inside(self) -> Http1:
-        """The front end's side of the only connection."""
+        """The front end's object for the only connection."""
         (client,) = self.clients
         return client
 
     @property
     def clients(self) -> list[Http1]:
-        """The front end's sides of all connections that have told whose they are."""
+        """The front end's objects for all connections, after their PROXY header if any."""
         clients = [connection.protocol for connection in self.server.acceptor.clients]
         assert all(isinstance(client, Http1) for client in clients)
         return clients  # type: ignore[return-value]
@@ -566,7 +570,7 @@ class Front:
     # The end
 
     def close(self) -> None:
-        """End everything, and see that nothing of it is left behind."""
+        """End the front end and its reactors, and check that no descriptor is left open."""
         if self._thread.is_alive():
             self.settle()
             for client in self._clients:
@@ -600,7 +604,7 @@ class Front:
 
 
 def pour(front: Front, lane: LaneEnd, data: bytes) -> int:
-    """Write to a lane until the front end takes no more of it; how much that was."""
+    """Write to a lane until the front end takes no more; return how many bytes that was."""
     total = 0
     while sent := lane.fill(data[total:]):
         total += sent
@@ -609,7 +613,7 @@ def pour(front: Front, lane: LaneEnd, data: bytes) -> int:
 
 
 class _Lines(logging.Handler):
-    """Keeps messages."""
+    """A log handler that keeps each message."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__()

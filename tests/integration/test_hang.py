@@ -90,7 +90,7 @@ def test_an_app_that_blocks_its_loop_is_ended(
     assert "in stand_still" in server.log()
     # It is tried once more, blocks another reactor as well, and not a third.
     assert client.response().status == 502
-    assert "GET /block was under way in two reactors that died" in server.log()
+    assert "GET /block was in flight in two reactors that died" in server.log()
     # The other never began before one that blocks.
     assert other.response().status == 200
     assert eventually(lambda: connect(server).get("/").status == 200, deadline=20)

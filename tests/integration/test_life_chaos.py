@@ -264,7 +264,7 @@ def test_no_client_is_harmed(
     gets = tally.seen["say 200"] + tally.seen["large 200"]
     unlucky = sum(number for what, number in tally.seen.items() if what.startswith("say 5"))
     # Fate may strike the replay too; the log tells, and no rate can bound it.
-    unlucky -= len(re.findall("GET /say/.* was under way in two reactors", server.log()))
+    unlucky -= len(re.findall("GET /say/.* was in flight in two reactors", server.log()))
     assert unlucky <= max(2, gets // 100), "GETs that were not answered although they can be again"
 
     def is_whole_again() -> bool:

@@ -127,4 +127,4 @@ def test_a_request_that_kills_its_reactor_is_tried_once_more(
         # The second death is the last: it is not tried a third time.
         assert client.get("/hello").text == "hello"
     assert server.log().count("exited with status 3") == 2
-    assert "GET /leave was under way in two reactors that died" in server.log()
+    assert "GET /leave was in flight in two reactors that died" in server.log()

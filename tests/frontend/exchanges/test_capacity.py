@@ -1,4 +1,4 @@
-"""What takes a reactor's capacity: not an exchange that waits for its client alone."""
+"""The capacity of a reactor: an exchange that waits only for its client takes none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BODIES = [
 
 
 def uploading(front: Front, request: bytes) -> tuple[Client, LaneEnd]:
-    """A client that has sent a part of its body, and its lane, whose app has begun."""
+    """Return a client that has sent a part of its body, and its lane. The app has begun."""
     client = front.connect()
     client.send(request)
     lane = front.reactors[0].lane()
@@ -30,7 +30,7 @@ def uploading(front: Front, request: bytes) -> tuple[Client, LaneEnd]:
 
 
 def is_given_another(front: Front, reactor: StandIn, lanes: str) -> bool:
-    """Whether the reactor is given a request that comes now. If so it answers it."""
+    """Return whether the reactor gets a new request. It answers the request then."""
     client = front.connect()
     client.send(get("/other"))
     front.settle()
@@ -51,7 +51,7 @@ def is_given_another(front: Front, reactor: StandIn, lanes: str) -> bool:
 
 
 def told(front: Front) -> tuple[int, int]:
-    """What `status` tells of the first reactor: in flight, and waiting for their client."""
+    """Return from `status` of the first reactor: exchanges in flight, and waiting for clients."""
     (report, *_) = front.call(lambda: front.server.status.report())["reactors"]
     return report["in_flight"], report["waiting_for_client"]
 
@@ -71,7 +71,7 @@ def test_a_small_body_is_collected_before_a_reactor_gets_it(start: Start, lanes:
     assert told(front) == (0, 0)
     assert is_given_another(front, reactor, lanes)
     clients[0].send(b"y")
-    # Its head and its body are more than goes express.
+    # The head and the body together are too large for the express lane.
     lane = reactor.lane()
     assert lane.head().startswith(b"POST / ")
     assert lane.exactly(65536) == b"x" * 65535 + b"y"
@@ -87,7 +87,7 @@ def test_a_small_body_that_comes_in_pieces_goes_express(start: Start) -> None:
     assert front.reactors[0].request()[1] == post(b"12345")
 
 
-def test_overload_is_decided_before_a_small_body_is_read(start: Start) -> None:
+def test_a_full_queue_rejects_a_small_body_before_it_is_read(start: Start) -> None:
     front = start(capacities=(1,), queue_size=0)
     front.connect().send(get("/occupies"))
     front.reactors[0].request()
@@ -98,7 +98,7 @@ def test_overload_is_decided_before_a_small_body_is_read(start: Start) -> None:
 
 @LANES
 @pytest.mark.parametrize("request_", BODIES)
-def test_one_that_waits_for_more_of_its_body_takes_no_capacity(
+def test_an_exchange_that_waits_for_more_of_its_body_takes_no_capacity(
     start: Start, lanes: str, request_: bytes
 ) -> None:
     front = start(capacities=(1,), lanes=lanes)
@@ -113,7 +113,7 @@ def test_one_that_waits_for_more_of_its_body_takes_no_capacity(
 
 
 @LANES
-def test_one_whose_app_is_at_work_takes_capacity(start: Start, lanes: str) -> None:
+def test_an_exchange_whose_app_works_takes_capacity(start: Start, lanes: str) -> None:
     front = start(capacities=(1,), lanes=lanes)
     (reactor,) = front.reactors
     uploading(front, CHUNKED)
@@ -121,7 +121,7 @@ def test_one_whose_app_is_at_work_takes_capacity(start: Start, lanes: str) -> No
 
 
 @LANES
-def test_when_it_goes_on_it_may_exceed_the_capacity(start: Start, lanes: str) -> None:
+def test_an_exchange_that_resumes_may_exceed_the_capacity(start: Start, lanes: str) -> None:
     front = start(capacities=(1,), lanes=lanes)
     (reactor,) = front.reactors
     _, lane = uploading(front, CHUNKED)
@@ -144,12 +144,12 @@ def test_when_it_goes_on_it_may_exceed_the_capacity(start: Start, lanes: str) ->
         reactor.done(other)
     assert client.response().status == 200
     front.settle()
-    # What the uploader has taken is not free for those that wait.
+    # The place that the uploader has taken is not free for requests that wait.
     assert front.server.dispatcher.waiting == 1
 
 
-def test_what_waits_is_given_out_when_another_begins_to_wait_for_its_client(start: Start) -> None:
-    """No word tells of that."""
+def test_the_queue_moves_when_an_exchange_begins_to_wait_for_its_client(start: Start) -> None:
+    """The reactor sends no message then."""
     front = start(capacities=(1,))
     (reactor,) = front.reactors
     _, lane = uploading(front, CHUNKED)
@@ -159,7 +159,7 @@ def test_what_waits_is_given_out_when_another_begins_to_wait_for_its_client(star
     assert reactor.request()[1] == get("/other")
 
 
-def test_a_body_that_is_whole_is_waited_for_by_nobody(start: Start) -> None:
+def test_an_exchange_with_a_whole_body_does_not_wait_for_its_client(start: Start) -> None:
     front = start(capacities=(1,))
     (reactor,) = front.reactors
     client, lane = uploading(front, CHUNKED)
@@ -186,7 +186,7 @@ def test_an_exchange_whose_client_has_left_takes_capacity_until_its_app_is_done(
 
 
 @LANES
-def test_one_whose_client_does_not_read_takes_no_capacity(start: Start, lanes: str) -> None:
+def test_an_exchange_whose_client_does_not_read_takes_no_capacity(start: Start, lanes: str) -> None:
     front = start(capacities=(1,), lanes=lanes)
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
@@ -226,7 +226,7 @@ def test_an_app_that_is_done_is_not_counted(start: Start, lanes: str) -> None:
     assert told(front) == (0, 0)
 
 
-def test_a_thread_that_waits_for_a_client_is_not_free(start: Start) -> None:
+def test_a_wsgi_thread_that_waits_for_a_client_takes_capacity(start: Start) -> None:
     front = start(capacities=(1,), interface="wsgi", lanes="plain", answer_spool_size=0)
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)

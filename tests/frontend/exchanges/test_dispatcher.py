@@ -1,4 +1,4 @@
-"""Who gets an exchange, and when: reactors by the fewest in flight, capacity, the queue."""
+"""The dispatcher: which reactor gets an exchange, and the order of the queue."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_exchange_goes_to_the_reactor_with_the_fewest_in_flight(start: Start)
     assert third.silent
 
 
-def test_a_reactor_that_is_full_is_passed_over(start: Start) -> None:
+def test_a_full_reactor_is_passed_over(start: Start) -> None:
     front = start(capacities=(1, 3))
     small, large = front.reactors
     for reactor in small, large, large, large:
@@ -141,7 +141,7 @@ def test_announced_capacity_is_followed(start: Start) -> None:
 
 
 def _fill(start: Start, names: str, **settings: object) -> tuple[Front, dict[str, Client]]:
-    """A reactor for one exchange at a time, which has one, and clients that wait in this order."""
+    """Return a reactor of capacity 1 that has an exchange, and clients that wait in this order."""
     front = start(capacities=(1,), **settings)
     front.connect().send(get("/occupies"))
     front.reactors[0].request()
@@ -165,7 +165,7 @@ def test_the_queue_is_first_come_first_served(start: Start) -> None:
 
 
 @pytest.mark.parametrize("leave", [Client.reset, Client.finish_sending])
-def test_a_client_that_leaves_is_taken_out_of_the_queue(start: Start, leave) -> None:
+def test_a_client_that_leaves_is_removed_from_the_queue(start: Start, leave) -> None:
     front, clients = _fill(start, "abc")
     (reactor,) = front.reactors
     leave(clients["b"])
@@ -179,7 +179,7 @@ def test_a_client_that_leaves_is_taken_out_of_the_queue(start: Start, leave) -> 
     assert payload.startswith(b"GET /c")
 
 
-def test_fin_of_a_waiting_client_counts_behind_what_it_pipelined(start: Start) -> None:
+def test_fin_of_a_waiting_client_counts_after_its_pipelined_requests(start: Start) -> None:
     front, clients = _fill(start, "a")
     (reactor,) = front.reactors
     clients["a"].send(get("/next"))
@@ -193,8 +193,8 @@ def test_fin_of_a_waiting_client_counts_behind_what_it_pipelined(start: Start) -
     assert reactor.request()[1].startswith(b"GET /next")
 
 
-def test_fin_behind_a_large_body_takes_a_client_out_of_the_queue(start: Start) -> None:
-    """It is more than may wait, but all of it has come: its client is listened to all the same."""
+def test_fin_after_a_large_body_removes_a_client_from_the_queue(start: Start) -> None:
+    """The body is larger than the limit of the queue, but complete: so its client is still read."""
     front, _ = _fill(start, "")
     client = front.connect(front.unix)
     request = post(b"x" * 290_000)
@@ -209,7 +209,7 @@ def test_fin_behind_a_large_body_takes_a_client_out_of_the_queue(start: Start) -
     assert front.server.dispatcher.waiting == 0
 
 
-def test_a_full_queue_refuses_at_once_and_keeps_the_connection(start: Start) -> None:
+def test_a_full_queue_rejects_at_once_and_keeps_the_connection(start: Start) -> None:
     front, _ = _fill(start, "ab", queue_size=2)
     (reactor,) = front.reactors
     third = front.connect()
@@ -226,21 +226,21 @@ def test_a_full_queue_refuses_at_once_and_keeps_the_connection(start: Start) -> 
     assert front.silent(third)
 
 
-def test_pipelined_requests_are_refused_one_after_another(start: Start) -> None:
+def test_pipelined_requests_are_rejected_one_after_another(start: Start) -> None:
     front, _ = _fill(start, "", queue_size=0)
     client = front.connect()
     client.send(get() * 20)
     assert [client.response().status for _ in range(20)] == [503] * 20
 
 
-def test_nobody_waits_longer_than_the_queue_timeout(start: Start) -> None:
+def test_a_request_waits_no_longer_than_the_queue_timeout(start: Start) -> None:
     front, clients = _fill(start, "a", queue_timeout=10.0)
     front.pass_time(10)
     assert front.server.dispatcher.waiting == 0
     assert clients["a"].response().status == 503
 
 
-def test_who_waits_too_long_is_refused(start: Start) -> None:
+def test_a_request_that_waits_too_long_is_rejected(start: Start) -> None:
     front, clients = _fill(start, "ab", queue_timeout=10.0)
     (reactor,) = front.reactors
     front.pass_time(8)
@@ -265,7 +265,7 @@ def test_without_a_queue_timeout_a_client_waits(start: Start) -> None:
     assert front.reactors[0].request()
 
 
-def test_a_body_goes_on_to_come_while_its_exchange_waits(start: Start) -> None:
+def test_a_body_is_read_while_its_exchange_waits(start: Start) -> None:
     front, _ = _fill(start, "")
     (reactor,) = front.reactors
     client = front.connect()
@@ -277,7 +277,7 @@ def test_a_body_goes_on_to_come_while_its_exchange_waits(start: Start) -> None:
     assert reactor.request()[1] == post(b"x" * 10)
 
 
-def test_a_waiting_client_is_read_no_further_than_it_need_be(start: Start) -> None:
+def test_a_waiting_client_is_read_within_bounds(start: Start) -> None:
     front, _ = _fill(start, "")
     (reactor,) = front.reactors
     body = b"x" * (8 << 20)
@@ -300,7 +300,9 @@ def test_a_waiting_client_is_read_no_further_than_it_need_be(start: Start) -> No
 
 
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_the_next_request_of_a_connection_may_go_elsewhere(start: Start, lanes: str) -> None:
+def test_the_next_request_of_a_connection_may_go_to_another_reactor(
+    start: Start, lanes: str
+) -> None:
     front = start(capacities=(1, 1), lanes=lanes)
     first, second = front.reactors
     client = front.connect()
@@ -324,17 +326,17 @@ def test_the_next_request_of_a_connection_may_go_elsewhere(start: Start, lanes: 
         assert second.lane().head().startswith(b"GET /elsewhere")
 
 
-# Reactors whose loop is held up -------------------------------------------------------------------
+# Stalled reactors ---------------------------------------------------------------------------------
 
 
-def both_held_up(
+def both_stalled(
     start: Start, *, waiting: int = 0, **settings: Any
 ) -> tuple[Front, StandIn, StandIn]:
-    """Two reactors, neither of which goes on, and so many requests that wait for them."""
+    """Return two stalled reactors, with `waiting` requests in the queue."""
     front = start(**settings)
     first, second = front.reactors
-    first.hold_up()
-    second.hold_up()
+    first.stall()
+    second.stall()
     for _ in range(waiting):
         front.connect().send(get())
     front.settle()
@@ -342,7 +344,7 @@ def both_held_up(
     return front, first, second
 
 
-def test_one_that_is_held_up_is_passed_over(start: Start) -> None:
+def test_a_stalled_reactor_is_passed_over(start: Start) -> None:
     front = start(capacities=(10, 10))
     first, second = front.reactors
     for _ in range(3):
@@ -352,15 +354,15 @@ def test_one_that_is_held_up_is_passed_over(start: Start) -> None:
     assert second.silent
     first.request()
     first.request()
-    second.hold_up()
+    second.stall()
     for _ in range(3):
         front.connect().send(get("/more"))
         assert first.request()[1].startswith(b"GET /more")
     assert second.silent
 
 
-def test_if_all_are_held_up_requests_wait_for_the_first_that_goes_on(start: Start) -> None:
-    front, first, second = both_held_up(start, capacities=(10, 10))
+def test_if_all_reactors_stall_requests_wait_for_the_first_that_recovers(start: Start) -> None:
+    front, first, second = both_stalled(start, capacities=(10, 10))
     clients = [front.connect() for _ in range(4)]
     for number, client in enumerate(clients):
         client.send(get(f"/{number}"))
@@ -368,34 +370,34 @@ def test_if_all_are_held_up_requests_wait_for_the_first_that_goes_on(start: Star
     assert first.silent
     assert second.silent
     assert front.server.dispatcher.waiting == 4
-    # Half of what waits: the other one may go on in a moment.
-    second.go_on(0.002)
+    # Half of the queue: the other reactor may recover in a moment.
+    second.end_stall(0.002)
     assert [second.request()[1][:6] for _ in range(2)] == [b"GET /0", b"GET /1"]
     assert second.silent
-    first.go_on(0.002)
+    first.end_stall(0.002)
     assert first.request()[1].startswith(b"GET /2")
 
 
-def test_after_a_slow_step_what_has_not_begun_is_bounded(start: Start) -> None:
-    front, first, second = both_held_up(start, waiting=5, capacities=(100, 100))
-    # The first stays as it is.
-    second.go_on(0.05)
+def test_after_a_slow_step_unstarted_exchanges_are_limited(start: Start) -> None:
+    front, first, second = both_stalled(start, waiting=5, capacities=(100, 100))
+    # The first reactor stays stalled.
+    second.end_stall(0.05)
     for _ in range(4):
         number, _ = second.request(begin=False)
-        second.go_on(0.0)
+        second.end_stall(0.0)
         front.settle()
         assert second.silent
-        # It has begun, and its app may wait for something: nothing is answered.
+        # The app has begun, and may wait for something. Nothing is answered.
         second.begin(number)
-        second.go_on(0.0)
+        second.end_stall(0.0)
     second.request()
     assert first.silent
     assert front.server.dispatcher.waiting == 0
 
 
-def test_what_is_answered_has_begun(start: Start) -> None:
-    front, first, second = both_held_up(start, waiting=5, capacities=(100, 100))
-    second.go_on(0.05)
+def test_an_answered_exchange_counts_as_begun(start: Start) -> None:
+    front, first, second = both_stalled(start, waiting=5, capacities=(100, 100))
+    second.end_stall(0.05)
     for _ in range(5):
         number, _ = second.request(begin=False)
         assert second.silent
@@ -405,35 +407,35 @@ def test_what_is_answered_has_begun(start: Start) -> None:
     assert first.silent
 
 
-def test_an_app_that_is_seldom_slow_is_given_much_at_once(start: Start) -> None:
+def test_an_app_that_is_seldom_slow_gets_many_exchanges_at_once(start: Start) -> None:
     front = start(capacities=(100, 100))
     first, second = front.reactors
-    first.hold_up()
+    first.stall()
     client = front.connect()
     for _ in range(240):
         client.send(get())
         second.reply(second.request()[0])
         assert client.response().status == 200
-    second.hold_up()
+    second.stall()
     for _ in range(60):
         front.connect().send(get())
     front.settle()
     # A step of 6 ms, and 240 exchanges: each of them costs 25 us of it.
-    second.go_on(0.006)
+    second.end_stall(0.006)
     for _ in range(30):
         second.request(begin=False)
     assert second.silent
     assert front.server.dispatcher.waiting == 30
 
 
-def test_where_all_steps_are_alike_the_next_waits_in_the_reactor(start: Start) -> None:
-    """So it need not idle until it is given one; but behind a longer step nothing waits."""
-    front, first, second = both_held_up(start, waiting=12, capacities=(100, 100))
+def test_if_all_steps_are_equally_slow_the_next_exchange_waits_in_the_reactor(start: Start) -> None:
+    """Then the reactor need not idle between two steps. No exchange waits behind a longer step."""
+    front, first, second = both_stalled(start, waiting=12, capacities=(100, 100))
     for _ in range(4):
-        second.go_on(5.0)
+        second.end_stall(5.0)
         number, _ = second.request()
         front.settle()
-    # Such a step runs now, and began a moment ago.
+    # A step of the usual length has begun.
     second.pulse.since[0] = time.monotonic() - 3
     second.say(turn=0.0)
     second.request(begin=False)
@@ -447,15 +449,15 @@ def test_where_all_steps_are_alike_the_next_waits_in_the_reactor(start: Start) -
     assert first.silent
 
 
-def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Start) -> None:
-    front, first, second = both_held_up(start, waiting=2, capacities=(10, 10))
-    second.go_on(0.05)
+def test_the_queue_moves_without_a_message_from_a_reactor(start: Start) -> None:
+    front, first, second = both_stalled(start, waiting=2, capacities=(10, 10))
+    second.end_stall(0.05)
     number, _ = second.request(begin=False)
     front.settle()
     assert front.server.dispatcher.waiting == 1
-    # No word tells of that either.
+    # The reactor sends no message when it begins an exchange.
     second.begin(number)
-    # More that comes meanwhile changes nothing.
+    # New requests do not put the next try off.
     for _ in range(4):
         front.connect().send(get())
         front.pass_time(0.09)
@@ -463,17 +465,17 @@ def test_what_nobody_says_anything_about_is_handed_out_after_a_while(start: Star
     assert first.silent
 
 
-def test_a_single_reactor_is_given_all_though_it_is_held_up(start: Start) -> None:
+def test_a_single_stalled_reactor_gets_all_exchanges(start: Start) -> None:
     front = start(capacities=(10,))
     (reactor,) = front.reactors
-    reactor.hold_up()
+    reactor.stall()
     for _ in range(3):
         front.connect().send(get())
         reactor.request()
 
 
-def test_with_a_full_queue_those_that_are_held_up_get_what_has_waited_longest(start: Start) -> None:
-    front, first, second = both_held_up(start, capacities=(2, 2), queue_size=1)
+def test_if_the_queue_is_full_stalled_reactors_get_the_oldest_exchanges(start: Start) -> None:
+    front, first, second = both_stalled(start, capacities=(2, 2), queue_size=1)
     clients = [front.connect() for _ in range(6)]
     for number, client in enumerate(clients):
         client.send(get(f"/{number}"))
@@ -484,13 +486,13 @@ def test_with_a_full_queue_those_that_are_held_up_get_what_has_waited_longest(st
     assert clients[5].response().status == 503
 
 
-# Requests that are known to be slow ---------------------------------------------------------------
+# Slow requests ------------------------------------------------------------------------------------
 
 
 def with_slow_route(
     start: Start, *, reactors: int = 2, seconds: float = 0.3, others: int = 20, **settings: Any
 ) -> tuple[Front, list[StandIn]]:
-    """Reactors, the first of which has told of /slow; and so many others a second."""
+    """Return reactors after the first one reported /slow, and `others` requests in a second."""
     front = start(capacities=(10,) * reactors, **settings)
     first = front.reactors[0]
     first.say(slow="GET /slow", seconds=seconds)
@@ -512,17 +514,17 @@ def ask(front: Front, path: str) -> Client:
 
 
 def given(reactor: StandIn) -> str:
-    """The path of the next request that a reactor has got, and has not begun."""
+    """Return the path of the next request that a reactor was given. It has not begun it."""
     return reactor.request(begin=False)[1].split()[1].decode()
 
 
-def test_a_slow_one_leaves_a_reactor_to_others(start: Start) -> None:
+def test_a_slow_request_leaves_one_reactor_to_others(start: Start) -> None:
     front, (first, second) = with_slow_route(start)
     ask(front, "/slow?1")
     number, _ = first.request(begin=False)
     ask(front, "/slow?2")
     assert front.server.dispatcher.waiting == 1
-    # Nothing shows yet that the first is held up, but it is about to be.
+    # The first reactor is not stalled yet, but it will be in a moment.
     for _ in range(3):
         ask(front, "/fast")
         assert given(second) == "/fast"
@@ -533,18 +535,18 @@ def test_a_slow_one_leaves_a_reactor_to_others(start: Start) -> None:
     assert front.server.dispatcher.waiting == 0
 
 
-def test_it_waits_too_where_an_unknown_one_is_slow(start: Start) -> None:
+def test_a_slow_request_waits_if_a_request_of_unknown_route_stalls_a_reactor(start: Start) -> None:
     front, (first, second) = with_slow_route(start)
-    second.hold_up()
+    second.stall()
     ask(front, "/slow")
     assert front.server.dispatcher.waiting == 1
     ask(front, "/fast")
     assert given(first) == "/fast"
-    second.go_on(0.3)
+    second.end_stall(0.3)
     assert given(second) == "/slow"
 
 
-def test_all_reactors_but_one_may_have_slow_ones(start: Start) -> None:
+def test_all_reactors_but_one_may_have_slow_requests(start: Start) -> None:
     front, (first, second, third) = with_slow_route(start, reactors=3)
     for number in range(3):
         ask(front, f"/slow?{number}")
@@ -556,7 +558,7 @@ def test_all_reactors_but_one_may_have_slow_ones(start: Start) -> None:
     assert third.silent
 
 
-def test_beyond_what_may_stand_aside_the_oldest_goes_on(start: Start) -> None:
+def test_if_too_many_requests_stand_aside_the_oldest_starts(start: Start) -> None:
     front, (first, second) = with_slow_route(start)
     for number in range(4):
         ask(front, f"/slow?{number}")
@@ -567,12 +569,12 @@ def test_beyond_what_may_stand_aside_the_oldest_goes_on(start: Start) -> None:
     assert second.silent
 
 
-def test_slow_ones_go_on_in_the_order_in_which_they_came(start: Start) -> None:
+def test_slow_requests_start_in_the_order_of_their_arrival(start: Start) -> None:
     front, (first, second) = with_slow_route(start)
     for number in range(8):
         ask(front, f"/slow?{number}")
     order = []
-    # The last two stand aside, and the others have a reactor or wait in the queue.
+    # The last two stand aside. The others are in a reactor or in the queue.
     for _ in range(3):
         for reactor in first, second:
             number, payload = reactor.request()
@@ -582,15 +584,15 @@ def test_slow_ones_go_on_in_the_order_in_which_they_came(start: Start) -> None:
     assert order == [f"/slow?{number}" for number in range(6)]
 
 
-def test_one_that_has_stood_aside_overtakes_nobody(start: Start) -> None:
+def test_a_request_that_stood_aside_goes_to_the_end_of_the_queue(start: Start) -> None:
     front, (first, second) = with_slow_route(start)
-    first.hold_up()
-    second.hold_up()
+    first.stall()
+    second.stall()
     ask(front, "/fast")
     for number in range(3):
         ask(front, f"/slow?{number}")
-    # The first of them is in the queue now, as too many stand aside.
-    first.go_on(0.3)
+    # The first of them is in the queue now, because too many stand aside.
+    first.end_stall(0.3)
     assert given(first) == "/fast"
 
 
@@ -607,11 +609,11 @@ def test_without_reactors_the_queue_keeps_its_order(start: Start) -> None:
         assert given(third) == f"/slow?{number}"
 
 
-def test_how_long_one_stands_aside_is_up_to_itself(start: Start) -> None:
+def test_a_request_stands_aside_for_a_multiple_of_its_own_time(start: Start) -> None:
     front, (first, second) = with_slow_route(start)
     first.say(slow="GET /slower", seconds=5.0)
     front.settle()
-    first.hold_up()
+    first.stall()
     ask(front, "/slower")
     ask(front, "/slow")
     front.pass_time(1.2)
@@ -619,9 +621,9 @@ def test_how_long_one_stands_aside_is_up_to_itself(start: Start) -> None:
     assert front.server.dispatcher.waiting == 1
 
 
-def test_none_stands_aside_for_ever(start: Start) -> None:
+def test_no_request_stands_aside_for_ever(start: Start) -> None:
     front, (first, second) = with_slow_route(start, seconds=0.3)
-    first.hold_up()
+    first.stall()
     ask(front, "/slow")
     front.pass_time(0.6)
     front.settle()
@@ -630,11 +632,11 @@ def test_none_stands_aside_for_ever(start: Start) -> None:
     assert given(second) == "/slow"
 
 
-def test_a_reactor_is_not_avoided_for_longer_than_a_slow_one_takes(start: Start) -> None:
+def test_a_reactor_is_not_avoided_for_longer_than_its_slow_request_takes(start: Start) -> None:
     front, (first, second) = with_slow_route(start, seconds=0.3)
     ask(front, "/slow")
     first.request()
-    # Its app waits for something now, and holds up nobody.
+    # Its app waits for something now, and stalls nothing.
     front.pass_time(0.4)
     ask(front, "/fast/1")
     assert given(second) == "/fast/1"
@@ -642,7 +644,7 @@ def test_a_reactor_is_not_avoided_for_longer_than_a_slow_one_takes(start: Start)
     assert given(first) == "/fast/2"
 
 
-def test_reactors_that_have_ended_are_asked_nothing_as_the_service_stops(start: Start) -> None:
+def test_a_dead_reactor_gets_nothing_while_the_service_stops(start: Start) -> None:
     front, (first, second) = with_slow_route(start, seconds=10.0, graceful_timeout=1.0)
     ask(front, "/slow")
     first.request()
@@ -651,13 +653,13 @@ def test_reactors_that_have_ended_are_asked_nothing_as_the_service_stops(start: 
     front.pass_time(1.5)
     second.die()
     second.wait_for_end()
-    # What stands aside is looked at again, while the other has not ended.
+    # Requests that stand aside are tried again while the other reactor has not ended.
     front.pass_time(0.5)
     assert front.server.dispatcher.reactors == [first.inside]
     assert not [line for line in front.log if "internal error" in line]
 
 
-def test_a_single_reactor_takes_slow_ones_as_any(start: Start) -> None:
+def test_with_a_single_reactor_no_request_stands_aside(start: Start) -> None:
     front, (reactor,) = with_slow_route(start, reactors=1)
     for number in range(3):
         ask(front, f"/slow?{number}")
@@ -665,32 +667,32 @@ def test_a_single_reactor_takes_slow_ones_as_any(start: Start) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 5])
-def test_where_few_requests_are_fast_none_stands_aside(start: Start, others: int) -> None:
+def test_if_few_requests_are_fast_none_stands_aside(start: Start, others: int) -> None:
     front, (first, second) = with_slow_route(start, others=others)
     ask(front, "/slow?1")
     assert given(first) == "/slow?1"
     ask(front, "/slow?2")
     assert given(second) == "/slow?2"
-    # But what is given out is still expected to be slow.
+    # A slow request that was given to a reactor is still expected to stall it.
     ask(front, "/fast")
     assert front.server.dispatcher.waiting == 1
 
 
-def test_a_slow_one_that_has_begun_and_waits_keeps_nobody_away(start: Start) -> None:
+def test_a_reactor_is_not_avoided_once_its_slow_request_has_begun_and_waits(start: Start) -> None:
     front, (first, second) = with_slow_route(start, others=0)
     for number, reactor in enumerate((first, second)):
         ask(front, f"/slow?{number}")
         assert given(reactor) == f"/slow?{number}"
     ask(front, "/fast")
-    first.go_on(0.0)
+    first.end_stall(0.0)
     front.settle()
     assert front.server.dispatcher.waiting == 1
     first.begin(1)
-    first.go_on(0.0)
+    first.end_stall(0.0)
     assert given(first) == "/fast"
 
 
-def test_a_client_that_leaves_stands_aside_no_more(start: Start) -> None:
+def test_a_request_whose_client_leaves_stands_aside_no_more(start: Start) -> None:
     front, (first, _) = with_slow_route(start)
     ask(front, "/slow")
     first.request(begin=False)
@@ -701,21 +703,21 @@ def test_a_client_that_leaves_stands_aside_no_more(start: Start) -> None:
     assert front.server.dispatcher.waiting == 0
 
 
-def test_one_that_stands_aside_takes_a_place_of_the_queue(start: Start) -> None:
+def test_a_request_that_stands_aside_counts_for_the_size_of_the_queue(start: Start) -> None:
     front, (first, second) = with_slow_route(start, queue_size=1)
     for number in range(3):
         ask(front, f"/slow?{number}")
     assert given(first) == "/slow?0"
-    # There is no place for it to stand aside, but room in a reactor.
+    # It has no place to stand aside, but there is room in a reactor.
     assert given(second) == "/slow?2"
     assert front.server.dispatcher.waiting == 1
 
 
-def test_one_that_waits_too_long_is_refused(start: Start) -> None:
+def test_a_request_that_stands_aside_too_long_is_rejected(start: Start) -> None:
     front, (first, _) = with_slow_route(start, seconds=10.0, queue_timeout=1.0)
     ask(front, "/slow")
     first.request()
-    first.hold_up()
+    first.stall()
     client = ask(front, "/slow")
     front.pass_time(2.0)
     assert client.response().status == 503
@@ -723,7 +725,7 @@ def test_one_that_waits_too_long_is_refused(start: Start) -> None:
     assert front.server.dispatcher.waiting == 0
 
 
-def test_a_route_that_is_slow_no_more_is_as_any_other(start: Start) -> None:
+def test_a_route_that_is_no_longer_slow_does_not_stand_aside(start: Start) -> None:
     front, (first, second) = with_slow_route(start)
     first.say(slow="GET /slow", seconds=0.0)
     front.settle()
@@ -734,10 +736,10 @@ def test_a_route_that_is_slow_no_more_is_as_any_other(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("every", "aside"), [(0.1, 0), (0.3, 0), (0.5, 1)])
-def test_where_slow_ones_ask_for_more_than_one_reactor_can_do_none_stands_aside(
+def test_under_a_high_load_of_slow_requests_none_stands_aside(
     start: Start, every: float, aside: int
 ) -> None:
-    """With 0.3 s each they ask for 3, 1 and 0.6 of the one reactor that may have them."""
+    """At 0.3 s each they need 3, 1 and 0.6 times the one reactor that may have slow requests."""
     front, (first, second) = with_slow_route(start)
     client = front.connect()
     for _ in range(LOAD_LEAST + 1):
@@ -755,7 +757,7 @@ def test_where_slow_ones_ask_for_more_than_one_reactor_can_do_none_stands_aside(
     assert second.silent == bool(aside)
     decisions = front.server.dispatcher.standby.decisions
     assert bool(decisions.too_much) == (not aside)
-    # Nor does their reactor get less than another: they are as any other.
+    # Their reactor gets as many requests as the others: they do not count as slow.
     assert bool(front.server.dispatcher.standby.expected) == bool(aside)
 
 
@@ -764,7 +766,7 @@ def test_decisions_are_counted(start: Start) -> None:
     decisions = front.server.dispatcher.standby.decisions
     for number in range(4):
         ask(front, f"/slow?{number}")
-    # Two were handed out: the first at once, and the second when too many stood aside.
+    # Two started: the first at once, and the second when too many stood aside.
     assert (decisions.set_aside, decisions.called_up) == (4, 1)
     front.pass_time(1.2)
     assert decisions.called_up == 3
@@ -773,12 +775,12 @@ def test_decisions_are_counted(start: Start) -> None:
     assert decisions.not_worth_it == 1
 
 
-def test_switched_off_slow_ones_are_as_any_other(start: Start) -> None:
+def test_with_set_aside_off_no_request_stands_aside(start: Start) -> None:
     front, (first, second) = with_slow_route(start, set_aside="off")
     ask(front, "/slow?1")
     assert given(first) == "/slow?1"
     ask(front, "/slow?2")
     assert given(second) == "/slow?2"
-    # Nor are they expected to stall their reactors.
+    # They are not expected to stall their reactors either.
     ask(front, "/fast")
     assert given(first) == "/fast"

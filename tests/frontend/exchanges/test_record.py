@@ -1,4 +1,4 @@
-"""The record of an exchange: what it says after each way in which an exchange may end."""
+"""The record of an exchange, after each way in which an exchange may end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHUNKED = get("/", "Transfer-Encoding: chunked", method="POST")
 
 
 def exchange_of(front: Front) -> Exchange:
-    """The exchange of the only connection."""
+    """Return the exchange of the only connection."""
     front.settle()
     exchange = front.inside.requester.exchange
     assert exchange is not None
@@ -30,7 +30,7 @@ def begin(start: Start, request: bytes, **settings: object) -> tuple[Front, Clie
     return front, client, exchange_of(front)
 
 
-def test_a_request_that_waits_has_arrived_and_no_more(start: Start) -> None:
+def test_the_record_of_a_waiting_request(start: Start) -> None:
     front = start(capacities=(1,))
     first, second = front.connect(), front.connect()
     first.send(get("/first"))
@@ -48,7 +48,7 @@ def test_a_request_that_waits_has_arrived_and_no_more(start: Start) -> None:
     assert (waiting.status, waiting.tries, waiting.reactor_name, waiting.error) == (0, 0, "", "")
 
 
-def test_an_answer_that_comes_whole(start: Start) -> None:
+def test_the_record_of_a_whole_answer(start: Start) -> None:
     front, client, record = begin(start, get("/"))
     number, _ = front.reactors[0].request()
     front.pass_time(3)
@@ -67,7 +67,7 @@ def test_an_answer_that_comes_whole(start: Start) -> None:
 
 
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_an_answer_that_comes_in_pieces(start: Start, lanes: str) -> None:
+def test_the_record_of_an_answer_in_pieces(start: Start, lanes: str) -> None:
     front, client, record = begin(start, get("/"), lanes=lanes)
     (reactor,) = front.reactors
     if lanes == "express":
@@ -93,7 +93,7 @@ def test_an_answer_that_comes_in_pieces(start: Start, lanes: str) -> None:
 
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
-def test_bytes_of_a_body_count_as_they_came(start: Start, interface: str) -> None:
+def test_bytes_of_a_body_count_as_received(start: Start, interface: str) -> None:
     chunks = b"5\r\nabcde\r\n" * 3 + b"0\r\n\r\n"
     front, client, record = begin(start, CHUNKED, interface=interface)
     client.send(chunks)
@@ -109,7 +109,7 @@ def test_bytes_of_a_body_count_as_they_came(start: Start, interface: str) -> Non
     assert record.bytes_in == len(CHUNKED) + len(chunks)
 
 
-def test_a_retry_counts_and_names_the_last_reactor(start: Start) -> None:
+def test_the_record_of_a_retry_names_the_last_reactor(start: Start) -> None:
     front, client, record = begin(start, get("/"))
     front.reactors[0].request()
     front.reactors[0].die()
@@ -119,7 +119,7 @@ def test_a_retry_counts_and_names_the_last_reactor(start: Start) -> None:
     assert (record.tries, record.reactor_name, record.error) == (2, "reactor 2", "")
 
 
-def test_a_reactor_that_dies_with_a_post(start: Start) -> None:
+def test_the_record_of_a_post_whose_reactor_died(start: Start) -> None:
     front, client, record = begin(start, post(b"x"))
     number, _ = front.reactors[0].request()
     front.reactors[0].begin(number)
@@ -129,7 +129,7 @@ def test_a_reactor_that_dies_with_a_post(start: Start) -> None:
     assert record.ended >= record.dispatched > 0
 
 
-def test_an_app_that_takes_too_long(start: Start) -> None:
+def test_the_record_of_a_timeout(start: Start) -> None:
     front, client, record = begin(start, get("/"), request_timeout=5.0)
     number, _ = front.reactors[0].request()
     front.reactors[0].begin(number)
@@ -139,7 +139,7 @@ def test_an_app_that_takes_too_long(start: Start) -> None:
     assert (record.status, record.error) == (504, "Gateway Timeout")
 
 
-def test_a_client_that_leaves(start: Start) -> None:
+def test_the_record_of_a_client_that_left(start: Start) -> None:
     front, client, record = begin(start, get("/"))
     number, _ = front.reactors[0].request()
     client.reset()
@@ -148,7 +148,7 @@ def test_a_client_that_leaves(start: Start) -> None:
     assert record.ended > 0
 
 
-def test_a_body_that_breaks_a_rule(start: Start) -> None:
+def test_the_record_of_a_rejected_body(start: Start) -> None:
     front, client, record = begin(start, CHUNKED, interface="wsgi")
     client.send(b"nonsense\r\n")
     assert client.response().status == 400

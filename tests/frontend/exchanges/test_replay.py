@@ -1,4 +1,4 @@
-"""What a reactor leaves behind as it dies: who is served by another one, and who is told."""
+"""Retries: which exchanges of a dead reactor go to another one, and which fail."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LANES = pytest.mark.parametrize("lanes", ["express", "plain"])
 
 
 class Request:
-    """One request as a reactor got it, by whichever way."""
+    """A request as a reactor got it, over the express lane or a lane of its own."""
 
     def __init__(self, reactor: StandIn, lanes: str, *, begin: bool = True) -> None:
         self._reactor = reactor
@@ -46,7 +46,7 @@ class Request:
 
 @LANES
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
-def test_a_safe_request_is_replayed(start: Start, lanes: str, method: str) -> None:
+def test_a_safe_request_is_retried(start: Start, lanes: str, method: str) -> None:
     front = start(lanes=lanes)
     (reactor,) = front.reactors
     client = front.connect()
@@ -84,7 +84,7 @@ def test_any_other_request_is_answered_502(start: Start, lanes: str, method: str
         ("off", "GET", False),
     ],
 )
-def test_the_operator_decides(
+def test_replay_sets_which_methods_are_retried(
     start: Start, lanes: str, replay: str, method: str, replayed: bool
 ) -> None:
     front = start(lanes=lanes, replay=replay)
@@ -99,7 +99,7 @@ def test_the_operator_decides(
 
 
 @LANES
-def test_nothing_is_replayed_twice(start: Start, lanes: str) -> None:
+def test_no_request_is_retried_twice(start: Start, lanes: str) -> None:
     front = start(lanes=lanes)
     client = front.connect()
     client.send(get("/poison?x=1"))
@@ -109,8 +109,8 @@ def test_nothing_is_replayed_twice(start: Start, lanes: str) -> None:
     Request(second, lanes)
     second.die()
     assert client.response().status == 502
-    assert any("GET /poison was under way in two reactors" in line for line in front.log)
-    # What comes next on the connection has a count of its own. Replacements take longer by now.
+    assert any("GET /poison was in flight in two reactors" in line for line in front.log)
+    # The next request of the connection has a count of its own. Replacements start later by now.
     client.send(get("/next"))
     front.pass_time(3)
     third = replacement(front)
@@ -121,7 +121,7 @@ def test_nothing_is_replayed_twice(start: Start, lanes: str) -> None:
     assert client.response().status == 200
 
 
-def test_the_other_reactor_is_asked_at_once(start: Start) -> None:
+def test_a_retry_goes_to_the_other_reactor_at_once(start: Start) -> None:
     front = start(capacities=(1, 1))
     first, second = front.reactors
     client = front.connect()
@@ -134,7 +134,7 @@ def test_the_other_reactor_is_asked_at_once(start: Start) -> None:
     assert client.response().status == 200
 
 
-def test_those_that_are_replayed_come_before_those_that_wait(start: Start) -> None:
+def test_retries_come_before_waiting_requests(start: Start) -> None:
     front = start(capacities=(2,), queue_size=1)
     (reactor,) = front.reactors
     clients = [front.connect() for _ in range(3)]
@@ -144,7 +144,7 @@ def test_those_that_are_replayed_come_before_those_that_wait(start: Start) -> No
     reactor.request(), reactor.request()
     reactor.die()
     front.settle()
-    # Beyond the bound of the queue, too.
+    # This holds even if the queue is full.
     assert front.server.dispatcher.waiting == 3
     second = front.reactors[-1]
     second.ready(1)
@@ -155,8 +155,8 @@ def test_those_that_are_replayed_come_before_those_that_wait(start: Start) -> No
     assert [client.response().status for client in clients] == [200] * 3
 
 
-def test_a_pipelined_request_waits_behind_those_that_are_replayed(start: Start) -> None:
-    """The client of a failed exchange has asked for more, and it is its turn."""
+def test_a_pipelined_request_waits_behind_retries(start: Start) -> None:
+    """The client of a failed exchange has sent a second request, which comes next."""
     front = start(capacities=(2,))
     (reactor,) = front.reactors
     eager, client = front.connect(), front.connect()
@@ -177,7 +177,7 @@ def test_a_pipelined_request_waits_behind_those_that_are_replayed(start: Start) 
     assert eager.response().status == client.response().status == 200
 
 
-def test_who_is_replayed_waits_no_longer_than_others(start: Start) -> None:
+def test_a_retry_has_the_same_queue_timeout_as_other_requests(start: Start) -> None:
     front = start(queue_timeout=10.0)
     client = front.connect()
     client.send(get())
@@ -190,7 +190,7 @@ def test_who_is_replayed_waits_no_longer_than_others(start: Start) -> None:
 
 
 @pytest.mark.parametrize("leave", [Client.reset, Client.finish_sending])
-def test_a_client_that_leaves_meanwhile_is_not_replayed(start: Start, leave) -> None:
+def test_the_request_of_a_client_that_left_is_not_retried(start: Start, leave) -> None:
     front = start()
     client = front.connect()
     client.send(get())
@@ -203,7 +203,7 @@ def test_a_client_that_leaves_meanwhile_is_not_replayed(start: Start, leave) -> 
     assert second.silent
 
 
-def test_fin_that_came_before_is_told_to_the_next_reactor(start: Start) -> None:
+def test_a_retry_repeats_an_earlier_fin(start: Start) -> None:
     front = start()
     client = front.connect()
     client.send(get())
@@ -219,11 +219,11 @@ def test_fin_that_came_before_is_told_to_the_next_reactor(start: Start) -> None:
     assert client.response().status == 200
 
 
-# What the client knows already --------------------------------------------------------------------
+# Answers that have begun --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_after_the_head_of_an_answer_it_is_cut(start: Start, moved: bool) -> None:
+def test_a_request_whose_answer_has_begun_is_not_retried(start: Start, moved: bool) -> None:
     front = start(lanes="express" if moved else "plain")
     (reactor,) = front.reactors
     client = front.connect()
@@ -241,7 +241,7 @@ def test_after_the_head_of_an_answer_it_is_cut(start: Start, moved: bool) -> Non
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_half_a_head_is_nothing_that_the_client_knows(start: Start, moved: bool) -> None:
+def test_a_request_with_half_an_answer_head_is_retried(start: Start, moved: bool) -> None:
     front = start(lanes="express" if moved else "plain")
     (reactor,) = front.reactors
     client = front.connect()
@@ -259,7 +259,7 @@ def test_half_a_head_is_nothing_that_the_client_knows(start: Start, moved: bool)
     assert (response.status, response.body) == (200, b"ok")
 
 
-def test_after_an_interim_answer_there_is_no_replay(start: Start) -> None:
+def test_after_an_interim_answer_there_is_no_retry(start: Start) -> None:
     front = start(lanes="plain")
     (reactor,) = front.reactors
     client = front.connect()
@@ -272,7 +272,7 @@ def test_after_an_interim_answer_there_is_no_replay(start: Start) -> None:
     assert client.response().status == 502
 
 
-def test_an_app_in_the_background_dies_with_its_reactor_alone(start: Start) -> None:
+def test_an_app_that_still_runs_after_its_answer_is_not_retried(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     client = front.connect()
@@ -283,7 +283,7 @@ def test_an_app_in_the_background_dies_with_its_reactor_alone(start: Start) -> N
     assert replacement(front).silent
 
 
-def test_a_given_up_exchange_is_not_replayed(start: Start) -> None:
+def test_an_abandoned_exchange_is_not_retried(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     client = front.connect()
@@ -295,12 +295,12 @@ def test_a_given_up_exchange_is_not_replayed(start: Start) -> None:
     assert replacement(front).silent
 
 
-# What has not begun -------------------------------------------------------------------------------
+# Unstarted exchanges ------------------------------------------------------------------------------
 
 
 @LANES
 @pytest.mark.parametrize("replay", ["safe", "off"])
-def test_what_has_not_begun_is_given_to_another_whatever_its_method(
+def test_an_unstarted_request_is_retried_whatever_its_method(
     start: Start, lanes: str, replay: str
 ) -> None:
     front = start(lanes=lanes, replay=replay)
@@ -317,13 +317,11 @@ def test_what_has_not_begun_is_given_to_another_whatever_its_method(
     assert request.payload.startswith(post(b"behind")[:-6])
     request.reply()
     assert behind.response().status == 200
-    assert any("1 are tried again, 1 have failed" in line for line in front.log)
+    assert any("1 are retried, 1 failed" in line for line in front.log)
 
 
 @LANES
-def test_nothing_is_given_to_ever_more_reactors_that_die_before_they_begin_it(
-    start: Start, lanes: str
-) -> None:
+def test_retries_of_an_unstarted_request_are_limited(start: Start, lanes: str) -> None:
     front = start(lanes=lanes)
     client = front.connect()
     client.send(post(b"x"))
@@ -360,8 +358,8 @@ def test_a_collected_body_in_a_file_is_kept_until_its_app_has_begun(start: Start
     assert client.response().status == 200
 
 
-def test_what_was_gathered_and_not_sent_waits_again(start: Start) -> None:
-    """Whatever its method."""
+def test_requests_that_were_batched_and_not_sent_are_retried(start: Start) -> None:
+    """The method does not matter."""
     front = start(capacities=(1,), replay="off")
     client = front.connect()
     front.settle()
@@ -375,7 +373,7 @@ def test_what_was_gathered_and_not_sent_waits_again(start: Start) -> None:
     assert client.response().status == 200
 
 
-def test_of_a_batch_that_was_sent_in_part_the_rest_waits_again(start: Start) -> None:
+def test_the_unsent_rest_of_a_batch_is_retried(start: Start) -> None:
     front = start(replay="off")
     (reactor,) = front.reactors
     express = reactor.express
@@ -386,7 +384,7 @@ def test_of_a_batch_that_was_sent_in_part_the_rest_waits_again(start: Start) -> 
         for client, body in zip(clients, bodies, strict=True):
             client.send(post(body))
     front.settle()
-    # Some more is gathered behind it.
+    # More requests join the batch.
     late = front.connect()
     late.send(post(b"late"))
     with front.held():
@@ -405,14 +403,14 @@ def test_of_a_batch_that_was_sent_in_part_the_rest_waits_again(start: Start) -> 
         front.settle()
     assert late.response().status == 200
     assert again.pop() == post(b"late")
-    # The kernel cut one in two.
+    # The kernel took only a part of one request.
     assert sent + again == [post(b) for b in bodies]
     statuses = [client.response().status for client in clients]
     assert statuses == [502] * len(sent) + [200] * len(again)
 
 
 def drain(sock: socket.socket) -> bytes:
-    """All that is there."""
+    """Read all bytes that are there."""
     data = b""
     sock.setblocking(False)
     try:
@@ -423,7 +421,7 @@ def drain(sock: socket.socket) -> bytes:
     return data
 
 
-def test_a_lane_of_which_nothing_was_taken_waits_again(start: Start) -> None:
+def test_a_request_whose_lane_took_nothing_is_retried(start: Start) -> None:
     front = start(lanes="plain", replay="off")
     client = front.connect()
     with front.held():
@@ -436,8 +434,8 @@ def test_a_lane_of_which_nothing_was_taken_waits_again(start: Start) -> None:
 
 
 @LANES
-def test_a_body_in_a_file_of_which_nothing_was_taken_waits_again(start: Start, lanes: str) -> None:
-    """The lane is broken before anybody knows that the reactor is dead."""
+def test_a_body_in_a_file_whose_lane_took_nothing_is_retried(start: Start, lanes: str) -> None:
+    """The lane breaks before the front end knows that the reactor is dead."""
     front = start(interface="wsgi", lanes=lanes, replay="off")
     (reactor,) = front.reactors
     client = front.connect()
@@ -459,8 +457,8 @@ def test_a_body_in_a_file_of_which_nothing_was_taken_waits_again(start: Start, l
 
 
 @pytest.mark.parametrize("size", [1, 200_000, 3_000_000])
-def test_a_body_that_goes_on_to_come_for_a_reactor_that_is_gone(start: Start, size: int) -> None:
-    """Nothing has been sent, so all of it is kept; it is read as far as in the queue."""
+def test_a_body_that_still_arrives_for_a_dead_reactor_is_retried(start: Start, size: int) -> None:
+    """Nothing was sent, so all of the body is kept. The limit of the queue bounds it."""
     rest = b"y" * size
     front = start(lanes="plain", replay="off")
     client = front.connect()
@@ -486,9 +484,7 @@ def test_a_body_that_goes_on_to_come_for_a_reactor_that_is_gone(start: Start, si
 
 
 @pytest.mark.parametrize(("size", "replayed"), [(70_000, True), (KEPT_MAX, False)])
-def test_a_body_that_was_streamed_is_replayed_if_it_is_small(
-    start: Start, size: int, replayed: bool
-) -> None:
+def test_a_small_streamed_body_is_retried(start: Start, size: int, replayed: bool) -> None:
     front = start(lanes="plain", replay="idempotent")
     (reactor,) = front.reactors
     client = front.connect()
@@ -512,8 +508,8 @@ def test_a_body_that_was_streamed_is_replayed_if_it_is_small(
 
 @pytest.mark.parametrize("size", [1000, 1_000_000])
 @pytest.mark.parametrize("half", [False, True])
-def test_a_body_that_was_collected_is_replayed(start: Start, size: int, half: bool) -> None:
-    """In memory or in a file, sent or half sent."""
+def test_a_collected_body_is_retried(start: Start, size: int, half: bool) -> None:
+    """The body is in memory or in a file, and was sent whole or in part."""
     front = start(interface="wsgi", lanes="plain", replay="idempotent")
     (reactor,) = front.reactors
     client = front.connect()
@@ -538,7 +534,7 @@ def test_a_body_that_was_collected_is_replayed(start: Start, size: int, half: bo
     assert second.head() == get("/next")
 
 
-def test_the_file_of_a_replayed_body_is_given_back_with_the_answer(
+def test_the_file_of_a_retried_body_is_closed_with_the_answer(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = []
@@ -566,7 +562,7 @@ def test_the_file_of_a_replayed_body_is_given_back_with_the_answer(
 
 
 @LANES
-def test_a_request_is_kept_no_longer_than_it_may_be_of_use(start: Start, lanes: str) -> None:
+def test_a_request_is_kept_only_while_it_may_be_retried(start: Start, lanes: str) -> None:
     front = start(lanes=lanes)
     (reactor,) = front.reactors
     client = front.connect()

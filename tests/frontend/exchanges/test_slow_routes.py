@@ -1,4 +1,4 @@
-"""What the front end believes of routes that reactors have called slow."""
+"""The prediction of slow requests from their route."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def head(path: str) -> RequestHead:
     return parsed
 
 
-def test_requests_of_a_route_are_expected_to_take_what_the_last_one_took() -> None:
+def test_a_request_is_expected_to_take_as_long_as_the_last_of_its_route() -> None:
     routes = SlowRoutes()
     routes.told(b"GET /report/", 0.05, 1.0)
     routes.told(b"GET /report/", 0.07, 2.0)
@@ -23,14 +23,14 @@ def test_requests_of_a_route_are_expected_to_take_what_the_last_one_took() -> No
     assert routes.expect(head("/reports"), 2.0) == 0.0
 
 
-def test_a_route_that_is_slow_no_more_is_forgotten() -> None:
+def test_a_route_that_is_no_longer_slow_is_forgotten() -> None:
     routes = SlowRoutes()
     routes.told(b"GET /report/", 0.05, 1.0)
     routes.told(b"GET /report/", 0.0, 2.0)
     assert not routes.routes
 
 
-def test_one_that_nothing_is_said_of_is_believed_for_a_while() -> None:
+def test_a_slow_route_is_remembered_for_some_seconds() -> None:
     routes = SlowRoutes()
     routes.told(b"GET /report/", 0.05, 1.0)
     routes.told(b"GET /other", 0.05, 2.0)
@@ -41,7 +41,7 @@ def test_one_that_nothing_is_said_of_is_believed_for_a_while() -> None:
     assert not routes.routes
 
 
-def test_no_more_are_remembered_than_that() -> None:
+def test_the_number_of_remembered_routes_is_limited() -> None:
     routes = SlowRoutes()
     for number in range(ROUTES_MAX + 1):
         routes.told(b"GET /%d" % number, 0.05, 1.0)
@@ -49,13 +49,13 @@ def test_no_more_are_remembered_than_that() -> None:
     assert b"GET /0" not in routes.routes
 
 
-def test_others_are_counted_while_any_route_is_slow() -> None:
+def test_other_requests_are_counted_while_any_route_is_slow() -> None:
     routes = SlowRoutes()
     routes.told(b"GET /report/", 0.05, 100.0)
     for number in range(50):
         routes.expect(head("/fast"), 100.0 + number / 50)
         routes.expect(head("/report/1"), 100.0 + number / 50)
-    # Only a window that is over counts.
+    # Only a complete window counts.
     assert routes.others(0.1, 100.9) == 0.0
     routes.expect(head("/fast"), 101.0 + WINDOW)
     assert routes.others(0.1, 101.0 + WINDOW) == pytest.approx(50 * 0.1 / 2, rel=0.1)

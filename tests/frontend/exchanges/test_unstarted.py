@@ -1,6 +1,6 @@
-"""What a reactor has and does not begin: others are given it, and nothing runs twice that must not.
+"""Exchanges that a reactor does not begin: they move to another one, and unsafe ones run once.
 
-Its time, and what becomes of it when its reactor dies: test_heartbeat.py, test_replay.py.
+Their deadlines are in test_heartbeat.py. The death of their reactor is in test_replay.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LANES = pytest.mark.parametrize("lanes", ["express", "plain"])
 
 
 class Request:
-    """One request as a reactor got it, by whichever way."""
+    """A request as a reactor got it, over the express lane or a lane of its own."""
 
     def __init__(self, reactor: StandIn, lanes: str, *, begin: bool = True) -> None:
         self.reactor = reactor
@@ -44,7 +44,7 @@ class Request:
             self.reactor.drop(self.lane)
 
     def is_dropped(self) -> bool:
-        """The reactor is told that the answer is not wanted any more."""
+        """Check that the reactor is told to drop the answer."""
         if self.lane is None:
             return self.reactor.message() == (self.number, GONE, b"")
         return self.lane.closed
@@ -62,7 +62,7 @@ class Request:
             self.reactor.say(withdrawn=[self.lane.number])
 
     def end(self) -> None:
-        """Tell that the app is done, or was never called."""
+        """Send that the app is done, or was never called."""
         if self.lane is None:
             self.reactor.reply(self.number, b"", DONE)
         else:
@@ -72,14 +72,15 @@ class Request:
 def stalled(
     start: Start, lanes: str, *requests: bytes, **settings: Any
 ) -> tuple[Front, StandIn, Request, list[Client], list[Request]]:
-    """Two reactors. The first has begun a request that stalls it, and has these behind that.
+    """Start two reactors. The first runs a request that stalls it; `requests` wait behind that.
 
-    Returns the second, what stalls the first, and the clients and requests that wait.
+    Returns the front end, the second reactor, the request that stalls the first, and the clients
+    and requests that wait.
     """
     settings.setdefault("capacities", (10, 10))
     front = start(lanes=lanes, **settings)
     first, second = front.reactors
-    second.hold_up()
+    second.stall()
     clients = [front.connect() for _ in requests]
     front.connect().send(get("/stalls"))
     front.settle()
@@ -88,8 +89,8 @@ def stalled(
         front.settle()
     stalls = Request(first, lanes)
     waiting = [Request(first, lanes, begin=False) for _ in requests]
-    first.hold_up()
-    second.go_on(0.002)
+    first.stall()
+    second.end_stall(0.002)
     return front, second, stalls, clients, waiting
 
 
@@ -98,9 +99,7 @@ def in_flight(front: Front) -> list[int]:
 
 
 @LANES
-def test_safe_requests_are_given_to_a_reactor_that_begins_them_at_once(
-    start: Start, lanes: str
-) -> None:
+def test_safe_requests_move_to_a_reactor_that_begins_them_at_once(start: Start, lanes: str) -> None:
     front, second, stalls, clients, waiting = stalled(start, lanes, get("/1"), get("/2"))
     front.settle()
     assert second.silent
@@ -112,7 +111,7 @@ def test_safe_requests_are_given_to_a_reactor_that_begins_them_at_once(
         assert client.response().body == path.encode()
     for request in waiting:
         assert request.is_dropped()
-    # They occupy the first until it has said that it does not begin them.
+    # They occupy the first reactor until it confirms that it does not begin them.
     assert in_flight(front) == [3, 0]
     for request in waiting:
         request.end()
@@ -123,7 +122,9 @@ def test_safe_requests_are_given_to_a_reactor_that_begins_them_at_once(
 
 
 @LANES
-def test_what_it_begins_in_the_same_instant_is_answered_once(start: Start, lanes: str) -> None:
+def test_a_moved_request_that_both_reactors_begin_is_answered_once(
+    start: Start, lanes: str
+) -> None:
     front, second, _, (client,), (request,) = stalled(start, lanes, get("/1"))
     front.pass_time(0.3)
     moved = Request(second, lanes)
@@ -131,7 +132,7 @@ def test_what_it_begins_in_the_same_instant_is_answered_once(start: Start, lanes
         request.begin()
         request.reply(answer(b"late"))
     else:
-        # Its lane is closed: no answer comes.
+        # Its lane is closed, so no answer can arrive.
         assert request.is_dropped()
         request.begin()
         request.end()
@@ -144,12 +145,12 @@ def test_what_it_begins_in_the_same_instant_is_answered_once(start: Start, lanes
 
 
 @LANES
-def test_any_other_request_moves_once_it_is_given_back(start: Start, lanes: str) -> None:
+def test_a_request_that_is_not_safe_moves_once_it_is_given_back(start: Start, lanes: str) -> None:
     front, second, _, (client,), (request,) = stalled(start, lanes, post(b"x"))
     front.pass_time(0.3)
     assert request.is_asked_for()
     assert second.silent
-    # It is asked for once.
+    # The front end asks for it once.
     front.pass_time(0.3)
     assert front.reactors[0].silent
     request.give_back()
@@ -163,8 +164,8 @@ def test_any_other_request_moves_once_it_is_given_back(start: Start, lanes: str)
 
 
 @LANES
-def test_a_stall_that_ends_meanwhile_runs_it_once(start: Start, lanes: str) -> None:
-    """The reactor began it before it heard that it was asked for."""
+def test_a_request_that_begins_before_it_is_given_back_runs_once(start: Start, lanes: str) -> None:
+    """The reactor begins the request before it reads that the front end asks for it."""
     front, second, stalls, (client,), (request,) = stalled(start, lanes, post(b"x"))
     front.pass_time(0.3)
     assert request.is_asked_for()
@@ -181,7 +182,9 @@ def test_a_stall_that_ends_meanwhile_runs_it_once(start: Start, lanes: str) -> N
 
 
 @LANES
-def test_without_retries_a_safe_request_is_asked_for_too(start: Start, lanes: str) -> None:
+def test_with_replay_off_a_safe_request_moves_once_it_is_given_back(
+    start: Start, lanes: str
+) -> None:
     front, second, _, _, (request,) = stalled(start, lanes, get("/1"), replay="off")
     front.pass_time(0.3)
     assert request.is_asked_for()
@@ -189,7 +192,7 @@ def test_without_retries_a_safe_request_is_asked_for_too(start: Start, lanes: st
 
 
 @LANES
-def test_a_client_that_leaves_meanwhile_is_served_by_none(start: Start, lanes: str) -> None:
+def test_a_request_whose_client_left_does_not_move(start: Start, lanes: str) -> None:
     front, second, _, (client,), (request,) = stalled(start, lanes, post(b"x"))
     front.pass_time(0.3)
     assert request.is_asked_for()
@@ -204,11 +207,13 @@ def test_a_client_that_leaves_meanwhile_is_served_by_none(start: Start, lanes: s
 
 @LANES
 @pytest.mark.parametrize("busy", ["stalled", "full", "behind"])
-def test_it_stays_while_no_other_would_begin_it(start: Start, lanes: str, busy: str) -> None:
+def test_a_request_stays_while_no_other_reactor_would_begin_it(
+    start: Start, lanes: str, busy: str
+) -> None:
     capacities = (10, 1) if busy == "full" else (10, 10)
     front, second, _, _, _ = stalled(start, lanes, get("/1"), capacities=capacities)
     if busy == "stalled":
-        second.hold_up()
+        second.stall()
     else:
         front.connect().send(get("/other"))
         Request(second, lanes, begin=busy == "full")
@@ -219,8 +224,8 @@ def test_it_stays_while_no_other_would_begin_it(start: Start, lanes: str, busy: 
 
 
 @LANES
-def test_a_reactor_that_is_behind_is_given_nothing_more(start: Start, lanes: str) -> None:
-    """Even if no step shows that it stalls: its process may stand still, or all its threads."""
+def test_a_reactor_with_a_late_exchange_gets_nothing_more(start: Start, lanes: str) -> None:
+    """The pulse may show no stall: the process is stopped, or all its threads are occupied."""
     front, second, _, _, (request,) = stalled(start, lanes, post(b"x"))
     first = front.reactors[0]
     first.pulse.since[0] = 0.0
@@ -234,7 +239,7 @@ def test_a_reactor_that_is_behind_is_given_nothing_more(start: Start, lanes: str
     assert Request(first, lanes).payload == get("/again")
 
 
-def test_a_body_that_is_still_to_come_follows_to_the_other_reactor(start: Start) -> None:
+def test_the_rest_of_a_body_follows_to_the_other_reactor(start: Start) -> None:
     body = b"x" * 70_000
     front, second, _, (client,), (request,) = stalled(start, "plain", post(body)[:-60_000])
     front.pass_time(0.3)
@@ -248,7 +253,7 @@ def test_a_body_that_is_still_to_come_follows_to_the_other_reactor(start: Start)
     assert client.response().status == 200
 
 
-def test_one_that_is_too_large_to_be_kept_stays(start: Start) -> None:
+def test_a_request_too_large_to_be_kept_stays(start: Start) -> None:
     front, second, _, (client,), _ = stalled(start, "plain", post(b"x" * 200_000)[:-190_000])
     client.send(b"x" * 180_000)
     front.pass_time(0.3)
@@ -256,13 +261,13 @@ def test_one_that_is_too_large_to_be_kept_stays(start: Start) -> None:
     assert front.reactors[0].silent
 
 
-def test_one_that_was_begun_in_the_same_instant_has_its_time_and_no_more(start: Start) -> None:
+def test_a_moved_request_that_begins_keeps_its_deadline(start: Start) -> None:
     front, second, _, _, (request,) = stalled(start, "express", get("/1"), request_timeout=10.0)
     front.pass_time(0.3)
     Request(second, "express").reply()
     assert request.is_dropped()
     request.begin()
-    # What stalls it has had its time too.
+    # The deadline of the request that stalls the reactor has passed too.
     front.pass_time(13)
     kinds = [front.reactors[0].message() for _ in range(2)]
     assert (request.number, CANCEL, b"") in kinds
