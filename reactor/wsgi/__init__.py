@@ -1,1 +1,1 @@
-"""WSGI (PEP 3333): the call, its answer, its input, its threads."""
+"""WSGI (PEP 3333): the call of the app, its answer, its input, and its threads."""

@@ -1,8 +1,11 @@
-"""One exchange of a WSGI app: the sink that run.py writes its answer to, over sockets.
+"""One exchange of a WSGI app.
 
-Its app may run inline in the loop or in a thread. What a thread may touch is marked; the
-rest is the loop's. Both block in the kernel where a lane is full or empty: a thread by design, an
-inline app because the front end takes whole answers off its hands and sends whole bodies.
+It is the AnswerSink that run.py writes the answer to, over the express lane or a plain lane.
+
+The app runs inline in the loop, or in a thread. Two sections below belong to the app's thread; the
+rest belongs to the loop. Writing to a full lane and reading from an empty lane block in the kernel.
+In a thread this is intended. An inline app is rarely blocked, because the front end takes whole
+answers from the reactor at once, and sends whole bodies.
 """
 
 from __future__ import annotations
@@ -45,26 +48,27 @@ ENVIRON_CONSTANTS: Final = {
     "wsgi.file_wrapper": FileWrapper,
     "wsgi.input": None,
 }
-"""What every environ has of us; the last is set for each request."""
+"""The entries of environ that come from this package. `wsgi.input` is set for each request."""
 
 _HELD_MAX: Final = 65536
 """Bytes of an answer that are gathered before they are written to a lane."""
 _PIECES_MAX: Final = 512
-"""Pieces of it that are kept apart: many small ones take far more memory than their bytes."""
+"""Most pieces of an answer that are kept apart. Many small pieces take far more memory than their
+bytes."""
 
 
 class CallPool(Protocol):
     """The threads that run exchanges."""
 
     def take_out(self, exchange: WsgiExchange) -> bool:
-        """Have no thread run it, unless one does; whether none does."""
+        """Take an exchange out of the queue. Returns False if a thread has already begun it."""
 
     def done(self, exchange: WsgiExchange) -> None:
-        """A thread has told the loop that it is done with an exchange."""
+        """Record that a thread has ended an exchange. Called in the loop."""
 
 
 class WsgiExchange(Call):
-    """One request that a WSGI app answers; an AnswerSink."""
+    """One request to a WSGI app, and the AnswerSink of its answer."""
 
     __slots__ = (
         "_body",
@@ -83,18 +87,21 @@ class WsgiExchange(Call):
     )
 
     pool: CallPool
-    """Whose threads run it, unless it is run inline."""
+    """The threads that run the exchange. Not set if it runs inline."""
     took: float
-    """Seconds that it had a thread."""
+    """Seconds for which the exchange had a thread."""
 
     _framing: int
+    """The length of the body in bytes, or CHUNKED, or UNTIL_CLOSE. Set by `begin`."""
     _held: list[bytes]
-    """What there is of the answer and was not pushed; like the others here, since `begin`."""
+    """Pieces of the answer that are not written to a lane yet. Set by `begin`."""
     _held_size: int
+    """Bytes in `_held`. Set by `begin`."""
     _payload: bytes
-    """Bytes that came and were not decoded; like the next, only with a body to be read."""
+    """Bytes of the body that have arrived and are not decoded yet. Set only if there is a body."""
     _content: bytes
-    """What was decoded of the body and not asked for."""
+    """Bytes of the body that are decoded and not read by the app yet. Set only if there is a
+    body."""
 
     def __init__(
         self,
@@ -107,7 +114,7 @@ class WsgiExchange(Call):
         lane: AppLane | None,
         payload: bytes,
     ) -> None:
-        # Not by way of the base class: this happens once per request, where a call is measurable.
+        # The base class is not called: this runs once per request, and a call is measurable.
         self.reactor = gateway.reactor
         self.head = head
         self.express = express
@@ -120,7 +127,7 @@ class WsgiExchange(Call):
         self._prefetch = prefetch
         self._cut = False
         self._body: BodyReader | None = None
-        """Reads a body that does not come by its length, or has not come."""
+        """Decodes the body. None if the whole body came with the request, or there is no body."""
         if lane is None and head.body >= 0:
             environ["wsgi.input"] = io.BytesIO(payload)
         else:
@@ -141,13 +148,13 @@ class WsgiExchange(Call):
             self._prefetch.observe()
 
     def run(self) -> None:
-        """Run the app, unless the client has left before; in any thread. Raises nothing."""
+        """Run the app, unless the client is already gone. Works in any thread. Raises nothing."""
         if self.gone:
             return
         try:
             run_wsgi(self._gateway.app, self.environ, self, limited)
         except BaseException as error:
-            # Of our own, or one that was thrown into the thread from outside.
+            # This is a fault of the reactor, or an exception that the app threw into this thread.
             self._log_fault(error)
             self._cut = True
 
@@ -156,7 +163,7 @@ class WsgiExchange(Call):
         limited.error("%s: the exchange failed", self.name, exc_info=error, kind=kind)
 
     def write_out(self) -> None:
-        """A thread's word that the app is done."""
+        """End the exchange. A thread calls `signal_write_ready` when the app has ended."""
         self.pool.done(self)
         self.over(None)
 
@@ -164,7 +171,7 @@ class WsgiExchange(Call):
         if error is not None:
             self._log_fault(error)
             self._cut = True
-        # It holds wsgi.input, which holds the exchange.
+        # Break a reference cycle: environ holds wsgi.input, which holds the exchange.
         del self.environ
         gateway = self._gateway
         with gateway.lock:
@@ -174,7 +181,8 @@ class WsgiExchange(Call):
         if self._cut or self.gone:
             gateway.cut(self)
         elif lane is None:
-            # A thread that the app has left may still call `write`: the size is that of the pieces.
+            # A thread that the app started may still call `write`. So copy the pieces, and compute
+            # the size from the copy.
             held = self._held.copy()
             gateway.express.over(self.express, held, sum(map(len, held)))
             return
@@ -183,7 +191,7 @@ class WsgiExchange(Call):
         else:
             drained = self._body is None or (self._body.complete and not self._payload)
         if lane is not None and lane.in_use:
-            # By a thread that the app has left. It wakes, and no other exchange gets this lane.
+            # A thread that the app started still uses the lane. Wake it, and close the lane.
             lane.interrupt()
         if self.express:
             gateway.express.done(self.express)
@@ -246,15 +254,18 @@ class WsgiExchange(Call):
         self._cut = True
 
     def _push(self) -> None:
-        """Hand everything to a lane, and wait until it took it."""
+        """Write all gathered bytes to a lane, and wait until the kernel has taken them."""
         with self._lane_to_write() as lane:
             held, self._held, self._held_size = self._held, [], 0
             lane.write_blocking(held)
 
     @contextmanager
     def _lane_to_write(self) -> Iterator[AppLane]:
-        """The answer's lane, for this thread alone. Raises OSError without one, and once the
-        exchange has ended: then the lane may be another's."""
+        """Give this thread sole use of the answer's lane for writing.
+
+        Raises OSError if no lane can be opened, and once the exchange has ended, because another
+        exchange may use the lane then.
+        """
         with self._gateway.lock:
             if self.gone or self.ended:
                 raise BrokenPipeError("the client is gone")
@@ -292,15 +303,18 @@ class WsgiExchange(Call):
                 if not data:
                     raise ConnectionResetError("the client left within the request's body")
             end = body.feed(data, 0, parts)
-            # What is beyond the body spoils the lane.
+            # If bytes beyond the body are left, the lane cannot carry another request.
             self._payload = data[end:]
         content = b"".join(parts)
         self._content = content[size:]
         return content[:size]
 
     def _read_lane(self, lane: AppLane, size: int) -> bytes:
-        """The next bytes of the body, at most `size`; b"" at the end. Raises OSError, also once the
-        exchange has ended: then the lane may be another's."""
+        """Read at most `size` bytes of the request from the lane. Returns b"" at its end.
+
+        Raises OSError, also once the exchange has ended, because another exchange may use the lane
+        then.
+        """
         assert self._body is not None
         if self.head.expect_continue and self._body.received == 0 and not self.head_sent:
             with lane.writing:

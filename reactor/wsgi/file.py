@@ -1,7 +1,7 @@
 """`wsgi.file_wrapper` (PEP 3333, "Optional Platform-Specific File Handling").
 
-Owns the wrapper that an app returns and the question how many bytes its file has left. Sending
-them is run_wsgi's and the sink's.
+It owns the wrapper that an app returns, and finds how many bytes its file has left. `run_wsgi` and
+the sink send the bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["FileLike", "FileWrapper", "bytes_left"]
 
 
 class FileLike(Protocol):
-    """What PEP 3333 asks of a file-like object; `close()` is optional."""
+    """A file-like object as PEP 3333 asks for it. It may also have `close()`."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -23,8 +23,8 @@ class FileLike(Protocol):
 class FileWrapper:
     """Iterates over a file-like object in blocks of `blksize` bytes.
 
-    A server that is given exactly this class may send the file in a faster way; middleware that
-    iterates gets the same bytes.
+    If an app returns an object of exactly this class, the server may send the file by sendfile(2).
+    Middleware that iterates over it gets the same bytes.
     """
 
     __slots__ = ("blksize", "filelike")
@@ -43,19 +43,19 @@ class FileWrapper:
         raise StopIteration
 
     def close(self) -> None:
-        """Close the file, with the `close` that it has now: Django puts its own in its place."""
+        """Close the file by its current `close`: Django replaces this attribute."""
         close = getattr(self.filelike, "close", None)
         if close is not None:
             close()
 
 
 def bytes_left(filelike: object) -> int | None:
-    """Bytes from the current position to the end of `filelike`; None if only reading can tell.
+    """Return the bytes from the current position of `filelike` to its end, or None if unknown.
 
-    Known for a BytesIO and for a regular file opened by `open(..., "rb")` or the like, and for
-    these classes alone: others have a `fileno()` whose bytes are not the ones that their
-    `read()` returns (gzip.GzipFile: the compressed ones). Any other than a BytesIO can be sent
-    by sendfile, beginning at `tell()`. Raises what the file raises (ValueError if it is closed).
+    The number is known only for a BytesIO and for regular files of the classes that `open(...,
+    "rb")` returns. In other classes the bytes of `fileno()` may differ from those of `read()`: in
+    gzip.GzipFile they are compressed. If a number is returned for anything but a BytesIO, sendfile
+    can send the file from `tell()`. Raises what the file raises, ValueError if it is closed.
     """
     kind = type(filelike)
     if kind is io.BytesIO:
@@ -76,5 +76,5 @@ def bytes_left(filelike: object) -> int | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     left = status.st_size - filelike.tell()
-    # Files of /proc are regular, of size 0, and have content.
+    # Files in /proc are regular and have size 0, but they have content.
     return left if left > 0 else None

@@ -1,7 +1,7 @@
-"""The head of a WSGI app's answer, as it gives it to start_response: checked, and in bytes.
+"""The head that a WSGI app passes to start_response, checked and encoded.
 
-An app's answers have few different heads, so those seen lately are remembered as a whole, and of
-the others the status lines and names. What cannot be remembered is only read each time.
+An app sends few different heads. So whole heads that were seen lately are remembered. For all other
+heads, status lines and field names are remembered. Everything else is read each time.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ __all__ = ["AppHead", "read_app_head"]
 
 _remembered: dict[Any, AppHead] = {}
 _REMEMBERED_MAX: Final = 256
-"""Heads that are remembered at once."""
+"""Most heads that are remembered at once."""
 _REMEMBERED_FIELDS: Final = 16
-"""Fields of a head that is worth remembering."""
+"""Most fields of a head that is remembered."""
 _REMEMBERED_SIZE: Final = 1024
-"""Bytes of a head that is worth remembering: some hold what a client has sent."""
+"""Most bytes of a head that is remembered. Larger heads may repeat data of a client."""
 _NAME_SIZE: Final = 64
-"""Characters of a name or a status line that is worth remembering."""
+"""Most characters of a field name or a status line that is remembered."""
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
-"""RFC 9110 §5.5: what a field value must not contain."""
+"""Finds a byte that a field value must not contain (RFC 9110 §5.5)."""
 _STATUS: Final = re.compile("[2-9][0-9][0-9](?: .*)?", re.DOTALL).fullmatch
 _TOKEN: Final = re.compile(TOKEN).fullmatch
 
 
 class AppHead:
-    """status: the code. reason: the reason phrase, which may be empty.
-    fields: the app's, hop-by-hop ones among them. Names are tokens, values free of control
-    characters.
-    declared: its Content-Length, None without.
-    bodyless: the status allows no body.
+    """The head of an app's answer. Do not change it: answers share it.
 
-    Not to be changed: answers share it.
+    status: the status code.
+    reason: the reason phrase, which may be empty.
+    fields: the app's fields, also hop-by-hop fields. Names are tokens. Values have no control
+    characters.
+    declared: the Content-Length in bytes; None without one.
+    bodyless: whether the status allows no body.
     """
 
     __slots__ = ("bodyless", "declared", "fields", "reason", "status")
@@ -57,7 +58,10 @@ class AppHead:
 
 
 def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
-    """What an app gave to start_response. Raises TypeError or ValueError if it cannot be sent."""
+    """Check and encode the arguments of start_response.
+
+    Raises TypeError or ValueError if they cannot be sent.
+    """
     if not isinstance(headers, list):
         raise TypeError(f"headers are a list of tuples, not {headers!r}")
     key: Any = None
@@ -68,7 +72,7 @@ def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
             if known is not None:
                 return known
         except TypeError:
-            # It is of no type that can be looked up; whether it can be sent, we shall see.
+            # The arguments are not hashable. `_read` decides whether they can be sent.
             key = None
     head = _read(status, headers)
     if key is not None and _size_of(head) <= _REMEMBERED_SIZE:
@@ -79,7 +83,7 @@ def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
 
 
 def _size_of(head: AppHead) -> int:
-    """Bytes of what stands in a head."""
+    """Return the bytes of the reason, the names and the values in a head."""
     return len(head.reason) + sum(len(name) + len(value) for name, value in head.fields)
 
 
@@ -106,7 +110,7 @@ def _read(status: str, headers: Any) -> AppHead:
 
 
 def _status_line(status: str) -> tuple[int, bytes]:
-    """The code and the reason, which may be empty (RFC 9112 §4). 1xx are not an app's to send."""
+    """Return the code and the reason, which may be empty (RFC 9112 §4). An app cannot send 1xx."""
     if not isinstance(status, str):
         raise TypeError(f"status is a str, not {status!r}")
     reason = status[4:].encode("latin-1")
@@ -116,7 +120,7 @@ def _status_line(status: str) -> tuple[int, bytes]:
 
 
 def _field_name(name: str) -> tuple[bytes, bool]:
-    """The name, and whether it is Content-Length."""
+    """Return the encoded name, and whether it is Content-Length."""
     if not isinstance(name, str):
         raise TypeError(f"a field name is a str, not {name!r}")
     encoded = name.encode("latin-1")
@@ -130,7 +134,8 @@ _short_field_name = lru_cache(maxsize=256)(_field_name)
 
 
 def _content_length(value: str) -> int:
-    """RFC 9110 §8.6: digits, and the white space that a value may have around it (§5.5)."""
+    """Return the bytes in a Content-Length (RFC 9110 §8.6): digits, with optional white space
+    around them (§5.5)."""
     value = value.strip(" \t")
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"Content-Length is a number of bytes, not {value!r}")

@@ -1,7 +1,7 @@
 """`wsgi.input` of a request whose body is still arriving (PEP 3333, "Input and Error Streams").
 
-Owns the file interface over a function that returns the next bytes of the body; knows nothing of
-lanes and framing. A body that is at hand as a whole needs only an io.BytesIO.
+It owns the file interface over a function that returns the next bytes of the body. It knows nothing
+of lanes and framing. If the whole body is there, an io.BytesIO is used instead.
 """
 
 from __future__ import annotations
@@ -16,36 +16,37 @@ if TYPE_CHECKING:
 __all__ = ["ClientGone", "LaneInput"]
 
 READ_AHEAD = 65536
-"""Bytes asked for at once, whatever the app's own reads are; also the size of the buffer."""
+"""The size of the buffer, and the bytes that one fill asks for, whatever size the app reads."""
 
 ALLOCATION = 1 << 20
-"""Bytes set aside for a `read(size)` before they have come."""
+"""Most bytes that one part of a `read(size)` allocates before they have arrived."""
 
 
 class ClientGone(OSError):
-    """The client is gone: the body will not come to its end, or the answer not to the client.
+    """The client is gone: the body will not be complete, or the answer cannot reach the client.
 
-    An OSError, as apps expect of `wsgi.input` and `write()`; a class of its own so that it can
-    be told from an OSError that the app ran into elsewhere.
+    It is an OSError, because apps expect one from `wsgi.input` and `write()`. It has its own class,
+    so that the reactor can tell it from an OSError of the app's own work.
     """
 
 
 class LaneInput(io.BufferedReader):
     """A readable byte stream that ends with the request's body (`wsgi.input_terminated`).
 
-    `read_some(n)` blocks until it can return 1..n bytes of the body, returns `b""` at its end
-    and raises OSError if the client vanished before; it is not called again after either. Every
-    method then raises ClientGone, again and again: a body cut short never looks like a whole one.
+    `read_some(n)` blocks until it can return 1 to n bytes of the body. It returns `b""` at the end
+    of the body, and raises OSError if the client is gone before. It is not called again after
+    either. After the OSError, every read raises ClientGone: a body that was cut never looks
+    complete.
     """
 
     def __init__(self, read_some: Callable[[int], bytes]) -> None:
         super().__init__(_Body(read_some), READ_AHEAD)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes, fewer only at the end of the body; all of it without `size`.
+        """Read `size` bytes, or fewer at the end of the body. Without `size`, read to the end.
 
-        Memory grows with what has come: BufferedReader alone would allocate `size` at once, and
-        that is often the client's Content-Length.
+        Memory grows only as bytes arrive. BufferedReader would allocate `size` bytes at once, and
+        an app often passes the client's Content-Length as `size`. Raises ClientGone.
         """
         if size is None or size <= ALLOCATION:
             return super().read(size)

@@ -1,15 +1,16 @@
-"""How much a WSGI reactor takes at once.
+"""The capacity that a WSGI reactor announces to the front end.
 
-It runs as many app calls at once as it has threads, so that is its capacity; one without threads of
-their own, inline. To it comes a prefetch that saves a round trip to the front end for each call: as
-many exchanges as take less than BUDGET together. Behind slow calls nothing should wait that another
-reactor could have taken, so an app that has been slow twice within SLOW_WITHIN seconds gets no
-prefetch for a while: the longer, the slower it was.
+The base of the capacity is the number of app calls that run at once: the number of threads, or one
+inline. The prefetch comes on top. It saves a round trip to the front end for each call. It is as
+many exchanges as take less than BUDGET seconds together.
 
-Once is not enough: on a busy or virtual machine any call now and then seems slow for reasons that
-are not the app's. Where the thread neither went to sleep nor burnt the time itself, the kernel gave
-the processor to somebody else, and the call is not counted at all. With several threads that cannot
-be told apart, since they sleep whenever another has the interpreter's lock.
+No exchange should wait behind a slow call if another reactor could take it. So after two slow calls
+within SLOW_WITHIN seconds, the prefetch pauses. The slower the call was, the longer is the pause.
+
+One slow call is not enough. On a busy or virtual machine, any call may seem slow for reasons
+outside of the app. If the thread neither slept nor used the CPU during this time, the kernel ran
+another process, and the call is not counted. With several threads this cannot be told, because each
+thread sleeps while another one holds the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -22,23 +23,26 @@ from typing import Final
 __all__ = ["InlinePrefetch", "ThreadsPrefetch"]
 
 BUDGET: Final = 0.001
-"""Seconds that all of a prefetch may take."""
+"""Seconds that all calls of a prefetch may take together."""
 PREFETCH_MAX: Final = 64
+"""Highest capacity that a prefetch gives."""
 CALLS: Final = 64
-"""Calls whose mean service time decides; before as many were seen, nothing is known of the app."""
+"""Calls between two decisions. Each decision uses the mean time of these calls. Before the first
+decision there is no prefetch."""
 SLOW: Final = 0.002
-"""Seconds from which on a call is slow."""
+"""A call that takes more seconds than this is slow."""
 SLOW_WITHIN: Final = 1.0
+"""Seconds between two slow calls within which the second one pauses the prefetch."""
 STALLED: Final = 0.01
-"""Seconds without a free thread after which what waits for one waits behind slow calls."""
-DISTRUST: Final = 50.0
-"""How many times as long as a slow call took there is no prefetch after it."""
-DISTRUST_MAX: Final = 5.0
-"""Seconds without prefetch at most, however slow a call was."""
+"""Seconds without a free thread after which waiting exchanges count as stalled by slow calls."""
+PAUSE_FACTOR: Final = 50.0
+"""The length of a pause of the prefetch, as a multiple of the time that the slow call took."""
+PAUSE_MAX: Final = 5.0
+"""Most seconds of one pause of the prefetch."""
 
 
 class _Prefetch:
-    """Announces the capacity that follows from service times, whenever it changes."""
+    """Computes the capacity from the times of calls, and announces each change."""
 
     def __init__(self, announce: Callable[[int], None], threads: int) -> None:
         self._announce = announce
@@ -46,15 +50,15 @@ class _Prefetch:
         self.capacity = threads
         self._calls = 0
         self._spent = 0.0
-        """Seconds that the calls since the last decision took."""
+        """Seconds that the calls since the last decision took together."""
         self._slow_at = 0.0
-        self._distrust_until = 0.0
+        self._paused_until = 0.0
 
     def _count(self, took: float, now: float) -> None:
-        """A call has ended that tells something of the app."""
+        """Count a call that took `took` seconds and ended at `now`."""
         if took > SLOW:
             if now - self._slow_at < SLOW_WITHIN or took > BUDGET * CALLS:
-                self._distrust(now, took)
+                self._pause(now, took)
             self._slow_at = now
         self._spent += took
         self._calls += 1
@@ -65,19 +69,20 @@ class _Prefetch:
         room = int(BUDGET * CALLS / self._spent)
         self._calls = 0
         self._spent = 0.0
-        if room < 2 or now < self._distrust_until:
+        if room < 2 or now < self._paused_until:
             self._set(1)
             return
-        # Powers of two, and up only with room to spare, so that small changes change nothing.
+        # The capacity is a power of two, and rises only if there is spare room. So it does not
+        # follow small changes.
         capacity = 1 << min(room, PREFETCH_MAX).bit_length() - 1
         if capacity > self.capacity and room < capacity * 3 // 2:
             capacity = max(capacity // 2, self.capacity)
         self._set(capacity)
 
-    def _distrust(self, now: float, seconds: float) -> None:
-        """A call has taken so long, or takes so long already."""
-        until = now + min(DISTRUST * seconds, DISTRUST_MAX)
-        self._distrust_until = max(self._distrust_until, until)
+    def _pause(self, now: float, seconds: float) -> None:
+        """Pause the prefetch after a call that took `seconds`, or has already taken them."""
+        until = now + min(PAUSE_FACTOR * seconds, PAUSE_MAX)
+        self._paused_until = max(self._paused_until, until)
         self._set(1)
 
     def _set(self, capacity: int) -> None:
@@ -88,20 +93,21 @@ class _Prefetch:
 
 
 class InlinePrefetch(_Prefetch):
-    """Watches the calls that one thread, the loop's, makes one after the other."""
+    """Measures calls that run inline, one after another in the loop's thread."""
 
     def __init__(self, announce: Callable[[int], None]) -> None:
         super().__init__(announce, 1)
         self.begin_batch()
 
     def begin_batch(self) -> None:
-        """The loop has slept, and is about to run calls."""
+        """Start the clock of a batch's first call. Call this before each batch."""
         self._began = perf_counter()
         self._burnt = thread_time()
         self._sleeps = _sleeps()
 
     def observe(self) -> None:
-        """One app call has ended; it began when the one before ended, or the batch."""
+        """Measure a call that has just ended. It began at the end of the previous call, or at the
+        begin of the batch."""
         now = perf_counter()
         took = now - self._began
         self._began = now
@@ -110,7 +116,7 @@ class InlinePrefetch(_Prefetch):
         self._count(took, now)
 
     def _had_no_processor(self) -> bool:
-        """Whether a call took so long because others had it."""
+        """Whether the last call was slow only because other processes had the CPU."""
         burnt, sleeps = thread_time(), _sleeps()
         innocent = sleeps == self._sleeps and burnt - self._burnt <= SLOW
         self._burnt, self._sleeps = burnt, sleeps
@@ -118,39 +124,39 @@ class InlinePrefetch(_Prefetch):
 
 
 class ThreadsPrefetch(_Prefetch):
-    """Watches the calls that several threads make; by the loop, which gives and gets exchanges.
+    """Measures calls that run in several threads. All methods are called in the loop's thread.
 
-    The loop goes on whatever the threads do. So if what was fetched for them still waits and none
-    of them has come back for more within STALLED, nothing more is fetched, though no call has ended
-    that would tell.
+    The loop goes on while the threads run. If prefetched exchanges wait, and no thread has been
+    free for STALLED seconds, the prefetch pauses, although no call has ended yet.
     """
 
     def __init__(self, announce: Callable[[int], None], threads: int) -> None:
         super().__init__(announce, threads)
         self._in_hand = 0
-        """Exchanges that the threads were given, and have not given back."""
+        """Exchanges that were given to the threads and have not ended."""
         self.moved_at = 0.0
-        """When a thread last was free. They set it themselves: the loop may hear of it late."""
+        """The time of `perf_counter`, in seconds, at which a thread was last free. The threads set
+        it themselves, because the loop may notice it late."""
 
     def given(self) -> None:
-        """The threads have got one more exchange."""
+        """Count an exchange that was given to the threads."""
         self._in_hand += 1
         now = perf_counter()
         if self._in_hand <= self._threads:
             self.moved_at = now
         elif self.capacity > self._threads and now - self.moved_at > STALLED:
-            self._distrust(now, now - self.moved_at)
+            self._pause(now, now - self.moved_at)
 
     def withdrawn(self) -> None:
-        """The threads do not get one that they were given."""
+        """Count an exchange that was taken back from the threads before it began."""
         self._in_hand -= 1
 
     def ended(self, took: float) -> None:
-        """A thread is done with an exchange, the call of which took so many seconds."""
+        """Count an exchange that a thread has ended. Its call took `took` seconds."""
         self._in_hand -= 1
         self._count(took, perf_counter())
 
 
 def _sleeps() -> int:
-    """How often this thread has waited for something."""
+    """Return how often this thread gave up the CPU to wait (getrusage(2), ru_nvcsw)."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

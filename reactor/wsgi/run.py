@@ -1,7 +1,8 @@
-"""Runs a WSGI app for one exchange (PEP 3333). Owns what the app may do when; the bytes on the wire
-are an AnswerSink's.
+"""The call of a WSGI app for one exchange (PEP 3333).
 
-An answer passes through these phases, and what the app may do depends on them:
+It owns the rules of what the app may do, and when. An AnswerSink sends the bytes.
+
+An answer passes through phases. The table says what each action of the app does in each phase:
 
               start_response    with exc_info            write(data), next block
     SILENT    to STARTED        to STARTED               AssertionError
@@ -12,19 +13,18 @@ An answer passes through these phases, and what the app may do depends on them:
                                                          is dropped and logged
     GONE      AssertionError    re-raised                ClientGone
 
-- The head waits for the first block that is not empty, so a generator may call start_response as
-  late as that, and an error before it becomes a 500.
-- A list or tuple has a known length: it goes out as a whole, and is finished without a flush.
-- Any other iterable, and `write`, is flushed block by block before the app goes on. The block that
-  completes the Content-Length finishes the answer instead: the client need not wait for what the
-  app does afterwards, nor for `close()`.
-- No more than Content-Length bytes are sent. What is missing at the end aborts the answer, so that
-  the client can see it.
-- The answers to HEAD, 204 and 304 have no body: the app is asked for blocks until the first that is
-  not empty, because until then it may still change its status.
-- Whatever the app raises, SystemExit and KeyboardInterrupt included, is logged and ends the
-  exchange, not the reactor. Once the client is gone, nothing more is asked of the app than
-  `close()`.
+- The head waits for the first block that is not empty. A generator may call start_response before
+  that block, and an error before it becomes a 500.
+- A list or tuple has a known length. It is sent as a whole and finished without a flush.
+- Blocks of any other iterable, and of `write`, are flushed one by one before the app goes on. The
+  block that completes the Content-Length finishes the answer instead of a flush. So the client
+  waits neither for the app's later work nor for `close()`.
+- Bytes beyond the Content-Length are never sent. If bytes are missing at the end, the answer is
+  aborted, so that the client can see it.
+- The answers to HEAD, 204 and 304 have no body. The app is asked for blocks until the first one
+  that is not empty, because until then it may still change its status.
+- An exception of the app, even SystemExit or KeyboardInterrupt, is logged and ends the exchange,
+  not the reactor. Once the client is gone, the app's result is only closed by `close()`.
 """
 
 from __future__ import annotations
@@ -53,61 +53,65 @@ __all__ = ["ERRORS", "AnswerSink", "ErrorStream", "run_wsgi"]
 
 
 class AnswerSink(Protocol):
-    """Where one answer goes. All methods may block the calling thread.
+    """The receiver of one answer. All methods may block the calling thread.
 
-    Any may raise OSError, which means that the client is gone, or that it does not take the answer
-    in time. An answer ends with a `finish()` that returned or with `abort()`; after that, no method
-    is called.
+    Each method may raise OSError: the client is gone, or it does not read the answer in time. An
+    answer ends when `finish()` returns, or with `abort()`. After that, no method is called.
     """
 
     @property
     def name(self) -> str:
-        """The request, for the log."""
+        """The method and target of the request, for the log."""
         ...
 
     @property
     def head_sent(self) -> bool:
-        """Bytes of the answer may be on the wire: from now on it cannot be replaced by a 500."""
+        """Whether bytes of the answer may have been sent. Then a 500 cannot replace it."""
         ...
 
     def begin(self, head: AppHead, length: int | None) -> int:
-        """Take the head, and return the framing: the bytes that the body must have, or CHUNKED or
-        UNTIL_CLOSE of reactor_run.protocol.body.
+        """Take the head, and return the framing of the body.
 
-        `length` is its Content-Length, else the size of the body that the app made if that is
-        known, else None. For HEAD, 204 and 304 the framing is 0 whatever the length. Called a
-        second time, and only while `head_sent` is false, it replaces the answer: head and body
-        bytes of the first are dropped. Raises ValueError for fields that cannot be sent.
+        The framing is the length of the body in bytes, or CHUNKED or UNTIL_CLOSE of
+        reactor_run.protocol.body. For HEAD, 204 and 304 it is 0, whatever the length.
+
+        `length` is the Content-Length in bytes. Without a Content-Length it is the size of the body
+        if that is known, else None.
+
+        A second call is allowed while `head_sent` is false. It replaces the answer: the first head
+        and its body bytes are dropped. Raises ValueError if the fields cannot be sent.
         """
         ...
 
     def write(self, data: bytes) -> None:
-        """Take bytes of the body, never none; framing them is the sink's business."""
+        """Take bytes of the body, at least one. The sink frames them."""
         ...
 
     def flush(self) -> None:
-        """Return when what was written is on its way whatever the app does next."""
+        """Return when the kernel has taken all written bytes."""
         ...
 
     def send_file(self, file: io.BufferedIOBase | io.RawIOBase, count: int) -> bool:
         """Send `count` > 0 bytes of a regular file, from offset `file.tell()` of `file.fileno()`.
 
-        False, and nothing is sent, if this sink would rather be written to. Raises EOFError if the
-        file ends before; its bytes up to there are sent.
+        Returns False, and sends nothing, if the bytes should be passed to `write` instead. Raises
+        EOFError if the file ends early. The bytes before its end are sent then.
         """
         ...
 
     def finish(self) -> None:
-        """The answer is complete."""
+        """Complete the answer."""
         ...
 
     def abort(self) -> None:
-        """The answer will not be completed: let the client see that. Called also after OSError."""
+        """Abort the answer, so that the client sees that it is incomplete. Also called after an
+        OSError."""
         ...
 
 
 class ErrorStream(io.TextIOBase):
-    """`wsgi.errors`: the process's stderr, for all exchanges and threads; no app can close it."""
+    """`wsgi.errors`: standard error of the process. All exchanges share it, and no app can close
+    it."""
 
     def writable(self) -> bool:
         return True
@@ -119,7 +123,7 @@ class ErrorStream(io.TextIOBase):
         sys.stderr.flush()
 
     def close(self) -> None:
-        """Nothing: also the interpreter calls this, as it ends, when `sys` may be gone."""
+        """Do nothing. The interpreter calls this too, at its end, when `sys` may be gone."""
 
 
 ERRORS: Final = ErrorStream()
@@ -130,10 +134,10 @@ def run_wsgi(
 ) -> None:
     """Run `app` for one exchange, from the call to `close()`, and send its answer to `sink`.
 
-    Returns when the app is done with the exchange. Raises nothing that the app or an OSError of the
-    sink is the cause of: those are logged, the latter at debug level.
+    Returns when the app has ended. Exceptions of the app are logged, not raised. An OSError of the
+    sink is logged at debug level.
     """
-    # An app may overwrite REQUEST_METHOD: middleware does, to let it answer HEAD as GET.
+    # Read this before the call: middleware may change REQUEST_METHOD, to answer HEAD as GET.
     answer = _Answer(sink, environ["REQUEST_METHOD"] == "HEAD")
     result: Iterable[bytes] | None = None
     try:
@@ -164,7 +168,7 @@ class _Phase(Enum):
     SILENT = "start_response has not been called"
     STARTED = "the app's head is known"
     BEGUN = "the sink has the head"
-    ENDED = "finished, or aborted by us"
+    ENDED = "finished or aborted"
     GONE = "aborted because the sink failed"
 
 
@@ -193,7 +197,7 @@ _ERROR_HEAD: Final = AppHead(
 
 
 class _Answer:
-    """One answer of a WSGI app on its way to a sink."""
+    """The rules for one answer of a WSGI app."""
 
     __slots__ = (
         "_bodyless",
@@ -206,9 +210,9 @@ class _Answer:
 
     _head: AppHead
     _bodyless: bool
-    """The answer has no body, by its method or status."""
+    """The answer has no body, because of the request's method or the status."""
     _left: int
-    """Bytes of the body still to come; negative if the framing does not say."""
+    """Bytes of the body that are still missing; negative if the framing gives no length."""
 
     def __init__(self, sink: AnswerSink, head_only: bool) -> None:
         self._sink = sink
@@ -223,10 +227,11 @@ class _Answer:
         headers: list[tuple[str, str]],
         exc_info: OptExcInfo | None = None,
     ) -> _Write:
-        """PEP 3333, "The start_response() Callable".
+        """Set the head of the answer, and return `write` (PEP 3333, "The start_response()
+        Callable").
 
-        Raises TypeError or ValueError for a head that cannot be sent; AssertionError if it was
-        called before and `exc_info` is not given; the exception of `exc_info` if it is too late.
+        Raises TypeError or ValueError if the head cannot be sent. A second call without `exc_info`
+        raises AssertionError. With `exc_info`, a call raises that exception if the head was sent.
         """
         if exc_info:
             try:
@@ -244,9 +249,10 @@ class _Answer:
         return self.write
 
     def write(self, data: bytes, /) -> None:
-        """PEP 3333, "The write() Callable": returns when `data` is on its way.
+        """Send `data`, and return when the kernel has taken it (PEP 3333, "The write() Callable").
 
-        Raises ValueError for what goes beyond Content-Length, ClientGone if nobody takes it.
+        Raises TypeError if `data` is not bytes, ValueError for bytes beyond the Content-Length, and
+        ClientGone if the client is gone.
         """
         if not isinstance(data, bytes):
             raise TypeError(f"write takes bytes, not {data!r:.200}")
@@ -257,7 +263,7 @@ class _Answer:
     # What run_wsgi calls.
 
     def send(self, result: Iterable[bytes]) -> str | None:
-        """Send what the app returned; return what was wrong with it, if nothing needs raising."""
+        """Send the app's result. Returns a text for the log if its length is wrong, else None."""
         if self._phase is _GONE:
             raise ClientGone("an earlier write failed")
         kind = type(result)
@@ -268,7 +274,8 @@ class _Answer:
         return self._send_blocks(result)
 
     def fail(self) -> None:
-        """End an answer that the app failed to make: with a 500, if nothing is sent yet."""
+        """End the answer of an app that failed. If nothing is sent yet, the answer becomes a
+        500."""
         if self._phase is _ENDED or self._phase is _GONE:
             return
         if self._too_late():
@@ -291,9 +298,9 @@ class _Answer:
         try:
             self._sink.abort()
         except OSError:
-            pass  # the client is gone as well
+            pass  # The client is gone too.
 
-    # The ways in which a body comes. Each returns what was wrong with it.
+    # One method for each kind of result. Each returns a text for the log, or None.
 
     def _send_whole(self, blocks: Sequence[bytes]) -> str | None:
         total = 0
@@ -304,7 +311,7 @@ class _Answer:
         if self._phase is _STARTED or self._phase is _SILENT:
             self._begin(total)
             if self._left == total:
-                # As it should be, and as it mostly is: nothing is to be cut, nothing lacks.
+                # The usual case: the body has exactly its Content-Length.
                 self._complete(blocks)
                 return None
         for block in blocks:
@@ -324,7 +331,7 @@ class _Answer:
         return self._end()
 
     def _send_file(self, wrapper: FileWrapper) -> str | None:
-        """As much of the file as Content-Length says, if it says (PEP 3333, "Optional
+        """Send the file, up to the Content-Length if there is one (PEP 3333, "Optional
         Platform-Specific File Handling")."""
         file = wrapper.filelike
         at_hand = bytes_left(file)
@@ -347,10 +354,10 @@ class _Answer:
             count -= len(block)
         return self._end()
 
-    # What they are made of. All that these call is the sink's, so an OSError is too.
+    # The steps of these methods. They call only the sink, so an OSError is always the sink's.
 
     def _begin(self, length: int | None) -> None:
-        """Give the head to the sink. length: bytes of the body that the app made, if known."""
+        """Give the head to the sink. `length`: bytes of the body that the app made, if known."""
         if self._phase is _SILENT:
             raise AssertionError("start_response was not called")
         head = self._head
@@ -363,7 +370,10 @@ class _Answer:
         self._phase = _BEGUN
 
     def _pass_on(self, block: bytes, flush: bool) -> bool:
-        """Send a block, and finish if it is the last by Content-Length; False if not all fitted."""
+        """Send a block. If it completes the Content-Length, finish the answer.
+
+        Returns False if bytes beyond the Content-Length were dropped.
+        """
         if self._phase is not _BEGUN:
             if self._phase is _ENDED:
                 return self._bodyless
@@ -393,7 +403,7 @@ class _Answer:
         return fits
 
     def _complete(self, blocks: Sequence[bytes]) -> None:
-        """Send the blocks, which are all of the body."""
+        """Send the blocks of a whole body, and finish the answer."""
         sink = self._sink
         try:
             for block in blocks:
@@ -405,7 +415,7 @@ class _Answer:
         self._phase = _ENDED
 
     def _hand_over(self, file: object, count: int) -> bool:
-        """Let the sink send the file itself, if it can."""
+        """Let the sink send the file itself. Returns False if it does not."""
         try:
             if not self._sink.send_file(file, count):  # type: ignore[arg-type]
                 return False
@@ -418,7 +428,7 @@ class _Answer:
         return True
 
     def _end(self) -> str | None:
-        """The app has no more blocks."""
+        """Finish the answer after the app's last block. Returns a text for the log, or None."""
         if self._phase is _STARTED or self._phase is _SILENT:
             self._begin(0)
         if self._phase is _BEGUN:
@@ -436,13 +446,14 @@ class _Answer:
         self._phase = _ENDED
 
     def _gone(self, exc: OSError) -> ClientGone:
-        """The sink failed: abort, and tell it apart from what the app itself runs into."""
+        """Abort the answer after the sink failed. Returns the exception to raise, whose class tells
+        it from an OSError of the app."""
         self.give_up()
         self._phase = _GONE
         return ClientGone(*exc.args)
 
     def _too_late(self) -> bool:
-        """Whether the answer can no longer become another one."""
+        """Whether another answer can no longer replace this one."""
         phase = self._phase
         return phase is _ENDED or phase is _GONE or (phase is _BEGUN and self._sink.head_sent)
 
@@ -452,8 +463,10 @@ class _Write(Protocol):
 
 
 def _exact(block: object) -> bytes:
-    """The bytes of `block`. Of a subclass too: its len() may be anything, and lanes are framed by
-    it. Raises TypeError for what is no bytes."""
+    """Return `block` as bytes. Raises TypeError if it is not bytes.
+
+    An object of a subclass is copied: lanes are framed by len(), and a subclass may change it.
+    """
     if not isinstance(block, bytes):
         raise TypeError(f"the app's result yields bytes, not {block!r:.200}")
     return bytes(memoryview(block))

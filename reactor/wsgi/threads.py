@@ -1,7 +1,8 @@
-"""The threads of `--threads N`: each owns one WSGI exchange at a time, from start to end.
+"""The threads of `--threads N`, which run WSGI exchanges.
 
-All take from one queue. So what was fetched for them (prefetch.py) waits behind a slow call only if
-every thread has one.
+Each thread runs one exchange at a time, from start to end. All threads take exchanges from one
+queue. So a prefetched exchange (prefetch.py) waits behind slow calls only if every thread has a
+slow call.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ __all__ = ["ThreadPool"]
 
 
 class ThreadPool:
-    """Threads that live as long as the reactor."""
+    """The threads. They live as long as the reactor."""
 
     def __init__(self, threads: int, prefetch: ThreadsPrefetch) -> None:
         self._context = copy_context()
         self._prefetch = prefetch
         self._waiting: SimpleQueue[WsgiExchange] = SimpleQueue()
         self._unstarted: set[WsgiExchange] = set()
-        """What is in the queue and may be begun. The threads and the loop share it."""
+        """Exchanges in the queue that may begin. The threads and the loop share this set."""
         self._lock = threading.Lock()
         for number in range(1, threads + 1):
-            # Daemons: a call that hangs must not keep the process from leaving.
+            # The threads are daemons, so that a call that hangs does not keep the process alive.
             threading.Thread(target=self._work, name=f"wsgi-{number}", daemon=True).start()
 
     def submit(self, exchange: WsgiExchange) -> None:
-        """Have the next free thread run it."""
+        """Queue an exchange for the next free thread."""
         exchange.pool = self
         self._prefetch.given()
         with self._lock:
@@ -44,7 +45,7 @@ class ThreadPool:
         self._waiting.put(exchange)
 
     def take_out(self, exchange: WsgiExchange) -> bool:
-        """Have no thread run it, unless one does; whether none does."""
+        """Take an exchange out of the queue. Returns False if a thread has already begun it."""
         with self._lock:
             if exchange not in self._unstarted:
                 return False
@@ -53,11 +54,11 @@ class ThreadPool:
         return True
 
     def done(self, exchange: WsgiExchange) -> None:
-        """A thread has told the loop that it is done with an exchange."""
+        """Record that a thread has ended an exchange. Called in the loop."""
         self._prefetch.ended(exchange.took)
 
     def _begin(self, exchange: WsgiExchange) -> bool:
-        """Tell that an exchange begins, unless it was taken out; whether it does."""
+        """Begin an exchange, and tell the front end. Returns False if it was taken out."""
         with self._lock:
             if exchange not in self._unstarted:
                 return False
@@ -71,12 +72,13 @@ class ThreadPool:
         while True:
             try:
                 if not taken:
-                    # In C as a whole: what is thrown into a waiting thread loses no exchange.
+                    # This line runs wholly in C. So an exception that is thrown into the waiting
+                    # thread cannot lose an exchange.
                     taken.extend(islice(iter(waiting.get, None), 1))
                 self._serve(taken.pop())
             except BaseException as error:
-                # An app can have an exception thrown into this thread at any time, also late
-                # (PyThreadState_SetAsyncExc: timeouts by decorator). The thread goes on.
+                # An app can throw an exception into this thread at any time, even after its call
+                # (PyThreadState_SetAsyncExc, used by timeout decorators). The thread goes on.
                 log.error("a thread was interrupted between two requests", exc_info=error)
 
     def _serve(self, exchange: WsgiExchange) -> None:
@@ -85,7 +87,7 @@ class ThreadPool:
         exchange.took = 0.0
         try:
             began = perf_counter()
-            # In a context of its own, as everywhere: no exchange sees another's variables.
+            # Each exchange has its own context, so it sees no variables of another exchange.
             self._context.copy().run(exchange.run)
             if fork.is_child:
                 fork.leave()

@@ -8,8 +8,8 @@ from reactor_run.reactor.wsgi import prefetch as service
 from reactor_run.reactor.wsgi.prefetch import (
     BUDGET,
     CALLS,
-    DISTRUST,
-    DISTRUST_MAX,
+    PAUSE_FACTOR,
+    PAUSE_MAX,
     PREFETCH_MAX,
     SLOW_WITHIN,
     STALLED,
@@ -106,7 +106,7 @@ def test_two_slow_calls_end_the_prefetch_for_a_while(thread, how):
     # However quick it is meanwhile.
     thread.call(QUICK, count=CALLS * 10)
     assert thread.prefetch.capacity == 1
-    thread.rest(DISTRUST * SLOW)
+    thread.rest(PAUSE_FACTOR * SLOW)
     thread.call(QUICK, count=CALLS)
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
 
@@ -116,10 +116,10 @@ def test_the_slower_the_calls_the_longer_there_is_no_prefetch(thread):
     thread.call(SLOW * 20, "sleep", count=2)
     # A shorter one does not end it.
     thread.call(SLOW, "sleep")
-    thread.rest(DISTRUST * SLOW * 19)
+    thread.rest(PAUSE_FACTOR * SLOW * 19)
     thread.call(QUICK, count=CALLS)
     assert thread.told == [PREFETCH_MAX, 1]
-    thread.rest(DISTRUST * SLOW)
+    thread.rest(PAUSE_FACTOR * SLOW)
     thread.call(QUICK, count=CALLS)
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
 
@@ -127,7 +127,7 @@ def test_the_slower_the_calls_the_longer_there_is_no_prefetch(thread):
 def test_after_however_slow_a_call_there_is_a_prefetch_again(thread):
     thread.call(QUICK, count=CALLS)
     thread.call(60.0, "sleep")
-    thread.rest(DISTRUST_MAX)
+    thread.rest(PAUSE_MAX)
     # It still counts in the mean of the calls that it was among.
     thread.call(QUICK, count=CALLS * 2)
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
@@ -219,7 +219,7 @@ def test_two_slow_calls_end_the_prefetch_of_threads(threads):
     threads.call(SLOW, count=2)
     threads.call(QUICK, count=CALLS * 10)
     assert threads.told == [PREFETCH_MAX, 4]
-    threads.now += DISTRUST * SLOW
+    threads.now += PAUSE_FACTOR * SLOW
     threads.call(QUICK, count=CALLS)
     assert threads.told == [PREFETCH_MAX, 4, PREFETCH_MAX]
 
@@ -243,7 +243,7 @@ def test_however_long_threads_were_stuck_there_is_a_prefetch_again(threads):
     threads.now += 60.0
     threads.prefetch.given()
     assert threads.told == [PREFETCH_MAX, 4]
-    threads.now += DISTRUST_MAX
+    threads.now += PAUSE_MAX
     for _ in range(5):
         threads.end(QUICK)
     threads.call(QUICK, count=CALLS)
