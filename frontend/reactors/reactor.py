@@ -23,17 +23,15 @@ from enum import Enum
 from time import monotonic
 from typing import Final
 
-from reactor_run.channel import ControlChannel
 from reactor_run.dump import DUMP
 from reactor_run.frontend.exchanges.exchange import ABANDONED, ANSWERED, OVER, RUNNING, Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.control_link import ControlLink
 from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
-from reactor_run.frontend.reactors.lane import has_bytes
 from reactor_run.frontend.reactors.lane_pool import Lanes
 from reactor_run.frontend.reactors.stall_budget import Trust
-from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.control_messages import (
     AnswerMoves,
     Cancel,
@@ -48,9 +46,7 @@ from reactor_run.protocol.control_messages import (
     RouteIsSlow,
     Stop,
     ToFrontEnd,
-    ToReactor,
     TurnEnded,
-    read_for_front_end,
 )
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE, WITHDRAW
 from reactor_run.pulse import NOT_BEGUN, STALLED_AFTER, Pulse
@@ -131,7 +127,7 @@ class Reactor:
         with ExitStack() as undo:
             self._start(command, directory, undo)
             self._share_pulse(undo)
-            self.lanes = Lanes(loop, self, self._say, self._pulse.lanes)
+            self.lanes = Lanes(loop, self, self._control.say, self._pulse.lanes)
             if express:
                 self._open_express(undo)
             undo.pop_all()
@@ -140,11 +136,10 @@ class Reactor:
         self, command: Callable[[int], list[str]], directory: str | None, undo: ExitStack
     ) -> None:
         ours, theirs = socket.socketpair()
-        self._control = ControlChannel[ToFrontEnd](ours, read_for_front_end)
-        self._control_full = False
         undo.callback(ours.close)
-        undo.callback(self._control.give_up)
         with theirs:
+            self._control = ControlLink(self.loop, self, ours, self._hear)
+            undo.callback(self._control.give_up)
             self.process = subprocess.Popen(
                 command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
@@ -157,15 +152,14 @@ class Reactor:
         self.pid = self.process.pid
         self._pidfd = os.pidfd_open(self.pid)
         undo.callback(os.close, self._pidfd)
-        for fd, handler in ((ours.fileno(), self._on_control), (self._pidfd, self._on_exit)):
-            self.loop.watch(fd, select.EPOLLIN, handler)
-            undo.callback(self.loop.unwatch, fd)
+        self.loop.watch(self._pidfd, select.EPOLLIN, self._on_exit)
+        undo.callback(self.loop.unwatch, self._pidfd)
 
     def _share_pulse(self, undo: ExitStack) -> None:
         self._pulse, descriptor = Pulse.share()
         undo.callback(self._pulse.close)
         try:
-            self._say(PulseShared(descriptor), descriptor)
+            self._control.say(PulseShared(descriptor), descriptor)
         finally:
             os.close(descriptor)
 
@@ -177,7 +171,7 @@ class Reactor:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self.express = ExpressLane(self.loop, self, ours)
             undo.callback(self.loop.unwatch, ours.fileno())
-            self._say(ExpressOpened(theirs.fileno()), theirs.fileno())
+            self._control.say(ExpressOpened(theirs.fileno()), theirs.fileno())
         self.loop.after_batch(self.express.flush)
 
     # Exchanges -----------------------------------------------------------------------------------
@@ -296,7 +290,7 @@ class Reactor:
         begun = self.has_begun(exchange)
         number = self.lanes.number_of(exchange)
         if number is not None:
-            self._say(Cancel(number))
+            self._control.say(Cancel(number))
         if exchange.state is RUNNING:
             self.abandon(exchange, CANCEL)
         elif exchange.number and self.express is not None:
@@ -398,46 +392,9 @@ class Reactor:
 
     # The control channel -------------------------------------------------------------------------
 
-    def _say(self, message: ToReactor, descriptor: int | None = None) -> None:
-        """Send a control message; what the kernel does not take goes out later."""
-        self._control.send(message, descriptor)
-        if self._control.waiting and not self._control_full:
-            self._control_full = True
-            self.loop.modify(self._control.fileno(), select.EPOLLIN | select.EPOLLOUT)
-
-    def _on_control(self, _: int) -> None:
-        if self._control_full and self._control.flush():
-            self._control_full = False
-            self.loop.modify(self._control.fileno(), select.EPOLLIN)
-        if self._hear_more() is None:
-            self.hung_up()
-            self._end_control()
-
-    def _end_control(self) -> None:
-        """Nothing is heard any more, and nothing is to be told."""
-        self.loop.unwatch(self._control.fileno())
-        self._control.give_up()
-        self._control_full = False
-
     def read_control(self) -> None:
-        """Take all control messages that are there."""
-        while self._hear_more():
-            pass
-
-    def _hear_more(self) -> int | None:
-        """Read once; how many messages there were, None at the end of the channel."""
-        try:
-            messages = self._control.receive()
-            if messages is None:
-                self.hung_up()
-                return None
-            for message in messages:
-                self._hear(message)
-            return len(messages)
-        except ControlError as error:
-            log.error("%s sent a control message that is none: %s", self.name, error)
-            self.kill()
-            return None
+        """Handle all control messages that are there."""
+        self._control.read()
 
     def _hear(self, message: ToFrontEnd) -> None:
         match message:
@@ -487,7 +444,7 @@ class Reactor:
     def stop(self, seconds: float) -> None:
         """Let it shut its app down, which may take so long, and exit."""
         self.leave()
-        self._say(Stop(seconds))
+        self._control.say(Stop(seconds))
 
     def on_fault(self) -> None:
         """Nobody knows what was heard of it."""
@@ -544,7 +501,7 @@ class Reactor:
 
     def ping(self) -> None:
         """Have it show that its loop turns."""
-        self._say(Ping(1))
+        self._control.say(Ping(1))
 
     def _on_exit(self, _: int) -> None:
         """The process has ended. What it sent before is read first."""
@@ -554,8 +511,7 @@ class Reactor:
         self.state = DEAD
         if self.express is not None:
             self.express.read_to_end()
-        while has_bytes(self._control.sock) and self._hear_more() is not None:
-            pass
+        self._control.read_to_end()
         self.lanes.read_to_end()
         left, begun = self._left_over()
         self.in_flight = 0
@@ -565,8 +521,7 @@ class Reactor:
         loop.unwatch(self._pidfd)
         os.close(self._pidfd)
         self._pulse.close()
-        self._end_control()
-        loop.bury(self._control.sock)
+        self._control.end()
         if self.express is not None:
             self.express.end()
             loop.not_after_batch(self.express.flush)

@@ -398,7 +398,7 @@ def test_messages_wait_for_a_reactor_that_reads_late(start: Start) -> None:
     """The control channel is full of lanes; when it is read, the rest follows by itself."""
     front = start(lanes="plain")
     (reactor,) = front.reactors
-    reactor.inside._control.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    reactor.inside._control._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     clients = [front.connect() for _ in range(60)]
     for client in clients:
         client.send(get())

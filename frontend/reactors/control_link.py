@@ -1,0 +1,101 @@
+"""The front end's end of a reactor's control channel: it watches the socket, and never waits."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from reactor_run.channel import ControlChannel
+from reactor_run.frontend.log import log
+from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.events import LinkOwner
+from reactor_run.frontend.reactors.lane import has_bytes
+from reactor_run.protocol.control import ControlError
+from reactor_run.protocol.control_messages import ToFrontEnd, ToReactor, read_for_front_end
+
+__all__ = ["ControlLink"]
+
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+
+
+class ControlLink:
+    """One AF_UNIX stream socket."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        owner: LinkOwner,
+        sock: socket.socket,
+        on_message: Callable[[ToFrontEnd], None],
+    ) -> None:
+        """`on_message`: called with each message of the reactor, in order. Raises OSError."""
+        self._loop = loop
+        self._owner = owner
+        self._sock = sock
+        self._channel = ControlChannel[ToFrontEnd](sock, read_for_front_end)
+        self._on_message = on_message
+        self._full = False
+        """The kernel takes no more for now."""
+        loop.watch(sock.fileno(), _IN, self._on_events)
+
+    def say(self, message: ToReactor, descriptor: int | None = None) -> None:
+        """Send a message; what the kernel does not take goes out later."""
+        self._channel.send(message, descriptor)
+        if self._channel.waiting and not self._full:
+            self._full = True
+            self._loop.modify(self._sock.fileno(), _IN | _OUT)
+
+    def read(self) -> None:
+        """Handle all messages that are there."""
+        while self._read_once():
+            pass
+
+    def read_to_end(self) -> None:
+        """Handle what the reactor had sent before it died."""
+        while has_bytes(self._sock) and self._read_once() is not None:
+            pass
+
+    def _on_events(self, _: int) -> None:
+        if self._full and self._channel.flush():
+            self._full = False
+            self._loop.modify(self._sock.fileno(), _IN)
+        if self._read_once() is None:
+            self._owner.hung_up()
+            self._stop()
+
+    def _read_once(self) -> int | None:
+        """Return how many messages there were; None at the end of the channel."""
+        try:
+            messages = self._channel.receive()
+            if messages is None:
+                self._owner.hung_up()
+                return None
+            for message in messages:
+                self._on_message(message)
+            return len(messages)
+        except ControlError as error:
+            log.error("%s sent a control message that is none: %s", self._owner.name, error)
+            self._owner.kill()
+            return None
+
+    def on_fault(self) -> None:
+        """An error of ours: what was read of the reactor is uncertain."""
+        self._owner.kill()
+
+    def give_up(self) -> None:
+        """Drop what was not sent, because the reactor could not be started."""
+        self._stop()
+
+    def end(self) -> None:
+        """The reactor has died."""
+        self._stop()
+        self._loop.bury(self._sock)
+
+    def _stop(self) -> None:
+        """Read nothing any more, and send nothing."""
+        self._loop.unwatch(self._sock.fileno())
+        self._channel.give_up()
+        self._full = False
