@@ -1,5 +1,8 @@
-"""The process that runs the app: its ends of the lanes, the loops, ASGI, WSGI, lifespan.
+"""The reactor process, which runs the app.
 
-This room knows exchanges, never client connections: no listener, no queue, no other reactor, and
-nothing of `reactor_run.frontend`. The two processes meet only at file descriptors.
+It has the reactor's ends of the lanes, the loops, and the ASGI and WSGI interfaces.
+
+This package knows exchanges, but no client connections: it has no listener, no queue and no other
+reactor. It imports nothing of `reactor_run.frontend`. The two processes share only file
+descriptors.
 """

@@ -1,7 +1,7 @@
-"""`python -m reactor_run.reactor --control-fd N APP`: a reactor process, before its imports.
+"""The first steps of a reactor process: `python -m reactor_run.reactor --control-fd N APP`.
 
-Importing takes most of a start. Signals must be in order before that, and the garbage collector
-need not look again and again at what all stays.
+The imports take most of the start. So signals are set up before them. The garbage collector is off
+during them, because everything that they create stays.
 """
 
 import faulthandler
@@ -16,21 +16,21 @@ from reactor_run.stdio import open_missing
 
 
 def main() -> int:
-    """Run one reactor; its exit status."""
-    # Ctrl-C goes to every process of a terminal, and a service manager may signal every process of
-    # a service; stopping is the front end's word.
+    """Run one reactor. Returns the exit status of the process."""
+    # Ctrl-C signals every process of the terminal, and a service manager may signal every process
+    # of a service. The reactor ignores both, because the front end tells it when to stop.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         fork.take(number, _ignore)
     fork.take(signal.SIGUSR1, _write_threads)
-    # A reactor has a process group of its own, so the terminal takes it for a background process,
-    # and would stop it when it writes there (`stty tostop`) or reads.
+    # A reactor has its own process group, so it is a background process of the terminal. By default
+    # the terminal would stop it when it reads, or when it writes (`stty tostop`).
     for number in (signal.SIGTTOU, signal.SIGTTIN):
         signal.signal(number, signal.SIG_IGN)
     open_missing()
-    # What runs in every thread goes to the log when the process crashes, or is about to be killed.
+    # The stack of every thread goes to the log when the process crashes, and before it is killed.
     faulthandler.enable()
     faulthandler.register(DUMP)
-    # `process` enables it again.
+    # `process.main` enables the collector again.
     gc.disable()
     from reactor_run.reactor.process import main as serve
 

@@ -1,17 +1,19 @@
-"""What a child is that an app forks from a reactor: an ordinary process, and no second reactor.
+"""The handling of child processes that an app forks from a reactor.
 
-A child has the reactor's stack, descriptors and signal handlers. So before the app goes on in it:
+Such a child becomes an ordinary process, not a second reactor. It has the reactor's stack,
+descriptors and signal handlers. So these steps come before the app goes on in the child:
 
-1. Each signal that the reactor has taken gets back what it had before. A handler that the app has
+1. Each signal that the reactor has taken gets its earlier handler back. A handler that the app has
    set stays.
-2. Each descriptor of the reactor's leads elsewhere: a socket to /dev/null, an epoll set to an empty
-   one. The kernel has one set for both processes, so a change by the child would be the reactor's.
-   The number stays taken: an object of ours that closes it closes no file of the app's.
-3. `is_child` is true. The first of our functions that the app returns to, or raises into, calls
-   `leave`, and the process ends there.
+2. Each descriptor of the reactor is replaced: a socket by /dev/null, an epoll set by an empty one.
+   The kernel has one epoll set for both processes, so a change by the child would change the
+   reactor's too. The number stays in use. So if an object of the reactor closes it later, this does
+   not close a file of the app.
+3. `is_child` becomes true. When the app returns or raises into the reactor's code, that code calls
+   `leave`, and the process ends.
 
-The children of multiprocessing and subprocess, and all that end by `os._exit` or exec, never come
-back to us; for them only 1 and 2 matter.
+A child of multiprocessing or subprocess, and any child that ends by `os._exit` or exec, never
+returns to the reactor's code. For it only steps 1 and 2 matter.
 """
 
 from __future__ import annotations
@@ -30,30 +32,33 @@ from reactor_run.dump import DUMP
 __all__ = ["disconnect", "in_child", "is_child", "leave", "renew_epoll", "take", "watch_forks"]
 
 is_child = False
-"""This process is a child that an app has forked. To be read as `fork.is_child`."""
+"""Whether this process is a child that an app has forked. Read it as `fork.is_child`, because it
+changes."""
 
 _taken: Final[dict[int, tuple[Any, Any]]] = {}
-"""The reactor's handlers by signal, and what each signal had before."""
+"""By signal number: the reactor's handler, and the earlier handler."""
 _parts: Final[list[Callable[[], None]]] = []
+"""The functions that `in_child` registered."""
 _held: Final = threading.local()
-"""The signal mask of a thread that forks."""
+"""The signal mask of each thread that forks, from before the fork."""
 
 
 def take(number: int, handler: Callable[..., None]) -> None:
-    """Have `handler` called for a signal, in this process and in no child of its app."""
+    """Set `handler` for a signal in this process. Children of the app do not keep it."""
     _taken[number] = handler, signal.signal(number, handler)
 
 
 def in_child(part: Callable[[], None]) -> None:
-    """Have `part` called in a child before the app goes on in it, to give up what it shares."""
+    """Call `part` in each child before the app goes on in it. `part` disconnects the child from
+    what it shares with the reactor."""
     _parts.append(part)
 
 
 def watch_forks() -> None:
-    """Make each child that this process forks from now on an ordinary process; to be called once.
+    """Make each child that this process forks from now on an ordinary process. Call this once.
 
-    That holds for `os.fork`, and so for multiprocessing. C code that forks without Python's
-    knowledge gets none of it.
+    It works for `os.fork`, and so for multiprocessing. It does not work for C code that forks
+    without Python.
     """
     os.register_at_fork(
         before=_hold_signals,
@@ -63,7 +68,7 @@ def watch_forks() -> None:
 
 
 def _hold_signals() -> None:
-    # A signal for the child that came before its handlers are gone would be lost on them.
+    # If a signal reached the child while it has the reactor's handlers, the signal would be lost.
     _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _taken)
 
 
@@ -74,7 +79,8 @@ def _release_signals() -> None:
 def _become_ordinary() -> None:
     global is_child
     try:
-        # In the child of a child all is done, and numbers that were ours may be the app's.
+        # A child of a child needs no further change. Numbers of the reactor's descriptors may be
+        # the app's there.
         if not is_child:
             is_child = True
             signal.set_wakeup_fd(-1)
@@ -89,7 +95,7 @@ def _become_ordinary() -> None:
 
 
 def disconnect(descriptors: Iterable[int]) -> None:
-    """In a child: let sockets lead to /dev/null."""
+    """In a child: replace these sockets by /dev/null."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for descriptor in descriptors:
         os.dup2(null, descriptor, inheritable=False)
@@ -97,16 +103,17 @@ def disconnect(descriptors: Iterable[int]) -> None:
 
 
 def renew_epoll(descriptor: int) -> None:
-    """In a child: let the descriptor of an epoll set be that of an empty set."""
+    """In a child: replace the epoll set of this descriptor by an empty set."""
     with select.epoll() as empty:
         os.dup2(empty.fileno(), descriptor, inheritable=False)
 
 
 def leave(error: BaseException | None = None) -> NoReturn:
-    """End a child whose app has returned to us, or has raised `error`.
+    """End a child whose app has returned to the reactor's code, or has raised `error`.
 
-    As multiprocessing ends its own: threads that are no daemons are waited for, standard output and
-    error are flushed. Nothing is unwound, and what was registered with `atexit` is the reactor's.
+    It does what multiprocessing does at the end of a child: it waits for threads that are not
+    daemons, and flushes standard output and standard error. The stack is not unwound. `atexit`
+    functions do not run, because they belong to the reactor.
     """
     status = 1
     try:
@@ -121,12 +128,12 @@ def leave(error: BaseException | None = None) -> NoReturn:
 
 
 def leave_loop() -> NoReturn:
-    """End a child that has come to the event loop: the loop is the reactor's."""
+    """End a child whose app has returned into the event loop. The loop belongs to the reactor."""
     leave(RuntimeError("a child that an app has forked cannot go on in the reactor's event loop"))
 
 
 def _tell(error: BaseException | None) -> int:
-    """Write what ended the child, as the interpreter would; its exit status."""
+    """Report `error` as the interpreter does. Returns the exit status of the child."""
     if error is None:
         return 0
     if not isinstance(error, SystemExit):

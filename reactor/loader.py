@@ -1,8 +1,8 @@
-"""Finding the app: from `module:attribute` to a callable, and which interface it speaks.
+"""The loader of the app.
 
-Owns the import of the user's code and the words in which its failures are told. Runs before any
-event loop does, because apps may do anything while they are imported. Must not know how an app is
-run.
+It imports the user's code, finds the app that `module:attribute` names, and detects its interface.
+It owns the error messages of all this. It runs before any event loop, because an app may do
+anything during its import. It does not know how an app is run.
 """
 
 from __future__ import annotations
@@ -23,33 +23,38 @@ from reactor_run.reactor.log import AppFailure, app_frames, cut_traceback, summa
 __all__ = ["AppLoadError", "detect_interface", "load_app"]
 
 _DEFAULT_ATTRIBUTES: Final = ("app", "application")
-_LISTED: Final = 10  # names in an error message
-_MAX_LAYERS: Final = 50  # of wrappers; against a __wrapped__ that leads to itself
+_LISTED: Final = 10
+"""Most names that an error message lists."""
+_MAX_LAYERS: Final = 50
+"""Most wrappers that are followed. This ends a cycle of `__wrapped__`."""
 
 _MISSING: Final = object()
 
 
 class AppLoadError(AppFailure):
-    """The app could not be loaded, or it is not one.
+    """The app could not be loaded, or the loaded object is not an app.
 
-    `details` is the app's traceback where its own code raised, None otherwise.
+    `details` is the app's traceback if its own code raised, else None.
     """
 
 
 def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> Callable[..., Any]:
-    """Import the app that `target` names and return it.
+    """Import the app that `target` names, and return it.
 
-    `target` is `module[:attribute]`, the attribute possibly dotted; without one, `app` and then
-    `application` are tried. With `factory` the attribute is called without arguments and what it
-    returns is the app. `app_dir` becomes the first entry of sys.path, as an absolute path
-    without symbolic links: what the app imports later comes from the same directory, whatever a
-    deploy has done to a link meanwhile.
-    Raises AppLoadError, whatever the app's code raises (SystemExit and KeyboardInterrupt too).
+    `target` is `module[:attribute]`. The attribute may have dots. Without one, `app` and then
+    `application` are tried. With `factory`, the attribute is called without arguments, and its
+    result is the app.
+
+    `app_dir` becomes the first entry of sys.path, as an absolute path without symbolic links. So
+    later imports of the app use the same directory, even if a deploy has changed a link.
+
+    Raises AppLoadError for every failure, also if the app's code raises SystemExit or
+    KeyboardInterrupt.
     """
     try:
         root = os.path.realpath(app_dir)
     except FileNotFoundError:
-        # A relative path, and the working directory is gone.
+        # The path is relative, and the working directory does not exist any more.
         raise AppLoadError(f"--app-dir {app_dir}: there is no such directory") from None
     module_name, attribute = _split(target, root)
     if not os.path.isdir(root):
@@ -66,7 +71,10 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> Calla
 
 
 def _split(target: str, root: str) -> tuple[str, str | None]:
-    """Module name and attribute; raises AppLoadError if that is not what `target` consists of."""
+    """Return the module name and the attribute of `target`, None without one.
+
+    Raises AppLoadError if `target` has another form.
+    """
     module_name, colon, attribute = target.partition(":")
     if "/" in module_name or module_name.endswith(".py"):
         raise AppLoadError(
@@ -95,7 +103,7 @@ def _split(target: str, root: str) -> tuple[str, str | None]:
 
 
 def _instead(path: str, attribute: str, root: str) -> str:
-    """What to write instead of the file `path`, as the command's arguments."""
+    """Return the command's arguments that name the app in the file `path`."""
     directory, name = os.path.split(os.path.normpath(os.path.join(root, path)))
     parts = [name.removesuffix(".py")]
     while os.path.isfile(os.path.join(directory, "__init__.py")):
@@ -127,7 +135,8 @@ def _import(name: str, root: str) -> types.ModuleType:
 
 
 def _not_found(name: str, missing: str, root: str) -> str:
-    """`missing` is `name` or one of its packages."""
+    """Return the message for a module that is not found. `missing` is `name` or one of its
+    packages."""
     parent, _, last = missing.rpartition(".")
     holder = sys.modules.get(parent)
     if holder is not None and hasattr(holder, last):
@@ -163,7 +172,7 @@ def _import_failure(name: str, exc: BaseException) -> str:
 
 
 def _find(module: types.ModuleType, module_name: str, attribute: str | None) -> tuple[str, Any]:
-    """The app, or its factory, and its name for messages."""
+    """Return the name, for messages, and the app or its factory."""
     if attribute is None:
         return _find_default(module, module_name)
     name = module_name
@@ -187,7 +196,7 @@ def _find_default(module: types.ModuleType, module_name: str) -> tuple[str, Any]
         for name in _DEFAULT_ATTRIBUTES
         if (value := _get(module, name, f"{module_name}:{name}")) is not _MISSING
     }
-    # A package's submodule `app` is its attribute, too, and must not hide its `application`.
+    # A package's submodule `app` is an attribute too. It must not hide the package's `application`.
     for name, value in found.items():
         if callable(value):
             return f"{module_name}:{name}", value
@@ -203,18 +212,19 @@ def _find_default(module: types.ModuleType, module_name: str) -> tuple[str, Any]
 
 
 def _get(holder: object, attribute: str, name: str) -> Any:
-    """The attribute, or _MISSING; a property or a module's __getattr__ may run the app's code."""
+    """Return the attribute, or _MISSING. Raises AppLoadError if the app's code raises: a property
+    and a module's `__getattr__` are code of the app."""
     try:
         return getattr(holder, attribute)
     except BaseException as exc:
-        # Any other AttributeError comes from inside: from a property's own code, say.
+        # Any other AttributeError comes from the app's code, for example from a property.
         if isinstance(exc, AttributeError) and exc.obj is holder and exc.name == attribute:
             return _MISSING
         raise AppLoadError(f"looking up {name} failed: {summary(exc)}", cut_traceback(exc)) from exc
 
 
 def _offer(module: types.ModuleType) -> str:
-    """What the module has that could be meant: its own functions, and callable instances."""
+    """Return a text that lists the module's own functions and callable instances."""
     names = [
         name
         for name, value in vars(module).items()
@@ -237,7 +247,7 @@ def _place(module: types.ModuleType) -> str:
 
 
 def _kind(value: object) -> str:
-    """What `value` is, for a message: not its repr, which may be long or may raise."""
+    """Describe `value` for a message. Its repr is not used, because it may be long or may raise."""
     if inspect.ismodule(value):
         return f"the module {value.__name__}"
     if inspect.isclass(value):
@@ -286,12 +296,12 @@ def _async_factory(name: str) -> str:
 
 
 def detect_interface(app: Callable[..., Any]) -> Literal["asgi", "wsgi"]:
-    """Which interface `app` speaks, by its signature; it is not called.
+    """Return the interface of `app`, from its signature. The app is not called.
 
-    ASGI 3 takes (scope, receive, send), WSGI (PEP 3333) takes (environ, start_response). Looks
-    through functools.partial, bound methods, instances with a `__call__`, and decorators that
-    take anything as far as functools.wraps shows what they wrap. Raises AppLoadError for an ASGI 2
-    app, for what must first be called to give an app, and where the signature does not tell.
+    ASGI 3 takes (scope, receive, send). WSGI (PEP 3333) takes (environ, start_response). The
+    signature is also found through functools.partial, bound methods, instances with `__call__`, and
+    decorators that use functools.wraps. Raises AppLoadError for an ASGI 2 app, for a factory, and
+    if the signature fits neither interface.
     """
     for layer in _layers(app):
         if inspect.isclass(layer):
@@ -329,7 +339,10 @@ def _asgi_2(app: object) -> str:
 
 
 def _class_interface(app: type) -> Literal["asgi", "wsgi"]:
-    """A class may be an app: its instance, made for one request, is the awaitable or iterable."""
+    """Return the interface of a class that is itself an app. Raises AppLoadError if it is none.
+
+    Such a class is instantiated for each request, and the instance is the awaitable or iterable.
+    """
     arity = _arity(app)
     if arity is not None and arity.takes(3) and hasattr(app, "__await__"):
         return "asgi"
@@ -365,12 +378,12 @@ class _Arity:
                 self._possible = False
 
     def takes(self, count: int) -> bool:
-        """Whether a call with just `count` positional arguments fits."""
+        """Whether a call with exactly `count` positional arguments is valid."""
         return self._possible and self.required <= count <= self.most
 
 
 def _arity(app: Callable[..., Any]) -> _Arity | None:
-    """None if Python does not know, as with some functions written in C."""
+    """Return the arity of `app`, or None if Python does not know it, as for some C functions."""
     try:
         return _Arity(inspect.signature(app, follow_wrapped=False))
     except (TypeError, ValueError):
@@ -378,10 +391,10 @@ def _arity(app: Callable[..., Any]) -> _Arity | None:
 
 
 def _layers(app: Callable[..., Any], depth: int = 0) -> Iterator[Callable[..., Any]]:
-    """What is called when `app` is, and inwards, what functools.wraps says that it wraps.
+    """Yield the callable behind `app`, then each callable that it wraps (functools.wraps).
 
-    Each is a function, a method, a partial of one, or a class, so that its signature is what the
-    caller has to pass: bound arguments stay bound.
+    Each is a function, a method, a partial of one, or a class. Bound arguments stay bound, so the
+    signature shows what a caller must pass.
     """
     if depth > _MAX_LAYERS:
         return
@@ -396,7 +409,7 @@ def _layers(app: Callable[..., Any], depth: int = 0) -> Iterator[Callable[..., A
         if inspect.isroutine(app) or inspect.isclass(app):
             yield app
         else:
-            # As the interpreter does it: found on the type, then bound, if it is a descriptor.
+            # Look up `__call__` as the interpreter does: on the type, then bind a descriptor.
             call = inspect.getattr_static(type(app), "__call__", None)
             if hasattr(call, "__get__"):
                 call = call.__get__(app, type(app))

@@ -1,8 +1,8 @@
-"""What a reactor process says: its log lines, and how the app's failures are told.
+"""The log of a reactor process.
 
-Everything that reports a failing app uses these: its traceback without our frames
-(`cut_traceback`), its error in one line (`summary`), and advice when the app and the runtime do
-not fit (`runtime_hint`). This module must not know what the app was doing.
+It owns the logger, and the form in which failures of the app are reported: the traceback without
+frames of this package (`cut_traceback`), the error in one line (`summary`), and advice if the app
+needs another runtime (`runtime_hint`). It does not know what the app was doing.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ _LEVELS: Final = {
 }
 
 _LINE_MAX: Final = 65536
-"""Characters of one record: more is the text of an exception that has swallowed a whole body."""
+"""Most characters of one record. The text of an exception may contain a whole request body."""
 _PLACES_MAX: Final = 20
-"""Frames of an exception that cannot be shown in the usual way, innermost last."""
+"""Most frames that are shown of an exception that traceback cannot format."""
 
-# As they are before an app is imported, which may replace them.
+# Kept from before the app's import, because an app may replace it.
 _Record = logging.LogRecord
 
 log: Final = logging.getLogger("reactor_run")
-"""The logger of a reactor process; until `configure` it is like any other."""
+"""The logger of a reactor process. Before `configure` it is an ordinary logger."""
 
 limited: Final = RepeatLimit(log)
-"""Logs a line that a client or an app can cause as often as it likes."""
+"""The logger for lines that a client or an app can cause any number of times. It limits repeats."""
 
 
 class AppFailure(Exception):
-    """The app failed where the reactor cannot go on without it.
+    """A failure of the app after which the reactor cannot go on.
 
-    `message` is one line: what happened, and how to mend it. `details` is the app's own account,
-    mostly a traceback cut to its frames, None where there is nothing to add.
+    `message` is one line: what happened, and how to fix it. `details` is mostly the traceback, cut
+    to the app's frames; None if there are no details.
     """
 
     def __init__(self, message: str, details: str | None = None) -> None:
@@ -70,17 +70,19 @@ class AppFailure(Exception):
 
 
 class _ReactorLogger(logging.Logger):
-    """A logger that works whatever an app does, and raises nothing.
+    """A logger that an app cannot change, and that raises nothing.
 
-    `logging.config.dictConfig` disables every logger that the configuration does not name, unless
-    told otherwise: with many a Django LOGGING setting a reactor would fall silent. So neither that
-    nor an app's record factory, filters, handlers or `sys.stderr` count here. The arguments of a
-    record may be an app's: what their `__str__` raises costs the record its details.
+    By default `logging.config.dictConfig` disables every logger that the configuration does not
+    name. Many Django LOGGING settings would disable the reactor's logger so. Therefore this logger
+    ignores `disabled`, and an app's record factory, filters, handlers and `sys.stderr`.
+
+    The arguments of a record may be objects of an app. If their `__str__` raises, the record is
+    written without details.
     """
 
     formatter: logging.Formatter
     descriptor: int | None
-    """Where lines go; None if there is no stderr."""
+    """The descriptor that lines are written to; None if there is no stderr."""
 
     @property
     def disabled(self) -> bool:
@@ -124,31 +126,31 @@ class _ReactorLogger(logging.Logger):
 
 
 class _Formatter(LineFormatter):
-    """Shows an exception even if it resists."""
+    """Formats an exception even if its own methods raise."""
 
     def formatException(self, ei: Any) -> str:
         return _tell(ei[1], traceback.format_exception)
 
 
 def configure(level: str, reactor: str) -> None:
-    """Send this process's "reactor_run" records from `level` up to stderr, and only there.
+    """Write the "reactor_run" records of this process from `level` up to stderr, and only there.
 
-    `level` is debug, info, warning, error or critical; `reactor` is the reactor's name, put before
-    each message unless it is empty. The root logger and all of the app's are left alone. A second
-    call replaces what the first has set. Raises ValueError for an unknown level.
+    `level` is debug, info, warning, error or critical. `reactor` is the reactor's name. It is put
+    before each message unless it is empty. The root logger and the app's loggers do not change. A
+    second call replaces the settings of the first. Raises ValueError for an unknown level.
     """
     if level.lower() not in _LEVELS:
         raise ValueError(f"unknown log level {level!r}: choose from {', '.join(_LEVELS)}")
     log.__class__ = _ReactorLogger
     assert isinstance(log, _ReactorLogger)
     log.formatter = _Formatter(f"{reactor}: " if reactor else "")
-    # Without a stderr, its number may be that of anything.
+    # Without a stderr, descriptor 2 may be any other file.
     log.descriptor = None if sys.stderr is None else 2
     log.setLevel(_LEVELS[level.lower()])
     log.propagate = False
 
 
-# The room above this one: `reactor_run/`, as the import system spells it in code objects.
+# The package directory `reactor_run/`, as the import system spells it in code objects.
 _OWN_ROOM: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _IMPORTLIB: Final = os.path.dirname(os.path.abspath(importlib.__file__)) + os.sep
 
@@ -158,15 +160,16 @@ def _is_apps(frame: traceback.FrameSummary) -> bool:
 
 
 def app_frames(exc: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of `exc`, outermost first, without importlib's and our own."""
+    """Return the frames of `exc`, outermost first, without those of importlib and this package."""
     return [frame for frame in traceback.extract_tb(exc.__traceback__) if _is_apps(frame)]
 
 
 def cut_traceback(exc: BaseException) -> str:
-    """The traceback of `exc` as Python prints it, without the frames of importlib and our own.
+    """Return the traceback of `exc` as Python prints it, without frames of importlib and this
+    package.
 
-    Its causes, contexts and the members of an exception group are cut as well. Frames of libraries
-    stay: they tell what the app was doing. Without a newline at the end.
+    The tracebacks of causes, contexts and members of exception groups are cut too. Frames of other
+    libraries stay, because they show what the app was doing. The text does not end with a newline.
     """
     return _tell(exc, _format_cut)
 
@@ -187,7 +190,7 @@ _name_of: Final = type.__dict__["__name__"].__get__
 
 
 def _tell(exc: BaseException, form: Callable[[BaseException], list[str]]) -> str:
-    """`exc` by `form`, or if that fails, by nothing that its class or modules can change."""
+    """Return `exc` formatted by `form`. If `form` raises, use only what an app cannot change."""
     try:
         return "".join(form(exc)).rstrip("\n")
     except BaseException:
@@ -202,7 +205,10 @@ def _tell(exc: BaseException, form: Callable[[BaseException], list[str]]) -> str
 
 
 def place_of(exc: BaseException) -> tuple[str, str, int]:
-    """What makes two failures one kind for the log: the type's name, and the line that raised."""
+    """Return the name of the type of `exc`, and the file and line that raised it.
+
+    Two failures with the same place are repeats for the log.
+    """
     name = _name_of(type(exc))
     trace = _traceback_of(exc)
     if trace is None:
@@ -213,23 +219,23 @@ def place_of(exc: BaseException) -> tuple[str, str, int]:
 
 
 def summary(exc: BaseException) -> str:
-    """`exc` in one line: its type, and the first line of its text if there is any."""
+    """Return `exc` in one line: its type, and the first line of its text if it has one."""
     name = type(exc).__qualname__
     try:
         text = str(exc).strip()
-    except BaseException:  # an app's exception may be broken, too
+    except BaseException:  # The `__str__` of an app's exception may raise.
         text = ""
     return f"{name}: {text.splitlines()[0]}" if text else name
 
 
-# What an app's code raises when the other runtime is there: texts of asyncio (3.11 to 3.14), trio
-# (0.30 to 0.35), and of each one's task runner when it gets what the other's awaitables yield.
-# Patterns, compiled when an app has failed.
+# Patterns of the error texts that an app gets on the wrong runtime. The texts are those of asyncio
+# (3.11 to 3.14) and trio (0.30 to 0.35), and of their task runners when they get an object that the
+# other runtime's awaitables yield. They are compiled only after an app has failed.
 _ASYNCIO_IS_MISSING: Final = (
     r"no running event loop"
     r"|There is no current event loop"
     r"|trio\.run received unrecognized yield message"
-    # asyncio.Lock, Event, Queue: they take a loop that they do not find for granted.
+    # asyncio.Lock, Event and Queue use the running loop without checking that there is one.
     r"|'NoneType' object has no attribute '(create_future|create_task|call_\w+)'"
 )
 _TRIO_IS_MISSING: Final = (
@@ -242,14 +248,14 @@ _TRIO_IS_MISSING: Final = (
 
 
 def runtime_hint(exc: BaseException, runtime: str) -> str | None:
-    """Advice, in one line, if `exc` shows that the app needs another runtime than `runtime`.
+    """Return advice in one line if `exc` shows that the app needs another runtime, else None.
 
-    `runtime` is trio, asyncio or uvloop. Looks at the causes and contexts of `exc` and into
-    exception groups. None where nothing speaks of the runtime.
+    `runtime` is the current one: trio, asyncio or uvloop. Causes, contexts and members of exception
+    groups are examined too.
     """
     try:
         return _find_hint(exc, runtime)
-    except BaseException:  # an app's exception may be broken
+    except BaseException:  # The attributes of an app's exception may raise.
         return None
 
 
@@ -269,7 +275,7 @@ def _find_hint(exc: BaseException, runtime: str) -> str | None:
 
 
 def _with_relatives(exc: BaseException) -> Iterator[BaseException]:
-    """`exc`, its causes, contexts and members and theirs, each once."""
+    """Yield `exc` and all its causes, contexts and group members, each once."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [exc]
     while pending:

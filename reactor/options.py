@@ -1,7 +1,7 @@
-"""The options of a reactor process: what the front end passes on.
+"""The command-line options of a reactor process.
 
-It is a program that writes them, and has checked them before. So they are read without argparse,
-which would take as long as all that is imported of this room.
+The front end writes them, and has already checked them. So they are read without argparse: its
+import would take as long as all other imports of this package.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CHOICES: Final = {
 
 
 class Options(NamedTuple):
-    """What HELP says of each."""
+    """The options. HELP describes each of them."""
 
     app: str
     control_fd: int
@@ -67,9 +67,10 @@ _SWITCHES: Final = ("multiprocess", "no_sched_yield", "factory")
 
 
 def parse_options(argv: Sequence[str] | None = None) -> Options:
-    """Read the options; `argv` defaults to the arguments of the process.
+    """Read the options from `argv`, by default the arguments of the process.
 
-    Raises SystemExit: 0 after help, 2 after a line on standard error that says what is wrong.
+    Raises SystemExit with status 0 after `--help`, and with status 2 after an error, which is
+    written to standard error.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     values: dict[str, Any] = {}
@@ -86,35 +87,35 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         name = _FIELDS.get(flag)
         if name is None:
             if word.startswith("-"):
-                _refuse(f"there is no option {word}")
+                _fail(f"there is no option {word}")
             apps.append(word)
         elif name in _SWITCHES:
             if equals:
-                _refuse(f"{flag} takes no value")
+                _fail(f"{flag} takes no value")
             values[name] = True
         else:
             if not equals:
                 if not words:
-                    _refuse(f"{flag} needs a value")
+                    _fail(f"{flag} needs a value")
                 text = words.pop(0)
             values[name] = _value(flag, name, text)
     if len(apps) != 1:
-        _refuse("name one app")
+        _fail("name one app")
     if "control_fd" not in values:
-        _refuse("--control-fd is missing")
+        _fail("--control-fd is missing")
     return Options(apps[0], **values)
 
 
 def _value(flag: str, name: str, text: str) -> str | int:
     if name in _NUMBERS:
         if not (text.isascii() and text.isdigit()):
-            _refuse(f"{flag}: {text!r} is no number")
+            _fail(f"{flag}: {text!r} is not a number")
         return int(text)
     if name in _CHOICES and text not in _CHOICES[name]:
-        _refuse(f"{flag}: expected {' or '.join(_CHOICES[name])}, not {text!r}")
+        _fail(f"{flag}: expected {' or '.join(_CHOICES[name])}, not {text!r}")
     return text
 
 
-def _refuse(why: str) -> NoReturn:
+def _fail(why: str) -> NoReturn:
     print(f"python -m reactor_run.reactor: error: {why}; see --help", file=sys.stderr)
     raise SystemExit(2)

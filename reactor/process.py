@@ -1,8 +1,8 @@
-"""What a reactor process does: loads the app, runs it, follows the front end's words.
+"""The main program of a reactor process.
 
-Whoever holds the other end of the control channel drives it; docs/lanes.md says how. It loads the
-app, starts it, says that it is ready, and serves what comes over its lanes until it is told to stop
-or until the channel ends.
+It loads and starts the app, tells the front end that it is ready, and serves the exchanges on its
+lanes. It ends when the front end sends Stop or closes the control channel. docs/lanes.md describes
+the messages.
 """
 
 from __future__ import annotations
@@ -56,16 +56,18 @@ from reactor_run.reactor.wsgi.prefetch import InlinePrefetch, ThreadsPrefetch
 from reactor_run.reactor.wsgi.threads import ThreadPool
 
 APP_FAILED = 3
-"""Exit status when the app could not be loaded or started."""
+"""The exit status of a process whose app could not be loaded or started."""
 SHUTDOWN_TIMEOUT = 30.0
-"""Seconds for the lifespan's shutdown, unless the front end says otherwise."""
+"""Seconds for the lifespan's shutdown, unless the front end's Stop message gives others."""
 
 
 class ReactorProcess:
-    """Follows the front end's words."""
+    """Serves one app, and handles the messages of the front end."""
 
     reactor: ReactorLoop
+    """The loop. It is set before the front end's messages are read."""
     gateway: Gateway
+    """The gateway. It is set before the front end's messages are read."""
 
     def __init__(self, options: Options, control: ControlChannel[ToReactor]) -> None:
         self.options = options
@@ -73,10 +75,13 @@ class ReactorProcess:
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
         self._control_is_full = False
         self._stop: Callable[[], None]
-        """Has the process leave."""
+        """Ends the serving of the app. Set by `serve_asgi` and `serve_wsgi`."""
 
     def serve_asgi(self, app: Callable[..., Any]) -> None:
-        """Serve an ASGI app until the end. Raises AppFailure if it does not start."""
+        """Serve an ASGI app until the front end stops the process.
+
+        Raises AppFailure if the app does not start.
+        """
         import anyio
 
         from reactor_run.reactor.loop.runtime import backend_options
@@ -111,7 +116,7 @@ class ReactorProcess:
             group.cancel_scope.cancel()
 
     def serve_wsgi(self, app: Callable[..., Any]) -> None:
-        """Serve a WSGI app until the end, without an event loop around its calls."""
+        """Serve a WSGI app until the front end stops the process. No event loop runs."""
         threads = self.options.threads
         environs = EnvironBuilder(
             script_name=self.options.root_path,
@@ -139,7 +144,7 @@ class ReactorProcess:
         make_exchange: MakeExchange,
         admit: Callable[[Any], None],
     ) -> None:
-        """Have the loop listen to the front end."""
+        """Create the gateway, and watch the control channel."""
         self.reactor = loop
         self.gateway = Gateway(
             loop,
@@ -154,8 +159,8 @@ class ReactorProcess:
         loop.after_batch(self._flush_control)
 
     def _tell_ready(self, interface: str, capacity: int, *, inline: bool) -> None:
-        """Tell the front end what the app is, and how many exchanges it takes at once."""
-        # What the app's start-up made, and the loop's, stays as long as the process.
+        """Send Ready: the interface of the app, and the exchanges that it takes at once."""
+        # Objects from the start-up of the app and the loop stay as long as the process.
         gc.collect()
         gc.freeze()
         self.control.send(Ready(interface, capacity, inline))
@@ -164,12 +169,13 @@ class ReactorProcess:
         self.control.send(CapacityChanged(capacity))
 
     def _on_control(self, _: int) -> None:
-        # All that is there: new lanes come one with each read, and may stand before other words.
+        # Read until nothing is left: one read returns at most one new lane, and other messages may
+        # follow it.
         while messages := self.control.receive():
             for message in messages:
                 self._obey(message)
         if messages is None:
-            # The front end is gone, and with it everybody who could read an answer.
+            # The front end is gone, so no client can read an answer.
             self.reactor.unwatch(self.control.fileno())
             self._control_is_full = False
             self.shutdown_timeout = min(self.shutdown_timeout, 5.0)
@@ -184,7 +190,7 @@ class ReactorProcess:
                     self.gateway.adopt_lane(socket.socket(fileno=descriptor), number, slot)
                 else:
                     log.error("a lane was lost on its way: too many open files")
-                    # Its request will never be one, and the front end waits for a word on it.
+                    # The request on it cannot be read. The front end waits until it is reported.
                     self.control.send(LanesDone([], [number], []))
             case LaneFree(number):
                 self.gateway.free_lane(number)
@@ -210,7 +216,7 @@ class ReactorProcess:
         try:
             self.reactor.pulse = Pulse(descriptor)
         except (OSError, ValueError) as error:
-            # The front end would take nothing for begun.
+            # Without the pulse, the front end could not see which exchanges have begun.
             raise ControlError(f"the pulse cannot be shown: {error}") from error
         finally:
             os.close(descriptor)
@@ -232,10 +238,10 @@ class ReactorProcess:
 
 
 def _import_asgi(runtime: str) -> None:
-    """Import what serves an ASGI app on a runtime.
+    """Import the modules that serve an ASGI app on `runtime`.
 
-    It is most of what a start takes, and a WSGI app needs none of it. But it comes before the app:
-    modules in the app's directory must not take the place of those that it imports.
+    These imports take most of the start, and a WSGI app needs none of them. They must come before
+    the app's import, because modules in the app's directory must not replace theirs.
     """
     import reactor_run.reactor.asgi.http
     import reactor_run.reactor.asgi.lifespan
@@ -246,13 +252,16 @@ def _import_asgi(runtime: str) -> None:
 
 
 def die_with_parent() -> None:
-    """Be killed when the front end dies, even while the app blocks the loop (prctl(2))."""
+    """Ask the kernel to kill this process when the front end dies (prctl(2), PR_SET_PDEATHSIG).
+
+    This works even while the app blocks the loop.
+    """
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until the front end says stop, or is gone; the exit status."""
+    """Run the reactor until the front end stops it or is gone. Returns the exit status."""
     options = parse_options(argv)
     if options.no_sched_yield:
         turns.switch_off()
@@ -266,8 +275,9 @@ def main(argv: list[str] | None = None) -> int:
     status = 0
     if options.interface != "wsgi":
         _import_asgi(options.runtime)
-    # All is there that lives as long as the process: no collection needs to look at it, not even
-    # one for the little garbage among it. The app follows later.
+    # All objects so far live as long as the process, so no collection needs to examine them. A
+    # collection before the freeze is not worth its time: there is little garbage. The objects of
+    # the app are frozen later.
     gc.freeze()
     gc.enable()
     try:

@@ -492,7 +492,7 @@ class AsgiExchange(Hosted):
             self._report(error)
             if self._state is not _COMPLETE and not self.gone:
                 if self._on_wire:
-                    self._gateway.cut(self)
+                    self._gateway.abort(self)
                 else:
                     self._fail()
         self.ended = True

@@ -212,7 +212,7 @@ class Lifespan:
         if self._stopping.is_set():
             what = "the app's shutdown failed"
         else:
-            what = "the app's lifespan broke, requests are served without it"
+            what = "the app's lifespan failed, requests are served without it"
         log.error("%s", LifespanFailed(*self._account(what)))
 
     # In the app's task

@@ -286,7 +286,7 @@ class Gateway:
     def _on_close(self, lane: AppLane) -> None:
         self._lanes.pop(lane.number, None)
 
-    def cut(self, exchange: AppExchange) -> None:
+    def abort(self, exchange: AppExchange) -> None:
         """Abort an answer, so that the client can see that it is incomplete."""
         if exchange.lane is not None:
             exchange.lane.close()
@@ -324,7 +324,7 @@ class Gateway:
     def abandon(self, exchange: AppExchange) -> None:
         """End an exchange whose `over` failed. Uses only its lane and its number."""
         exchange.ended = True
-        self.cut(exchange)
+        self.abort(exchange)
         if exchange.express:
             self.express.done(exchange.express)
         self.over(exchange, drained=False)

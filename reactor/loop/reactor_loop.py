@@ -235,7 +235,7 @@ class ReactorLoop:
             self._end_failed(exchange, fault)
 
     def _end_failed(self, exchange: AppExchange, fault: BaseException) -> None:
-        log.error("the end of an exchange failed; its answer is cut", exc_info=fault)
+        log.error("the end of an exchange failed, aborting its answer", exc_info=fault)
         exchange.abandon()
 
     def _poll_after_stall(self) -> None:

@@ -71,9 +71,9 @@ class WsgiExchange(Call):
     """One request to a WSGI app, and the AnswerSink of its answer."""
 
     __slots__ = (
+        "_aborted",
         "_body",
         "_content",
-        "_cut",
         "_framing",
         "_gateway",
         "_held",
@@ -125,7 +125,7 @@ class WsgiExchange(Call):
         self.head_sent = False
         self._gateway = gateway
         self._prefetch = prefetch
-        self._cut = False
+        self._aborted = False
         self._body: BodyReader | None = None
         """Decodes the body. None if the whole body came with the request, or there is no body."""
         if lane is None and head.body >= 0:
@@ -156,7 +156,7 @@ class WsgiExchange(Call):
         except BaseException as error:
             # This is a fault of the reactor, or an exception that the app threw into this thread.
             self._log_fault(error)
-            self._cut = True
+            self._aborted = True
 
     def _log_fault(self, error: BaseException) -> None:
         kind = place_of(error)
@@ -170,7 +170,7 @@ class WsgiExchange(Call):
     def over(self, error: BaseException | None) -> None:
         if error is not None:
             self._log_fault(error)
-            self._cut = True
+            self._aborted = True
         # Break a reference cycle: environ holds wsgi.input, which holds the exchange.
         del self.environ
         gateway = self._gateway
@@ -178,8 +178,8 @@ class WsgiExchange(Call):
             self.ended = True
         lane = self.lane
         drained = False
-        if self._cut or self.gone:
-            gateway.cut(self)
+        if self._aborted or self.gone:
+            gateway.abort(self)
         elif lane is None:
             # A thread that the app started may still call `write`. So copy the pieces, and compute
             # the size from the copy.
@@ -251,7 +251,7 @@ class WsgiExchange(Call):
             self._push()
 
     def abort(self) -> None:
-        self._cut = True
+        self._aborted = True
 
     def _push(self) -> None:
         """Write all gathered bytes to a lane, and wait until the kernel has taken them."""

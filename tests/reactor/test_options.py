@@ -49,7 +49,7 @@ def test_values_follow_their_flag_or_an_equals_sign():
         (["--control-fd=5"], "name one app"),
         (["--control-fd=5", "a:b", "c:d"], "name one app"),
         (["a:b"], "--control-fd is missing"),
-        (["--control-fd=x", "a:b"], "--control-fd: 'x' is no number"),
+        (["--control-fd=x", "a:b"], "--control-fd: 'x' is not a number"),
         (["a:b", "--control-fd"], "--control-fd needs a value"),
         (["--control-fd=5", "--factory=1", "a:b"], "--factory takes no value"),
         (["--control-fd=5", "--runtime=curio", "a:b"], "--runtime: expected trio or asyncio or"),

@@ -475,7 +475,7 @@ def test_a_crash_while_serving_is_loud_and_harmless(run, logged):
         await anyio.wait_all_tasks_blocked()
         assert lifespan.supported
         [message] = errors(logged)
-        assert "the app's lifespan broke, requests are served without it: OSError: lost" in message
+        assert "the app's lifespan failed, requests are served without it: OSError: lost" in message
         assert "in app" in message
 
     run(lambda: serve(app, meanwhile=meanwhile))
