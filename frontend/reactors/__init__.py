@@ -1,1 +1,1 @@
-"""The reactor processes: their links, their lives, and their replacement."""
+"""The reactor processes: their start, their links, their end and their replacement."""

@@ -1,4 +1,4 @@
-"""How long to wait before the next start of a process that keeps failing."""
+"""The backoff before the next start of a process that keeps failing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["Backoff"]
 
 
 class Backoff(NamedTuple):
-    """A pause that doubles with each failure in a row. Seconds."""
+    """A pause that doubles with each failure in a row, from `first` to `longest` seconds."""
 
     first: float
     longest: float
 
     def pause(self, failures: int) -> float:
-        """Return the pause after so many failures in a row, at least 1."""
+        """Return the seconds to wait after this many failures in a row, at least one."""
         return min(self.first * 2.0 ** (failures - 1), self.longest)

@@ -1,4 +1,4 @@
-"""The command line of a reactor process, as `reactor/options.py` reads it."""
+"""Makes the command line of a reactor process, which `reactor/options.py` reads."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class CommandLine:
     """Makes the command lines of the reactors of one service."""
 
     def __init__(self, settings: Settings, place: StartDirectory) -> None:
-        """`place`: where the front end was started, and by which Python."""
+        """`place`: the directory and the Python interpreter with which the front end started."""
         self._settings = settings
         self._place = place
 
     def make(self, control_fd: int, name: str, *, multiprocess: bool) -> list[str]:
-        """Return the words that start reactor `name`.
+        """Return the command line that starts reactor `name`.
 
         `control_fd`: the inherited descriptor of its control channel. `multiprocess`: other
         reactors run the same app (PEP 3333, wsgi.multiprocess).
         """
         settings = self._settings
-        # -P: the current directory belongs to the app, and nothing of this server lies there.
+        # -P: the current directory belongs to the app. No module of this server is found there.
         command = [self._place.interpreter, "-P", "-m", "reactor_run.reactor"]
         options = {
             "--control-fd": control_fd,

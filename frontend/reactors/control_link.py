@@ -1,4 +1,4 @@
-"""The front end's end of a reactor's control channel: it watches the socket, and never waits."""
+"""The front end's end of the control channel of one reactor. It never blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OUT: Final = select.EPOLLOUT
 
 
 class ControlLink:
-    """One AF_UNIX stream socket."""
+    """The control channel of one reactor: one end of an AF_UNIX stream socket."""
 
     def __init__(
         self,
@@ -38,23 +38,23 @@ class ControlLink:
         self._channel = ControlChannel[ToFrontEnd](sock, read_for_front_end)
         self._on_message = on_message
         self._full = False
-        """The kernel takes no more for now."""
+        """The kernel's buffer is full, so messages wait to be sent."""
         loop.watch(sock.fileno(), _IN, self._on_events)
 
     def say(self, message: ToReactor, descriptor: int | None = None) -> None:
-        """Send a message; what the kernel does not take goes out later."""
+        """Send a message. Bytes that the kernel does not take are sent later."""
         self._channel.send(message, descriptor)
         if self._channel.waiting and not self._full:
             self._full = True
             self._loop.modify(self._sock.fileno(), _IN | _OUT)
 
     def read(self) -> None:
-        """Handle all messages that are there."""
+        """Handle all messages that have arrived."""
         while self._read_once():
             pass
 
     def read_to_end(self) -> None:
-        """Handle what the reactor had sent before it died."""
+        """Handle all messages that the reactor sent before it died."""
         while has_bytes(self._sock) and self._read_once() is not None:
             pass
 
@@ -67,7 +67,7 @@ class ControlLink:
             self._stop()
 
     def _read_once(self) -> int | None:
-        """Return how many messages there were; None at the end of the channel."""
+        """Read once; return the number of messages, None at the end of the channel."""
         try:
             messages = self._channel.receive()
             if messages is None:
@@ -77,25 +77,25 @@ class ControlLink:
                 self._on_message(message)
             return len(messages)
         except ControlError as error:
-            log.error("%s sent a control message that is none: %s", self._owner.name, error)
+            log.error("%s: invalid control message (%s), killing it", self._owner.name, error)
             self._owner.kill()
             return None
 
     def on_fault(self) -> None:
-        """An error of ours: what was read of the reactor is uncertain."""
+        """Kill the reactor after an internal error: some of its messages may be lost."""
         self._owner.kill()
 
     def give_up(self) -> None:
-        """Drop what was not sent, because the reactor could not be started."""
+        """Drop all unsent messages: the reactor could not be started."""
         self._stop()
 
     def end(self) -> None:
-        """The reactor has died."""
+        """Close the channel: the reactor has died."""
         self._stop()
         self._loop.bury(self._sock)
 
     def _stop(self) -> None:
-        """Read nothing any more, and send nothing."""
+        """Stop reading and sending."""
         self._loop.unwatch(self._sock.fileno())
         self._channel.give_up()
         self._full = False

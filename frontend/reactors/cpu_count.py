@@ -1,4 +1,4 @@
-"""`--reactors auto`: one reactor for each CPU of this service, also when their number changes."""
+"""Keeps one reactor for each CPU with `--reactors auto`, also when the number of CPUs changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reactor_run.frontend.sockets.rlimits import available_cpus
 __all__ = ["CPUCount"]
 
 _EVERY: Final = 10.0
-"""Seconds between two looks."""
+"""Seconds between two checks of the number of CPUs."""
 
 
 class CPUCount:
@@ -24,11 +24,11 @@ class CPUCount:
         self._timer = Timer(self._look)
 
     def begin(self) -> None:
-        """Follow from now on."""
+        """Follow the number of CPUs from now on."""
         self._look()
 
     def end(self) -> None:
-        """An operator has chosen a number."""
+        """Follow it no more: an operator has chosen a number."""
         self._loop.forget(self._timer)
 
     def _look(self) -> None:

@@ -1,5 +1,5 @@
-"""Who is told what in this room: links tell their reactor, a reactor its supervisor, and that the
-service."""
+"""The Protocols by which links report to their reactor, a reactor to the supervisor, and the
+supervisor to the service."""
 
 from __future__ import annotations
 
@@ -20,81 +20,87 @@ class LinkOwner(Protocol):
     capacity: int
     """How many exchanges it takes at once."""
     in_flight: int
-    """How many occupy it."""
+    """How many exchanges occupy it."""
 
     def answered(self, exchange: Exchange) -> None:
-        """All of an answer has come."""
+        """Note that the answer of an exchange has arrived whole."""
 
     def app_done(self, exchange: Exchange) -> None:
-        """The app of an exchange is done."""
+        """Note that the app of an exchange is done."""
 
     def withdrawn(self, exchange: Exchange) -> bool:
-        """An exchange never begins; whether another reactor is to be given it."""
+        """Note that the reactor never begins an exchange; return whether another may get it."""
 
     def gave_back(self, exchanges: list[Exchange]) -> None:
-        """Others are to be given these exchanges."""
+        """Note that other reactors must get these exchanges."""
 
     def has_room(self) -> None:
-        """Some of its exchanges are over."""
+        """Note that some of its exchanges are over."""
 
     def read_control(self) -> None:
-        """Read all control messages that are there: one of them was sent before what came here."""
+        """Read all control messages that have arrived.
+
+        A link calls this when the control channel must explain what the link has read.
+        """
 
     def hung_up(self) -> None:
-        """The process has closed its end: it is dead, or about to die."""
+        """Note that the process has closed its end: it is dead, or about to die."""
 
     def kill(self) -> None:
-        """End the process: what it sends is wrong."""
+        """Kill the process: it broke the protocol."""
 
 
 class ReactorEvents(Protocol[R]):
-    """What a reactor of class R tells its supervisor, which starts, replaces and stops reactors."""
+    """Receives the events of reactors of class R: the supervisor."""
 
     def reactor_ready(self, reactor: R) -> None:
-        """It has loaded and started the app."""
+        """Note that it has loaded and started the app."""
 
     def reactor_failed(self, reactor: R, message: str, details: str | None) -> None:
-        """It could not; it exits by itself."""
+        """Note that it could not load or start the app, and exits. `details`: a traceback."""
 
     def reactor_has_room(self, reactor: R) -> None:
-        """One of its exchanges is over, its capacity changed, or it is not held up any more."""
+        """Note that an exchange is over, its capacity changed, or its stall has ended."""
 
     def reactor_found_slow(self, route: bytes, seconds: float) -> None:
-        """Requests of a route hold it up, the last one for so long; or do not any more: 0."""
+        """Note that the last request of a route took `seconds`; 0: the route is not slow now."""
 
     def reactor_answered(self, reactor: R) -> None:
-        """It has answered a ping."""
+        """Note that it has answered a ping."""
 
     def reactor_spent(self, reactor: R, why: str) -> None:
-        """It should serve no longer than until another has started in its place."""
+        """Note that it must be replaced. It serves until its successor is ready."""
 
     def reactor_ended(self, reactor: R) -> None:
-        """It takes nothing more; its process is about to end."""
+        """Note that it takes no more exchanges: its process is about to end."""
 
     def reactor_left(self, reactor: R, exchanges: list[Exchange], begun: set[Exchange]) -> None:
-        """It has died, and left these exchanges without an answer, in this order."""
+        """Note that it has died and left these exchanges unanswered, in this order.
+
+        `begun`: those whose app may have been called.
+        """
 
     def reactor_gave_back(self, reactor: R, exchanges: list[Exchange]) -> None:
-        """It has not begun these, and never will: it was asked not to."""
+        """Note that it gave back these exchanges, which it never begins."""
 
     def reactor_died(self, reactor: R, status: int) -> None:
-        """Its process has ended. This comes last."""
+        """Note that its process has ended. This is its last event."""
 
 
 class Operation(Protocol):
-    """What the supervisor tells the service."""
+    """Receives the events of the supervisor: the service."""
 
     def serves(self, interface: str) -> None:
-        """A reactor is ready; its app speaks `asgi` or `wsgi`."""
+        """Note that a reactor is ready. `interface`: `asgi` or `wsgi`, as its app speaks."""
 
     def reload_begins(self) -> None:
-        """The next generation starts."""
+        """Note that the next generation starts."""
 
     def reload_ended(self) -> None:
-        """A reload is over, whether or not it succeeded."""
+        """Note that a reload is over, whether or not it succeeded."""
 
     def reactor_ended(self) -> None:
-        """The process of a reactor has ended while the service stops."""
+        """Note that the process of a reactor has ended while the service stops."""
 
     def fail(self, error: OperatorError, details: str | None) -> None:
-        """The app never started. `details`: its traceback, if there is one."""
+        """Note that the app never started. `details`: its traceback, if there is one."""

@@ -1,8 +1,7 @@
-"""The front end's end of one reactor's express lane: whole requests out, whole answers in, many at
-once.
+"""The front end's end of an express lane: many whole requests out, many whole answers in.
 
-Requests are gathered and sent when the batch is over; each read takes all answers that are there.
-What follows for the exchange, and for the reactor's room, is the reactor's.
+The requests of one batch of events are sent together at its end. Each read takes all answers that
+have arrived. The owner, a reactor, decides what an answer means for its capacity.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from reactor_run.protocol.express import (
 __all__ = ["SEND_BUFFER", "ExpressLane"]
 
 SEND_BUFFER: Final = 1 << 20
-"""Bytes asked for as the kernel's buffer, each way."""
+"""The size in bytes that the kernel is asked for, for the buffer of each direction."""
 
 _READ: Final = 262144
 _IN: Final = select.EPOLLIN
@@ -40,25 +39,25 @@ _space = memoryview(bytearray(_READ))
 
 
 class ExpressLane:
-    """One socketpair, our end."""
+    """One end of the socketpair between the front end and one reactor."""
 
     def __init__(self, loop: Loop, owner: LinkOwner, sock: socket.socket) -> None:
-        """Raises OSError if the kernel does not let it be watched."""
+        """Raises OSError if the kernel refuses to watch `sock`."""
         sock.setblocking(False)
         self.exchanges: dict[int, Exchange] = {}
-        """Those that are not over, by number."""
+        """The exchanges that are not over, by number."""
         self._loop = loop
         self._owner = owner
         self._sock = sock
         self._numbers = count(1)
         self._out: list[bytes | bytearray] = []
-        """What the batch has gathered."""
+        """The messages of this batch, not yet sent."""
         self._unsent = b""
-        """A batch of which the kernel has not taken all."""
+        """A batch that the kernel has taken only in part; empty if there is none."""
         self._sent = 0
-        """How much of it the kernel has taken."""
+        """Bytes of `_unsent` that the kernel has taken."""
         self._blocked = False
-        """What is gathered must wait, or there is nobody to send it to any more."""
+        """Nothing can be sent now: the kernel's buffer is full, or the lane has ended."""
         self._partial = b""
         self._ended = False
         loop.watch(sock.fileno(), _IN, self._on_events)
@@ -66,7 +65,7 @@ class ExpressLane:
     # Out -----------------------------------------------------------------------------------------
 
     def carry(self, exchange: Exchange) -> None:
-        """Send a request; it goes out with the batch."""
+        """Add a request to the batch."""
         request = exchange.request
         exchange.number = number = next(self._numbers)
         self.exchanges[number] = exchange
@@ -76,23 +75,23 @@ class ExpressLane:
         )
 
     def running(self, number: int) -> Exchange | None:
-        """The exchange with this number, if it waits for its answer."""
+        """Return the exchange with this number if it waits for its answer, else None."""
         exchange = self.exchanges.get(number)
         return exchange if exchange is not None and exchange.state is RUNNING else None
 
     def tell(self, number: int, kind: int) -> None:
-        """Tell something about an exchange that was sent."""
+        """Add a message of `kind` about an exchange to the batch."""
         self._out.append(pack_message(number, kind))
 
     def flush(self) -> None:
-        """Send what the batch gathered."""
+        """Send the messages of the batch."""
         if self._out and not self._blocked:
             out = b"".join(self._out)
             self._out.clear()
             try:
                 sent = self._sock.send(out)
             except OSError:
-                # Full, or broken: then its pidfd tells.
+                # The buffer is full, or the lane is broken. The pidfd reports the end.
                 sent = 0
             if sent < len(out):
                 self._unsent = out
@@ -101,13 +100,13 @@ class ExpressLane:
                 self._loop.modify(self._sock.fileno(), _IN | _OUT)
 
     def _send_on(self) -> None:
-        """Go on with a batch of which the kernel did not take all."""
+        """Send the rest of a batch that the kernel took only in part."""
         try:
             self._sent += self._sock.send(memoryview(self._unsent)[self._sent :])
         except BlockingIOError:
             return
         except OSError:
-            # It is dying: its pidfd tells.
+            # The reactor is dying. The pidfd reports its end.
             self._loop.modify(self._sock.fileno(), _IN)
             return
         if self._sent == len(self._unsent):
@@ -117,7 +116,7 @@ class ExpressLane:
             self._loop.modify(self._sock.fileno(), _IN)
 
     def behind(self, begun: int) -> list[Exchange]:
-        """The exchanges with greater numbers than this one, in order."""
+        """Return the exchanges with greater numbers than `begun`, in order."""
         exchanges = self.exchanges
         numbers = list(takewhile(lambda number: number > begun, reversed(exchanges)))
         return [exchanges[number] for number in reversed(numbers)]
@@ -132,23 +131,23 @@ class ExpressLane:
             self.end()
 
     def on_fault(self) -> None:
-        """Nobody knows which answers were read."""
+        """Kill the reactor after an internal error: some answers may be lost."""
         self._owner.kill()
 
     def read_to_end(self) -> None:
-        """Take what a reactor had sent before it died."""
+        """Read all that the reactor sent before it died."""
         while not self._ended and has_bytes(self._sock) and self._read():
             pass
 
     def end(self) -> None:
-        """Nothing comes over it any more, and nothing is to be sent."""
+        """Close this end: nothing more is read or sent."""
         if not self._ended:
             self._ended = self._blocked = True
             self._loop.unwatch(self._sock.fileno())
             self._loop.bury(self._sock)
 
     def _read(self) -> bool:
-        """Take what is there, once; False at the end of the lane."""
+        """Read once, and handle the messages; return False at the end of the lane."""
         try:
             size = self._sock.recv_into(_space)
         except BlockingIOError:
@@ -164,7 +163,7 @@ class ExpressLane:
         try:
             messages, consumed = read_answers(data)
         except FrameError as error:
-            log.error("%s broke the framing of its express lane: %s", owner.name, error)
+            log.error("%s: invalid frame on the express lane (%s), killing it", owner.name, error)
             owner.kill()
             return False
         self._partial = data[consumed:]
@@ -176,7 +175,7 @@ class ExpressLane:
             if exchange is None:
                 continue
             if kind == ANSWER_DONE:
-                # By far the most frequent: answered and done at once.
+                # By far the most frequent message: the answer, and the app is done.
                 del exchanges[number]
                 exchange.app_done = True
                 owner.in_flight -= 1
@@ -191,7 +190,7 @@ class ExpressLane:
                     exchange.state = OVER
             elif kind == DONE:
                 if exchange.state is RUNNING and exchange.lane is None:
-                    # The announcement of its answer's lane was sent before, over another socket.
+                    # The control channel may announce a lane for its answer: that was sent before.
                     owner.read_control()
                     if exchange.state is RUNNING and exchange.lane is None:
                         exchange.requester.answer_failed()
@@ -203,7 +202,7 @@ class ExpressLane:
                     given_back.append(exchange)
                 freed = True
             elif exchange.state is RUNNING:
-                # An answer whose app still runs.
+                # The answer is complete, and the app still runs.
                 if payload:
                     exchange.requester.answer_whole(payload)
                     owner.answered(exchange)

@@ -1,9 +1,10 @@
-"""Reloads: the next generation of reactors starts beside the one that serves.
+"""Starts the next generation of reactors for a reload, beside the one that serves.
 
-At most half as many reactors start at a time as there are CPUs: each takes a CPU for itself, and
-the reactors that serve need the others. When all are ready, they take over. If one fails, all are
-given up and the present generation goes on. A reload that is asked for during a reload follows it,
-since the app may have changed since.
+- Starts at most half as many reactors at a time as there are CPUs. Each occupies a CPU while it
+  starts, and the reactors that serve need the others.
+- When all are ready, they take over. If one fails, all of them end, and the present generation
+  stays.
+- A request for a reload during a reload starts another one afterwards: the app may have changed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from reactor_run.frontend.sockets.rlimits import available_cpus
 __all__ = ["Generations", "NextGeneration", "Told", "ignore_outcome"]
 
 Told = Callable[[str | None], None]
-"""Called with the reason why something failed, or None if it succeeded."""
+"""Called with the outcome of a reload: the reason why it failed, or None."""
 
 
 def ignore_outcome(_: str | None) -> None:
@@ -27,34 +28,34 @@ def ignore_outcome(_: str | None) -> None:
 
 
 class Generations(Protocol):
-    """The reactors of a service, as far as a reload concerns them."""
+    """The part of the supervisor that a reload needs."""
 
     generation: int
     """The number of the generation that serves."""
     wanted: int
-    """How many reactors are to serve."""
+    """How many reactors should serve."""
 
     def spawn(self, generation: int) -> Reactor:
         """Start a reactor. Raises OSError."""
 
     def take_over(self, successors: list[Reactor]) -> None:
-        """Have `successors`, which are ready, serve in the place of the present generation."""
+        """Replace the present generation by `successors`, which are ready."""
 
     def retire(self, reactor: Reactor) -> None:
-        """Let a reactor finish what it has, and end it."""
+        """Let a reactor finish its exchanges, then stop it."""
 
     def reload_begins(self) -> None:
         """Tell the operator that a reload has begun."""
 
     def reload_ended(self) -> None:
-        """Tell the operator that it has ended."""
+        """Tell the operator that a reload has ended."""
 
     def replace_next(self) -> None:
-        """Go on with replacing reactors one by one, which waited for the reload."""
+        """Resume the replacement of spent reactors, which waited for the reload."""
 
 
 class NextGeneration:
-    """The reactors that start for a reload, and who waits for its outcome."""
+    """The reactors that start for a reload, and the callbacks for its outcome."""
 
     def __init__(self, generations: Generations) -> None:
         self.failure: str | None = None
@@ -62,26 +63,26 @@ class NextGeneration:
         self._generations = generations
         self._coming: list[Reactor] = []
         self._size = 0
-        """How many there are to be."""
+        """How many reactors the next generation will have."""
         self._again = False
-        """Another reload was asked for during this one."""
+        """Another reload was requested during this one."""
         self._awaited: list[Told] = []
-        """Who is told the outcome of this reload."""
+        """The callbacks for the outcome of this reload."""
         self._awaited_again: list[Told] = []
-        """Who is told the outcome of the next one."""
+        """The callbacks for the outcome of the next reload."""
 
     def __contains__(self, reactor: Reactor) -> bool:
         return reactor in self._coming
 
     @property
     def starting(self) -> bool:
-        """A reload is under way."""
+        """Whether a reload is in progress."""
         return bool(self._coming)
 
     def begin(self, then: Told) -> None:
-        """Start the next generation; `then` is told the outcome."""
+        """Start the next generation. `then` is called with the outcome."""
         if self._coming:
-            log.info("a reload is in progress; another follows it")
+            log.info("a reload is in progress, another one follows it")
             self._again = True
             self._awaited_again.append(then)
             return
@@ -89,13 +90,13 @@ class NextGeneration:
         self._awaited = [*self._awaited_again, then]
         self._awaited_again = []
         self.failure = None
-        log.info("reloading: generation %d starts", self._generations.generation + 1)
+        log.info("reload: generation %d starts", self._generations.generation + 1)
         self._generations.reload_begins()
         self._size = self._generations.wanted
         self.go_on()
 
     def go_on(self) -> None:
-        """Start what may start now, or take over when all of it is ready."""
+        """Start as many reactors as may start now, or take over if all are ready."""
         unready = sum(reactor.state is not READY for reactor in self._coming)
         missing = min(self._size, self._generations.wanted) - len(self._coming)
         if missing <= 0 and not unready:
@@ -109,12 +110,12 @@ class NextGeneration:
             self._fail(f"cannot start a reactor: {explain(error)}")
 
     def died(self, reactor: Reactor, why: str) -> None:
-        """One of them has ended."""
+        """Give up the reload: one of its reactors has ended."""
         self._coming.remove(reactor)
         self._fail(why)
 
     def cancel(self, why: str) -> None:
-        """Tell all who wait that there will be no reload."""
+        """Call all callbacks with the reason why there will be no reload."""
         for told in (*self._awaited, *self._awaited_again):
             told(why)
         self._awaited.clear()
@@ -129,7 +130,7 @@ class NextGeneration:
         coming, self._coming = self._coming, []
         self.failure = why
         log.error(
-            "RELOAD FAILED: %s. Generation %d, with the app as it was, goes on serving",
+            "RELOAD FAILED: %s; generation %d still serves, with the app as it was",
             why,
             self._generations.generation,
         )

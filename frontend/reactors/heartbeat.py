@@ -1,13 +1,16 @@
-"""Finds out reactors that hang: pings each that serves, or still finishes what it has, a few times
-within --timeout.
+"""Detects stalled reactors by pings.
 
-A ping is answered as soon as the reactor's loop turns. A reactor that leaves one unanswered gets
-nothing new while there are others; after `--timeout` it is ended. What counts is beats, not time: a
-front end that was stopped itself, and finds on waking that much time has passed, blames nobody.
+Each reactor that serves or retires gets a ping. It answers when its loop turns. Four beats make up
+`--timeout`:
 
-While a WSGI reactor with one thread runs its app, its loop cannot turn. Until it has answered it
-may take as long as it likes, as far as this module is concerned: whoever wants to bound that sets
---request-timeout.
+1. A reactor that has not answered after one beat gets no new exchanges while there are others.
+2. A reactor that has not answered after all of them is killed.
+
+Beats count, not time. If the front end itself was stopped, much time has passed when it resumes,
+but only one beat: so it blames no reactor for that.
+
+The loop of a WSGI reactor with one thread cannot turn while its app runs. It gets no ping before it
+has answered. Only --request-timeout limits how long that takes.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ from reactor_run.frontend.reactors.reactor import Reactor
 __all__ = ["Heartbeat"]
 
 _BEATS: Final = 4
-"""Beats within the timeout."""
+"""Beats in one --timeout."""
 
 
 class Heartbeat:
-    """One timer for all reactors."""
+    """Pings all reactors by one timer."""
 
     def __init__(
         self,
@@ -35,17 +38,17 @@ class Heartbeat:
         dispatcher: Dispatcher,
         timeout: float,
     ) -> None:
-        """`timeout`: seconds that a ping may go unanswered; 0: for ever."""
+        """`timeout`: seconds after which a reactor that has not answered is killed; 0: never."""
         self._loop = loop
         self._at_work: Callable[[], list[Reactor]] = list
         self._dispatcher = dispatcher
         self._timeout = timeout
         self._timer = Timer(self._beat)
         self._pings: dict[Reactor, int] = {}
-        """Beats since a ping was sent that is not answered yet."""
+        """Beats since the unanswered ping of each reactor was sent."""
 
     def begin(self, at_work: Callable[[], list[Reactor]]) -> None:
-        """Beat from now on, if there is a timeout. `at_work`: returns the reactors to ping."""
+        """Send pings from now on, if there is a timeout. `at_work`: returns the reactors."""
         self._at_work = at_work
         self._beat_again()
 
@@ -53,7 +56,7 @@ class Heartbeat:
         self._loop.set_deadline(self._timer, self._timeout / _BEATS)
 
     def answered(self, reactor: Reactor) -> None:
-        """A reactor has answered its ping."""
+        """Note that a reactor has answered its ping."""
         self._pings.pop(reactor, None)
         self._dispatcher.trust(reactor)
 
@@ -76,5 +79,5 @@ class Heartbeat:
                 if missed == 1:
                     dispatcher.doubt(reactor)
                 elif missed >= _BEATS:
-                    why = f"has answered no ping for {self._timeout:g} seconds"
-                    reactor.hangs(why, reactor.begun)
+                    why = f"no answer to a ping for {self._timeout:g} s"
+                    reactor.kill_stalled(why, reactor.begun)

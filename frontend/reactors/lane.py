@@ -1,9 +1,10 @@
-"""The front end's end of a lane: raw requests out, raw answers in, one exchange at a time.
+"""The front end's end of a lane: one raw request out, one raw answer in, then the next exchange.
 
-A lane that we opened carries requests and their answers; one that a reactor opened carries only the
-answers of exchanges that came to it express. A lane goes back to its owner's pool only when
-everything about it is certain: the request went out whole, the answer came in whole and with
-nothing behind it, and the reactor said that the app is done. Otherwise it is closed.
+A lane that the front end opened carries requests and answers. A lane that a reactor opened carries
+only answers, of exchanges that it got over the express lane.
+
+A lane may carry another exchange only if its state is certain. The request was sent whole, and the
+answer was read whole, with no bytes after it. Otherwise the lane is closed.
 """
 
 from __future__ import annotations
@@ -25,31 +26,32 @@ from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
 __all__ = ["Lane", "has_bytes"]
 
 _SEND_BUFFER: Final = 1 << 20
-"""Bytes asked for as the kernel's buffer of a request; reactor/links/lane.py: of an answer."""
+"""The size in bytes that the kernel is asked for, for the buffer of requests. The reactor asks for
+the buffer of answers, in reactor/links/lane.py."""
 _READ: Final = 262144
 _READS_MAX: Final = 4
-"""Reads of one body in a row, as long as each fills the space."""
+"""The most reads of one answer in a row, while each fills the space."""
 _READ_FIRST: Final = 65536
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 
 _space = memoryview(bytearray(_READ))
-"""What lanes are read into. What is not sent on at once is copied out of it."""
+"""The memory that all lanes read into. Bytes that are not sent on at once are copied out of it."""
 _heads: Final = KnownResponseHeads()
 
 
-class LanePool(Protocol):
+class LaneKeeper(Protocol):
     """Keeps lanes that wait for an exchange."""
 
     def put_back(self, lane: Lane) -> None:
-        """A lane is ready for another exchange."""
+        """Take back a lane that may carry another exchange."""
 
     def lost(self, lane: Lane) -> None:
-        """A lane is closed, or about to be."""
+        """Note that a lane is closed, or about to be."""
 
 
 class Lane:
-    """One socketpair, our end."""
+    """One end of a socketpair between the front end and a reactor."""
 
     __slots__ = (
         "_answer",
@@ -80,12 +82,14 @@ class Lane:
         self,
         loop: Loop,
         owner: LinkOwner,
-        pool: LanePool,
+        pool: LaneKeeper,
         sock: socket.socket,
         number: int,
         slot: int | None = None,
     ) -> None:
-        """`slot`: where the reactor tells whether it has begun what is on a lane that we opened."""
+        """`slot`: the place in shared memory where the reactor marks that it has begun the
+        exchange; None for a lane that the reactor opened.
+        """
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.loop = loop
@@ -97,35 +101,39 @@ class Lane:
         self.slot = slot or 0
         self.exchange: Exchange | None = None
         self.begun = False
-        """The kernel has taken bytes of the exchange's request."""
+        """The kernel has taken bytes of the request."""
         self.closed = False
         self.ended = False
-        """The reactor closed it before an answer; its word on the exchange is still to come."""
+        """The reactor closed it before an answer began. A control message or the end of the process
+        follows."""
         self.free_since = 0.0
-        """When it was put back last, by the loop's clock."""
+        """When it was last put back, in seconds of the loop's clock."""
         self.out = Outgoing()
-        """What the kernel has not taken of the request."""
+        """The bytes of the request that the kernel has not taken."""
         self._spool_offset = 0
+        """The bytes of the spooled body that the kernel has taken."""
         self._fin = False
-        """A half-close waits behind what is in `out`."""
+        """A half-close follows after the bytes in `out`."""
         self._clean = True
         """The lane may carry another exchange after this one."""
         self._partial = b""
+        """The first bytes of an answer head that is not whole."""
         self._answer: BodyReader | None = None
+        """Reads the body of the answer; None before its head is whole."""
         self.paused = False
-        """The client has not taken enough of the answer for more of it to be read."""
+        """The answer is not read, because the client takes it too slowly."""
         self.postponed: memoryview | None = None
-        """Bytes of an answer that were read, and are relayed in later turns of the loop: one turn
-        relays PIECES_MAX chunks."""
+        """Bytes of an answer that were read, and are relayed in later turns of the loop. One turn
+        relays at most PIECES_MAX chunks."""
         self._deferred = False
-        """The loop is to call `_go_on_deferred`."""
+        """The loop will call `_go_on_deferred`."""
         self._events = _IN
         loop.watch(sock.fileno(), _IN, self._on_events)
 
     # The exchange ------------------------------------------------------------------------------
 
     def carry(self, exchange: Exchange, first: bytes = b"") -> None:
-        """Begin an exchange. `first`: what goes out at once, of a lane that we opened."""
+        """Begin an exchange. `first`: the request, on a lane that the front end opened."""
         self.exchange = exchange
         exchange.lane = self
         self._partial = b""
@@ -138,14 +146,14 @@ class Lane:
                 sent = self.sock.send(first)
                 self.begun = True
             except OSError:
-                # Full, or broken: what is done about either is done when the rest is sent.
+                # The buffer is full, or the lane is broken. Sending the rest shows which.
                 sent = 0
             if sent < len(first) or exchange.spool is not None:
                 self.out.add(first[sent:])
                 self._send()
 
     def release(self) -> None:
-        """The exchange no longer needs this lane: keep it for the next one, or close it."""
+        """End the use of this lane by its exchange: keep it for the next one, or close it."""
         exchange, self.exchange = self.exchange, None
         self._answer = None
         if exchange is not None and exchange.spool is not None:
@@ -161,19 +169,22 @@ class Lane:
             self._pool.lost(self)
 
     def condemn(self) -> None:
-        """Let no other exchange follow this one: the reactor would not have it."""
+        """Let this lane carry no other exchange: the reactor would not take it."""
         self._clean = False
 
     # Requests out --------------------------------------------------------------------------------
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send what the kernel takes of `data`, which is only lent; keep the rest."""
+        """Send `data`, and copy the rest if the kernel does not take all of it.
+
+        The caller may reuse the memory of `data` after the call.
+        """
         if not self.out.size:
             try:
                 sent = self.sock.send(data)
                 self.begun = True
             except OSError:
-                # Full, or broken: what is done about either is done below.
+                # The buffer is full, or the lane is broken. `_send` finds out below.
                 sent = 0
             if sent == len(data) and not self._spooling():
                 return
@@ -183,7 +194,7 @@ class Lane:
             self._send()
 
     def half_close(self) -> None:
-        """Pass on the client's FIN, behind all that it sent. The lane carries no other exchange."""
+        """Pass on the client's FIN after its last byte. The lane carries no other exchange then."""
         self._clean = False
         self._fin = True
         if not self.out.size and not self._spooling():
@@ -193,7 +204,7 @@ class Lane:
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            # The reactor closed its end; reading tells so.
+            # The reactor closed its end. The next read finds the end.
             return
 
     def _spooling(self) -> bool:
@@ -214,8 +225,9 @@ class Lane:
             self._listen(self._events | _OUT)
             return
         except OSError:
-            # The reactor wants no more of it, and may have answered before: that is read first. Or
-            # the file cannot be read: then the app has to hear that no more will come.
+            # Either the reactor takes no more of the request. It may have answered before, so the
+            # lane is still read. Or the file cannot be read. Then the half-close tells the app that
+            # the body ends here.
             self._clean = False
             self._fin = True
             out.clear()
@@ -228,12 +240,12 @@ class Lane:
     # Answers in ----------------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Leave the answer in the kernel, so that the app's `send` waits."""
+        """Leave the answer in the kernel's buffer, so that the app's `send` waits."""
         self.paused = True
         self._listen(self._events & ~_IN)
 
     def resume(self) -> None:
-        """Read on."""
+        """Read the answer again after `pause`."""
         if self.paused and not self.closed:
             self._read_on()
 
@@ -248,7 +260,7 @@ class Lane:
         if self.closed or events == self._events:
             return
         fd = self.sock.fileno()
-        # A hang-up is reported even to those who ask for nothing, again and again.
+        # epoll reports a hang-up again and again, even for a descriptor without events.
         if events == 0:
             self.loop.unwatch(fd)
         elif self._events == 0:
@@ -275,7 +287,7 @@ class Lane:
             self.read(hung_up=bool(events & ERRORS))
 
     def read(self, *, hung_up: bool = False) -> None:
-        """Take what is there, once."""
+        """Read once, and relay the bytes. `hung_up`: the reactor has closed its end."""
         if self.postponed is not None:
             self._relay_postponed()
             return
@@ -283,7 +295,7 @@ class Lane:
         first = b""
         try:
             if answer is None:
-                # The beginning of an answer, which is mostly all of it.
+                # The first bytes of an answer: mostly the whole answer.
                 first = self.sock.recv(_READ_FIRST)
                 size = len(first)
             else:
@@ -291,7 +303,7 @@ class Lane:
         except BlockingIOError:
             return
         except ConnectionResetError:
-            # It was closed with some of the request unread: an end like any other.
+            # The reactor closed it with a part of the request unread: an end like any other.
             size = 0
             hung_up = True
         except OSError:
@@ -300,12 +312,12 @@ class Lane:
             self._on_end(hung_up)
             return
         if self.exchange is None and not self.opened_here:
-            # The announcement of this answer was sent before it, over another socket.
+            # The control channel announces this answer. The announcement was sent before.
             self._owner.read_control()
         exchange = self.exchange
         if exchange is None or exchange.state is not RUNNING:
             limited.warning(
-                "%s sent bytes beyond an answer on lane %d", self._owner.name, self.number
+                "%s sent bytes after the end of an answer on lane %d", self._owner.name, self.number
             )
             self._spoil()
             return
@@ -318,7 +330,7 @@ class Lane:
             self._reject(exchange, error)
 
     def _begin(self, exchange: Exchange, data: bytes) -> None:
-        """The first bytes of an answer: interim ones, the head, and what came of its body."""
+        """Relay the first bytes of an answer: 1xx answers, the head, and a part of the body."""
         requester = exchange.requester
         start = 0
         while True:
@@ -326,7 +338,7 @@ class Lane:
             if head is None:
                 self._partial = data[start:]
                 return
-            # From here on the client knows of an answer: there can be no second one.
+            # From here on the client has a part of an answer, so no retry is possible.
             exchange.request = b""
             if not head.interim:
                 break
@@ -339,7 +351,7 @@ class Lane:
             exchange.drop_spool()
         size = len(data)
         if exchange.whole and start == 0 and head.body >= 0 and head.size + head.body == size:
-            # By far the most frequent: all of the answer, and nothing else.
+            # By far the most frequent case: the whole answer, and nothing else.
             requester.answer_whole(data)
             if exchange.state is RUNNING:
                 self._owner.answered(exchange)
@@ -352,7 +364,7 @@ class Lane:
         self._end(exchange, answer, memoryview(data)[end:])
 
     def _go_on(self, exchange: Exchange, answer: BodyReader, size: int) -> None:
-        """More of a body, so many bytes; where they fill the space there is mostly more at once."""
+        """Relay `size` bytes of a body, and read on while each read fills the space."""
         reads = 1
         while size:
             data = _space[:size]
@@ -369,14 +381,18 @@ class Lane:
             try:
                 size = self.sock.recv_into(_space)
             except OSError:
-                # There is nothing more now. The end, and a fault, the next event tells as well.
+                # There are no more bytes now. An end or an error shows in the next event.
                 return
 
     def _end(self, exchange: Exchange, answer: BodyReader, rest: memoryview) -> None:
-        """See whether the answer is complete; `rest` was read and not relayed."""
+        """End the answer if it is complete, else postpone `rest`: bytes read and not relayed."""
         if answer.complete:
             if rest:
-                limited.warning("%s answered beyond an answer's end", self._owner.name)
+                limited.warning(
+                    "%s sent bytes after the end of an answer on lane %d",
+                    self._owner.name,
+                    self.number,
+                )
                 self._clean = False
             if exchange.state is RUNNING:
                 exchange.requester.answer_ends()
@@ -392,7 +408,7 @@ class Lane:
             self.loop.defer(self._go_on_deferred)
 
     def _go_on_deferred(self) -> None:
-        """Relay more of what was postponed, and then read on."""
+        """Relay more of the postponed bytes, then read on."""
         self._deferred = False
         if self.postponed is None or self.paused:
             return
@@ -417,15 +433,15 @@ class Lane:
 
     def _reject(self, exchange: Exchange, error: Exception) -> None:
         """End an answer that breaks HTTP."""
-        limited.error("%s sent an answer that cannot be relayed: %s", self._owner.name, error)
+        limited.error("%s sent an invalid answer: %s", self._owner.name, error)
         self._clean = False
         exchange.requester.answer_failed()
 
     def _on_end(self, hung_up: bool) -> None:
-        """The reactor ended or closed this lane."""
+        """Handle the end of the lane. `hung_up`: the reactor closed it; else it half-closed it."""
         self._clean = False
         if hung_up:
-            # Is it only this lane that ended? The control channel tells, before anybody asks again.
+            # The control channel shows whether the reactor is dead too. Read it before a retry.
             self._owner.read_control()
         exchange = self.exchange
         if exchange is None or exchange.state is not RUNNING:
@@ -433,12 +449,12 @@ class Lane:
             return
         answer = self._answer
         if answer is not None and answer.end_of_stream() and not hung_up:
-            # An answer that lasts until the close is complete when it ends by half-close: a full
-            # close is how a reactor cuts it, or how it looks when the reactor died.
+            # An answer without a length is complete when it ends by a half-close. A full close
+            # means that the reactor cut it or died.
             self._listen(0)
             exchange.requester.answer_ends()
         elif answer is None and hung_up and not exchange.app_done:
-            # It refuses the request, or it dies: its word tells, or its pidfd.
+            # The reactor does not answer, or it dies. A control message or the pidfd shows which.
             self._listen(0)
             self.ended = True
         else:
@@ -448,7 +464,7 @@ class Lane:
     # The end -------------------------------------------------------------------------------------
 
     def on_fault(self) -> None:
-        """Nobody knows what was read of the answer."""
+        """Fail the answer after an internal error: a part of it may be lost."""
         self._clean = False
         exchange = self.exchange
         if exchange is not None and exchange.state is RUNNING:
@@ -457,35 +473,35 @@ class Lane:
             self._spoil()
 
     def abandon(self) -> None:
-        """Nothing more of the exchange is to be sent or read: close our end."""
+        """Send and read nothing more of the exchange: close this end."""
         self.exchange = None
         self.close()
         if not self.opened_here:
             self._pool.lost(self)
 
     def _spoil(self) -> None:
-        """This lane is worth nothing any more, whether or not the app of its exchange is done."""
+        """Close the lane: its state is uncertain. The app of its exchange may still run."""
         self._clean = False
         if self.exchange is None:
             self._pool.lost(self)
         self.close()
 
     def close(self) -> None:
-        """Close our end: the reactor sees that nobody reads or writes here any more."""
+        """Close this end, so that the reactor sees the end of the lane."""
         if not self.closed:
             self._listen(0)
             self.closed = True
             self.postponed = None
             self.out.clear()
-            # A child of the app may hold this end too, as it was when the reactor made it: closing
-            # alone would not end the lane.
+            # A child process of the app may have inherited this end. Then close() alone would not
+            # end the lane.
             with suppress(OSError):
                 self.sock.shutdown(socket.SHUT_RDWR)
             self.loop.bury(self.sock)
 
 
 def has_bytes(sock: socket.socket) -> bool:
-    """Whether something that is not the end can be read at once."""
+    """Return whether bytes can be read at once. The end of the stream does not count."""
     try:
         return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except OSError:

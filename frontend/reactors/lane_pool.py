@@ -1,7 +1,7 @@
-"""All lanes between the front end and one reactor: who is on them, and those kept for later.
+"""Owns all lanes between the front end and one reactor, in use or free.
 
-Each side opens, numbers and reuses its own. On ours a request goes out and its answer comes back;
-on the reactor's come answers that outgrew the express lane.
+Each side opens, numbers and reuses its own lanes. A lane of the front end carries a request and its
+answer. A lane of the reactor carries an answer that is too large for the express lane.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from reactor_run.protocol.control_messages import (
 )
 from reactor_run.pulse import NOT_BEGUN, SLOTS, WAITS
 
-__all__ = ["Lanes"]
+__all__ = ["LanePool"]
 
 _POOL_MAX: Final = 256
-"""Free lanes kept for later, of each sort; of ours as many as the reactor takes exchanges, if that
-is more. A lane is free a little later than its answer, so that more are in use than there are
-exchanges; closing and opening the difference would cost more."""
+"""The most free lanes that are kept of each side. Of the front end's lanes as many are kept as the
+capacity of the reactor, if that is more. A lane becomes free a little later than its answer, so
+that more lanes are in use than exchanges. To close and open the difference would cost more."""
 _IDLE_MAX: Final = 10.0
-"""Seconds after which one of ours that nobody wanted is closed, at most twice as many."""
+"""Seconds after which an unused lane of the front end is closed; it may take twice as long."""
 
 
-class Lanes:
-    """The lanes of one reactor."""
+class LanePool:
+    """The lanes of one reactor. `ours` are those that the front end opened."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class Lanes:
         marks: memoryview[int],
     ) -> None:
         """`say`: sends the reactor a control message, with a descriptor if one is given. `marks`:
-        what the reactor tells of the exchange on each lane of ours, by the lane's slot."""
+        shared memory where the reactor marks the state of the exchange on each lane of ours, by
+        slot."""
         self.occupied: dict[int, Exchange] = {}
-        """The exchanges on lanes that we opened, by the lane's number, until their app is done."""
+        """By number of the lane: the exchanges on lanes of ours, until their app is done."""
         self._loop = loop
         self._owner = owner
         self._say = say
@@ -60,28 +61,28 @@ class Lanes:
         self._slots = count()
         self._free_slots: list[int] = []
         self._unstarted: dict[Exchange, None] = {}
-        """What has not begun, by what was seen last."""
+        """Exchanges that had not begun when the marks were last read, in the order of sending."""
         self._numbers = count(1)
         self._ours: dict[int, Lane] = {}
-        """By number; closed ones too, until the reactor is done with them."""
+        """By number: the lanes that the front end opened. A closed lane stays until the reactor is
+        done with it."""
         self._free: list[Lane] = []
-        """Those of ours that wait for an exchange. The last one is taken, so that the first have
-        waited longest."""
+        """Free lanes of ours. The last one is used next, so the first one has been free longest."""
         self._tidy = Timer(self._close_idle)
         self._theirs: dict[int, Lane] = {}
-        """Those that the reactor opened, by number."""
+        """By number: the lanes that the reactor opened."""
         self._idle: set[Lane] = set()
-        """Those of them that wait for an answer."""
+        """Free lanes of the reactor."""
 
     @property
     def open(self) -> int:
-        """How many there are, used and free."""
+        """The number of open lanes, used and free."""
         return sum(not lane.closed for lane in (*self._ours.values(), *self._theirs.values()))
 
     # Ours ----------------------------------------------------------------------------------------
 
     def carry(self, exchange: Exchange) -> None:
-        """Send a request. Raises OSError if there is no descriptor for a lane."""
+        """Send a request over a lane. Raises OSError if there is no descriptor for a lane."""
         lane = self._free.pop() if self._free else self._open()
         exchange.slot = lane.slot
         self._marks[lane.slot] = NOT_BEGUN
@@ -112,7 +113,7 @@ class Lanes:
         return lane
 
     def _close_idle(self) -> None:
-        """Close those that only a burst has wanted."""
+        """Close free lanes that were not used for _IDLE_MAX, for example after a burst."""
         before = self._loop.now - _IDLE_MAX
         free = self._free
         idle = 0
@@ -126,8 +127,10 @@ class Lanes:
             self._loop.set_deadline(self._tidy, _IDLE_MAX)
 
     def done(self, numbers: Iterable[int], *, keep: bool) -> None:
-        """The apps of the exchanges on these lanes of ours are done; `keep`: the lanes may carry
-        others."""
+        """Note that the apps of the exchanges on these lanes of ours are done.
+
+        `keep`: the lanes may carry other exchanges.
+        """
         app_done = self._owner.app_done
         for number in numbers:
             exchange = self.occupied.pop(number, None)
@@ -142,16 +145,20 @@ class Lanes:
                 app_done(exchange)
 
     def withdraw(self, exchange: Exchange) -> None:
-        """Ask for an exchange on a lane of ours. The lane carries no other after it, so that the
-        word cannot come late for one."""
+        """Ask the reactor to give back an exchange on a lane of ours.
+
+        The lane carries no other exchange, so that a late message cannot concern another one.
+        """
         number = self.number_of(exchange)
         if number is not None and number in self._ours:
             self._ours[number].condemn()
             self._say(Withdraw(number), None)
 
     def withdrawn(self, numbers: Iterable[int]) -> list[Exchange]:
-        """The reactor has closed these lanes of ours, and never begins what is on them; return the
-        exchanges that wait again."""
+        """Note that the reactor never begins the exchanges on these lanes of ours, and closed them.
+
+        Return the exchanges that may go to another reactor.
+        """
         given_back = []
         for number in numbers:
             exchange = self.occupied.pop(number, None)
@@ -167,7 +174,7 @@ class Lanes:
         return given_back
 
     def replace(self, exchange: Exchange, rest: Exchange) -> None:
-        """Have the rest of an exchange stay in its place."""
+        """Put the stand-in `rest` in the place of an exchange."""
         number = self.number_of(exchange)
         if number is not None:
             self.occupied[number] = rest
@@ -175,13 +182,13 @@ class Lanes:
                 self._unstarted[rest] = None
 
     def _forget(self, lane: Lane) -> None:
-        """A lane of ours is closed, and the reactor tells nothing more of it."""
+        """Forget a closed lane of ours. The reactor sends nothing more about it."""
         if self._ours.pop(lane.number, None) is not None:
             self._free_slots.append(lane.slot)
 
     @property
     def unstarted(self) -> list[Exchange]:
-        """What has not begun, in the order in which it was sent."""
+        """The exchanges that have not begun, in the order of sending."""
         unstarted = self._unstarted
         for exchange in [each for each in unstarted if self._marks[each.slot] != NOT_BEGUN]:
             del unstarted[exchange]
@@ -189,8 +196,10 @@ class Lanes:
 
     @property
     def waiting_for_client(self) -> int:
-        """How many exchanges wait for their clients alone, as far as this shows on lanes: to send
-        more of the request's body, or to read more of the answer."""
+        """The number of exchanges on lanes that wait only for their client.
+
+        The client must send more of the request's body, or read more of the answer.
+        """
         return sum(
             lane.paused
             or (lane.opened_here and not exchange.whole and self._marks[lane.slot] == WAITS)
@@ -201,7 +210,7 @@ class Lanes:
         )
 
     def number_of(self, exchange: Exchange) -> int | None:
-        """The lane of ours that its request went out on; None if it went express."""
+        """Return the number of the lane that carries its request; None if it went express."""
         for number, other in self.occupied.items():
             if other is exchange:
                 return number
@@ -210,9 +219,9 @@ class Lanes:
     # Theirs --------------------------------------------------------------------------------------
 
     def answer_moves(self, exchange: Exchange | None, message: AnswerMoves) -> None:
-        """The answer to an express exchange comes over a lane of the reactor's.
+        """Note that the answer to an express exchange arrives over a lane of the reactor.
 
-        None for the exchange: its answer is not awaited any more.
+        `exchange`: None if the answer is not awaited any more.
         """
         lane = None
         if message.lane is not None:
@@ -233,17 +242,19 @@ class Lanes:
             lane.carry(exchange)
 
     def _adopt(self, descriptor: int, number: int) -> Lane | None:
-        """A lane that the reactor opened; None if it cannot be one."""
+        """Return a new lane that the reactor opened; None if the descriptor cannot be used."""
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError as error:
-            limited.error("%s sent a lane that is no socket: %s", self._owner.name, error.strerror)
+            limited.error(
+                "%s sent a lane that is not a socket: %s", self._owner.name, error.strerror
+            )
             os.close(descriptor)
             return None
         try:
             lane = Lane(self._loop, self._owner, self, sock, number)
         except OSError as error:
-            limited.error("a lane of %s cannot be read: %s", self._owner.name, error.strerror)
+            limited.error("cannot watch a lane of %s: %s", self._owner.name, error.strerror)
             sock.close()
             return None
         self._theirs[number] = lane
@@ -252,7 +263,7 @@ class Lanes:
     # Both ----------------------------------------------------------------------------------------
 
     def put_back(self, lane: Lane) -> None:
-        """A lane is ready for another exchange."""
+        """Keep a lane for another exchange, or close it if there are enough free ones."""
         if lane.opened_here:
             free = self._free
             if len(free) < _POOL_MAX or len(free) < self._owner.capacity:
@@ -268,11 +279,11 @@ class Lanes:
 
     @property
     def in_use(self) -> bool:
-        """An answer is still to be read from one of them."""
+        """Whether any lane still carries an exchange."""
         return any(lane.exchange for lane in (*self._ours.values(), *self._theirs.values()))
 
     def lost(self, lane: Lane) -> None:
-        """A lane without an exchange has ended."""
+        """Note that a lane without an exchange has ended."""
         if lane.opened_here:
             if lane in self._free:
                 self._free.remove(lane)
@@ -284,14 +295,13 @@ class Lanes:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """Those whose app is not done, then those that are only on their lane: their answer is
-        not."""
+        """The exchanges whose app is not done, then those whose answer is still on a lane."""
         lanes = (*self._ours.values(), *self._theirs.values())
         on_lanes = [lane.exchange for lane in lanes if lane.exchange is not None]
         return [*self.occupied.values(), *on_lanes]
 
     def read_to_end(self) -> None:
-        """Take what a reactor had sent before it died."""
+        """Read all that the reactor sent before it died."""
         for lane in [*self._ours.values(), *self._theirs.values()]:
             while (
                 not lane.closed
@@ -301,7 +311,7 @@ class Lanes:
                 lane.read(hung_up=True)
 
     def end(self) -> None:
-        """Nothing comes over any of them any more."""
+        """Close all lanes: nothing more is read or sent."""
         self._loop.forget(self._tidy)
         for lane in (*self._ours.values(), *self._theirs.values()):
             lane.close()

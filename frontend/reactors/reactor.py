@@ -1,13 +1,13 @@
-"""One reactor process, as the front end knows it: its control channel, its lanes, its exchanges.
+"""One reactor process, as the front end sees it, with its links and its exchanges.
 
     STARTING   it imports the app
     READY      it takes exchanges
-    LEAVING    it takes no more, and finishes what it has
+    RETIRING   it takes no more exchanges, and finishes those that it has
     DEAD       its process has ended
 
-An exchange occupies the reactor from dispatch until the reactor's own word that its app is done, or
-its death. On the express lane the word comes with the answer or after it; for lanes it comes over
-the control channel.
+An exchange occupies the reactor from dispatch until the reactor says that the app is done, or dies.
+The express lane carries this message with the answer or after it. For exchanges on lanes it arrives
+over the control channel.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.control_link import ControlLink
 from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
-from reactor_run.frontend.reactors.lane_pool import Lanes
-from reactor_run.frontend.reactors.stall_budget import Trust
+from reactor_run.frontend.reactors.lane_pool import LanePool
+from reactor_run.frontend.reactors.stall_budget import StallBudget
 from reactor_run.protocol.control_messages import (
     AnswerMoves,
     Cancel,
@@ -51,35 +51,35 @@ from reactor_run.protocol.control_messages import (
 from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE, WITHDRAW
 from reactor_run.pulse import NOT_BEGUN, STALLED_AFTER, Pulse
 
-__all__ = ["DEAD", "LEAVING", "READY", "STARTING", "Reactor", "ReactorState"]
+__all__ = ["DEAD", "READY", "RETIRING", "STARTING", "Reactor", "ReactorState"]
 
 
 class ReactorState(Enum):
-    """Where a reactor process stands; see above."""
+    """The state of a reactor process; the head of this file explains each."""
 
     STARTING = "starting"
     READY = "ready"
-    LEAVING = "leaving"
+    RETIRING = "leaving"
     DEAD = "dead"
 
 
 STARTING: Final = ReactorState.STARTING
 READY: Final = ReactorState.READY
-LEAVING: Final = ReactorState.LEAVING
+RETIRING: Final = ReactorState.RETIRING
 DEAD: Final = ReactorState.DEAD
 
 _COUNTED_FOR: Final = 0.01
-"""Seconds for which a number of exchanges that wait for their clients is believed."""
+"""Seconds for which the number of exchanges that wait for their clients is not counted again."""
 _EXIT_MAX: Final = 2.0
-"""Seconds for a process to exit, once it has hung up."""
-_TELL: Final = 0.5
-"""Seconds for a process that hangs to tell where, before it is killed."""
+"""Seconds that a process has to exit after it closed a link."""
+_DUMP_MAX: Final = 0.5
+"""Seconds that a stalled process has to write its stacks before it is killed."""
 _NAMED_MAX: Final = 5
-"""Exchanges that are named in the log when a reactor hangs."""
+"""The most exchanges that the log names when a stalled reactor is killed."""
 
 
 class Reactor:
-    """A process, from its start to its end."""
+    """A reactor process, from its start to its end."""
 
     def __init__(
         self,
@@ -92,10 +92,10 @@ class Reactor:
         generation: int = 1,
         express: bool,
     ) -> None:
-        """Start it. `command` makes its command line, given the control channel's descriptor.
-        `directory`: in which it starts; None for ours.
+        """Start the process. `command`: makes its command line from the descriptor of its control
+        channel. `directory`: where it starts; None: the current directory.
 
-        Raises OSError if the kernel refuses any of what it takes; then nothing is left of it.
+        Raises OSError if the kernel refuses a part of that. Then no part of it is left.
         """
         self.loop = loop
         self.owner = owner
@@ -104,21 +104,23 @@ class Reactor:
         self.state: ReactorState = STARTING
         self.capacity = 0
         self.in_flight = 0
-        """Exchanges that occupy it."""
+        """The exchanges that occupy it."""
         self._waited = 0
-        """How many of them waited for their clients when they were counted."""
+        """The number of exchanges that waited only for their clients at the last count."""
         self._count_again = 0.0
-        self._trust = Trust()
+        """When to count them again, in seconds of the loop's clock."""
+        self._stall_budget = StallBudget()
         self._stuck: Exchange | None = None
-        """One that it has had for long, and has not begun."""
+        """An exchange that it has had for long and has not begun; None: there is none."""
         self.served = 0
-        """Exchanges that it was given."""
+        """The number of exchanges that it was given since its start."""
         self.interface = ""
         self.inline = False
-        """It runs its app in its loop, and hears nothing meanwhile."""
+        """It runs its app in its loop, and reads nothing meanwhile."""
         self.ends_children = False
-        """What its app has started ends with it, even if it exits in order."""
-        self._hangs = False
+        """The children of its app end with it, even if it exits in order."""
+        self._stalled = False
+        """It was found to be stalled, and will be killed."""
         self.started = monotonic()
         self.deadline = self.check_at = float("inf")
         self.on_overdue: Callable[[], None] = lambda: None
@@ -127,7 +129,7 @@ class Reactor:
         with ExitStack() as undo:
             self._start(command, directory, undo)
             self._share_pulse(undo)
-            self.lanes = Lanes(loop, self, self._control.say, self._pulse.lanes)
+            self.lanes = LanePool(loop, self, self._control.say, self._pulse.lanes)
             if express:
                 self._open_express(undo)
             undo.pop_all()
@@ -178,19 +180,21 @@ class Reactor:
 
     @property
     def takes_more(self) -> bool:
-        """It takes another exchange. One that waits for its client alone takes no room."""
+        """Whether it has room for an exchange. One that waits only for its client takes no room."""
         free = self.capacity - self.in_flight
         return free > 0 or free + self._recently_waiting > 0
 
     @property
     def waiting_for_client(self) -> int:
-        """Of those in flight, how many wait for their clients alone. A WSGI app waits in a thread,
-        which is then not free for another."""
+        """The number of exchanges in flight that wait only for their clients.
+
+        0 for WSGI: there an exchange that waits still occupies a thread.
+        """
         return 0 if self.interface == "wsgi" else self.lanes.waiting_for_client
 
     @property
     def _recently_waiting(self) -> int:
-        """The same, as it was a moment ago: to count them takes as long as there are many."""
+        """`waiting_for_client`, as it was at most _COUNTED_FOR ago: the count takes linear time."""
         now = self.loop.now
         if now >= self._count_again:
             self._count_again = now + _COUNTED_FOR
@@ -199,49 +203,54 @@ class Reactor:
 
     @property
     def attentive(self) -> bool:
-        """What it is given now is begun at once, as far as anybody can tell.
+        """Whether it would begin an exchange at once, as far as the front end can tell.
 
-        It is not if a step of an app keeps its loop from turning, unless it would wait as long
-        behind any other (stall_budget.py); nor, while it is distrusted, if enough that it was given
-        has not begun: that may be the next slow step.
+        It is not attentive in three cases. A step of an app stalls its loop, for longer than usual
+        (stall_budget.py). It has an exchange that it has not begun for long. Or its stall budget
+        allows no more unstarted exchanges.
         """
         since = self._pulse.since[0]
         now = self.loop.now
         if since != 0.0 and now - since > STALLED_AFTER:
-            usual = self._trust.usual if now <= self._trust.until else 0.0
+            usual = self._stall_budget.usual if now <= self._stall_budget.until else 0.0
             if now - since > usual:
                 return False
         if self._stuck is not None and self.is_behind:
             return False
-        return now > self._trust.until or self._trust.allows(len(self.unstarted))
+        return now > self._stall_budget.until or self._stall_budget.allows(len(self.unstarted))
 
     @property
     def is_behind(self) -> bool:
-        """Something has waited in it for so long that others should rather have it."""
+        """Whether it has had an exchange for long and has not begun it."""
         stuck = self._stuck
         if stuck is not None and (stuck.app_done or self.has_begun(stuck)):
             stuck = self._stuck = None
         return stuck is not None
 
     def falls_behind(self, stuck: Exchange) -> None:
-        """It has not begun this exchange for long; until it does, or gives it back, it is behind
-        with its work."""
+        """Note that it has not begun `stuck` for long.
+
+        It `is_behind` until it begins the exchange or gives it back.
+        """
         self._stuck = stuck
 
     @property
     def step_began(self) -> float:
-        """When the step of an app that runs began, by the monotonic clock; 0.0 between steps."""
+        """When the running step of an app began, in seconds of CLOCK_MONOTONIC; 0.0: none runs."""
         return self._pulse.since[0]
 
     def has_begun(self, exchange: Exchange) -> bool:
-        """Whether its app was called, or is about to be. Not to be asked once its app is done."""
+        """Return whether the app of an exchange was called, or is about to be.
+
+        Do not call this once the app is done.
+        """
         if exchange.number:
             return exchange.number <= self._pulse.begun[0]
         return self._pulse.lanes[exchange.slot] != NOT_BEGUN
 
     @property
     def unstarted(self) -> list[Exchange]:
-        """What it was given and has not begun, also where the client has left since."""
+        """The exchanges that it was given and has not begun, orphaned ones included."""
         if self.state is DEAD:
             return []
         lanes = self.lanes.unstarted
@@ -249,11 +258,11 @@ class Reactor:
 
     @property
     def begun(self) -> list[Exchange]:
-        """What has begun and has no whole answer."""
+        """The exchanges that have begun and have no whole answer."""
         return [each for each in self.exchanges if each.state is RUNNING and self.has_begun(each)]
 
     def start(self, exchange: Exchange) -> None:
-        """Give it an exchange. Raises OSError if there is no descriptor for the lane it needs."""
+        """Send it an exchange. Raises OSError if there is no descriptor for a lane."""
         exchange.reactor = self
         express = self.express
         if (
@@ -273,18 +282,22 @@ class Reactor:
 
     @property
     def idle(self) -> bool:
-        """No app runs in it, and nothing of an answer is still to be read from it."""
+        """Whether no app runs in it, and no answer is still to be read from it."""
         return not self.in_flight and not self.lanes.in_use
 
     def client_sent_fin(self, exchange: Exchange) -> None:
-        """The client asks for nothing more."""
+        """Pass on that the client sends nothing more."""
         if exchange.number and self.express is not None:
             self.express.tell(exchange.number, FIN)
         elif exchange.lane is not None:
             exchange.lane.half_close()
 
     def cancel(self, exchange: Exchange) -> None:
-        """It has lasted too long: end its app, as far as that can be done."""
+        """End the app of an exchange that takes too long, as far as that is possible.
+
+        An app in a coroutine is cancelled. A WSGI app cannot be cancelled: its reactor is replaced
+        if the app runs in a thread, and killed if it runs in the loop.
+        """
         if exchange.app_done:
             return
         begun = self.has_begun(exchange)
@@ -296,17 +309,17 @@ class Reactor:
         elif exchange.number and self.express is not None:
             self.express.tell(exchange.number, CANCEL)
         if not begun:
-            # Whatever keeps it waiting, it is not that.
+            # Another exchange occupies the reactor, not this one.
             return
         if self.inline:
-            self.hangs(f"has no end of {exchange.name}")
+            self.kill_stalled(f"{exchange.name} takes too long")
         elif self.interface == "wsgi":
-            self.owner.reactor_spent(self, f"a thread of it has no end of {exchange.name}")
+            self.owner.reactor_spent(self, f"{exchange.name} occupies a thread for too long")
 
     def abandon(self, exchange: Exchange, word: int = GONE) -> None:
-        """Nobody reads the answer any more. The app still occupies the reactor until it is done.
+        """Stop reading the answer. The exchange occupies the reactor until its app is done.
 
-        `word`: what it is told of an exchange that went express.
+        `word`: the kind of the message to the reactor, if the exchange went express.
         """
         exchange.state = ABANDONED
         exchange.request = b""
@@ -318,8 +331,10 @@ class Reactor:
         self._end_if_over(exchange)
 
     def withdraw(self, exchange: Exchange) -> None:
-        """Ask for an exchange, which it may begin in this moment: it gives back what it has not
-        begun, and says so."""
+        """Ask the reactor to give back an exchange unless it has begun it.
+
+        It may begin the exchange before it reads this.
+        """
         exchange.withdrawing = True
         if exchange.number and self.express is not None:
             self.express.tell(exchange.number, WITHDRAW)
@@ -327,7 +342,7 @@ class Reactor:
             self.lanes.withdraw(exchange)
 
     def withdrawn(self, exchange: Exchange) -> bool:
-        """The reactor's word that it never begins an exchange; whether that waits for another."""
+        """Note that the reactor never begins an exchange; return whether another may get it."""
         exchange.app_done = True
         self.in_flight -= 1
         if exchange.state is RUNNING:
@@ -336,12 +351,14 @@ class Reactor:
         return False
 
     def gave_back(self, exchanges: list[Exchange]) -> None:
-        """Others are to be given these exchanges."""
+        """Pass on that other reactors must get these exchanges."""
         self.owner.reactor_gave_back(self, exchanges)
 
     def hand_off(self, exchange: Exchange) -> Exchange:
-        """Let an exchange be answered by another reactor, although this one may begin it in this
-        moment: its answer is not wanted any more. Return what stays of it here."""
+        """Let another reactor answer an exchange; return a stand-in that still occupies this one.
+
+        This reactor may begin the exchange all the same. Its answer is dropped then.
+        """
         rest = exchange.leave_behind()
         if exchange.number and self.express is not None:
             self.express.exchanges[exchange.number] = rest
@@ -351,7 +368,7 @@ class Reactor:
         return rest
 
     def answered(self, exchange: Exchange) -> None:
-        """The answer has come whole."""
+        """Note that the answer of an exchange has arrived whole."""
         exchange.state = ANSWERED
         exchange.request = b""
         lane = exchange.lane
@@ -360,28 +377,28 @@ class Reactor:
                 exchange.lane = None
                 lane.release()
             elif not exchange.whole:
-                # The client's rest is dropped. An app that reads on must not wait for it.
+                # The rest of the request is dropped. An app that reads on must not wait for it.
                 lane.half_close()
         if exchange.app_done:
             self._end_if_over(exchange)
 
     def app_done(self, exchange: Exchange) -> None:
-        """The reactor's word on an exchange: its capacity is free."""
+        """Note that the app of an exchange is done: its place is free."""
         if not exchange.app_done:
             exchange.app_done = True
             self.in_flight -= 1
             if exchange.state is not RUNNING:
                 self._end_if_over(exchange)
             elif exchange.lane is not None and exchange.lane.ended:
-                # Its lane has ended before the answer began: there will be none.
+                # Its lane ended before an answer began, so there will be none.
                 exchange.requester.answer_failed()
 
     def has_room(self) -> None:
-        """Some of its exchanges are over."""
+        """Report that some of its exchanges are over."""
         self.owner.reactor_has_room(self)
 
     def _end_if_over(self, exchange: Exchange) -> None:
-        """Once the app is done and nobody waits for the answer, the exchange is over."""
+        """End an exchange whose app is done and whose answer is complete or not awaited."""
         if exchange.app_done and exchange.state in (ANSWERED, ABANDONED):
             exchange.state = OVER
             if exchange.number and self.express is not None:
@@ -393,7 +410,7 @@ class Reactor:
     # The control channel -------------------------------------------------------------------------
 
     def read_control(self) -> None:
-        """Handle all control messages that are there."""
+        """Handle all control messages that have arrived."""
         self._control.read()
 
     def _hear(self, message: ToFrontEnd) -> None:
@@ -410,7 +427,7 @@ class Reactor:
                 self.lanes.answer_moves(exchange, message)
             case TurnEnded(seconds):
                 begun = self.served - len(self.unstarted)
-                self._trust.turned(seconds, begun, self.loop.now)
+                self._stall_budget.turned(seconds, begun, self.loop.now)
                 self.has_room()
             case RouteIsSlow(route, seconds):
                 self.owner.reactor_found_slow(route, seconds)
@@ -418,7 +435,7 @@ class Reactor:
                 self.owner.reactor_answered(self)
             case CapacityChanged(capacity):
                 self.capacity = capacity
-                log.debug("%s takes %d exchanges at once", self.name, capacity)
+                log.debug("%s: the capacity is now %d exchanges", self.name, capacity)
                 self.has_room()
             case Ready(interface, capacity, inline):
                 if self.state is STARTING:
@@ -433,78 +450,80 @@ class Reactor:
     # The process ---------------------------------------------------------------------------------
 
     def on_deadline(self) -> None:
-        """It had time enough for what it was to do."""
+        """Call `on_overdue`: the time for the present step of its life is over."""
         self.on_overdue()
 
-    def leave(self) -> None:
-        """Let it take no more exchanges."""
+    def retire(self) -> None:
+        """Give it no more exchanges. It finishes those that it has."""
         if self.state in (STARTING, READY):
-            self.state = LEAVING
+            self.state = RETIRING
 
     def stop(self, seconds: float) -> None:
-        """Let it shut its app down, which may take so long, and exit."""
-        self.leave()
+        """Tell it to shut its app down within `seconds`, and to exit."""
+        self.retire()
         self._control.say(Stop(seconds))
 
     def on_fault(self) -> None:
-        """Nobody knows what was heard of it."""
+        """Kill it after an internal error: some of its messages may be lost."""
         self.kill()
 
     def kill(self) -> None:
-        """End it at once, and what its app has started in its process group."""
+        """Kill it, with the children of its app in its process group."""
         self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, number: int) -> None:
-        """Signal the process and its app's children, but for those that have left its group."""
-        # Until its status is taken, no other process and no other group can have its number.
+        """Send a signal to the process and to the children of its app in its process group."""
+        # No other process or group can have its number before `wait` has taken its status.
         if self.state is not DEAD:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     def see_dead(self, seconds: float) -> None:
-        """Block until it has ended, at most so long."""
+        """Block until it has ended, for at most `seconds`."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            log.error("%s, process %d, was killed and is still there", self.name, self.pid)
+            log.error("%s (pid %d): SIGKILL was sent, but it still exists", self.name, self.pid)
 
     def hung_up(self) -> None:
-        """It is dead, or as good as dead; its pidfd will tell. Nothing more is to be sent to it."""
+        """Note that it closed a link: it is dead or about to die. The pidfd reports its end."""
         if self.state in (STARTING, READY):
             self._end_within(_EXIT_MAX)
 
-    def hangs(self, why: str, suspects: Iterable[Exchange] = ()) -> None:
-        """It does nothing any more, for all we know: have it tell where that is, and end it.
+    def kill_stalled(self, why: str, suspects: Iterable[Exchange] = ()) -> None:
+        """Have a stalled process write its stacks, then kill it.
 
-        `suspects`: one of these is the reason, and the log names them.
+        `why`: the reason, for the log. `suspects`: the exchanges of which one may be the cause. The
+        log names them.
         """
-        if self._hangs:
+        if self._stalled:
             return
-        self._hangs = True
+        self._stalled = True
         suspects = list(suspects)
         names = [exchange.name for exchange in suspects[:_NAMED_MAX]]
         log.error(
-            "%s %s; what its threads do follows, then it is killed%s",
+            "%s (pid %d): %s, killing it after it has written its stacks%s",
             self.name,
+            self.pid,
             why,
-            f". It had {len(suspects)} exchanges: {', '.join(names)}" if names else "",
+            f"; {len(suspects)} begun exchanges: {', '.join(names)}" if names else "",
         )
         os.kill(self.pid, DUMP)
-        self._end_within(_TELL)
+        self._end_within(_DUMP_MAX)
 
     def _end_within(self, seconds: float) -> None:
         self.on_overdue = self.kill
         self.loop.set_deadline(self, seconds)
         if self.state in (STARTING, READY):
-            self.state = LEAVING
+            self.state = RETIRING
             self.owner.reactor_ended(self)
 
     def ping(self) -> None:
-        """Have it show that its loop turns."""
+        """Send a ping. It answers when its loop turns."""
         self._control.say(Ping(1))
 
     def _on_exit(self, _: int) -> None:
-        """The process has ended. What it sent before is read first."""
+        """Handle the end of the process. All that it sent before is read first."""
         loop = self.loop
         self.hung_up()
         self._end_children()
@@ -529,10 +548,11 @@ class Reactor:
         self.owner.reactor_died(self, self.process.wait())
 
     def _end_children(self) -> None:
-        """End what its app has left in its process group, unless it was to go on.
+        """Signal the children of its app that are still in its process group.
 
-        A reactor that exits in order ends its daemon children itself. One that is killed or crashes
-        does not, and they would wait for it for ever.
+        A reactor that was killed or crashed did not end its daemon children, which would wait for
+        it without end: they get SIGKILL. After an exit with status 0, children get SIGTERM if
+        `ends_children` is set.
         """
         ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None or (ended.si_code, ended.si_status) != (os.CLD_EXITED, 0):
@@ -541,7 +561,7 @@ class Reactor:
             self._signal_group(signal.SIGTERM)
 
     def _left_over(self) -> tuple[list[Exchange], set[Exchange]]:
-        """The exchanges that wait for an answer, in order, and those of them that have begun."""
+        """Return the unanswered exchanges, in order, and those that have begun."""
         left = []
         begun = set(self.begun)
         for exchange in self.exchanges:
@@ -553,6 +573,6 @@ class Reactor:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """All that are not over, in order."""
+        """All exchanges that are not over, in order."""
         express = () if self.express is None else self.express.exchanges.values()
         return list(dict.fromkeys((*express, *self.lanes.exchanges)))

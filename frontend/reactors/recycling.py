@@ -1,7 +1,6 @@
-"""When a reactor has served for long enough: --max-requests, --max-rss, --max-lifetime.
+"""Finds reactors that have reached --max-requests, --max-rss or --max-lifetime.
 
-Looked at once a second. Which reactor is replaced when, and that no two are at once, is the
-supervisor's.
+Such a reactor is spent. The supervisor replaces spent reactors, one at a time.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from reactor_run.frontend.reactors.supervisor import Supervisor
 __all__ = ["Recycling", "resident"]
 
 _EVERY: Final = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks of the reactors."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Recycling:
-    """Looks for reactors that are spent."""
+    """Checks the reactors that serve, and reports the spent ones to the supervisor."""
 
     def __init__(self, loop: Loop, supervisor: Supervisor, settings: Settings) -> None:
         self._loop = loop
         self._supervisor = supervisor
         self._settings = settings
         self._limits: dict[str, int] = {}
-        """Requests that each reactor may serve, by its name; drawn when it is first seen."""
+        """By name of the reactor: the requests that it may serve, with its random jitter."""
         self._timer = Timer(self._look)
 
     def begin(self) -> None:
-        """Look from now on, if there is anything to look for."""
+        """Check from now on, if any limit is set."""
         settings = self._settings
         if settings.max_requests or settings.max_rss or settings.max_lifetime:
             self._loop.set_deadline(self._timer, _EVERY)
@@ -49,7 +48,7 @@ class Recycling:
     def _limit_of(self, reactor: Reactor) -> int:
         limit = self._limits.get(reactor.name)
         if limit is None:
-            import random  # here, since hardly any service asks for it
+            import random  # here, because few services need it
 
             jitter = random.randint(0, self._settings.max_requests_jitter)
             limit = self._settings.max_requests + jitter
@@ -58,16 +57,16 @@ class Recycling:
     def _why(self, reactor: Reactor) -> str | None:
         settings = self._settings
         if settings.max_requests and reactor.served >= self._limits[reactor.name]:
-            return f"it was given {reactor.served} requests"
+            return f"it has served {reactor.served} requests"
         if settings.max_lifetime and self._loop.now - reactor.started >= settings.max_lifetime:
-            return f"it has lived for {self._loop.now - reactor.started:.0f} seconds"
+            return f"it has run for {self._loop.now - reactor.started:.0f} s"
         if settings.max_rss and (size := resident(reactor.pid)) > settings.max_rss:
-            return f"it takes {size >> 20} MiB of memory"
+            return f"it uses {size >> 20} MiB of memory"
         return None
 
 
 def resident(pid: int) -> int:
-    """Bytes that are resident of a process (proc(5), statm); 0 if it is gone."""
+    """Return the resident memory of a process in bytes (proc(5), statm); 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/statm") as file:
             return int(file.read().split()[1]) * _PAGE

@@ -1,16 +1,18 @@
-"""How much a reactor is given at once that nothing is known of yet: any of it may be the next slow
-step, and what stands behind that waits although another reactor could have taken it.
+"""Limits how many requests a recently stalled reactor may hold unstarted.
 
-A step of an app that takes longer than SLOW puts its reactor under a stall budget for
-STALL_BUDGET_SECONDS. Meanwhile the exchanges that it has and has not begun are bounded: by what
-slow steps have cost each exchange lately, all of them together cost AT_ONCE. So an app of which
-every twentieth request takes 50 ms gets them one by one, and one that stands still now and then,
-for a garbage collection, hardly notices.
+An unstarted exchange may wait behind a stall in one reactor although another reactor is free. So:
 
-Where all exchanges are alike, each with a slow step that takes about as long as the others, there
-is no better place to wait than behind one of them. So AHEAD may wait in the reactor, also while
-such a step runs, and it need not idle until it is given the next. A step that takes longer than
-usual is a stall like any other.
+1. A step of an app that takes longer than SLOW puts its reactor under a stall budget for
+   STALL_BUDGET_SECONDS.
+2. Under the budget, the expected cost of all unstarted exchanges in the reactor is at most AT_ONCE.
+   The expected cost of one is the time of recent slow steps divided by the exchanges of that time.
+   One unstarted exchange is always allowed.
+3. If every exchange has a slow step of about the same length, an exchange waits behind such a step
+   wherever it goes. Then AHEAD exchanges may wait in the reactor, even during a usual step, so that
+   it need not idle. A step that is longer than usual is a stall.
+
+For example, an app whose every twentieth request takes 50 ms gets its requests one by one. An app
+that pauses now and then for a garbage collection keeps getting many at once.
 """
 
 from __future__ import annotations
@@ -19,22 +21,26 @@ from typing import Final
 
 from reactor_run.pulse import SLOW, STALL_BUDGET_SECONDS
 
-__all__ = ["Trust"]
+__all__ = ["StallBudget"]
 
 AT_ONCE: Final = 0.0025
-"""Seconds that slow steps may cost, as a mean, among what has not begun."""
+"""The budget: seconds of slow steps that all unstarted exchanges of a reactor may cost, as a mean.
+"""
 AHEAD: Final = 2
-"""Exchanges that may wait in a reactor where all are alike."""
+"""The least number of unstarted exchanges that a reactor may hold if all exchanges are alike."""
 ALIKE: Final = 1.25
-"""Exchanges for each slow step, at most, where all are alike."""
+"""All exchanges are alike if there are at most this many for each slow step."""
 USUAL: Final = 1.25
-"""Times as long as the mean a step may take where all are alike."""
+"""If all exchanges are alike, a usual step takes at most this many times the mean."""
 REMEMBERED: Final = 1024
-"""Exchanges that count at most for the times when all went well: an app may have changed."""
+"""The most exchanges without a slow step that count, since the app may have changed."""
 
 
-class Trust:
-    """What is known of one reactor's loop. Times are seconds of the loop's clock."""
+class StallBudget:
+    """The stall budget of one reactor. Times are seconds of the loop's clock.
+
+    The sums of slow steps decay: each slow step halves the weight of all earlier ones.
+    """
 
     __slots__ = (
         "_exchanges",
@@ -49,23 +55,24 @@ class Trust:
 
     def __init__(self) -> None:
         self._slow_at = 0
-        """Exchanges that it had begun, ever, at the last slow step."""
+        """The number of exchanges that the reactor had begun, ever, at the last slow step."""
         self._seconds = 0.0
-        """What slow steps took. With each slow step all before counts half, here and below."""
+        """The decaying sum of the seconds of slow steps."""
         self._steps = 0.0
-        """How many slow steps these were."""
+        """The decaying number of slow steps."""
         self._exchanges = 0.0
-        """Among how many exchanges they were."""
+        """The decaying number of exchanges in which these slow steps occurred."""
         self._longest = 0.0
-        """Seconds of the longest slow step."""
+        """The seconds of the longest slow step. Each slow step halves it."""
         self._window = 1
+        """The number of unstarted exchanges that the budget allows."""
         self.until = 0.0
-        """When it is trusted again."""
+        """When the budget ends."""
         self.usual = 0.0
-        """Where all exchanges are alike: how long a step may take, in seconds. Else 0."""
+        """The seconds of a usual step if all exchanges are alike, else 0.0."""
 
     def turned(self, seconds: float, begun: int, now: float) -> None:
-        """A step has taken so long; so many exchanges have begun, ever."""
+        """Note that a step took `seconds`. `begun`: how many exchanges have begun, ever."""
         if seconds > SLOW:
             self._seconds = self._seconds / 2 + seconds
             self._exchanges = min(self._exchanges / 2 + begun - self._slow_at, REMEMBERED)
@@ -80,5 +87,5 @@ class Trust:
             self.until = now + STALL_BUDGET_SECONDS
 
     def allows(self, unstarted: int) -> bool:
-        """Whether a reactor that is distrusted may have another, beside so many unstarted ones."""
+        """Return whether a reactor under the budget may get an exchange beside `unstarted` ones."""
         return unstarted < self._window

@@ -1,17 +1,17 @@
-"""Keeps as many reactors serving as were asked for: starts, replaces, reloads, retires them.
+"""Keeps the wanted number of reactors serving: starts, replaces, reloads and retires them.
 
-Every reactor has a part here:
+Every reactor has one role:
 
-    serving    it belongs to the present generation: it takes exchanges, or will when it has started
+    serving    it belongs to the present generation: it takes exchanges, or will once it is ready
     coming     it belongs to the next generation, which takes over when all of it is ready
-    successor  it starts in the place of a serving one that is spent
-    leaving    it takes no more exchanges, finishes what it has, and is then dismissed
+    successor  it starts in order to replace a reactor that is spent (recycling.py)
+    retiring   it takes no more exchanges, finishes those that it has, and is then stopped
 
-Nothing is taken away before its replacement is ready: a generation that does not start, or a
-successor that does not, leaves those who serve alone. Of the next generation only a few start at
-once, because each takes a processor for itself meanwhile, and others serve. A reactor that dies is
-replaced at once; one that dies young, again and again, after a pause that doubles, so that a broken
-app does not burn the machine.
+A reactor is retired only when its replacement is ready. If a new generation or a successor does not
+start, the reactors that serve go on.
+
+A reactor that dies is replaced at once. If reactors die young again and again, a backoff delays the
+replacement, so that a broken app does not occupy the machine.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from reactor_run.frontend.sockets.rlimits import available_cpus
 __all__ = ["Supervisor"]
 
 _YOUNG: Final = 10.0
-"""Seconds; a reactor that dies before is replaced with a pause."""
+"""A reactor that dies within this many seconds of its start dies young."""
 _AFTER_DEATH: Final = Backoff(0.1, 2.0)
-"""Before a reactor starts in the place of one that was ready and died young."""
+"""The backoff before the replacement of a reactor that was ready and died young."""
 _AFTER_FAILED_START: Final = Backoff(1.0, 30.0)
-"""Before a reactor starts in the place of one that was never ready."""
+"""The backoff before the replacement of a reactor that was never ready."""
 _TRY_AGAIN: Final = 1.0
-"""Seconds until a reactor is started that could not be."""
+"""Seconds before another try to start a reactor, after the kernel refused."""
 _KILL_AFTER: Final = 2.0
-"""Seconds that a reactor has to exit, beyond what its app was given to shut down."""
+"""Seconds that a reactor has to exit, after the time that its app has to shut down."""
 _GONE_WITHIN: Final = 2.0
-"""Seconds that are waited for processes that were killed: to free much memory takes a while."""
+"""The most seconds to wait for killed processes. To free much memory takes the kernel a while."""
 _SHUTDOWN_MIN: Final = 1.0
-"""Seconds that an app has to shut down, however long its last exchanges took."""
+"""The least seconds that an app has to shut down, however long its last exchanges took."""
 
 
 class Supervisor:
@@ -67,13 +67,13 @@ class Supervisor:
         place: StartDirectory,
         operation: Operation,
     ) -> None:
-        """`place`: where the front end was started: reactors are, too."""
+        """`place`: the directory where the front end was started. Reactors start there too."""
         self.reactors: list[Reactor] = []
-        """Every process that lives."""
+        """All reactors whose process has not ended."""
         self.wanted = settings.reactors or available_cpus()
-        """How many are to serve."""
+        """How many reactors should serve."""
         self.generation = 1
-        """The one that serves; a reload begins the next."""
+        """The number of the generation that serves."""
         self._loop = loop
         self._dispatcher = dispatcher
         self._counters = counters
@@ -85,27 +85,28 @@ class Supervisor:
         self._serving: list[Reactor] = []
         self._next = NextGeneration(self)
         self._spent: dict[Reactor, str] = {}
-        """Those to be replaced one after another, and why."""
+        """Reactors that must be replaced, one after another, and why."""
         self._successor: Reactor | None = None
-        """Starts in the place of the first of the spent."""
-        self._leaving: dict[Reactor, float] = {}
-        """Those that finish what they have, until when."""
+        """The reactor that starts in order to replace the first one of `_spent`."""
+        self._retiring: dict[Reactor, float] = {}
+        """Reactors that retire, and when their graceful timeout ends."""
         self.started = 0
-        """Processes, ever."""
+        """How many processes were started, ever."""
         self._deaths = 0
-        """Young ones in a row."""
+        """How many reactors died young in a row."""
         self._failures = 0
-        """Successors that did not start, in a row."""
+        """How many successors failed to start in a row."""
         self._ever_ready = False
-        self._last_words: dict[Reactor, tuple[str, str | None]] = {}
-        """Why those that are about to end could not start."""
+        """A reactor has been ready since the start of the service."""
+        self._start_errors: dict[Reactor, tuple[str, str | None]] = {}
+        """Why reactors that are about to exit could not start: a line, and a traceback if any."""
         self._stopping = False
         loop.after_batch(self._dismiss_idle)
 
     # What the operator asks for ------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start all of them. Raises OperatorError."""
+        """Start the first generation. Raises OperatorError if the kernel refuses."""
         for _ in range(self.wanted):
             try:
                 self._serving.append(self.spawn(self.generation))
@@ -114,17 +115,17 @@ class Supervisor:
 
     @property
     def serving(self) -> list[Reactor]:
-        """Those that take exchanges, or will when they have started."""
+        """The reactors that take exchanges, or will once they are ready."""
         return list(self._serving)
 
     def at_work(self) -> list[Reactor]:
-        """Those that run exchanges, or might: ready ones, and those that finish what they have."""
+        """Return the reactors that may run exchanges: those that are ready or retiring."""
         ready = [reactor for reactor in self.reactors if reactor.state is READY]
-        return [*ready, *self._leaving]
+        return [*ready, *self._retiring]
 
     @property
     def reloading(self) -> bool:
-        """The next generation is starting."""
+        """Whether a reload is in progress."""
         return self._next.starting
 
     @property
@@ -135,7 +136,7 @@ class Supervisor:
     def reload(self, then: Told = ignore_outcome) -> None:
         """Start the next generation beside the one that serves.
 
-        `then` is called once it serves, or with the reason why it does not.
+        `then`: called with None once it serves, or with the reason why it does not.
         """
         if self._stopping:
             then("the service is stopping")
@@ -143,27 +144,29 @@ class Supervisor:
         self._next.begin(then)
 
     def scale(self, wanted: int) -> None:
-        """Have so many reactors serve, at least one."""
+        """Change the number of reactors that should serve to `wanted`, at least one."""
         wanted = max(1, wanted)
         if self._stopping or wanted == self.wanted:
             return
-        log.info("%d reactors instead of %d", wanted, self.wanted)
+        log.info("scaling from %d to %d reactors", self.wanted, wanted)
         self.wanted = wanted
         self._trim()
         self.fill()
 
     def fill(self) -> None:
-        """Start what is missing of those that are to serve."""
+        """Start as many reactors as are missing."""
         while not self._stopping and len(self._serving) < self.wanted:
             try:
                 self._serving.append(self.spawn(self.generation))
             except OSError as error:
-                log.error("cannot start a reactor: %s; trying again", explain(error))
+                log.error(
+                    "cannot start a reactor: %s; next try in %g s", explain(error), _TRY_AGAIN
+                )
                 self._later(_TRY_AGAIN, self.fill)
                 return
 
     def _trim(self) -> None:
-        """Let those leave that are too many, first those that have not even started."""
+        """Retire the surplus of reactors, first those that are not ready yet."""
         surplus = len(self._serving) - self.wanted
         if surplus > 0:
             by_state = sorted(self._serving, key=lambda reactor: reactor.state is READY)
@@ -192,25 +195,27 @@ class Supervisor:
         if self._settings.start_timeout:
             reactor.on_overdue = lambda: self._start_overdue(reactor)
             self._loop.set_deadline(reactor, self._settings.start_timeout)
-        log.debug("%s starts as process %d", name, reactor.pid)
+        log.debug("%s (pid %d) starts", name, reactor.pid)
         return reactor
 
     def _start_overdue(self, reactor: Reactor) -> None:
         seconds = self._settings.start_timeout
-        message = f"the app was not ready after {seconds:g} seconds; see --start-timeout"
-        self._last_words[reactor] = (message, None)
-        log.error("%s was not ready after %g seconds; it is killed", reactor.name, seconds)
+        message = f"the app was not ready after {seconds:g} s; see --start-timeout"
+        self._start_errors[reactor] = (message, None)
+        log.error(
+            "%s (pid %d): not ready after %g s, killing it", reactor.name, reactor.pid, seconds
+        )
         reactor.kill()
 
     # What the reactors say -----------------------------------------------------------------------
 
     def reactor_ready(self, reactor: Reactor) -> None:
-        """It has loaded and started the app."""
+        """Let a reactor serve that has loaded and started the app."""
         self._loop.forget(reactor)
         if self._stopping:
             self._dismiss(reactor, 0)
             return
-        log.info("%s is ready: process %d, %s", reactor.name, reactor.pid, reactor.interface)
+        log.info("%s (pid %d) is ready: %s", reactor.name, reactor.pid, reactor.interface)
         if not self._ever_ready:
             self._ever_ready = True
             if len(self._serving) < self.wanted:
@@ -223,39 +228,39 @@ class Supervisor:
             self._operation.serves(reactor.interface)
             self._dispatcher.add(reactor)
         else:
-            # It became ready in the moment in which it was given up.
+            # It became ready at the moment when it was given up.
             self._dismiss(reactor, 0)
 
     def reactor_has_room(self, reactor: Reactor) -> None:
-        """One of its exchanges is over, its capacity changed, or it is not held up any more."""
+        """Start exchanges that wait: one is over, a capacity changed, or a stall has ended."""
         if self._dispatcher.waiting:
             self._dispatcher.pump()
 
     def reactor_found_slow(self, route: bytes, seconds: float) -> None:
-        """Requests of a route hold it up, the last one for so long; or do not any more: 0."""
+        """Note that the last request of a route took `seconds`; 0: the route is not slow now."""
         self._dispatcher.standby.told(route, seconds, self._loop.now)
 
     def reactor_spent(self, reactor: Reactor, why: str) -> None:
-        """It should serve no longer; it does until another has started in its place."""
+        """Replace a reactor. It serves until its successor is ready."""
         if reactor in self._serving and reactor not in self._spent and not self._stopping:
-            log.info("%s is replaced: %s", reactor.name, why)
+            log.info("%s (pid %d): %s, replacing it", reactor.name, reactor.pid, why)
             self._spent[reactor] = why
             self.replace_next()
 
     def reactor_ended(self, reactor: Reactor) -> None:
-        """It takes nothing more."""
+        """Give a reactor no more exchanges: its process is about to end."""
         self._dispatcher.remove(reactor)
 
     def reactor_answered(self, reactor: Reactor) -> None:
-        """It has answered a ping."""
+        """Note that a reactor has answered a ping."""
         self._heartbeat.answered(reactor)
 
     def reactor_left(
         self, reactor: Reactor, exchanges: list[Exchange], begun: set[Exchange]
     ) -> None:
-        """It has died, and left these exchanges without an answer."""
+        """Retry or fail the exchanges that a dead reactor left. On shutdown all of them fail."""
         if self._stopping:
-            # What waits may still go to those that have not ended, and to no others.
+            # Queued exchanges may still go to the reactors that have not ended.
             self._dispatcher.remove(reactor)
             for exchange in exchanges:
                 exchange.requester.answer_failed()
@@ -263,27 +268,27 @@ class Supervisor:
             self._dispatcher.take_back(reactor, exchanges, begun)
 
     def reactor_gave_back(self, reactor: Reactor, exchanges: list[Exchange]) -> None:
-        """It has not begun these, and never will: it was asked not to."""
+        """Give exchanges that a reactor gave back to other reactors."""
         self._dispatcher.give_again(exchanges)
 
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
-        """It could not load or start the app; it exits by itself."""
-        self._last_words[reactor] = (message, details)
+        """Keep the reason why a reactor could not load or start the app. It exits next."""
+        self._start_errors[reactor] = (message, details)
         if self._ever_ready:
             log.error("%s: %s%s", reactor.name, message, f"\n{details}" if details else "")
 
     def reactor_died(self, reactor: Reactor, status: int) -> None:
-        """Its process has ended."""
+        """Replace a reactor whose process has ended, as its role demands."""
         self.reactors.remove(reactor)
-        words = self._last_words.pop(reactor, None)
-        was_leaving = self._leaving.pop(reactor, None) is not None
+        start_error = self._start_errors.pop(reactor, None)
+        was_retiring = self._retiring.pop(reactor, None) is not None
         self._counters.served_by_the_dead += reactor.served
         if self._stopping:
-            log.debug("%s has left", reactor.name)
+            log.debug("%s (pid %d) %s", reactor.name, reactor.pid, _how(status))
             self._operation.reactor_ended()
             return
         lived = self._loop.now - reactor.started
-        how = f"{reactor.name} {_how(status)} after {lived:.1f} seconds"
+        how = f"{reactor.name} (pid {reactor.pid}) {_how(status)} after {lived:.1f} s"
         if reactor in self._serving:
             self._serving.remove(reactor)
             self._forget_spent(reactor)
@@ -292,21 +297,21 @@ class Supervisor:
                 self._counters.reactor_deaths += 1
                 self._replace_dead(reactor, lived)
             elif not self._serving:
-                message, details = words or (f"the reactor {_how(status)} as it started", None)
+                message, details = start_error or (f"the reactor {_how(status)} at its start", None)
                 self._operation.fail(OperatorError(message), details)
         elif reactor in self._next:
-            self._next.died(reactor, words[0] if words else how)
+            self._next.died(reactor, start_error[0] if start_error else how)
         elif reactor is self._successor:
             self._successor_failed(how)
-        elif was_leaving:
-            log.error("%s, while it finished what it had", how)
+        elif was_retiring:
+            log.error("%s, before it had finished its exchanges", how)
         else:
-            log.debug("%s has left", reactor.name)
+            log.debug("%s", how)
 
     def _replace_dead(self, reactor: Reactor, lived: float) -> None:
-        """A new one for one that served; not at once if they die young again and again.
+        """Start a reactor for a dead one, after a backoff if reactors keep dying young.
 
-        Those that had started well are missed sooner than those that cannot even start.
+        The backoff is shorter for a reactor that had been ready than for one that never was.
         """
         self._deaths = self._deaths + 1 if lived < _YOUNG else 0
         if self._deaths < 2:
@@ -314,13 +319,13 @@ class Supervisor:
         else:
             backoff = _AFTER_DEATH if reactor.interface else _AFTER_FAILED_START
             pause = backoff.pause(self._deaths - 1)
-            log.warning("its replacement starts in %g seconds", pause)
+            log.warning("%s: its replacement starts in %g s", reactor.name, pause)
             self._later(pause, self.fill)
 
     # Reloads -------------------------------------------------------------------------------------
 
     def take_over(self, successors: list[Reactor]) -> None:
-        """Have the next generation, which is ready, serve; the present one retires."""
+        """Let the next generation, which is ready, serve, and retire the present one."""
         old, self._serving = self._serving, successors
         self.generation += 1
         self._deaths = self._failures = 0
@@ -328,7 +333,9 @@ class Supervisor:
         if self._successor is not None:
             old.append(self._successor)
             self._successor = None
-        log.info("generation %d serves; generation %d leaves", self.generation, self.generation - 1)
+        log.info(
+            "generation %d serves; generation %d retires", self.generation, self.generation - 1
+        )
         for reactor in self._serving:
             self._operation.serves(reactor.interface)
             self._dispatcher.add(reactor)
@@ -342,7 +349,7 @@ class Supervisor:
         self._operation.reload_begins()
 
     def reload_ended(self) -> None:
-        """Tell the operator that it has ended."""
+        """Tell the operator that a reload has ended."""
         self._operation.reload_ended()
 
     # Replacing the spent -------------------------------------------------------------------------
@@ -358,7 +365,7 @@ class Supervisor:
             try:
                 self._successor = self.spawn(self.generation)
             except OSError as error:
-                self._successor_failed(f"it cannot be started: {explain(error)}")
+                self._successor_failed(f"cannot start a reactor: {explain(error)}")
 
     def _succeed(self, successor: Reactor) -> None:
         self._successor = None
@@ -368,7 +375,7 @@ class Supervisor:
         self._dispatcher.add(successor)
         if self._spent:
             self.retire(next(iter(self._spent)))
-        # The one that it was started for may have been taken away meanwhile.
+        # The reactor that it replaces may have been retired meanwhile.
         self._trim()
         self.replace_next()
 
@@ -376,11 +383,11 @@ class Supervisor:
         self._successor = None
         self._failures += 1
         pause = _AFTER_FAILED_START.pause(self._failures)
-        log.error("no successor: %s; the next is tried in %g seconds", how, pause)
+        log.error("cannot replace a reactor: %s; next try in %g s", how, pause)
         self._later(pause, self.replace_next)
 
     def _forget_spent(self, reactor: Reactor) -> None:
-        """One that serves is gone; the successor that started for it takes its place."""
+        """Forget a reactor that has died. If it was spent, its successor takes its place."""
         first = next(iter(self._spent), None)
         if self._spent.pop(reactor, None) is not None and reactor is first:
             if self._successor is not None:
@@ -388,10 +395,10 @@ class Supervisor:
                 self._successor = None
             self.replace_next()
 
-    # Leaving -------------------------------------------------------------------------------------
+    # Retiring ------------------------------------------------------------------------------------
 
     def retire(self, reactor: Reactor) -> None:
-        """Let it finish what it has, then dismiss it."""
+        """Let a reactor finish its exchanges within --graceful-timeout, then stop it."""
         if reactor in self._serving:
             self._serving.remove(reactor)
         self._spent.pop(reactor, None)
@@ -399,29 +406,30 @@ class Supervisor:
         if reactor.state is STARTING:
             reactor.kill()
         elif reactor.state is READY:
-            reactor.leave()
-            patience = self._settings.graceful_timeout
-            self._leaving[reactor] = self._loop.now + patience
+            reactor.retire()
+            grace = self._settings.graceful_timeout
+            self._retiring[reactor] = self._loop.now + grace
             reactor.on_overdue = lambda: self._overdue(reactor)
-            self._loop.set_deadline(reactor, patience)
+            self._loop.set_deadline(reactor, grace)
 
     def _dismiss_idle(self) -> None:
-        if self._leaving:
-            for reactor, until in list(self._leaving.items()):
+        if self._retiring:
+            for reactor, until in list(self._retiring.items()):
                 if reactor.idle:
                     self._dismiss(reactor, until - self._loop.now)
 
     def _overdue(self, reactor: Reactor) -> None:
         log.warning(
-            "%s has not finished %d exchanges within the graceful timeout",
+            "%s (pid %d): %d exchanges not finished within the graceful timeout, stopping it",
             reactor.name,
+            reactor.pid,
             reactor.in_flight,
         )
         self._dismiss(reactor, 0)
 
     def _dismiss(self, reactor: Reactor, seconds: float) -> None:
-        """Have its app shut down, within so many seconds, and its process exit."""
-        self._leaving.pop(reactor, None)
+        """Stop a reactor: its app has `seconds` to shut down, then its process exits."""
+        self._retiring.pop(reactor, None)
         if reactor.state not in (STARTING, DEAD):
             seconds = max(seconds, _SHUTDOWN_MIN)
             reactor.stop(seconds)
@@ -432,13 +440,13 @@ class Supervisor:
 
     @property
     def in_flight(self) -> int:
-        """Exchanges whose app is not done."""
+        """The number of exchanges whose app is not done."""
         return sum(reactor.in_flight for reactor in self.reactors)
 
     def stop(self, seconds: float, *, end_children: bool = True) -> None:
-        """Have every app shut down, within so many seconds.
+        """Stop every reactor. Each app has `seconds` to shut down.
 
-        `end_children`: what apps leave running in their reactors' process groups ends too.
+        `end_children`: children of apps that are left in the process groups of reactors end too.
         """
         self._stopping = True
         self._next.cancel("the service is stopping")
@@ -450,14 +458,17 @@ class Supervisor:
                 self._dismiss(reactor, seconds)
 
     def kill(self) -> None:
-        """End every reactor at once."""
+        """Kill every reactor."""
         self._stopping = True
         for reactor in self.reactors:
             reactor.kill()
 
     def bury(self) -> None:
-        """End every reactor, and return when the kernel is done with them: who waits for this
-        process may start another on the same files and ports."""
+        """Kill every reactor, and return when the processes have ended, or after _GONE_WITHIN.
+
+        A parent that waits for this process may then start another service on the same files and
+        ports.
+        """
         self.kill()
         until = monotonic() + _GONE_WITHIN
         for reactor in self.reactors:
@@ -465,5 +476,5 @@ class Supervisor:
 
 
 def _how(status: int) -> str:
-    """How a process ended, in words."""
+    """Return how a process ended, for the log."""
     return f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"

@@ -85,7 +85,7 @@ def test_an_app_that_blocks_its_loop_is_ended(
     # It comes while the app blocks: before or after the ping that is not answered.
     other.send(request("GET", "/"))
     assert eventually(lambda: not is_alive(pid), deadline=20)
-    assert "reactor 1 has answered no ping for 1 seconds" in server.log()
+    assert "no answer to a ping for 1 s" in server.log()
     assert 'standing_app.py", line' in server.log()
     assert "in stand_still" in server.log()
     # It is tried once more, blocks another reactor as well, and not a third.

@@ -125,7 +125,7 @@ def test_storm(
     temporary.mkdir()
     bind = f"unix:{socket_path}" if weather.unix else "127.0.0.1:0"
     server = start(weather.app, *weather.options, bind=(bind,), env={"TMPDIR": str(temporary)})
-    assert eventually(lambda: server.log().count("is ready: process") == weather.reactors)
+    assert eventually(lambda: server.log().count(") is ready: ") == weather.reactors)
     # Each has served something: a reactor may not have all that it is given before.
     threads = tasks_of(server)
     assert eventually(server.is_at_rest)

@@ -317,7 +317,10 @@ def test_what_comes_behind_an_answer_that_fills_the_space_is_no_part_of_it(start
         assert lane.fill(raw[head:] + b"beyond") == 256 * KIB + len(b"beyond")
     assert client.response().body == bytes(256 * KIB)
     front.settle()
-    assert f"warning reactor 1 sent bytes beyond an answer on lane {lane.number}" in front.log
+    assert (
+        f"warning reactor 1 sent bytes after the end of an answer on lane {lane.number}"
+        in front.log
+    )
     assert lane.closed
     reactor.done(lane)
     client.send(get("/next"))

@@ -1,4 +1,4 @@
-"""What a reactor is told on its command line, as it reads it."""
+"""The command line of a reactor process, as the reactor parses it."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def options(**settings: object) -> Options:
 
 
 @pytest.mark.parametrize("switch", ["on", "off"])
-def test_reactors_are_told_whether_to_yield_the_processor(switch: str) -> None:
+def test_sched_yield_is_passed_to_reactors(switch: str) -> None:
     assert options(sched_yield=switch).no_sched_yield is (switch == "off")

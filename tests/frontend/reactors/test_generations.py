@@ -1,4 +1,4 @@
-"""Reload, replacement and scaling: who serves, who leaves when, and that nobody waits for it."""
+"""Reload, replacement and scaling: which reactors serve, and when the others retire."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.client import Client
 
 
 def serves(front: Front, reactor: StandIn, client: Client) -> None:
-    """One exchange of `client` goes to `reactor`."""
+    """Check that a request of `client` goes to `reactor`."""
     client.send(get())
     number, _ = reactor.request()
     reactor.reply(number)
@@ -28,7 +28,7 @@ def names(front: Front) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def cpus(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How many processors there are; a test may change it."""
+    """Set the number of CPUs. A test may change it."""
     count = {"now": 4}
     for module in supervisor_module, cpu_count, generation:
         monkeypatch.setattr(module, "available_cpus", lambda: count["now"])
@@ -43,7 +43,7 @@ def reload(front: Front) -> None:
 # Reload -------------------------------------------------------------------------------------------
 
 
-def test_a_reload_moves_dispatch_when_all_of_the_next_generation_is_ready(start: Start) -> None:
+def test_requests_go_to_the_next_generation_when_all_of_it_is_ready(start: Start) -> None:
     front = start(capacities=(1, 1))
     old = front.reactors[0]
     client = front.connect()
@@ -67,7 +67,7 @@ def test_a_reload_moves_dispatch_when_all_of_the_next_generation_is_ready(start:
 
 
 @pytest.mark.parametrize(("processors", "at_once"), [(1, 1), (2, 1), (5, 2), (64, 4)])
-def test_the_next_generation_starts_on_half_of_the_processors(
+def test_the_next_generation_starts_on_half_of_the_cpus(
     start: Start, cpus: dict[str, int], processors: int, at_once: int
 ) -> None:
     front = start(capacities=(1, 1, 1, 1))
@@ -84,7 +84,7 @@ def test_the_next_generation_starts_on_half_of_the_processors(
     assert names(front) == [f"reactor {number}" for number in (5, 6, 7, 8)]
 
 
-def test_the_time_to_start_counts_from_each_ones_own_start(
+def test_the_start_timeout_counts_from_the_start_of_each_reactor(
     start: Start, cpus: dict[str, int]
 ) -> None:
     front = start(capacities=(1, 1, 1), start_timeout=5.0)
@@ -101,10 +101,10 @@ def test_the_time_to_start_counts_from_each_ones_own_start(
 
 
 @pytest.mark.parametrize("dies", [3, 4])
-def test_when_one_fails_no_more_of_its_generation_start(
+def test_if_one_reactor_fails_no_more_of_its_generation_start(
     start: Start, cpus: dict[str, int], dies: int
 ) -> None:
-    """The one that starts, or one that has started already."""
+    """The reactor that fails is still starting, or is ready already."""
     front = start(capacities=(1, 1, 1))
     cpus["now"] = 1
     reload(front)
@@ -121,7 +121,7 @@ def test_when_one_fails_no_more_of_its_generation_start(
     serves(front, front.reactors[0], front.connect())
 
 
-def test_one_that_cannot_be_started_later_on_leaves_the_old_ones_serving(
+def test_if_a_later_reactor_cannot_start_the_old_generation_serves(
     start: Start, cpus: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = start(capacities=(1, 1))
@@ -157,7 +157,7 @@ def test_scaling_down_during_a_reload_starts_no_more_than_are_wanted(
     assert len(front.reactors) == 4
 
 
-def test_old_reactors_finish_what_they_have(start: Start) -> None:
+def test_old_reactors_finish_their_exchanges(start: Start) -> None:
     front = start()
     old = front.reactors[0]
     client = front.connect()
@@ -175,7 +175,7 @@ def test_old_reactors_finish_what_they_have(start: Start) -> None:
     serves(front, front.reactors[1], client)
 
 
-def test_an_answer_that_is_still_to_be_read_keeps_its_reactor(start: Start) -> None:
+def test_a_reactor_with_an_unread_answer_is_not_stopped(start: Start) -> None:
     front = start(lanes="plain")
     old = front.reactors[0]
     client = front.connect()
@@ -194,7 +194,7 @@ def test_an_answer_that_is_still_to_be_read_keeps_its_reactor(start: Start) -> N
     assert "stop" in old.hear("stop")
 
 
-def test_what_takes_too_long_is_left_behind(start: Start) -> None:
+def test_a_retiring_reactor_is_stopped_after_the_graceful_timeout(start: Start) -> None:
     front = start(graceful_timeout=5.0, replay="off")
     old = front.reactors[0]
     client = front.connect()
@@ -207,10 +207,10 @@ def test_what_takes_too_long_is_left_behind(start: Start) -> None:
     front.pass_time(5)
     old.wait_for_end()
     assert client.response().status == 502
-    assert any("has not finished 1 exchanges" in line for line in front.log)
+    assert any("1 exchanges not finished within the graceful timeout" in line for line in front.log)
 
 
-def test_a_generation_that_fails_leaves_the_old_one_serving(start: Start) -> None:
+def test_if_a_generation_fails_the_old_one_serves(start: Start) -> None:
     front = start(capacities=(1, 1))
     client = front.connect()
     reload(front)
@@ -244,7 +244,7 @@ def test_a_generation_that_is_never_ready_is_given_up(start: Start) -> None:
     serves(front, front.reactors[0], client)
 
 
-def test_a_second_hup_during_a_reload_makes_another_follow(start: Start) -> None:
+def test_a_second_hup_during_a_reload_starts_another_one_afterwards(start: Start) -> None:
     front = start()
     reload(front)
     reload(front)
@@ -308,7 +308,7 @@ def test_a_hup_while_stopping_starts_nothing(start: Start) -> None:
     assert len(front.reactors) == 1
 
 
-def test_a_crash_during_a_reload_is_made_good(start: Start) -> None:
+def test_a_reactor_that_dies_during_a_reload_is_replaced(start: Start) -> None:
     front = start()
     reload(front)
     front.reactors[0].die()
@@ -338,9 +338,7 @@ def test_requests_that_wait_go_to_the_next_generation(start: Start) -> None:
     assert waiting.response().body == b"ok"
 
 
-def test_a_terminal_that_was_closed_ends_the_service(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_closed_terminal_ends_the_service(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "has_terminal", lambda: True)
     front = start()
     monkeypatch.setattr(signals, "has_terminal", lambda: False)
@@ -407,7 +405,7 @@ def test_a_spent_reactor_that_dies_is_replaced_by_its_successor(start: Start) ->
     assert len(front.reactors) == 2
 
 
-def test_a_reload_replaces_the_spent_too(start: Start) -> None:
+def test_a_reload_replaces_spent_reactors_too(start: Start) -> None:
     front = start(max_lifetime=60.0)
     front.pass_time(62)
     successor = front.reactors[1]
@@ -419,7 +417,7 @@ def test_a_reload_replaces_the_spent_too(start: Start) -> None:
     assert len(front.reactors) == 3
 
 
-def test_scaling_down_may_take_the_spent_one_away(start: Start) -> None:
+def test_scaling_down_may_retire_the_spent_reactor(start: Start) -> None:
     front = start(capacities=(1, 1), max_requests=1)
     serves(front, front.reactors[0], front.connect())
     front.pass_time(2)
@@ -430,7 +428,9 @@ def test_scaling_down_may_take_the_spent_one_away(start: Start) -> None:
     serves(front, front.reactors[2], front.connect())
 
 
-def test_memory_beyond_the_bound_is_a_reason(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reactor_beyond_max_rss_is_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = {"now": 100 << 20}
     monkeypatch.setattr(recycling, "resident", lambda pid: sizes["now"])
     front = start(max_rss=200 << 20)
@@ -439,10 +439,10 @@ def test_memory_beyond_the_bound_is_a_reason(start: Start, monkeypatch: pytest.M
     sizes["now"] = 300 << 20
     front.pass_time(2)
     assert len(front.reactors) == 2
-    assert any("it takes 300 MiB of memory" in line for line in front.log)
+    assert any("it uses 300 MiB of memory" in line for line in front.log)
 
 
-def test_resident_memory_is_read_from_the_kernel(start: Start) -> None:
+def test_resident_memory_comes_from_the_kernel(start: Start) -> None:
     front = start()
     assert 0 < recycling.resident(front.reactors[0].inside.pid) < 1 << 30
     assert recycling.resident(1 << 30) == 0
@@ -452,6 +452,7 @@ def test_jitter_spreads_the_limits(start: Start, monkeypatch: pytest.MonkeyPatch
     drawn = iter([0, 3])
     monkeypatch.setattr("random.randint", lambda least, most: min(next(drawn), most))
     front = start(capacities=(1, 1), max_requests=1, max_requests_jitter=5)
+    pid = front.reactors[0].inside.pid
     front.pass_time(2)
     one, other = front.connect(), front.connect()
     one.send(get())
@@ -461,8 +462,8 @@ def test_jitter_spreads_the_limits(start: Start, monkeypatch: pytest.MonkeyPatch
         reactor.reply(number)
     assert one.response().body == other.response().body == b"ok"
     front.pass_time(2)
-    assert [line for line in front.log if "is replaced" in line] == [
-        "info reactor 1 is replaced: it was given 1 requests"
+    assert [line for line in front.log if "replacing it" in line] == [
+        f"info reactor 1 (pid {pid}): it has served 1 requests, replacing it"
     ]
 
 
@@ -484,7 +485,7 @@ def test_ttin_and_ttou_add_and_remove_a_reactor(start: Start) -> None:
     serves(front, front.reactors[1], front.connect())
 
 
-def test_one_that_has_not_started_is_the_first_to_go(start: Start) -> None:
+def test_scaling_down_retires_unready_reactors_first(start: Start) -> None:
     front = start()
     front.signal(signal.SIGTTIN)
     front.settle()
@@ -504,7 +505,7 @@ def test_scaling_during_a_reload_holds_for_the_next_generation(start: Start) -> 
     assert "reactor 2" in names(front)
 
 
-def test_auto_follows_the_cpus(start: Start, cpus: dict[str, int]) -> None:
+def test_reactors_auto_follows_the_number_of_cpus(start: Start, cpus: dict[str, int]) -> None:
     cpus["now"] = 1
     front = start(auto=True)
     cpus["now"] = 2
@@ -518,7 +519,7 @@ def test_auto_follows_the_cpus(start: Start, cpus: dict[str, int]) -> None:
 # Starting -----------------------------------------------------------------------------------------
 
 
-def test_one_that_cannot_start_does_not_take_the_others_down(start: Start) -> None:
+def test_a_reactor_that_cannot_start_does_not_end_the_others(start: Start) -> None:
     front = start(capacities=(), count=2)
     bad, good = front.reactors
     bad.say(failed="the database is gone", details=None)
@@ -532,7 +533,7 @@ def test_one_that_cannot_start_does_not_take_the_others_down(start: Start) -> No
     assert len(front.reactors) == 3
 
 
-def test_when_none_can_start_the_service_ends_with_the_apps_error(start: Start) -> None:
+def test_if_no_reactor_can_start_the_service_ends_with_the_error_of_the_app(start: Start) -> None:
     front = start(capacities=(), count=2)
     for reactor in front.reactors:
         reactor.say(failed="the database is gone", details=None)

@@ -1,4 +1,4 @@
-"""Reactors that hang: how they are found out, and what becomes of their exchanges."""
+"""Stalled reactors: how they are detected, and what happens to their exchanges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.frontend.standin import OK, Front, StandIn, get, post
 
 
 def beat(front: Front, times: int = 1) -> None:
-    """Let so many beats pass of a --timeout of 40 seconds; deadlines are coarse, so a bit more."""
+    """Let beats of a --timeout of 40 seconds pass, and a bit more: deadlines are coarse."""
     for reactor in front.reactors:
         reactor.fall_asleep()
     for _ in range(times):
@@ -26,12 +26,12 @@ def pong(reactor: StandIn) -> None:
 
 
 def end_of(reactor: StandIn, front: Front) -> None:
-    """The moment that it has to tell where it is, and its end."""
+    """Let the time for its stacks pass, and wait until it is killed."""
     front.pass_time(3)
     reactor.wait_for_end()
 
 
-def test_a_reactor_that_answers_lives(start: Start) -> None:
+def test_a_reactor_that_answers_pings_stays(start: Start) -> None:
     front = start(timeout=40.0)
     (reactor,) = front.reactors
     for _ in range(10):
@@ -41,7 +41,7 @@ def test_a_reactor_that_answers_lives(start: Start) -> None:
     assert reactor.silent
 
 
-def test_one_that_does_not_is_ended_and_replaced(start: Start) -> None:
+def test_a_reactor_that_does_not_answer_is_killed_and_replaced(start: Start) -> None:
     front = start(timeout=40.0)
     (reactor,) = front.reactors
     beat(front, 4)
@@ -49,9 +49,9 @@ def test_one_that_does_not_is_ended_and_replaced(start: Start) -> None:
     reactor.hear("ping")
     assert reactor.silent
     beat(front)
-    assert any("reactor 1 has answered no ping for 40 seconds" in line for line in front.log)
+    assert any(f"reactor 1 (pid {pid}): no answer to a ping for 40 s" in line for line in front.log)
     end_of(reactor, front)
-    assert any("reactor 1 was killed by signal 9" in line for line in front.log)
+    assert any(f"reactor 1 (pid {pid}) was killed by signal 9" in line for line in front.log)
     assert replacement(front).inside.pid != pid
 
 
@@ -65,7 +65,7 @@ def test_an_answer_at_the_last_moment_counts(start: Start) -> None:
     assert front.reactors == [reactor]
 
 
-def test_a_front_end_that_was_stopped_itself_blames_nobody(start: Start) -> None:
+def test_a_front_end_that_was_stopped_itself_kills_no_reactor(start: Start) -> None:
     front = start(timeout=40.0)
     (reactor,) = front.reactors
     beat(front)
@@ -75,13 +75,13 @@ def test_a_front_end_that_was_stopped_itself_blames_nobody(start: Start) -> None
     assert front.reactors == [reactor]
 
 
-def test_without_a_timeout_nobody_is_pinged(start: Start) -> None:
+def test_without_a_timeout_no_reactor_gets_pings(start: Start) -> None:
     front = start(timeout=0.0)
     front.pass_time(1000)
     assert front.reactors[0].silent
 
 
-def test_who_answers_no_ping_gets_nothing_while_there_are_others(start: Start) -> None:
+def test_a_reactor_that_answers_no_ping_gets_nothing_while_there_are_others(start: Start) -> None:
     front = start(timeout=40.0, capacities=(10, 10))
     first, second = front.reactors
     beat(front, 2)
@@ -101,7 +101,7 @@ def test_who_answers_no_ping_gets_nothing_while_there_are_others(start: Start) -
     assert second.request()
 
 
-def test_if_none_answers_all_are_as_good_as_before(start: Start) -> None:
+def test_if_no_reactor_answers_all_of_them_get_exchanges(start: Start) -> None:
     front = start(timeout=40.0, capacities=(10, 10))
     beat(front, 2)
     for client in [front.connect() for _ in range(4)]:
@@ -111,7 +111,7 @@ def test_if_none_answers_all_are_as_good_as_before(start: Start) -> None:
     assert sum(r.inside.in_flight for r in front.reactors) == 4
 
 
-def test_the_last_one_that_answers_dies_and_the_doubted_is_better_than_nothing(
+def test_if_the_last_answering_reactor_dies_the_doubted_one_gets_exchanges(
     start: Start,
 ) -> None:
     front = start(timeout=40.0, capacities=(10, 10))
@@ -125,8 +125,8 @@ def test_the_last_one_that_answers_dies_and_the_doubted_is_better_than_nothing(
     assert first.request()
 
 
-def test_to_doubt_twice_is_to_doubt_once(start: Start) -> None:
-    """An inline reactor may leave another ping unanswered, after work that nobody else took."""
+def test_doubting_a_reactor_twice_changes_nothing(start: Start) -> None:
+    """A doubted inline reactor may work again, and then leave another ping unanswered."""
     front = start(capacities=(1, 1))
     dispatcher = front.server.dispatcher
     first, second = (reactor.inside for reactor in front.reactors)
@@ -138,11 +138,11 @@ def test_to_doubt_twice_is_to_doubt_once(start: Start) -> None:
         assert (dispatcher.reactors, dispatcher.doubted) == ([second, first], [])
 
 
-# What becomes of its exchanges --------------------------------------------------------------------
+# Exchanges of a stalled reactor -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_what_may_be_the_reason_is_named_and_tried_once_more(start: Start, lanes: str) -> None:
+def test_exchanges_of_a_stalled_reactor_are_named_and_retried(start: Start, lanes: str) -> None:
     front = start(timeout=40.0, lanes=lanes)
     (reactor,) = front.reactors
     beat(front)
@@ -157,7 +157,7 @@ def test_what_may_be_the_reason_is_named_and_tried_once_more(start: Start, lanes
     after.send(get("/after"))
     later.send(post(b"x", path="/later"))
     beat(front, 4)
-    assert any("It had 1 exchanges: GET /before" in line for line in front.log)
+    assert any("1 begun exchanges: GET /before" in line for line in front.log)
     end_of(reactor, front)
     second = replacement(front)
     requests = (get("/before"), get("/after"), post(b"x", path="/later"))
@@ -173,7 +173,7 @@ def test_what_may_be_the_reason_is_named_and_tried_once_more(start: Start, lanes
         assert client.response().status == 200
 
 
-def test_one_that_hangs_while_it_leaves_is_found_out_too(start: Start) -> None:
+def test_a_retiring_reactor_that_stalls_is_detected_too(start: Start) -> None:
     front = start(timeout=40.0, graceful_timeout=1000.0)
     (reactor,) = front.reactors
     client = front.connect()
@@ -195,8 +195,8 @@ def test_one_that_hangs_while_it_leaves_is_found_out_too(start: Start) -> None:
     assert client.response().status == 200
 
 
-def test_what_was_never_sent_cannot_be_the_reason(start: Start) -> None:
-    """A reactor that reads nothing: its lane is full, and a POST waits here."""
+def test_an_exchange_that_was_never_sent_is_not_blamed(start: Start) -> None:
+    """The reactor reads nothing. Its lane is full, so a POST still waits in the front end."""
     front = start(timeout=40.0)
     (reactor,) = front.reactors
     for _ in range(100):
@@ -216,7 +216,7 @@ def test_what_was_never_sent_cannot_be_the_reason(start: Start) -> None:
     assert last.response().status == 200
 
 
-def test_a_suspect_that_was_answered_meanwhile_is_none(start: Start) -> None:
+def test_an_exchange_that_was_answered_meanwhile_is_not_blamed(start: Start) -> None:
     front = start(timeout=40.0)
     (reactor,) = front.reactors
     client = front.connect()
@@ -225,7 +225,7 @@ def test_a_suspect_that_was_answered_meanwhile_is_none(start: Start) -> None:
     reactor.reply(reactor.request()[0])
     assert client.response().status == 200
     beat(front, 4)
-    assert not any("It had" in line for line in front.log)
+    assert not any("begun exchanges" in line for line in front.log)
     end_of(reactor, front)
 
 
@@ -247,7 +247,7 @@ def inline(start: Start) -> Inline:
     return begin
 
 
-def test_an_inline_reactor_may_run_its_app_for_as_long_as_it_likes(inline: Inline) -> None:
+def test_the_app_of_an_inline_reactor_may_run_longer_than_the_timeout(inline: Inline) -> None:
     front, reactor = inline()
     client = front.connect()
     client.send(get())
@@ -257,7 +257,7 @@ def test_an_inline_reactor_may_run_its_app_for_as_long_as_it_likes(inline: Inlin
     assert client.response().status == 200
 
 
-def test_an_inline_reactor_without_work_is_pinged_like_any_other(inline: Inline) -> None:
+def test_an_idle_inline_reactor_gets_pings(inline: Inline) -> None:
     front, reactor = inline()
     client = front.connect()
     client.send(get())
@@ -269,7 +269,7 @@ def test_an_inline_reactor_without_work_is_pinged_like_any_other(inline: Inline)
     end_of(reactor, front)
 
 
-def test_what_an_inline_app_does_after_its_answer_is_bounded(inline: Inline) -> None:
+def test_an_inline_app_that_runs_on_after_its_answer_is_limited(inline: Inline) -> None:
     front, reactor = inline()
     client = front.connect()
     client.send(get())
@@ -280,8 +280,8 @@ def test_what_an_inline_app_does_after_its_answer_is_bounded(inline: Inline) -> 
     end_of(reactor, front)
 
 
-def test_an_inline_reactor_that_takes_too_long_is_ended(inline: Inline) -> None:
-    """With --request-timeout. Who waits behind is tried again, as after any death."""
+def test_an_inline_reactor_that_takes_too_long_is_killed(inline: Inline) -> None:
+    """--request-timeout ends it. Requests that wait behind are retried, as after any death."""
     front, reactor = inline(request_timeout=10.0)
     client, get_behind, post_behind = (front.connect() for _ in range(3))
     client.send(get("/slow"))
@@ -292,7 +292,7 @@ def test_an_inline_reactor_that_takes_too_long_is_ended(inline: Inline) -> None:
     front.pass_time(4)
     assert client.response().status == 504
     assert any("GET /slow took too long in reactor 1" in line for line in front.log)
-    assert any("reactor 1 has no end of GET /slow" in line for line in front.log)
+    assert any("GET /slow takes too long, killing it" in line for line in front.log)
     end_of(reactor, front)
     front.settle()
     second = front.reactors[-1]
@@ -305,8 +305,8 @@ def test_an_inline_reactor_that_takes_too_long_is_ended(inline: Inline) -> None:
 
 
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_what_waits_behind_a_call_that_has_no_end_is_not_blamed(inline: Inline, lanes: str) -> None:
-    """It was handed over at the same time, and is given up at no time."""
+def test_exchanges_behind_an_endless_call_are_not_blamed(inline: Inline, lanes: str) -> None:
+    """The reactor got them at the same time. They have no timeout while they wait."""
     front, reactor = inline(request_timeout=10.0, lanes=lanes)
     slow, *behind = (front.connect() for _ in range(4))
     slow.send(get("/slow"))
@@ -336,8 +336,8 @@ def test_what_waits_behind_a_call_that_has_no_end_is_not_blamed(inline: Inline, 
         assert client.response().status == 200
 
 
-def test_its_time_begins_when_the_app_begins(inline: Inline) -> None:
-    """Not when it was handed over: the call before it would have taken from its time."""
+def test_the_request_timeout_begins_when_the_app_begins(inline: Inline) -> None:
+    """It does not begin when the reactor gets the request: the call before it takes time too."""
     front, reactor = inline(request_timeout=10.0)
     first, second = front.connect(), front.connect()
     first.send(get("/first"))

@@ -1,4 +1,4 @@
-"""Lanes that the front end opened: kept for later, used again, closed when nobody wants them."""
+"""The pool of lanes that the front end opened: kept, used again, closed when unused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.integration.client import Client
 
 
 def burst(front: Front, clients: list[Client], known: list[LaneEnd]) -> list[LaneEnd]:
-    """Have all clients ask at once, and answer them; the lanes that carried it."""
+    """Let all clients send a request at once, and answer; return the lanes that carried them."""
     (reactor,) = front.reactors
     for client in clients:
         client.send(get())
@@ -33,7 +33,7 @@ def begin(start: Start, count: int, **options: object) -> tuple[Front, list[Clie
     return front, [front.connect() for _ in range(count)], front.reactors[0]
 
 
-def test_as_many_are_kept_as_the_reactor_takes_exchanges(
+def test_as_many_lanes_are_kept_as_the_capacity_of_the_reactor(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reactor_run.frontend.reactors.lane_pool._POOL_MAX", 2)
@@ -44,7 +44,7 @@ def test_as_many_are_kept_as_the_reactor_takes_exchanges(
     assert reactor.silent
 
 
-def test_what_only_a_burst_has_wanted_is_closed(start: Start) -> None:
+def test_lanes_that_only_a_burst_used_are_closed(start: Start) -> None:
     front, clients, reactor = begin(start, 5)
     lanes = burst(front, clients, [])
     for _ in range(6):
@@ -52,18 +52,18 @@ def test_what_only_a_burst_has_wanted_is_closed(start: Start) -> None:
         (used,) = burst(front, clients[:1], lanes)
     assert [lane for lane in lanes if not lane.closed] == [used]
     assert reactor.silent
-    # Nobody comes any more.
+    # No more requests arrive.
     front.pass_time(11.0)
     front.pass_time(11.0)
     assert used.closed
     assert front.call(lambda: reactor.inside.lanes.open) == 0
-    # What the reactor says of lanes that were closed means nothing.
+    # Messages of the reactor about closed lanes are ignored.
     reactor.say(drop=[lane.number for lane in lanes])
     (again,) = burst(front, [front.connect()], [])
     assert again.number > max(lane.number for lane in lanes)
 
 
-def test_an_exchange_may_last_longer_than_a_lane_may_idle(start: Start) -> None:
+def test_an_exchange_may_last_longer_than_a_free_lane_is_kept(start: Start) -> None:
     front, (client,), reactor = begin(start, 1)
     client.send(get())
     lane = reactor.lane()

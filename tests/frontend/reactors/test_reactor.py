@@ -1,4 +1,4 @@
-"""Reactors that die, break off or talk nonsense, and the operating system refusing things."""
+"""Reactors that die, close links or break the protocol, and errors of the operating system."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PART = answer(b"x" * 100)[:-50]
 
 
 def begin(start: Start, **options: object) -> tuple[Front, Client, StandIn]:
-    """Nothing is replayed: of that see test_replay.py."""
+    """Start a front end that retries nothing. Retries are in test_replay.py."""
     front = start(replay="off", **options)
     return front, front.connect(), front.reactors[0]
 
@@ -45,7 +45,7 @@ def read_to_end(client: Client) -> bytes:
 
 
 def replacement(front: Front) -> StandIn:
-    """The reactor that has taken the place of the last one; it is ready."""
+    """Return the reactor that replaces the last one. It is ready."""
     front.settle()
     reactor = front.reactors[-1]
     reactor.ready()
@@ -56,8 +56,8 @@ def replacement(front: Front) -> StandIn:
 # Death --------------------------------------------------------------------------------------------
 
 
-def test_a_death_is_answered_by_state(start: Start) -> None:
-    """Unanswered: 502. Begun: cut. Waiting: served by the next. Answered: nothing is seen."""
+def test_exchanges_of_a_dead_reactor_end_by_their_state(start: Start) -> None:
+    """Unanswered: 502. Answer begun: cut. In the queue: served by the next reactor."""
     front, answered, reactor = begin(start, capacities=(4,))
     answered.send(get("/answered"))
     number, _ = reactor.request()
@@ -92,8 +92,8 @@ def test_a_death_is_answered_by_state(start: Start) -> None:
 
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_last_words_are_heard(start: Start, lanes: str, held: bool) -> None:
-    """What a reactor had sent before it died reaches the clients."""
+def test_bytes_sent_before_a_death_reach_the_clients(start: Start, lanes: str, held: bool) -> None:
+    """The front end reads all links to their end when a reactor dies."""
     front, client, reactor = begin(start, lanes=lanes)
     client.send(get())
     body = b"x" * 50_000
@@ -108,14 +108,14 @@ def test_last_words_are_heard(start: Start, lanes: str, held: bool) -> None:
         else:
             lane.send(answer(body))
         if held:
-            # A child of the reactor still has everything open.
+            # A child process of the reactor still holds all sockets open.
             reactor.kill()
         else:
             reactor.die()
     assert client.response().body == body
 
 
-def test_last_words_on_a_lane_announced_with_them(start: Start) -> None:
+def test_an_answer_on_a_lane_announced_before_a_death_is_read(start: Start) -> None:
     front, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
@@ -127,8 +127,8 @@ def test_last_words_on_a_lane_announced_with_them(start: Start) -> None:
     assert len(client.response().body) == 100_000
 
 
-def test_an_app_done_whose_answer_dies_with_its_reactor(start: Start) -> None:
-    """The app was done, and some of its answer still waited in the reactor."""
+def test_a_done_app_whose_answer_was_lost_gives_502(start: Start) -> None:
+    """The app was done, but a part of its answer was still in the reactor."""
     front, client, reactor, lane = begin_lane(start)
     lane.send(PART)
     reactor.done(lane)
@@ -140,7 +140,7 @@ def test_an_app_done_whose_answer_dies_with_its_reactor(start: Start) -> None:
     assert len(read_to_end(client)) == 0
 
 
-def test_a_paused_answer_is_read_to_its_end(start: Start) -> None:
+def test_a_paused_answer_of_a_dead_reactor_is_read_to_its_end(start: Start) -> None:
     front = start(lanes="plain")
     (reactor,) = front.reactors
     client = front.connect(front.unix)
@@ -178,8 +178,9 @@ def test_a_pipelined_request_behind_a_death_is_served(start: Start, lanes: str) 
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_lane_that_ends_before_its_reactor_does(start: Start, moved: bool) -> None:
-    """A process closes one thing after another; a client told too early would ask the dying."""
+def test_a_lane_that_ends_shortly_before_its_reactor(start: Start, moved: bool) -> None:
+    """A dying process closes its sockets one by one. A 502 sent too early would bring the next
+    request to it."""
     front, client, reactor = begin(start, lanes="express" if moved else "plain")
     client.send(get())
     if moved:
@@ -204,7 +205,7 @@ def test_a_lane_that_ends_before_its_reactor_does(start: Start, moved: bool) -> 
     assert client.response().status == 200
 
 
-def test_a_moved_answer_that_never_came(start: Start) -> None:
+def test_a_moved_answer_that_never_arrives_gives_502(start: Start) -> None:
     front, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
@@ -215,8 +216,8 @@ def test_a_moved_answer_that_never_came(start: Start) -> None:
     assert client.response().status == 502
 
 
-def test_room_that_a_death_leaves_is_not_used(start: Start) -> None:
-    """Last words free capacity; what waits must not be given to the dead for that."""
+def test_room_in_a_dead_reactor_is_not_used(start: Start) -> None:
+    """The last messages of a reactor free capacity. Queued requests must not go to it for that."""
     front, client, reactor = begin(start, capacities=(1,))
     client.send(get())
     number, _ = reactor.request()
@@ -232,7 +233,7 @@ def test_room_that_a_death_leaves_is_not_used(start: Start) -> None:
     assert waiting.response().status == 200
 
 
-def test_one_of_two_dies_and_the_other_gets_what_waits(start: Start) -> None:
+def test_if_one_of_two_reactors_dies_the_other_gets_the_queue(start: Start) -> None:
     front = start(capacities=(1, 1), replay="off")
     first, second = front.reactors
     clients = [front.connect() for _ in range(3)]
@@ -250,10 +251,10 @@ def test_one_of_two_dies_and_the_other_gets_what_waits(start: Start) -> None:
 
 
 @pytest.mark.parametrize("channel", ["control", "express"])
-def test_a_reactor_that_hangs_up_gets_nothing_more_and_is_replaced(
+def test_a_reactor_that_closes_a_link_gets_nothing_more_and_is_replaced(
     start: Start, channel: str
 ) -> None:
-    """Its process stays, so its pidfd tells nothing."""
+    """Its process stays, so the pidfd does not report an end."""
     front, client, reactor = begin(start)
     client.send(get())
     reactor.request()
@@ -274,8 +275,8 @@ def test_a_reactor_that_hangs_up_gets_nothing_more_and_is_replaced(
     assert other.response().status == 200
 
 
-def test_a_reactor_that_reads_no_more_of_express_but_lives(start: Start) -> None:
-    """Nobody reads what is sent, and the end of the other direction has come."""
+def test_a_reactor_that_stops_reading_its_express_lane_is_replaced(start: Start) -> None:
+    """It half-closes the lane too, so that the front end sees the end of that direction."""
     front, client, reactor = begin(start)
     client.send(get())
     reactor.request()
@@ -309,7 +310,7 @@ def test_a_reactor_that_reads_no_more_of_express_but_lives(start: Start) -> None
         b"x" * ((1 << 20) + 70_000),
     ],
 )
-def test_a_control_message_that_is_none_ends_its_reactor_alone(start: Start, line: bytes) -> None:
+def test_an_invalid_control_message_kills_only_its_reactor(start: Start, line: bytes) -> None:
     front = start(capacities=(1, 1), replay="off")
     first, second = front.reactors
     clients = [front.connect() for _ in range(3)]
@@ -331,7 +332,7 @@ def test_a_control_message_that_is_none_ends_its_reactor_alone(start: Start, lin
     assert clients[2].response().status == 200
 
 
-def test_a_lane_that_is_no_socket_gives_502(start: Start) -> None:
+def test_a_lane_that_is_not_a_socket_gives_502(start: Start) -> None:
     front, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
@@ -345,16 +346,14 @@ def test_a_lane_that_is_no_socket_gives_502(start: Start) -> None:
 
 
 @pytest.mark.parametrize("line", [b'{"ready":[]}\n', b'{"ready":{"interface":"asgi"}}\n'])
-def test_a_reactor_that_is_ready_in_no_known_way_ends_the_service(
-    start: Start, line: bytes
-) -> None:
+def test_an_invalid_ready_message_ends_the_service(start: Start, line: bytes) -> None:
     front = start(capacities=())
     front.reactors[0].control.sendall(line)
-    with pytest.raises(OperatorError, match="killed by signal 9 as it started"):
+    with pytest.raises(OperatorError, match="killed by signal 9 at its start"):
         front.exit()
 
 
-def test_ready_counts_once(start: Start) -> None:
+def test_a_second_ready_message_is_ignored(start: Start) -> None:
     front, client, reactor = begin(start)
     reactor.ready(1000)
     front.settle()
@@ -365,7 +364,7 @@ def test_ready_counts_once(start: Start) -> None:
     assert client.response().status == 200
 
 
-def test_broken_framing_on_the_express_lane_ends_its_reactor(start: Start) -> None:
+def test_an_invalid_frame_on_the_express_lane_kills_its_reactor(start: Start) -> None:
     front, client, reactor = begin(start)
     client.send(get())
     reactor.request()
@@ -378,7 +377,7 @@ def test_broken_framing_on_the_express_lane_ends_its_reactor(start: Start) -> No
     assert client.response().status == 200
 
 
-def test_answers_to_nobody_are_ignored(start: Start) -> None:
+def test_answers_with_unknown_numbers_are_ignored(start: Start) -> None:
     front, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
@@ -394,8 +393,8 @@ def test_answers_to_nobody_are_ignored(start: Start) -> None:
     assert client.response().status == 200
 
 
-def test_messages_wait_for_a_reactor_that_reads_late(start: Start) -> None:
-    """The control channel is full of lanes; when it is read, the rest follows by itself."""
+def test_control_messages_wait_for_a_reactor_that_reads_late(start: Start) -> None:
+    """The control channel is full of new lanes. When the reactor reads, the rest follows."""
     front = start(lanes="plain")
     (reactor,) = front.reactors
     reactor.inside._control._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
@@ -410,15 +409,15 @@ def test_messages_wait_for_a_reactor_that_reads_late(start: Start) -> None:
     assert [client.response().status for client in clients] == [200] * 60
 
 
-def test_a_lane_to_a_reactor_that_has_hung_up_leaves_no_descriptor(start: Start) -> None:
+def test_a_lane_to_a_dying_reactor_leaves_no_descriptor_open(start: Start) -> None:
     front, client, reactor = begin(start, lanes="plain")
     with front.held():
         client.send(get())
         reactor.hang_up()
     front.pass_time(4)
-    # `start` sees what is left open.
+    # The fixture `start` finds descriptors that are left open.
     reactor.wait_for_end()
-    # The lane never reached the reactor, so that another is given its request.
+    # The lane never reached the reactor, so its request goes to another one.
     lane = replacement(front).lane()
     lane.head()
     lane.send(OK)
@@ -429,7 +428,7 @@ def test_a_lane_to_a_reactor_that_has_hung_up_leaves_no_descriptor(start: Start)
 
 
 class FullEpoll:
-    """An epoll set that takes nothing more."""
+    """An epoll set that refuses new descriptors."""
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
@@ -441,7 +440,7 @@ class FullEpoll:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_client_that_epoll_does_not_take_is_closed(
+def test_a_client_that_epoll_refuses_is_closed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front, client, reactor = begin(start)
@@ -454,9 +453,7 @@ def test_a_client_that_epoll_does_not_take_is_closed(
     assert client.response().status == 200
 
 
-def test_a_lane_that_epoll_does_not_take_gives_503(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lane_that_epoll_refuses_gives_503(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     front, client, reactor = begin(start, lanes="plain")
     client.send(b"GET")
     front.settle()
@@ -471,7 +468,7 @@ def test_a_lane_that_epoll_does_not_take_gives_503(
     assert client.response().status == 200
 
 
-def test_a_lane_of_a_reactor_that_epoll_does_not_take_gives_502(
+def test_a_lane_of_a_reactor_that_epoll_refuses_gives_502(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front, client, reactor = begin(start)
@@ -547,7 +544,7 @@ def test_reactors_that_cannot_be_started_at_all_are_an_error(
 # Starting and replacing ---------------------------------------------------------------------------
 
 
-def test_nobody_is_accepted_before_a_reactor_is_ready(start: Start) -> None:
+def test_no_client_is_accepted_before_a_reactor_is_ready(start: Start) -> None:
     front = start(capacities=())
     client = front.connect()
     client.send(get())
@@ -569,7 +566,7 @@ def test_an_app_that_fails_to_start_ends_the_service(start: Start) -> None:
         front.exit()
 
 
-def test_a_long_traceback_is_heard_to_its_end(start: Start) -> None:
+def test_a_long_traceback_is_read_whole(start: Start) -> None:
     front = start(capacities=())
     (reactor,) = front.reactors
     with front.held():
@@ -585,11 +582,11 @@ def test_an_app_that_is_never_ready_is_killed(start: Start) -> None:
     pid = front.reactors[0].inside.pid
     front.pass_time(8)
     assert front.reactors[0].inside.pid == pid
-    with pytest.raises(OperatorError, match="not ready after 10 seconds"):
+    with pytest.raises(OperatorError, match="not ready after 10 s"):
         front.exit(4)
 
 
-def test_reactors_that_die_young_are_replaced_ever_more_slowly(start: Start) -> None:
+def test_reactors_that_die_young_are_replaced_with_a_backoff(start: Start) -> None:
     front, _, reactor = begin(start)
     reactor.die()
     front.settle()
@@ -604,7 +601,7 @@ def test_reactors_that_die_young_are_replaced_ever_more_slowly(start: Start) -> 
         assert len(front.reactors) == count + 1
 
 
-def test_those_that_had_started_well_are_replaced_sooner(start: Start) -> None:
+def test_reactors_that_had_been_ready_are_replaced_sooner(start: Start) -> None:
     front, _, reactor = begin(start)
     reactor.die()
     front.settle()
@@ -620,15 +617,15 @@ def test_those_that_had_started_well_are_replaced_sooner(start: Start) -> None:
         assert len(front.reactors) == count + 1
 
 
-def test_a_stop_reaches_the_app_and_a_deaf_reactor_is_killed(start: Start) -> None:
+def test_a_reactor_that_ignores_stop_is_killed(start: Start) -> None:
     front, _, reactor = begin(start, graceful_timeout=10.0)
     front.signal(signal.SIGTERM)
     assert reactor.hear("stop")["stop"] == pytest.approx(10, abs=0.5)
     front.exit(13)
 
 
-def test_the_loop_rests(start: Start) -> None:
-    """Half-closed, closed and paused ends wake nobody."""
+def test_the_loop_does_not_spin_on_closed_and_paused_sockets(start: Start) -> None:
+    """Half-closed, closed and paused sockets cause no events."""
     front, client, reactor = begin(start)
     client.send(get("/", version="1.0"))
     number, _ = reactor.request()
@@ -657,10 +654,8 @@ def test_the_loop_rests(start: Start) -> None:
 # The end of the service ---------------------------------------------------------------------------
 
 
-def test_killed_reactors_that_stay_are_waited_for_together(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As processes do that the kernel cannot end: two seconds are for all of them."""
+def test_killed_reactors_share_one_wait(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may fail to end a process. The wait of two seconds is for all of them together."""
     front = start(capacities=(1, 1, 1))
     now = 100.0
     waited: list[float] = []
