@@ -1,4 +1,4 @@
-"""Fixtures: reactor processes by configuration, and names for what apps note."""
+"""Fixtures: reactor processes by configuration, and keys for the notes of apps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _keys = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def shared_drivers() -> Iterator[dict[tuple[object, ...], Driver]]:
-    """The processes that tests share; each must still obey when the last of them is over."""
+    """The processes that tests share. Each must still stop on request after the last test."""
     drivers: dict[tuple[object, ...], Driver] = {}
     yield drivers
     statuses = {}
@@ -30,7 +30,7 @@ def shared_drivers() -> Iterator[dict[tuple[object, ...], Driver]]:
 
 @pytest.fixture
 def shared(shared_drivers: dict[tuple[object, ...], Driver]) -> Start:
-    """`shared(app, *options, lane_proxy=...)`: the one process of this configuration."""
+    """`shared(app, *options, lane_proxy=...)` returns the one process of this configuration."""
 
     def find(app: str, *options: str, lane_proxy: str = "v2") -> Driver:
         key = (app, options, lane_proxy)
@@ -50,13 +50,13 @@ def asgi(request: pytest.FixtureRequest, shared: Start) -> Driver:
 
 @pytest.fixture
 def on_trio(shared: Start) -> Driver:
-    """The ASGI reactor on Trio, for what no runtime makes a difference to."""
+    """The ASGI reactor on Trio, for tests in which the runtime makes no difference."""
     return shared("driven_asgi:app", "--runtime", "trio")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def on_asyncio(request: pytest.FixtureRequest, shared: Start) -> Driver:
-    """The ASGI reactors on the two sorts of asyncio."""
+    """The ASGI reactors on asyncio and on uvloop."""
     return shared("driven_asgi:app", "--runtime", request.param)
 
 
@@ -74,14 +74,14 @@ def threaded(shared: Start) -> Driver:
 
 @pytest.fixture(params=["inline", "threaded"])
 def wsgi(request: pytest.FixtureRequest) -> Driver:
-    """A WSGI reactor, once of each sort."""
+    """A WSGI reactor, once inline and once with threads."""
     driver: Driver = request.getfixturevalue(request.param)
     return driver
 
 
 @pytest.fixture(params=["asgi", "inline", "threaded"])
 def either(request: pytest.FixtureRequest, shared: Start) -> Driver:
-    """A reactor of each interface."""
+    """A reactor, once of each interface."""
     if request.param == "asgi":
         return shared("driven_asgi:app", "--runtime", "trio")
     driver: Driver = request.getfixturevalue(request.param)
@@ -90,7 +90,7 @@ def either(request: pytest.FixtureRequest, shared: Start) -> Driver:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """`start(app, ...)`: a process for this test alone, which may end it as it likes."""
+    """`start(app, ...)` starts a process for this test alone. The test may end it in any way."""
     drivers: list[Driver] = []
 
     def run(*arguments: object, **options: object) -> Driver:
@@ -113,12 +113,12 @@ class Key:
         return self._name
 
     def notes(self, driver: Driver) -> list[str]:
-        """What the app has noted so far."""
+        """The app's notes so far."""
         notes: list[str] = json.loads(driver.get(f"/notes?key={self}").body)
         return notes
 
     def wait_for(self, driver: Driver, note: str) -> list[str]:
-        """The notes, once a certain one is among them."""
+        """Wait until a certain note is there, and return all notes."""
 
         def noted() -> list[str]:
             notes = self.notes(driver)
@@ -127,7 +127,7 @@ class Key:
         return driver.wait(noted)
 
     def open(self, driver: Driver) -> None:
-        """Let the exchanges go on that wait at the gate."""
+        """Open the gate, so that the exchanges that wait at it go on."""
         driver.answer(driver.request(get(f"/open?key={self}"))[0])
 
 

@@ -1,6 +1,6 @@
 """A stand-in for the front end: starts one reactor process and drives it over bare socketpairs.
 
-Knows what docs/lanes.md tells and nothing of `frontend`. A test does everything itself: it sends
+It knows docs/lanes.md and nothing of `frontend`. A test does every step itself: it sends
 requests and lane descriptors, and pumps what the reactor says until a condition holds.
 """
 
@@ -73,7 +73,7 @@ class Response:
 
 
 class _Stream:
-    """What http.client needs of a socket."""
+    """The part of a socket that http.client uses."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
@@ -83,14 +83,14 @@ class _Stream:
 
 
 class _Kept(io.BytesIO):
-    """A stream that http.client leaves open, so that what follows an answer can be seen."""
+    """A stream that http.client does not close, so that bytes after an answer can be read."""
 
     def close(self) -> None:
         pass
 
 
 def read_response(stream: io.BufferedIOBase, method: str = "GET") -> Response:
-    """The next answer on a stream; raises http.client.HTTPException if it is cut."""
+    """Read the next answer on a stream. Raises http.client.HTTPException if it is aborted."""
     reader = HTTPResponse(cast(socket.socket, _Stream(stream)), method=method)
     reader.begin()
     body = reader.read()
@@ -98,7 +98,7 @@ def read_response(stream: io.BufferedIOBase, method: str = "GET") -> Response:
 
 
 class LaneEnd:
-    """The front end's end of a lane; blocking, with a deadline."""
+    """The front end's end of a lane. It blocks, with a deadline."""
 
     def __init__(self, number: int, sock: socket.socket, proxy: bytes = b"") -> None:
         sock.settimeout(DEADLINE)
@@ -108,24 +108,25 @@ class LaneEnd:
         """What precedes each request."""
 
     def send(self, request: bytes) -> None:
-        """A request, after its PROXY header."""
+        """Send a request, after its PROXY header."""
         self.sock.sendall(self.proxy + request)
 
     def send_more(self, data: bytes) -> None:
         self.sock.sendall(data)
 
     def response(self, method: str = "GET") -> Response:
-        """The next answer. Nothing may follow it, since each lane carries one exchange at once."""
+        """Read the next answer. No byte may follow it, because a lane carries one exchange at a
+        time."""
         with self.sock.makefile("rb") as stream:
             return read_response(stream, method)
 
     def exchange(self, request: bytes) -> Response:
-        """A whole request and its answer."""
+        """Send a whole request, and return its answer."""
         self.send(request)
         return self.response(request.split(b" ", 1)[0].decode())
 
     def read_until(self, end: bytes) -> bytes:
-        """Raw bytes up to `end` at the latest."""
+        """Read raw bytes until they end with `end`."""
         data = b""
         while not data.endswith(end):
             piece = self.sock.recv(65536)
@@ -134,7 +135,7 @@ class LaneEnd:
         return data
 
     def read_to_end(self) -> bytes:
-        """Everything until the reactor ends its direction."""
+        """Read everything until the reactor sends FIN."""
         data = bytearray()
         while piece := self.sock.recv(65536):
             data += piece
@@ -142,12 +143,12 @@ class LaneEnd:
 
     @property
     def is_silent(self) -> bool:
-        """Nothing has come, not even the end."""
+        """Whether no byte has arrived, and not the end either."""
         return not _readable(self.sock, 0)
 
     @property
     def is_hung_up(self) -> bool:
-        """The reactor closed its end; a mere half-close does not count."""
+        """Whether the reactor closed its end. A half-close does not count."""
         poll = select.poll()
         poll.register(self.sock, 0)
         return any(events & select.POLLHUP for _, events in poll.poll(0))
@@ -167,7 +168,7 @@ def _readable(sock: socket.socket, timeout: float) -> bool:
 
 @dataclass
 class Told:
-    """What the reactor has said so far."""
+    """The messages of the reactor so far."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     """All of the control channel."""
@@ -176,7 +177,7 @@ class Told:
 
 
 class Driver:
-    """One reactor process and everything that leads to it; a context manager that ends it."""
+    """One reactor process and its channels. As a context manager, it ends the process."""
 
     def __init__(
         self,
@@ -222,11 +223,12 @@ class Driver:
 
     @property
     def unheard(self) -> int:
-        """Bytes of the control channel that the reactor has not taken (unix(7), SIOCOUTQ)."""
+        """Return the bytes of the control channel that the reactor has not read (unix(7),
+        SIOCOUTQ)."""
         return int.from_bytes(fcntl.ioctl(self.control, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def tell(self, message: dict[str, Any], sock: socket.socket | None = None) -> None:
-        """One control message, with a socket that is closed here."""
+        """Send one control message, with a socket that is then closed here."""
         line = encode_control(message)
         if sock is None:
             self.control.sendall(line)
@@ -244,7 +246,7 @@ class Driver:
     def open_lane(
         self, source: Endpoint | None = CLIENT, destination: Endpoint | None = SERVER
     ) -> LaneEnd:
-        """A lane for requests."""
+        """Open a lane for requests."""
         self._lanes += 1
         ours, theirs = socket.socketpair()
         self._sockets.append(ours)
@@ -254,11 +256,11 @@ class Driver:
         return LaneEnd(self._lanes, ours, encode(source, destination))
 
     def free(self, lane: LaneEnd) -> None:
-        """Give a lane of the reactor's back to it."""
+        """Free a lane that the reactor opened."""
         self.tell({"free": lane.number})
 
     def send_express(self, data: bytes) -> None:
-        """Raw bytes on the express lane."""
+        """Send raw bytes on the express lane."""
         assert self._express is not None
         self._express.sendall(data)
 
@@ -269,7 +271,8 @@ class Driver:
         destination: Endpoint | None = SERVER,
         piece: int = 1 << 30,
     ) -> list[int]:
-        """Send a batch on the express lane, `piece` bytes at once; the exchanges' numbers."""
+        """Send a batch on the express lane, `piece` bytes at a time. Returns the exchanges'
+        numbers."""
         prefix = request_prefix(source, destination)
         numbers = []
         batch = b""
@@ -310,7 +313,7 @@ class Driver:
         return self._told.frames
 
     def wait(self, condition: Callable[[], Any], deadline: float = DEADLINE) -> Any:
-        """Take in what the reactor says until the condition holds, and return its value."""
+        """Read messages of the reactor until the condition holds, and return its value."""
         end = time.monotonic() + deadline
         while not (value := condition()):
             left = end - time.monotonic()
@@ -321,7 +324,7 @@ class Driver:
         return value
 
     def pump(self, timeout: float = 0) -> None:
-        """Take in what has come, after waiting for it for at most `timeout` seconds."""
+        """Wait at most `timeout` seconds for messages of the reactor, and read them."""
         sources = [sock for sock in (self.control, self._express) if sock and sock.fileno() >= 0]
         poll = select.poll()
         for sock in sources:
@@ -369,7 +372,7 @@ class Driver:
         self._partial = self._partial[taken:]
 
     def wait_message(self, kind: str) -> dict[str, Any]:
-        """The first control message of a kind."""
+        """Wait for the first control message of a kind, and return it."""
         found = self.wait(
             lambda: (
                 [m for m in self.messages if kind in m]
@@ -384,7 +387,7 @@ class Driver:
         return [kind for number, kind, _ in self.frames if number == exchange]
 
     def answer(self, exchange: int, method: str = "GET") -> Response:
-        """An answer on the express lane, whether or not the app is done."""
+        """Wait for an answer on the express lane. The app may still run."""
 
         def payload() -> list[bytes]:
             return [
@@ -400,12 +403,12 @@ class Driver:
         return response
 
     def answer_lane(self, exchange: int) -> LaneEnd:
-        """The lane that the reactor chose for an answer."""
+        """Wait for the lane that the reactor chose for an answer."""
         message = self.wait(lambda: [m for m in self.messages if m.get("answer") == exchange])[0]
         return self.answer_lanes[message["lane"]]
 
     def wait_done(self, exchange: int, *, control: bool = True) -> None:
-        """Wait until the app is done with an exchange of the express lane.
+        """Wait until the app of an exchange on the express lane has ended.
 
         control: what comes over the control channel meanwhile is taken in too.
         """
@@ -415,15 +418,15 @@ class Driver:
         self.wait(lambda: {DONE, ANSWER_DONE} & set(self.kinds(exchange)))
 
     def get(self, path: str, *fields: str) -> Response:
-        """A whole exchange on the express lane."""
+        """Send a request on the express lane, and return its answer."""
         return self.answer(self.request(get(path, *fields))[0])
 
     def drops(self, lane: LaneEnd) -> int:
-        """How often the reactor has told so far that the lane is to be dropped."""
+        """Return how often the reactor has reported so far that the lane is dropped."""
         return sum(message.get("drop", []).count(lane.number) for message in self.messages)
 
     def verdicts(self, lane: LaneEnd) -> list[str]:
-        """What was told of the lane so far, each "done" or "drop"."""
+        """Return the reports on the lane so far, each "done" or "drop"."""
         return [
             what
             for m in self.messages
@@ -433,38 +436,38 @@ class Driver:
         ]
 
     def verdict(self, lane: LaneEnd, before: int = 0) -> str:
-        """What comes for the lane as its `before + 1`th verdict."""
+        """Wait for report number `before + 1` on the lane, and return it."""
         return self.wait(lambda: self.verdicts(lane)[before:])[0]
 
     # The process ---------------------------------------------------------------------------------
 
     def log(self) -> str:
-        """What the process has written so far."""
+        """Return what the process has written so far."""
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
 
     def wait_log(self, text: str) -> str:
-        """The log, once it has a text in it."""
+        """Wait until the log contains a text, and return the log."""
         return self.wait(lambda: text in self.log() and self.log())
 
     def open_files(self) -> int:
-        """How many descriptors the process holds."""
+        """Return the number of descriptors of the process."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def wait_exit(self) -> int:
-        """The exit status, while what the process still says is taken in."""
+        """Wait for the exit status. Messages are read meanwhile."""
         self.wait(lambda: self.process.poll() is not None)
         while self.control.fileno() >= 0:
             self.pump(DEADLINE)
         return self.process.wait()
 
     def stop(self, seconds: float = 5) -> int:
-        """Ask the reactor to leave; its exit status."""
+        """Stop the reactor, and return its exit status."""
         self.tell({"stop": seconds})
         return self.wait_exit()
 
     def close(self) -> None:
-        """Leave nothing behind, whatever state the reactor is in."""
+        """End the process and close all channels, whatever state the reactor is in."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

@@ -1,4 +1,4 @@
-"""What a child that an app forks shares with its reactor."""
+"""The descriptors that a child of an app shares with its reactor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS, ids=" ".join)
 def test_a_child_holds_neither_lanes_nor_the_control_channel(start, kind):
-    """Else nothing that the reactor held would end before the child does."""
+    """Otherwise the child would keep them open after the reactor has ended."""
     interface, *options = kind
     driver = start(f"forking:{interface}", "--lifespan", "off", *options, app_dir=APPS)
     lane = driver.open_lane()
@@ -38,7 +38,7 @@ def test_a_child_holds_neither_lanes_nor_the_control_channel(start, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=" ".join)
-def test_an_answer_of_a_child_goes_nowhere(start, kind):
+def test_an_answer_of_a_child_is_not_sent(start, kind):
     interface, *options = kind
     driver = start(f"forking:{interface}", "--lifespan", "off", *options, app_dir=APPS)
     (number,) = driver.request(get("/returns"))

@@ -1,4 +1,4 @@
-"""docs/lanes.md: its example does what it says, and its tables list every message and number."""
+"""docs/lanes.md: its example works, and its tables list every message and number."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_example_does_what_its_comments_say() -> None:
     ],
     ids=["to a reactor", "to the front end"],
 )
-def test_it_lists_every_message_as_it_is_read(
+def test_the_page_lists_every_message_with_its_form(
     heading: str, read: Callable[[dict[str, Any]], Any], every: object
 ) -> None:
     listed = messages(heading)
@@ -85,7 +85,7 @@ def test_it_lists_every_message_as_it_is_read(
         assert set(word) == set(message), message
 
 
-def test_it_lists_every_kind_of_the_express_lane() -> None:
+def test_the_page_lists_every_kind_of_the_express_lane() -> None:
     rows = re.findall(r"^\| `(E\d)` \| (.*?) \| (.*?) ?\|$", PAGE, re.MULTILINE)
     to_reactor = {int(kind, 16) for kind, text, _ in rows if text}
     to_front_end = {int(kind, 16) for kind, _, text in rows if text}
@@ -104,6 +104,6 @@ def test_it_lists_every_kind_of_the_express_lane() -> None:
     }
 
 
-def test_its_numbers_are_those_of_the_code() -> None:
+def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     assert f"from 0 to {SLOTS - 1}." in section("From the front end")
     assert f"at most {express.EXPRESS_MAX}\n" in section("The express lane")

@@ -1,4 +1,4 @@
-"""Loading the app: what is found, what each mistake is told as, and which interface it speaks."""
+"""The loader: which app it finds, its error messages, and the interface that it detects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ASGI = "async def {}(scope, receive, send): pass\n"
 
 
 class Project:
-    """A directory with an app's modules, which are forgotten after the test."""
+    """A directory with an app's modules. They are removed from sys.modules after the test."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -149,7 +149,7 @@ class TestNotFound:
         assert "there is no module shop.api: shop (" in message
         assert "is not a package" in message
 
-    def test_attribute_tells_what_is_there(self, project):
+    def test_a_missing_attribute_lists_the_candidates(self, project):
         project.write(
             "shop.py",
             "from json import dumps, JSONDecoder\nimport os\n_hidden = print\nnumber = 1\n"
@@ -160,7 +160,7 @@ class TestNotFound:
         assert f"module shop ({project.root / 'shop.py'}) has no 'app'" in error.message
         assert "it has api, create: write shop:NAME" in error.message
 
-    def test_defaults_tell_what_is_there(self, project):
+    def test_missing_defaults_list_the_candidates(self, project):
         project.write("shop.py", ASGI.format("api"))
         message = project.fail("shop").message
         assert "has neither 'app' nor 'application'; it has api: write shop:NAME" in message
@@ -169,7 +169,7 @@ class TestNotFound:
         project.write("shop.py", "number = 1\nclass Shop: pass\n")
         assert "it has no callable" in project.fail("shop").message
 
-    def test_a_long_list_is_cut(self, project):
+    def test_a_long_list_is_shortened(self, project):
         project.write("shop.py", "".join(ASGI.format(f"f{number}") for number in range(11)))
         assert "f9, ...: write" in project.fail("shop").message
 
@@ -178,7 +178,7 @@ class TestNotFound:
         message = project.fail("shop:site.app").message
         assert message == "shop:site is an object of type Site and has no 'app'"
 
-    def test_a_module_getattr_that_says_no(self, project):
+    def test_a_module_getattr_that_raises_attribute_error(self, project):
         project.write("shop.py", "def __getattr__(name): raise AttributeError(name)\n")
         assert "has neither 'app' nor 'application'" in project.fail("shop").message
 
@@ -212,7 +212,7 @@ class TestFailingImport:
         assert sys.executable in error.message
         assert "shop.py" in str(error.details)
 
-    def test_an_app_that_imports_what_is_called_like_its_package(self, project):
+    def test_an_app_that_imports_a_missing_module_with_the_name_of_its_package(self, project):
         project.write("pkg/__init__.py", "")
         project.write("pkg/shop.py", "raise ModuleNotFoundError('gone', name='pkg')\n")
         error = project.fail("pkg.shop:app")
@@ -290,7 +290,7 @@ class TestCutTraceback:
 
 
 class TestFactory:
-    def test_its_result_is_the_app(self, project):
+    def test_the_result_of_the_factory_is_the_app(self, project):
         project.write("shop.py", "def create(debug=False):\n    return print\n")
         assert project.load("shop:create", factory=True) is print
 
@@ -321,26 +321,26 @@ class TestFactory:
         assert project.load("shop:create", factory=True) is print
 
     @pytest.mark.parametrize("signature", ["environ, start_response", "*, config"])
-    def test_that_needs_arguments(self, project, signature):
+    def test_a_factory_that_needs_arguments(self, project, signature):
         project.write("shop.py", f"def app({signature}): pass\n")
         message = project.fail("shop", factory=True).message
         assert "shop:app needs arguments" in message
         assert "leave out --factory" in message
 
     @pytest.mark.parametrize("statement", ["raise ValueError('x')", "raise SystemExit('x')"])
-    def test_that_raises(self, project, statement):
+    def test_a_factory_that_raises(self, project, statement):
         project.write("shop.py", f"def create():\n    {statement}\n")
         error = project.fail("shop:create", factory=True)
         assert "the factory shop:create failed" in error.message
         assert "in create" in str(error.details)
         assert "loader.py" not in str(error.details)
 
-    def test_that_returns_nothing(self, project):
+    def test_a_factory_that_returns_none(self, project):
         project.write("shop.py", "def create(): pass\n")
         message = project.fail("shop:create", factory=True).message
         assert "returned None, which is not an app: is its `return` missing?" in message
 
-    def test_that_returns_no_app(self, project):
+    def test_a_factory_that_returns_no_app(self, project):
         project.write("shop.py", "def create(): return 1\n")
         assert "returned an object of type int" in project.fail("shop:create", factory=True).message
 
@@ -421,7 +421,7 @@ class SlotSite:
 
 
 class AsgiEndpoint:
-    """As Starlette's HTTPEndpoint: the class is the app."""
+    """The class itself is the app, as Starlette's HTTPEndpoint."""
 
     def __init__(self, scope, receive, send): ...
 
@@ -429,7 +429,7 @@ class AsgiEndpoint:
 
 
 class WsgiEndpoint:
-    """As in PEP 3333: the class is the app."""
+    """The class itself is the app, as in PEP 3333."""
 
     def __init__(self, environ, start_response): ...
 
@@ -443,7 +443,7 @@ class Asgi2:
 
 
 class AdaptsToWsgi:
-    """An adapter that names what it wraps, which speaks the other interface."""
+    """An adapter whose `__wrapped__` has the other interface."""
 
     def __init__(self, app):
         self.__wrapped__ = app
@@ -525,7 +525,7 @@ def kwonly(*, scope): ...
         (min, "add --interface"),
     ],
 )
-def test_refused(app, told):
+def test_apps_whose_interface_is_unclear_raise(app, told):
     with pytest.raises(AppLoadError) as caught:
         detect_interface(app)
     assert told in caught.value.message

@@ -1,4 +1,4 @@
-"""What a front end, of ours or another's, may write after `python -m reactor_run.reactor`."""
+"""The command line of `python -m reactor_run.reactor`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_values_follow_their_flag_or_an_equals_sign():
         (["--control-fd=5", "--nonsense", "a:b"], "there is no option --nonsense"),
     ],
 )
-def test_what_is_wrong_is_one_line(words, says, capsys):
+def test_an_error_is_one_line(words, says, capsys):
     with pytest.raises(SystemExit) as caught:
         parse_options(words)
     assert caught.value.code == 2

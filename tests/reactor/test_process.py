@@ -1,4 +1,4 @@
-"""A reactor process from its start to its end, driven over the control channel alone."""
+"""A reactor process from start to end, driven only over the control channel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RUNTIMES = ["trio", "asyncio", "uvloop"]
         ),
     ],
 )
-def test_ready_tells_interface_and_capacity(start, app, options, ready):
+def test_ready_names_the_interface_and_the_capacity(start, app, options, ready):
     assert start(app, *options).ready == ready
 
 
@@ -45,7 +45,7 @@ DISPENSABLE = {"argparse", "asyncio", "email", "importlib.metadata", "multiproce
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_an_app_is_imported_when_all_that_stays_is_there(start, runtime):
+def test_an_app_is_imported_after_all_modules_of_the_reactor(start, runtime):
     facts = json.loads(start("at_start:app", "--runtime", runtime).get("/").text)
     before, now = facts["before"], facts["now"]
     # The garbage collector is the app's as ever, and need not look at what is ours.
@@ -73,7 +73,7 @@ def test_a_wsgi_app_is_served_without_an_async_library(start, threads):
         ("failing_start:app", "the database is away", None),
     ],
 )
-def test_an_app_that_cannot_start_is_told_and_ends_the_process(start, app, told, detail):
+def test_an_app_that_cannot_start_is_reported_and_ends_the_process(start, app, told, detail):
     driver = start(app, wait=False)
     failure = driver.wait_message("failed")
     assert told in failure["failed"]
@@ -85,7 +85,7 @@ def test_an_app_that_cannot_start_is_told_and_ends_the_process(start, app, told,
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES[1:])
-def test_a_failed_start_is_told_on_every_runtime(start, runtime):
+def test_a_failed_start_is_reported_on_every_runtime(start, runtime):
     driver = start("failing_start:app", "--runtime", runtime, wait=False)
     assert "the database is away" in driver.wait_message("failed")["failed"]
     assert driver.wait_exit() == APP_FAILED
@@ -95,7 +95,7 @@ def test_a_failed_start_is_told_on_every_runtime(start, runtime):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_stop_runs_the_shutdown_and_leaves(start, runtime):
+def test_stop_runs_the_shutdown_and_ends_the_process(start, runtime):
     driver = start("driven_asgi:app", "--runtime", runtime)
     assert driver.stop() == 0
     assert "the lifespan has shut down" in driver.log()
@@ -103,7 +103,7 @@ def test_stop_runs_the_shutdown_and_leaves(start, runtime):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_stop_cancels_what_still_runs(start, runtime, key):
+def test_stop_cancels_running_apps(start, runtime, key):
     driver = start("driven_asgi:app", "--runtime", runtime)
     (waiting,) = driver.request(get(f"/wait?key={key}"))
     assert driver.get("/hello").text == "hello"
@@ -133,8 +133,8 @@ def test_an_express_lane_that_ends_ends_the_process(start):
     assert driver.wait_exit() == 0
 
 
-def test_a_process_whose_parent_is_killed_leaves_even_while_its_app_blocks_it(start, tmp_path):
-    """The parent's death is all it can learn from: the control channel stays open here."""
+def test_a_process_whose_parent_is_killed_ends_even_while_its_app_blocks(start, tmp_path):
+    """The control channel stays open here, so only the parent's death can end the process."""
     pid_file, blocked = tmp_path / "pid", tmp_path / "blocked"
     parent = (
         "import pathlib, subprocess, sys;"
@@ -165,7 +165,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_ctrl_c_is_the_front_ends_affair(start):
+def test_ctrl_c_does_not_end_a_reactor(start):
     driver = start("driven_asgi:app")
     driver.process.send_signal(signal.SIGINT)
     assert driver.get("/hello").text == "hello"
@@ -176,13 +176,13 @@ def test_ctrl_c_is_the_front_ends_affair(start):
 # In between
 
 
-def test_ping_is_answered_with_what_it_brought(asgi):
+def test_ping_is_answered_with_its_token(asgi):
     asgi.tell({"ping": "a word"})
     assert asgi.wait(lambda: {"pong": "a word"} in asgi.messages)
 
 
-def test_messages_that_the_channel_did_not_take_go_out_when_it_does(start):
-    """A front end that does not read for a while loses nothing."""
+def test_messages_wait_while_the_control_channel_is_full(start):
+    """No message is lost while the front end does not read."""
     driver = start("driven_asgi:app", express=False)
     count = 5000
     for number in range(count):
@@ -191,14 +191,14 @@ def test_messages_that_the_channel_did_not_take_go_out_when_it_does(start):
     driver.wait(lambda: driver.messages[1:] == pongs)
 
 
-def test_an_unknown_message_is_no_reason_to_end(on_trio):
+def test_an_unknown_message_is_ignored(on_trio):
     on_trio.tell({"a later version's": "word"})
     on_trio.tell({"ping": "after"})
     assert on_trio.wait(lambda: {"pong": "after"} in on_trio.messages)
 
 
 @pytest.mark.parametrize("line", [b"no JSON\n", b"[1]\n"])
-def test_a_control_channel_that_speaks_something_else_ends_the_process(start, line):
+def test_a_malformed_control_channel_ends_the_process(start, line):
     driver = start("driven_asgi:app")
     driver.control.sendall(line)
     assert driver.wait_exit() == 1
@@ -239,7 +239,7 @@ def test_a_malformed_express_lane_ends_the_process(start, data, told):
 
 
 @pytest.mark.parametrize("body", [b"bod", b"body!", b""])
-def test_so_does_a_wrong_body_behind_a_head_that_is_known(start, body):
+def test_a_wrong_body_behind_a_known_head_ends_the_process(start, body):
     driver = start("driven_asgi:app")
     request = post("/echo", b"body")
     for _ in range(3):

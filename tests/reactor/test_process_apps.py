@@ -1,4 +1,4 @@
-"""Apps that fail or misbehave: what the client sees, and that no other exchange is harmed."""
+"""Apps that fail or misbehave: the client's answer, and no effect on other exchanges."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_ERRORS = ["SystemExit", "KeyboardInterrupt", "GeneratorExit"]
 
 
 @pytest.mark.parametrize("where", ["before", "started"])
-def test_an_app_that_fails_before_its_answer_was_sent_is_a_500(asgi, where):
+def test_an_app_that_fails_before_its_answer_is_sent_gives_a_500(asgi, where):
     (number,) = asgi.request(get(f"/fail?where={where}"))
     response = asgi.answer(number)
     assert (response.status, response.text) == (500, "Internal Server Error\n")
@@ -24,13 +24,13 @@ def test_an_app_that_fails_before_its_answer_was_sent_is_a_500(asgi, where):
     assert f"LookupError: failed {where}" in asgi.log()
 
 
-def test_an_app_that_fails_after_its_answer_has_answered(asgi):
+def test_an_app_that_fails_after_its_answer_keeps_the_answer(asgi):
     (number,) = asgi.request(get("/fail?where=after"))
     assert asgi.answer(number).text == "all"
     asgi.wait_log("LookupError: failed after")
 
 
-def test_an_app_that_fails_while_it_streams_cuts_its_answer(asgi, key):
+def test_an_app_that_fails_while_it_streams_aborts_its_answer(asgi, key):
     (number,) = asgi.request(get(f"/fail?where=streaming&key={key}"))
     lane = asgi.answer_lane(number)
     lane.read_until(b"a part\r\n")
@@ -41,8 +41,8 @@ def test_an_app_that_fails_while_it_streams_cuts_its_answer(asgi, key):
     assert lane.is_hung_up
 
 
-def test_an_app_that_fails_at_once_after_a_part_is_a_500(asgi, key):
-    """As long as nothing has left, nothing is lost by saying what happened."""
+def test_an_app_that_fails_before_a_part_leaves_gives_a_500(asgi, key):
+    """Nothing was sent before the failure, so a 500 can replace the answer."""
     key.open(asgi)
     (number,) = asgi.request(get(f"/cut?how=short&late=1&key={key}"))
     asgi.wait_done(number)
@@ -54,7 +54,7 @@ def test_an_app_that_fails_at_once_after_a_part_is_a_500(asgi, key):
 
 
 @pytest.mark.parametrize("how", ["silent", "started", "long", "short"])
-def test_an_answer_that_is_none_is_a_500(asgi, key, how):
+def test_an_invalid_answer_becomes_a_500(asgi, key, how):
     (number,) = asgi.request(get(f"/cut?how={how}&key={key}"))
     assert asgi.answer(number).status == 500
     assert asgi.kinds(number) == [ANSWER_DONE]
@@ -63,7 +63,7 @@ def test_an_answer_that_is_none_is_a_500(asgi, key, how):
         assert f"{how}er than its Content-Length" in note
 
 
-def test_what_breaks_its_length_is_no_part_of_the_answer(asgi, key):
+def test_a_message_that_breaks_the_content_length_is_not_sent(asgi, key):
     assert asgi.get(f"/mended?key={key}").text == "0123456789"
     notes = asgi.wait(lambda: len(found := key.notes(asgi)) == 2 and found)
     assert "shorter than its Content-Length" in notes[0]
@@ -71,7 +71,7 @@ def test_what_breaks_its_length_is_no_part_of_the_answer(asgi, key):
 
 
 @pytest.mark.parametrize("how", ["long", "short", "unfinished"])
-def test_an_answer_that_breaks_its_length_later_is_cut(asgi, key, how):
+def test_a_streamed_answer_that_breaks_its_length_is_aborted(asgi, key, how):
     (number,) = asgi.request(get(f"/cut?how={how}&late=1&key={key}"))
     lane = asgi.answer_lane(number)
     lane.read_until(b"01234" if how != "unfinished" else b"a part\r\n")
@@ -82,7 +82,7 @@ def test_an_answer_that_breaks_its_length_later_is_cut(asgi, key, how):
     assert lane.is_hung_up
 
 
-def test_messages_out_of_order_raise_in_the_app_and_harm_nothing(asgi, key):
+def test_messages_out_of_order_raise_in_the_app_and_change_nothing(asgi, key):
     assert asgi.get(f"/order?key={key}").text == "ordered"
     notes = asgi.wait(lambda: len(found := key.notes(asgi)) == 5 and found)
     for note, expected in zip(
@@ -101,7 +101,7 @@ def test_messages_out_of_order_raise_in_the_app_and_harm_nothing(asgi, key):
 
 @pytest.mark.parametrize("what", [*NOT_ERRORS, "StopIteration"])
 @pytest.mark.parametrize("late", ["", "&late=1"])
-def test_what_an_app_raises_ends_its_exchange_and_nothing_else(asgi, key, what, late):
+def test_an_exception_of_an_app_ends_only_its_exchange(asgi, key, what, late):
     (waiting,) = asgi.request(get(f"/wait?key={key}"))
     assert asgi.get(f"/raise?what={what}{late}").status == 500
     key.open(asgi)
@@ -110,21 +110,21 @@ def test_what_an_app_raises_ends_its_exchange_and_nothing_else(asgi, key, what, 
 
 
 @pytest.mark.parametrize("what", NOT_ERRORS)
-def test_what_a_wsgi_app_raises_ends_its_exchange_and_nothing_else(wsgi, what):
+def test_an_exception_of_a_wsgi_app_ends_only_its_exchange(wsgi, what):
     raising, other = wsgi.request(get(f"/raise?what={what}"), get("/hello"))
     assert wsgi.answer(raising).status == 500
     assert wsgi.answer(other).text == "hello"
     assert what in wsgi.log()
 
 
-def test_a_wsgi_app_that_fails_before_its_answer_was_sent_is_a_500(wsgi):
+def test_a_wsgi_app_that_fails_before_its_answer_is_sent_gives_a_500(wsgi):
     (number,) = wsgi.request(get("/fail?where=before"))
     assert wsgi.answer(number).status == 500
     assert wsgi.kinds(number) == [ANSWER_DONE]
     assert "LookupError: failed before" in wsgi.log()
 
 
-def test_a_wsgi_app_that_fails_while_it_streams_cuts_its_answer(wsgi):
+def test_a_wsgi_app_that_fails_while_it_streams_aborts_its_answer(wsgi):
     (number,) = wsgi.request(get("/fail?where=streaming"))
     lane = wsgi.answer_lane(number)
     with pytest.raises(IncompleteRead):
@@ -136,24 +136,24 @@ def test_a_wsgi_app_that_fails_while_it_streams_cuts_its_answer(wsgi):
 # The wrong runtime
 
 
-def test_an_app_that_needs_asyncio_is_told_of_the_option(on_trio):
+def test_an_app_that_needs_asyncio_gets_a_hint_on_trio(on_trio):
     assert on_trio.get("/asyncio-only").status == 500
     assert "--runtime asyncio" in on_trio.log()
 
 
-def test_an_app_that_needs_asyncio_has_it(on_asyncio):
+def test_an_app_that_needs_asyncio_runs_on_asyncio(on_asyncio):
     assert on_asyncio.get("/asyncio-only").text == "slept"
 
 
 # What an app leaves behind
 
 
-def test_context_variables_are_each_exchanges_own(asgi):
+def test_each_exchange_has_its_own_context_variables(asgi):
     for _ in range(3):
         assert asgi.get("/variable").text == "unset set"
 
 
-def test_context_variables_of_a_wsgi_app_are_each_exchanges_own(wsgi):
+def test_each_exchange_of_a_wsgi_app_has_its_own_context_variables(wsgi):
     names = set()
     for _ in range(20):
         before, name = wsgi.get("/variable").text.split()
@@ -163,8 +163,8 @@ def test_context_variables_of_a_wsgi_app_are_each_exchanges_own(wsgi):
 
 
 @pytest.mark.parametrize("path", ["/leave-scope", "/leave-scope?late=1", "/leave-nursery"])
-def test_what_an_app_leaves_open_on_trio_hits_no_other_exchange(on_trio, key, path):
-    """The exchange behind it in the batch, those that wait, and those that come later."""
+def test_a_scope_left_open_on_trio_affects_no_other_exchange(on_trio, key, path):
+    """Checked for the next exchange in the batch, for waiting exchanges, and for later ones."""
     warning = "left a cancel scope"
     before = on_trio.log().count(warning)
     (waiting,) = on_trio.request(get(f"/wait?key={key}"))
@@ -180,7 +180,7 @@ def test_what_an_app_leaves_open_on_trio_hits_no_other_exchange(on_trio, key, pa
 
 
 def test_a_reactor_outlives_an_app_that_cancels_its_tasks(on_trio, key):
-    """All that suspended is cancelled then; what comes later is served."""
+    """All suspended apps are cancelled then. Later exchanges are served."""
     (waiting,) = on_trio.request(get(f"/wait?key={key}"))
     (cancelling,) = on_trio.request(get("/cancel-everything"))
     for number in (waiting, cancelling):
@@ -192,7 +192,7 @@ def test_a_reactor_outlives_an_app_that_cancels_its_tasks(on_trio, key):
 
 
 @pytest.mark.parametrize("path", ["/leave-handle", "/leave-handle?late=1"])
-def test_a_handle_that_an_app_keeps_on_asyncio_hits_no_other_exchange(on_asyncio, key, path):
+def test_a_task_that_an_app_keeps_on_asyncio_affects_no_other_exchange(on_asyncio, key, path):
     (waiting,) = on_asyncio.request(get(f"/wait?key={key}"))
     leaving, behind = on_asyncio.request(get(path), get(f"/wait?key={key}"))
     assert on_asyncio.answer(leaving).text == "left a handle"
@@ -205,7 +205,7 @@ def test_a_handle_that_an_app_keeps_on_asyncio_hits_no_other_exchange(on_asyncio
 
 
 @pytest.mark.parametrize("late", ["", "?late=1"])
-def test_an_app_that_cancels_its_own_task_hits_no_other_exchange(on_asyncio, key, late):
+def test_an_app_that_cancels_its_own_task_affects_no_other_exchange(on_asyncio, key, late):
     (waiting,) = on_asyncio.request(get(f"/wait?key={key}"))
     cancelled, behind = on_asyncio.request(get(f"/cancel-oneself{late}"), get(f"/wait?key={key}"))
     assert on_asyncio.answer(cancelled).text == "cancelled"
@@ -220,6 +220,6 @@ def test_an_app_that_cancels_its_own_task_hits_no_other_exchange(on_asyncio, key
 # Memory
 
 
-def test_collections_look_at_nothing_that_start_up_made(asgi):
+def test_garbage_collections_skip_objects_of_the_start_up(asgi):
     (number,) = asgi.request(get("/collected"))
     assert asgi.answer(number).text == "[]"

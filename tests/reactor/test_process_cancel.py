@@ -1,4 +1,4 @@
-"""Exchanges that the front end gives up: apps are cancelled, and nobody else is harmed."""
+"""Exchanges that the front end cancels: their apps end, and other exchanges are not affected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.reactor.driver import CLIENT, SERVER, get
 
 
 class Given:
-    """An exchange that was given to a reactor, by whichever way, and can be cancelled."""
+    """An exchange in a reactor, on either kind of lane, that can be cancelled."""
 
     def __init__(self, driver, way, path):
         self._driver = driver
@@ -34,7 +34,7 @@ class Given:
             (self._number,) = driver.request(get(path))
 
     def cancel(self):
-        """The word on one socket, and the close of the lane on another."""
+        """Send Cancel on the control channel, and close the lane."""
         if self._lane is not None:
             self._driver.tell({"cancel": self._lane.number})
             self._lane.close()
@@ -70,7 +70,7 @@ def test_an_app_is_cancelled_where_it_waits(asgi, key, way, options):
 
 
 @WAYS
-def test_an_app_that_shields_itself_occupies_the_reactor_until_it_is_done(asgi, key, way):
+def test_a_shielded_app_occupies_the_reactor_until_it_ends(asgi, key, way):
     given = Given(asgi, way, f"/stubborn?key={key}")
     key.wait_for(asgi, "asleep")
     given.cancel()
@@ -92,9 +92,7 @@ def test_an_app_that_is_cancelled_on_asyncio_can_roll_back(on_asyncio, key, way,
 
 
 @WAYS
-def test_an_app_that_swallows_its_cancellation_is_cancelled_again_after_a_while(
-    on_asyncio, key, way
-):
+def test_an_app_that_ignores_its_cancellation_is_cancelled_again_later(on_asyncio, key, way):
     def cancellations():
         return int(on_asyncio.get(f"/cancellations?key={key}").text)
 
@@ -113,8 +111,8 @@ def test_an_app_that_swallows_its_cancellation_is_cancelled_again_after_a_while(
 
 
 @WAYS
-def test_an_app_that_swallows_its_cancellation_on_trio_leaves_the_loop_to_others(on_trio, key, way):
-    """Trio cancels it at each wait; that takes a core, but nobody's turn."""
+def test_an_app_that_ignores_its_cancellation_on_trio_lets_others_run(on_trio, key, way):
+    """Trio cancels the app at each wait. This takes a core, but other tasks get their turns."""
     given = Given(on_trio, way, f"/swallow?key={key}")
     key.wait_for(on_trio, "asleep")
     given.cancel()
@@ -142,8 +140,8 @@ def test_a_cancellation_waits_for_the_end_of_a_shield(asgi, key, way, shield):
 
 
 @WAYS
-def test_a_word_that_comes_late_hits_nobody_else(asgi, key, way):
-    """Workers and numbers of descriptors are used again, exchanges are not."""
+def test_a_late_cancel_affects_no_other_exchange(asgi, key, way):
+    """Workers and descriptor numbers are reused. Exchanges are not."""
     first = Given(asgi, way, f"/noted-wait?key={key}")
     key.wait_for(asgi, "waiting")
     key.open(asgi)
@@ -159,8 +157,8 @@ def test_a_word_that_comes_late_hits_nobody_else(asgi, key, way):
 
 
 @pytest.mark.parametrize("kind", [GONE, CANCEL])
-def test_an_app_that_was_not_begun_is_not_begun(either, key, kind):
-    """Its client has left in the same moment, as far as the reactor can tell."""
+def test_a_cancelled_exchange_that_has_not_begun_never_begins(either, key, kind):
+    """The reactor reads the request and the cancellation in one batch."""
     request = get(f"/note?key={key}")
     number = 1 << 40
     either.send_express(
@@ -173,8 +171,8 @@ def test_an_app_that_was_not_begun_is_not_begun(either, key, kind):
     assert key.notes(either) == []
 
 
-def test_a_thread_is_told_when_it_sends(threaded, key):
-    """It cannot be cancelled, and its place is not free before it is done."""
+def test_a_thread_sees_its_cancellation_when_it_sends(threaded, key):
+    """A thread cannot be cancelled. It keeps its place until its call ends."""
     (number,) = threaded.request(get(f"/noted-wait?key={key}"))
     key.wait_for(threaded, "waiting")
     threaded.cancel(number)
@@ -186,15 +184,15 @@ def test_a_thread_is_told_when_it_sends(threaded, key):
 
 
 @pytest.mark.parametrize("app", ["driven_asgi:app", "driven_wsgi:app"])
-def test_a_lane_that_was_lost_on_its_way_is_dropped(start, app):
-    """The descriptor did not survive: the message says so, and no exchange can come of it."""
+def test_a_lane_whose_descriptor_is_lost_is_dropped(start, app):
+    """The descriptor was lost, and the message says so. There can be no exchange on the lane."""
     driver = start(app)
     driver.tell({"lane": 7, "fd": True})
     assert driver.wait_message("drop") == {"drop": [7]}
     assert driver.get("/hello").text == "hello"
 
 
-def test_an_express_lane_that_was_lost_on_its_way_ends_the_process(start):
+def test_an_express_lane_whose_descriptor_is_lost_ends_the_process(start):
     driver = start("driven_asgi:app", express=False)
     driver.tell({"express": True, "fd": True})
     assert driver.wait_exit() == 1
@@ -202,7 +200,7 @@ def test_an_express_lane_that_was_lost_on_its_way_ends_the_process(start):
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_reactor_that_is_asked_tells_what_its_threads_do(start, key, threads):
+def test_a_reactor_dumps_its_threads_on_request(start, key, threads):
     driver = start("driven_wsgi:app", "--threads", threads)
     driver.request(get(f"/wait?key={key}"))
 
@@ -213,7 +211,7 @@ def test_a_reactor_that_is_asked_tells_what_its_threads_do(start, key, threads):
     assert driver.wait(told)
 
 
-def test_a_crash_tells_what_the_threads_did(start):
+def test_a_crash_dumps_the_threads(start):
     driver = start("driven_asgi:app")
     os.kill(driver.process.pid, signal.SIGSEGV)
     assert driver.wait_exit() == -signal.SIGSEGV

@@ -1,4 +1,4 @@
-"""What is left of an exchange that is over: nothing in its task, nothing in memory."""
+"""An exchange that has ended leaves nothing in its task and nothing in memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.reactor.driver import get, post
 
 @pytest.mark.parametrize("how", ["weak", "key", "name"])
 @pytest.mark.parametrize("late", ["", "&late=1"])
-def test_what_belongs_to_a_task_reaches_no_other_exchange(asgi, key, how, late):
-    """Alone, with another behind it in the batch, and on a lane."""
+def test_data_of_a_task_reaches_no_other_exchange(asgi, key, how, late):
+    """Checked alone, before another exchange of the batch, and on a lane."""
     path = f"/task-state?key={key}&how={how}{late}"
     nothing = [None, None, None]
     for _ in range(3):
@@ -23,7 +23,7 @@ def test_what_belongs_to_a_task_reaches_no_other_exchange(asgi, key, how, late):
 
 
 @pytest.mark.parametrize("late", ["", "&late=1"])
-def test_what_waits_for_the_end_of_a_task_on_asyncio_is_called(on_asyncio, key, late):
+def test_a_done_callback_of_a_task_on_asyncio_is_called(on_asyncio, key, late):
     path = f"/task-state?key={key}&how=callback{late}"
     for number in on_asyncio.request(*[get(path)] * 20):
         on_asyncio.answer(number)
@@ -32,8 +32,8 @@ def test_what_waits_for_the_end_of_a_task_on_asyncio_is_called(on_asyncio, key, 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("way", ["express", "lane"])
-def test_an_idle_asgi_reactor_keeps_nothing_of_its_last_request(start, key, runtime, way):
-    """Without a garbage collection, which may not come for hours."""
+def test_an_idle_asgi_reactor_frees_its_last_request(start, key, runtime, way):
+    """No garbage collection runs here, because in practice the next one may be hours away."""
     driver = start("driven_asgi:app", "--runtime", runtime)
     for number, options in enumerate(["", "&late=1", "&fail=1", "&fail=1&late=1"]):
         request = get(f"/precious?key={key}-{number}{options}")
@@ -46,7 +46,7 @@ def test_an_idle_asgi_reactor_keeps_nothing_of_its_last_request(start, key, runt
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("way", ["express", "lane"])
-def test_an_idle_wsgi_reactor_keeps_nothing_of_its_last_request(start, key, threads, way):
+def test_an_idle_wsgi_reactor_frees_its_last_request(start, key, threads, way):
     driver = start("driven_wsgi:app", "--threads", threads)
     for number, options in enumerate(["", "&fail=1"]):
         request = post(f"/precious?key={key}-{number}{options}", b"body")

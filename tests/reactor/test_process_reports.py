@@ -1,4 +1,4 @@
-"""Apps that fail and have spoilt what a report of it could use: the reactor serves on."""
+"""Apps whose failure is hard to report, because they changed the objects that a report uses."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def runtime(request):
 
 
 @pytest.mark.parametrize("late", ["", "&late=1"])
-def test_a_failure_that_is_hard_to_report_is_a_500(start, runtime, late):
-    """Each way of spoiling in turn, so that most are also tried upon what others have spoilt."""
+def test_a_failure_that_is_hard_to_report_becomes_a_500(start, runtime, late):
+    """The ways run one after another in one process, so most of them also run after the others."""
     driver = start("driven_asgi:app", "--runtime", runtime)
     for how in ASGI_WAYS:
         before = len(driver.log())
@@ -53,7 +53,7 @@ def test_a_failure_that_is_hard_to_report_is_a_500(start, runtime, late):
 
 
 @pytest.mark.parametrize("late", ["", "&late=1"])
-def test_an_exchange_whose_end_fails_is_cut_and_harms_no_other(start, runtime, key, late):
+def test_an_exchange_whose_end_fails_is_aborted_and_affects_no_other(start, runtime, key, late):
     driver = start("driven_asgi:app", "--runtime", runtime)
     (waiting,) = driver.request(get(f"/wait?key={key}"))
     (number,) = driver.request(get(f"/spoil?how=end{late}"))
@@ -68,7 +68,7 @@ def test_an_exchange_whose_end_fails_is_cut_and_harms_no_other(start, runtime, k
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_wsgi_failure_that_is_hard_to_report_is_a_500(start, threads):
+def test_a_wsgi_failure_that_is_hard_to_report_becomes_a_500(start, threads):
     driver = start("driven_wsgi:app", "--threads", threads)
     for how in WSGI_WAYS:
         before = len(driver.log())
@@ -81,7 +81,7 @@ def test_a_wsgi_failure_that_is_hard_to_report_is_a_500(start, threads):
     assert driver.stop() == 0
 
 
-def test_a_thread_survives_what_is_thrown_into_it(start):
+def test_a_thread_survives_an_exception_that_is_thrown_into_it(start):
     driver = start("driven_wsgi:app", "--threads", "2")
     for _ in range(10):
         assert driver.get("/throw").text == "thrown"

@@ -1,4 +1,4 @@
-"""Apps that answer with what the process was like when it imported the app, and is now."""
+"""Apps that report the state of the process at their import and now."""
 
 import gc
 import json

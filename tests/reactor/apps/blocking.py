@@ -1,4 +1,4 @@
-"""An app that blocks its process for good, and says that it does."""
+"""An app that blocks its process for ever, after a line in the log."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def probe(function: Probe) -> Probe:
 
 
 async def library() -> str:
-    """What runs this, after it has waited once."""
+    """Wait once, then return the name of the async library that runs this."""
     await anyio.sleep(0.001)
     return sniffio.current_async_library()
 
@@ -199,7 +199,7 @@ async def in_trio_thread(function: Callable[[], str]) -> str:
 
 
 async def in_own_thread(function: Callable[[], str]) -> str:
-    """In a thread that the app starts itself, with a copy of its context."""
+    """Run this in a thread of the app, with a copy of its context."""
     results: list[str] = []
     context = contextvars.copy_context()
     thread = threading.Thread(target=lambda: results.append(context.run(function)))

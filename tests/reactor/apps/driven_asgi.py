@@ -39,7 +39,7 @@ HANDLERS: dict[str, Callable] = {}
 NOTES: dict[str, list[str]] = defaultdict(list)
 GATES: dict[str, anyio.Event] = {}
 LEFT: dict[str, Any] = {}
-"""What an exchange leaves for another one to misuse."""
+"""Objects that one exchange leaves and another one misuses."""
 BACKGROUND: set[asyncio.Task[None]] = set()
 SENT: dict[str, int] = defaultdict(int)
 """How many pieces a task has begun to send, by key."""
@@ -59,7 +59,7 @@ def on(path: str) -> Callable[[Callable], Callable]:
 
 
 class Exchange:
-    """A scope with its two channels and some comfort."""
+    """A scope with its two channels and a few helpers."""
 
     def __init__(self, scope: Scope, receive: Callable, send: Callable) -> None:
         self.scope = scope
@@ -81,7 +81,7 @@ class Exchange:
         await self.body(text.encode())
 
     async def read(self) -> tuple[bytes, list[int]]:
-        """The whole request body, and the sizes in which it came."""
+        """Return the whole request body, and the sizes of its parts."""
         parts = []
         while True:
             message = await self.receive()
@@ -154,7 +154,7 @@ async def slow_later(it: Exchange) -> None:
 
 @on("/stall")
 async def stall(it: Exchange) -> None:
-    """Hold up the loop until the file `until` is there; with `sleep`, wait for something then."""
+    """Stall the loop until the file `until` exists. With `sleep`, wait once after that."""
     while not os.path.exists(it.query["until"]):  # noqa: ASYNC240 - as above
         time.sleep(0.005)  # noqa: ASYNC251 - as above
     if "sleep" in it.query:
@@ -206,7 +206,7 @@ async def sleep(it: Exchange) -> None:
 
 @on("/stubborn")
 async def stubborn(it: Exchange) -> None:
-    """Shielded until the gate is open."""
+    """Wait in a shield until the gate is open."""
     it.note("asleep")
     with anyio.CancelScope(shield=True):
         await it.gate()
@@ -225,7 +225,7 @@ async def echo(it: Exchange) -> None:
 
 @on("/pieces")
 async def pieces(it: Exchange) -> None:
-    """Note each part of the body as it comes."""
+    """Note each part of the body as it arrives."""
     while True:
         message = await it.receive()
         it.note(message.get("body", b"").decode() or message["type"])
@@ -272,7 +272,7 @@ async def size(it: Exchange) -> None:
 
 @on("/chunks")
 async def chunks(it: Exchange) -> None:
-    """One large chunk and many small ones, without suspending if the machine is fast."""
+    """Send one large chunk and many small ones, without suspending if the machine is fast."""
     await it.start()
     await it.body(b"l" * int(it.query["large"]), more=True)
     for _ in range(int(it.query["small"])):
@@ -290,7 +290,7 @@ async def unfinished(it: Exchange) -> None:
 
 @on("/flood")
 async def flood(it: Exchange) -> None:
-    """Stream n pieces of 64 KiB, and note how far it got."""
+    """Stream n pieces of 64 KiB, and note how many were sent."""
     await it.start()
     for count in range(int(it.query["n"])):
         NOTES[it.key] = [str(count)]
@@ -301,7 +301,7 @@ async def flood(it: Exchange) -> None:
 
 @on("/disconnect")
 async def disconnect(it: Exchange) -> None:
-    """Wait for the client to leave, and answer all the same, unless `answer` is 0."""
+    """Wait until the client has left. Then answer, unless `answer` is 0."""
     await it.receive()
     it.note("waiting")
     message = await it.receive()
@@ -318,7 +318,7 @@ async def disconnect(it: Exchange) -> None:
 
 @on("/two-receives")
 async def two_receives(it: Exchange) -> None:
-    """Two tasks wait for the client to leave."""
+    """Start two tasks that wait until the client has left."""
 
     async def watch() -> None:
         while (await it.receive())["type"] != "http.disconnect":
@@ -335,7 +335,7 @@ async def two_receives(it: Exchange) -> None:
 
 @on("/two-senders")
 async def two_senders(it: Exchange) -> None:
-    """Two tasks send parts of one answer, 2 MiB each."""
+    """Start two tasks that send parts of one answer, 2 MiB each."""
 
     async def send() -> None:
         for _ in range(32):
@@ -350,7 +350,7 @@ async def two_senders(it: Exchange) -> None:
 
 @on("/child-sends")
 async def child_sends(it: Exchange) -> None:
-    """A task beside the exchange's own sends a part, and later the rest."""
+    """Start another task that sends a part of the answer, and later the rest."""
 
     async def send() -> None:
         for _ in range(10):
@@ -387,7 +387,7 @@ async def late_receive(it: Exchange) -> None:
 
 @on("/begin-then-receive")
 async def begin_then_receive(it: Exchange) -> None:
-    """Ask for the body when a part of the answer is on its way."""
+    """Read the body after a part of the answer was sent."""
     await it.start()
     await it.body(b"begun ", more=True)
     await anyio.lowlevel.checkpoint()
@@ -411,7 +411,7 @@ async def fail(it: Exchange) -> None:
 
 @on("/cut")
 async def cut(it: Exchange) -> None:
-    """Break one's own Content-Length, or return too early."""
+    """Break the answer's own Content-Length, or return too early."""
     how = it.query["how"]
     if how == "silent":
         return
@@ -436,7 +436,7 @@ async def cut(it: Exchange) -> None:
 
 @on("/mended")
 async def mended(it: Exchange) -> None:
-    """Break one's own Content-Length both ways, and then keep to it."""
+    """Break the answer's own Content-Length in both ways, and then keep to it."""
     await it.start((b"content-length", b"10"))
     for wrong in b"01", b"0123456789ABCDEF":
         try:
@@ -512,7 +512,7 @@ async def leave_nursery(it: Exchange) -> None:
 
 @on("/leave-handle")
 async def leave_handle(it: Exchange) -> None:
-    """Store the handle of this task; with `late`, after a suspension."""
+    """Store this task; with `late`, after a suspension."""
     if it.query.get("late"):
         await anyio.lowlevel.checkpoint()
     LEFT["cancel"] = asyncio.current_task()
@@ -536,7 +536,7 @@ async def cancel_everything(it: Exchange) -> None:
 
 @on("/cancel-oneself")
 async def cancel_oneself(it: Exchange) -> None:
-    """Answer, and return with a cancellation of one's own task pending."""
+    """Answer, and return while a cancellation of this task is pending."""
     if it.query.get("late"):
         await anyio.lowlevel.checkpoint()
     await it.answer("cancelled")
@@ -569,7 +569,7 @@ async def asyncio_only(it: Exchange) -> None:
 
 @on("/few-descriptors")
 async def few_descriptors(it: Exchange) -> None:
-    """Answer at length while the process has only `n` descriptors left."""
+    """Send a long answer while the process has only `n` descriptors left."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Whatever number is free below the limit is taken, but for n of them.
     taken = [os.dup(2)]
@@ -599,7 +599,7 @@ async def few_descriptors(it: Exchange) -> None:
 
 @on("/long-background")
 async def long_background(it: Exchange) -> None:
-    """An answer that goes over a lane, and work after it."""
+    """Send an answer that needs a lane, and work after it."""
     await it.start()
     await it.body(b"b" * 100000)
     await it.gate()
@@ -663,7 +663,8 @@ async def leave_receiver(it: Exchange) -> None:
 
 @on("/leave-sender")
 async def leave_sender(it: Exchange) -> None:
-    """Leave a task that waits in send because nobody reads, and fail once the gate is open."""
+    """Leave a task that waits in send because the client does not read. Fail once the gate is
+    open."""
 
     async def send() -> None:
         try:
@@ -719,7 +720,7 @@ async def impatient_send(it: Exchange) -> None:
 
 
 class Odd(bytes):
-    """Bytes that say something else of their size."""
+    """Bytes with a wrong len()."""
 
     def __len__(self) -> int:
         return 3
@@ -727,7 +728,7 @@ class Odd(bytes):
 
 @on("/odd")
 async def odd(it: Exchange) -> None:
-    """A body of what is no plain bytes."""
+    """Send a body that is not plain bytes."""
     await it.start()
     kind = {"odd": Odd, "bytearray": bytearray, "memoryview": memoryview}[it.query["how"]]
     if it.query.get("late"):
@@ -751,7 +752,7 @@ class Unprintable(Exception):
 
 
 class Broken(Exception):
-    """Nothing can be asked of it."""
+    """An exception whose attributes raise."""
 
     @property
     def __cause__(self) -> BaseException:  # type: ignore[override]
@@ -780,7 +781,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 
 @on("/spoil")
 async def spoil(it: Exchange) -> None:
-    """Spoil what a report of the failure could use, and fail."""
+    """Break an object that a report of the failure would use, and fail."""
     how = it.query["how"]
     if it.query.get("late"):
         await anyio.lowlevel.checkpoint()
@@ -821,7 +822,7 @@ class UnprintableHandler(logging.Handler):
 
 @on("/roll-back")
 async def roll_back(it: Exchange) -> None:
-    """Wait for ever, and when cancelled, wait some more."""
+    """Wait for ever. After a cancellation, wait a while longer."""
     it.note("asleep")
     try:
         if it.query.get("group"):
@@ -853,7 +854,7 @@ async def cancellations(it: Exchange) -> None:
 
 @on("/shielded-step")
 async def shielded_step(it: Exchange) -> None:
-    """Wait at the gate within a shield, and then outside of one."""
+    """Wait at the gate inside a shield, and then outside of it."""
     it.note("asleep")
     if it.query["shield"] == "thread":
         await anyio.to_thread.run_sync(THREAD_GATES[it.key].wait)
@@ -889,7 +890,7 @@ def current_task() -> Any:
 
 @on("/task-state")
 async def task_state(it: Exchange) -> None:
-    """Tell what an earlier exchange has left in this task, and leave something of `how`."""
+    """Report what an earlier exchange left in this task, and leave something as `how` says."""
     if it.query.get("late"):
         await anyio.lowlevel.checkpoint()
     task = current_task()
@@ -918,7 +919,7 @@ async def called(it: Exchange) -> None:
 
 
 class Precious:
-    """Tells the log when it is gone."""
+    """Writes to the log when it is freed."""
 
     def __init__(self, key: str) -> None:
         self._key = key

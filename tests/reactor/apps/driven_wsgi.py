@@ -24,7 +24,7 @@ HANDLERS: dict[str, Callable] = {}
 NOTES: dict[str, list[str]] = defaultdict(list)
 GATES: dict[str, threading.Event] = defaultdict(threading.Event)
 LEFT: dict[str, Any] = {}
-"""What an exchange leaves for another one to misuse."""
+"""Objects that one exchange leaves and another one misuses."""
 SENT: dict[str, int] = defaultdict(int)
 """How many calls a thread has finished, by key."""
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -81,7 +81,7 @@ def slow(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byte
 
 @on("/stall")
 def stall(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
-    """Return once the file `until` is there."""
+    """Return once the file `until` exists."""
     while not os.path.exists(query["until"]):
         time.sleep(0.005)
     return whole(start, b"stalled")
@@ -111,7 +111,7 @@ def echo(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byte
 
 @on("/pieces")
 def pieces(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
-    """Read the body by fives, and tell how an early end shows."""
+    """Read the body in parts of five bytes, and report how an early end appears."""
     try:
         while piece := environ["wsgi.input"].read(5):
             NOTES[query["key"]].append(piece.decode())
@@ -133,7 +133,7 @@ def size(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byte
 
 @on("/stream")
 def stream(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
-    """Some pieces of unknown number; note when they are all taken."""
+    """Yield some pieces without a length, and note when all of them are taken."""
     start("200 OK", [])
 
     def blocks() -> Iterator[bytes]:
@@ -173,7 +173,7 @@ def variable(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[
 
 
 def note_failure(key: str, call: Callable, *arguments: object) -> None:
-    """Call again and again, and note what ends it."""
+    """Call again and again, and note the exception that ends it."""
     try:
         while call(*arguments) != b"":
             SENT[key] += 1
@@ -205,7 +205,7 @@ def leave_reader(environ: Environ, start: Start, query: dict[str, str]) -> Itera
 
 @on("/leave-writer")
 def leave_writer(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
-    """Leave a thread that waits for the client to read, and fail."""
+    """Leave a thread that waits until the client reads, and fail."""
     leave_thread(query["key"], start("200 OK", []), b"w" * 65536)
     raise LookupError("failed before its thread")
 
@@ -227,7 +227,7 @@ def use_channels(environ: Environ, start: Start, query: dict[str, str]) -> Itera
 
 
 class Odd(bytes):
-    """Bytes that say something else of their size."""
+    """Bytes with a wrong len()."""
 
     def __len__(self) -> int:
         return 3
@@ -263,7 +263,7 @@ class UnprintableHandler(logging.Handler):
 
 @on("/spoil")
 def spoil(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
-    """Spoil what a report of the failure could use, and fail."""
+    """Break an object that a report of the failure would use, and fail."""
     how = query["how"]
     if how == "environ":
         environ.update(dict.fromkeys(environ, Unprintable()))
@@ -283,7 +283,7 @@ def spoil(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byt
 
 @on("/throw")
 def throw(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
-    """Throw an exception into the other threads of the pool, as timeouts by decorator do."""
+    """Throw an exception into the other threads of the pool, as timeout decorators do."""
     for thread in threading.enumerate():
         if thread.name.startswith("wsgi-") and thread is not threading.current_thread():
             assert thread.ident is not None
@@ -297,7 +297,7 @@ def throw(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byt
 
 
 class Precious:
-    """Tells the log when it is gone."""
+    """Writes to the log when it is freed."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -321,6 +321,6 @@ MEETING: Final = threading.Barrier(2)
 
 @on("/meet")
 def meet(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[bytes]:
-    """Wait until another thread serves such a request as well."""
+    """Wait until another thread serves such a request too."""
     MEETING.wait(8)
     return whole(start, b"met")

@@ -15,7 +15,7 @@ BODY = b"".join(number.to_bytes(4, "big") for number in range(500_000))
 
 
 def receiver(driver, way, request):
-    """Send a request on its way; a function that waits for the end of its app."""
+    """Send a request, and return a function that waits for the end of its app."""
     if way == "express":
         (number,) = driver.request(request)
         return lambda: driver.wait_done(number)
@@ -27,7 +27,7 @@ def receiver(driver, way, request):
 # After the end
 
 
-def test_what_an_app_has_kept_reads_nothing_of_the_next_exchange_on_its_lane(asgi, key):
+def test_a_kept_receive_reads_nothing_of_the_next_exchange_on_its_lane(asgi, key):
     lane = asgi.open_lane()
     # More than comes with the head: the rest is read from the lane, here as the exchange ends.
     assert lane.exchange(post("/keep-channels", b"1" * 100_000)).text == "kept"
@@ -67,7 +67,7 @@ def test_a_task_that_waits_in_receive_wakes_when_the_exchange_ends(asgi, key, wa
 
 
 @WAYS
-def test_a_task_that_waits_in_send_wakes_when_its_answer_is_cut(asgi, key, way):
+def test_a_task_that_waits_in_send_wakes_when_its_answer_is_aborted(asgi, key, way):
     done = receiver(asgi, way, get(f"/leave-sender?key={key}"))
 
     def is_waiting():
@@ -85,7 +85,7 @@ def test_a_task_that_waits_in_send_wakes_when_its_answer_is_cut(asgi, key, way):
 
 @pytest.mark.parametrize("timeout", ["0.02", "0"])
 def test_a_receive_that_is_cancelled_loses_nothing(asgi, timeout):
-    """While other requests compute, so that the calls are cancelled at every point."""
+    """Other requests compute meanwhile, so the calls are cancelled at every point."""
     lane = asgi.open_lane()
     lane.send(
         get(
@@ -127,7 +127,7 @@ def test_a_send_that_is_cancelled_has_sent_nothing(asgi, key, way, timeout):
 
 @pytest.mark.parametrize("how", ["odd", "bytearray", "memoryview"])
 @pytest.mark.parametrize("late", ["", "&late=1"])
-def test_what_is_no_plain_bytes_breaks_no_framing(asgi, how, late):
+def test_a_body_of_another_type_than_bytes_does_not_break_the_framing(asgi, how, late):
     lane = asgi.open_lane()
     assert lane.exchange(get(f"/odd?how={how}{late}")).text == "odd bytes"
     assert asgi.verdict(lane) == "done"

@@ -1,4 +1,4 @@
-"""The lifespan's promises on every runtime, and how its failures are told."""
+"""The lifespan on every runtime, and the reports of its failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STOPPED = {"type": "lifespan.shutdown.complete"}
 
 
 def on(runtime: str, function: Callable):
-    """Run `function()` on `runtime`, not for ever."""
+    """Run `function()` on `runtime`, with a deadline."""
 
     async def within_deadline():
         with anyio.fail_after(DEADLINE):
@@ -86,7 +86,7 @@ async def serve(app, mode="auto", stop_within=5.0, meanwhile=None) -> Lifespan:
 
 
 def failing(run, app, mode="auto") -> LifespanFailed:
-    """What the start-up raises; the task group must end by itself."""
+    """Return the exception of a start-up that fails. The task group must end by itself."""
     caught = []
 
     async def main():
@@ -174,7 +174,7 @@ def test_startup_waits_for_the_app(run):
     run(main)
 
 
-def test_a_task_group_of_the_app_lives_in_between(run):
+def test_a_task_group_of_the_app_lives_from_startup_to_shutdown(run):
     async def main():
         ticks: list[str] = []
         ticked = anyio.Event()
@@ -303,7 +303,7 @@ def test_auto_serves_an_app_without_a_lifespan(run, logged, app):
 
 
 @pytest.mark.parametrize("app", NO_LIFESPAN)
-def test_on_does_not(run, app):
+def test_on_does_not_serve_an_app_without_a_lifespan(run, app):
     error = failing(run, app, "on")
     if app in (returns_at_once, asks_and_returns):
         assert "returned without lifespan.startup.complete" in error.message
@@ -347,7 +347,7 @@ def test_startup_failed_and_raised(run):
 
 
 def test_startup_failed_and_never_returned(run, short_grace):
-    """The app has its grace, then it is cancelled: nothing hangs."""
+    """The app is cancelled after its grace period."""
 
     async def app(scope, receive, send):
         await receive()
@@ -359,7 +359,7 @@ def test_startup_failed_and_never_returned(run, short_grace):
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @pytest.mark.parametrize("text", ["no database", "broken pool in lifespan"])
-def test_an_error_after_it_asked_is_no_missing_lifespan(run, mode, text):
+def test_an_error_after_lifespan_startup_is_a_failed_start(run, mode, text):
     async def connect():
         raise OSError(text)
 
@@ -376,7 +376,7 @@ def test_an_error_after_it_asked_is_no_missing_lifespan(run, mode, text):
     assert "reactor/asgi/lifespan.py" not in error.details
 
 
-def test_an_error_of_a_startup_key_is_no_missing_lifespan(run):
+def test_a_key_error_of_the_apps_own_is_a_failed_start(run):
     async def app(scope, receive, send):
         await receive()
         os.environ["NO_SUCH_SETTING"]
@@ -404,7 +404,7 @@ def test_a_group_of_errors(run):
     assert "not lifespan." in str(error.details)
 
 
-def test_giving_up_a_startup(run, logged):
+def test_cancelling_a_startup(run, logged):
     async def app(scope, receive, send):
         await receive()
         await anyio.sleep_forever()
@@ -424,7 +424,7 @@ def test_giving_up_a_startup(run, logged):
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.STOPPED])
 def test_every_message_in_every_phase(run, phase):
-    """Walks the table: what is not in it raises in the app and changes nothing."""
+    """A message that is not in the table raises in the app and changes nothing."""
     kinds = [*{kind for _, kind in _NEXT}, "lifespan.startup", "http.response.start"]
     wrong = [kind for kind in kinds if (phase, kind) not in _NEXT]
     refused = []
@@ -465,7 +465,7 @@ def test_a_message_after_startup_failed(run):
 # After the start-up
 
 
-def test_a_crash_while_serving_is_loud_and_harmless(run, logged):
+def test_a_failure_while_serving_is_logged_and_requests_are_served(run, logged):
     async def app(scope, receive, send):
         await receive()
         await send(STARTED)
@@ -483,7 +483,7 @@ def test_a_crash_while_serving_is_loud_and_harmless(run, logged):
 
 
 def test_shutdown_failed_while_serving(run, logged):
-    """As Starlette does when a task of the app's lifespan fails."""
+    """Starlette sends this when a task of the app's lifespan fails."""
 
     async def app(scope, receive, send):
         await receive()
@@ -515,7 +515,7 @@ def test_no_exception_of_the_app_ends_the_reactor(run, logged, error):
     assert error.__name__ in message
 
 
-def test_cancelling_the_reactor_is_no_crash(run, logged):
+def test_cancelling_the_reactor_is_not_logged_as_a_failure(run, logged):
     async def like_starlette(scope, receive, send):
         await receive()
         await send(STARTED)
@@ -535,7 +535,7 @@ def test_cancelling_the_reactor_is_no_crash(run, logged):
     assert logged == []
 
 
-def test_an_error_beside_the_reactors_cancellation_is_told(run, logged):
+def test_an_error_beside_the_reactors_cancellation_is_logged(run, logged):
     async def app(scope, receive, send):
         await receive()
         await send(STARTED)
@@ -605,7 +605,7 @@ def test_shutdown_is_bounded(run, logged):
     assert ended == [True]
 
 
-def test_an_app_that_says_complete_and_stays_is_cancelled(run, short_grace, logged):
+def test_an_app_that_sends_complete_and_does_not_return_is_cancelled(run, short_grace, logged):
     async def app(scope, receive, send):
         await polite(scope, receive, send)
         await anyio.sleep_forever()
@@ -614,7 +614,7 @@ def test_an_app_that_says_complete_and_stays_is_cancelled(run, short_grace, logg
     assert logged == []
 
 
-def test_an_app_that_asks_for_ever_ends_at_once(run, logged):
+def test_an_app_that_calls_receive_again_after_its_answer_is_cancelled(run, logged):
     async def app(scope, receive, send):
         while True:
             message = await receive()
@@ -644,7 +644,9 @@ def test_shutdown_failed(run, logged, raises):
     assert ("in app" in message) == raises
 
 
-def test_shutdown_failed_and_stays(run, short_grace, logged):
+def test_an_app_that_sends_shutdown_failed_and_does_not_return_is_cancelled(
+    run, short_grace, logged
+):
     async def app(scope, receive, send):
         await receive()
         await send(STARTED)
@@ -671,7 +673,7 @@ def test_an_exception_in_the_shutdown(run, logged, answers):
     assert message.startswith("the app's shutdown failed: OSError: disk full\nTraceback")
 
 
-def test_returning_is_an_answer_to_shutdown(run, logged):
+def test_an_app_may_return_instead_of_sending_shutdown_complete(run, logged):
     async def app(scope, receive, send):
         await receive()
         await send(STARTED)
@@ -724,7 +726,7 @@ def test_starlette_that_fails_to_stop(run, logged):
     assert message.startswith("the app's shutdown failed: OSError: disk full\nTraceback")
 
 
-def test_starlette_whose_task_breaks_while_serving(run, logged):
+def test_starlette_whose_task_fails_while_serving(run, logged):
     async def background():
         raise OSError("lost")
 
@@ -864,7 +866,7 @@ def test_hint_for_trios_internal_error():
 @pytest.mark.parametrize("asks", [False, True])
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_startup_on_the_wrong_runtime(runtime, asks):
-    """It fails, also when it had not asked for lifespan.startup: no request would do better."""
+    """The start-up fails even if the app has not asked for lifespan.startup."""
     function = asyncio_sleep if runtime == "trio" else trio_sleep
 
     async def app(scope, receive, send):
@@ -893,7 +895,8 @@ def test_a_starlette_startup_on_the_wrong_runtime(runtime):
 
 @pytest.fixture
 def stderr(capfd) -> Iterator[Callable[[], str]]:
-    """What the process has said since `configure`; the logger is put back afterwards."""
+    """The lines that the process has written since `configure`. The logger is restored
+    afterwards."""
     before = log.__class__, log.handlers[:], log.level, log.propagate
     yield lambda: capfd.readouterr().err
     log.__class__, log.handlers[:], _, log.propagate = before
@@ -929,7 +932,7 @@ def test_configured_twice_logs_once(stderr):
     assert line.endswith("b: told")
 
 
-def test_the_apps_logging_is_untouched(stderr):
+def test_the_apps_logging_does_not_change(stderr):
     root = logging.getLogger()
     seen: list[logging.LogRecord] = []
     handler = Collector(seen)
@@ -945,7 +948,7 @@ def test_the_apps_logging_is_untouched(stderr):
 
 
 def test_an_apps_logging_configuration_does_not_silence_the_reactor():
-    """As with Django's LOGGING: unless it says otherwise, it disables the loggers there are."""
+    """Django's LOGGING does this: by default it disables all existing loggers."""
     code = """if True:
         import logging, logging.config
         from reactor_run.reactor.log import configure, log

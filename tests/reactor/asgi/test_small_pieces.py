@@ -1,4 +1,4 @@
-"""Bodies and answers in many small pieces: others have their turn, and memory stays small."""
+"""Bodies and answers in many small pieces: other tasks get turns, and memory stays small."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TINY = b"1\r\nx\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
 
 
-def test_tiny_chunks_come_to_the_app_in_parts_of_bounded_work(asgi):
+def test_tiny_chunks_reach_the_app_in_parts_of_bounded_size(asgi):
     lane = asgi.open_lane()
     head = get("/part-sizes", CHUNKED, method="POST")
     lane.send(head + TINY * 30_000 + b"0\r\n\r\n")
@@ -25,14 +25,14 @@ def test_tiny_chunks_come_to_the_app_in_parts_of_bounded_work(asgi):
 
 @pytest.mark.parametrize(("chunks", "verdict"), [(10, "done"), (5000, "drop")])
 def test_a_lane_with_many_unread_chunks_is_not_used_again(asgi, chunks, verdict):
-    """To read them for the next exchange would stall the exchanges of others."""
+    """Reading them before the next exchange would stall other exchanges."""
     lane = asgi.open_lane()
     lane.send(get("/unread", CHUNKED, method="POST") + TINY * chunks + b"0\r\n\r\n")
     assert lane.response("POST").body == b"unread"
     assert asgi.verdict(lane) == verdict
 
 
-def test_an_answer_in_tiny_parts_is_kept_in_few_pieces(asgi):
+def test_an_answer_in_tiny_parts_is_joined_to_few_pieces(asgi):
     lane = asgi.open_lane()
     body = lane.exchange(get("/tiny-parts")).body
     assert body.startswith(b"x" * 20_000)

@@ -32,12 +32,12 @@ def test_a_batch_of_requests_to_a_wsgi_app(wsgi):
 
 
 def test_a_batch_may_arrive_in_pieces(on_trio):
-    """The lane is a stream: a message may end anywhere."""
+    """The lane is a stream, so a read may end anywhere in a message."""
     numbers = on_trio.request(post("/echo", b"first"), post("/echo", b"second"), piece=7)
     assert [on_trio.answer(number).body for number in numbers] == [b"first", b"second"]
 
 
-def test_the_addresses_of_the_frame_are_the_apps(on_trio):
+def test_the_app_gets_the_addresses_of_the_frame(on_trio):
     other = ("2001:db8::5", 5), ("2001:db8::1", 443)
     first, second, local = (
         on_trio.request(get("/scope"))[0],
@@ -52,11 +52,11 @@ def test_the_addresses_of_the_frame_are_the_apps(on_trio):
     assert json.loads(on_trio.answer(local).body)["client"] is None
 
 
-def test_the_addresses_of_the_frame_are_the_wsgi_apps(wsgi):
+def test_a_wsgi_app_gets_the_addresses_of_the_frame(wsgi):
     assert json.loads(wsgi.get("/scope").body) == ["192.0.2.7", "80"]
 
 
-def test_an_app_that_waits_holds_up_nobody(asgi, key):
+def test_an_app_that_waits_does_not_stall_others(asgi, key):
     (waiting,) = asgi.request(get(f"/wait?key={key}"))
     assert asgi.get("/hello").text == "hello"
     assert not asgi.kinds(waiting)
@@ -65,7 +65,7 @@ def test_an_app_that_waits_holds_up_nobody(asgi, key):
     assert asgi.kinds(waiting) == [ANSWER_DONE]
 
 
-def test_a_thread_that_waits_holds_up_nobody(threaded, key):
+def test_a_thread_that_waits_does_not_stall_others(threaded, key):
     (waiting,) = threaded.request(get(f"/wait?key={key}"))
     assert threaded.get("/hello").text == "hello"
     assert not threaded.kinds(waiting)
@@ -73,7 +73,7 @@ def test_a_thread_that_waits_holds_up_nobody(threaded, key):
     assert threaded.answer(waiting).text == "waited"
 
 
-def test_done_follows_an_answer_whose_app_goes_on(asgi, key):
+def test_done_follows_an_answer_whose_app_still_runs(asgi, key):
     (number,) = asgi.request(get(f"/background?key={key}"))
     assert asgi.answer(number).text == "answered"
     assert asgi.kinds(number) == [ANSWER]
@@ -95,7 +95,7 @@ def largest_express_answer(driver):
     return EXPRESS_MAX - (len(payload) - head)
 
 
-def test_an_answer_of_the_largest_size_goes_express_and_one_byte_more_does_not(either):
+def test_an_answer_of_the_largest_size_uses_the_express_lane_and_one_byte_more_does_not(either):
     size = largest_express_answer(either)
     fits, outgrows = either.request(get(f"/size?n={size}"), get(f"/size?n={size + 1}"))
     assert len(either.answer(fits).body) == size
@@ -106,8 +106,8 @@ def test_an_answer_of_the_largest_size_goes_express_and_one_byte_more_does_not(e
     either.free(lane)
 
 
-def test_no_express_answer_is_larger_than_allowed_whatever_its_chunks(on_trio):
-    """The framing of chunks counts too."""
+def test_the_framing_of_chunks_counts_for_the_size_of_an_express_answer(on_trio):
+    """The bytes of the chunk framing count too."""
     for _ in range(5):
         (number,) = on_trio.request(get("/chunks?large=65000&small=300"))
         on_trio.wait_done(number)
@@ -131,7 +131,7 @@ def test_an_answer_flushed_unfinished_moves_to_a_lane_from_its_first_byte(asgi, 
     asgi.free(lane)
 
 
-def test_what_another_task_of_the_app_sends_leaves_at_once(asgi, key):
+def test_a_message_from_another_task_of_the_app_is_sent_at_once(asgi, key):
     (number,) = asgi.request(get(f"/child-sends?key={key}"))
     lane = asgi.answer_lane(number)
     assert lane.read_until(b"begun \r\n").startswith(b"HTTP/1.1 200 OK\r\n")
@@ -154,8 +154,8 @@ def answer_of(driver, number):
     return next(m for m in driver.messages if m.get("answer") == number)
 
 
-def test_no_answer_overtakes_the_word_on_its_lane(start):
-    """While the control channel is full a new lane is used: it comes with the word on it."""
+def test_no_answer_overtakes_the_message_about_its_lane(start):
+    """While the control channel is full, a new lane is used: the message itself carries it."""
     driver = start("driven_asgi:app")
     pings = 2000
     (first,) = driver.request(get("/size?n=100000"))
@@ -178,7 +178,8 @@ def test_no_answer_overtakes_the_word_on_its_lane(start):
 
 
 def test_a_lane_given_back_is_used_again_by_number(start, key):
-    """Once with its descriptor, then without; a lane in use is left alone."""
+    """The first message has the lane's descriptor, the second only its number. A lane in use is not
+    taken."""
     driver = start("driven_asgi:app")
     (first,) = driver.request(get("/size?n=100000"))
     lane = driver.answer_lane(first)
@@ -201,8 +202,8 @@ def test_a_lane_given_back_is_used_again_by_number(start, key):
         other.close()
 
 
-def test_a_lane_given_back_while_its_app_goes_on_belongs_to_the_next_exchange(start, key):
-    """The end of the first exchange, or of its client, must not touch what is the next one's."""
+def test_a_lane_given_back_while_its_app_runs_belongs_to_the_next_exchange(start, key):
+    """The end of the first exchange, or of its client, must not affect the next exchange."""
     driver = start("driven_asgi:app")
     (first,) = driver.request(get(f"/long-background?key={key}"))
     lane = driver.answer_lane(first)
@@ -222,7 +223,7 @@ def test_a_lane_given_back_while_its_app_goes_on_belongs_to_the_next_exchange(st
     assert len(lane.response().body) == 100000
 
 
-def test_an_idle_lane_that_the_front_end_closes_is_forgotten(start):
+def test_an_idle_lane_that_the_front_end_closes_is_released(start):
     driver = start("driven_asgi:app")
     driver.get("/hello")
     before = driver.open_files()
@@ -266,7 +267,7 @@ def test_an_answer_without_length_to_http_1_0_ends_by_half_close_of_its_lane(eit
 
 
 def test_an_answer_without_length_to_http_1_0_needs_a_lane_however_small_it_is(asgi):
-    """That it ends with its connection is part of what it says."""
+    """The end of the connection is a part of the answer."""
     (number,) = asgi.request(get("/chunks?large=100&small=2", version="1.0"))
     lane = asgi.answer_lane(number)
     assert lane.read_to_end().endswith(b"l" * 100 + b"ss")
@@ -277,7 +278,7 @@ def test_an_answer_without_length_to_http_1_0_needs_a_lane_however_small_it_is(a
 # The client's end
 
 
-def test_fin_is_a_disconnect_and_the_answer_still_goes(asgi, key):
+def test_fin_is_a_disconnect_and_the_answer_is_still_sent(asgi, key):
     (number,) = asgi.request(get(f"/disconnect?key={key}"))
     assert asgi.get("/hello").text == "hello"
     assert key.notes(asgi) == ["waiting"]
@@ -303,7 +304,7 @@ def test_gone_is_a_disconnect_and_sending_raises(asgi, key):
     assert key.notes(asgi) == ["waiting", "http.disconnect", "OSError"]
 
 
-def test_gone_cuts_a_streaming_answer(asgi, key):
+def test_gone_aborts_a_streaming_answer(asgi, key):
     (number,) = asgi.request(get(f"/send-for-ever?key={key}"))
     lane = asgi.answer_lane(number)
     asgi.gone(number)
@@ -339,7 +340,7 @@ def test_fin_and_gone_for_exchanges_that_are_over_are_ignored(on_trio):
 # Backpressure
 
 
-def test_an_app_whose_answer_nobody_reads_waits_and_goes_on_when_it_is_read(asgi, key):
+def test_an_app_waits_while_its_answer_is_not_read(asgi, key):
     pieces = 1024  # 64 MiB
     (number,) = asgi.request(get(f"/flood?n={pieces}&key={key}"))
     lane = asgi.answer_lane(number)
@@ -359,7 +360,7 @@ def test_an_app_whose_answer_nobody_reads_waits_and_goes_on_when_it_is_read(asgi
     asgi.free(lane)
 
 
-def test_all_tasks_of_an_app_that_wait_in_send_go_on(asgi):
+def test_all_tasks_that_wait_in_send_go_on(asgi):
     (number,) = asgi.request(get("/two-senders"))
     lane = asgi.answer_lane(number)
     assert len(lane.response().body) == 64 * 65536
@@ -368,7 +369,7 @@ def test_all_tasks_of_an_app_that_wait_in_send_go_on(asgi):
 
 
 def at_rest(driver, key):
-    """The app's progress, once it is the same for fifty exchanges in a row."""
+    """Wait until the app's progress is the same for fifty exchanges in a row, and return it."""
     last: list[str] = []
     same = 0
     while same < 50:
@@ -378,7 +379,7 @@ def at_rest(driver, key):
     return last[0]
 
 
-def test_a_wsgi_thread_whose_answer_nobody_reads_waits(threaded, key):
+def test_a_wsgi_thread_waits_while_its_answer_is_not_read(threaded, key):
     (number,) = threaded.request(get(f"/stream?n=64&key={key}"))
     lane = threaded.answer_lane(number)
     for _ in range(50):
@@ -390,7 +391,7 @@ def test_a_wsgi_thread_whose_answer_nobody_reads_waits(threaded, key):
 
 
 def test_answers_that_the_front_end_does_not_read_yet_are_kept(start):
-    """More than the kernel takes of the express lane, and none is lost."""
+    """The answers are more than the kernel takes, and none is lost."""
     driver = start("driven_asgi:app")
     numbers = []
     for _ in range(10):

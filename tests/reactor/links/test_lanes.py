@@ -58,7 +58,7 @@ def test_a_request_may_arrive_byte_by_byte(on_trio):
 
 
 def test_a_head_larger_than_one_read_is_read_whole(on_trio):
-    """Edge-triggered reading must not stop before the kernel has nothing more."""
+    """Edge-triggered reading must go on until the kernel has no more bytes."""
     lane = on_trio.open_lane()
     lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
     fields = [f"x-{number}: {'v' * 8000}" for number in range(60)]
@@ -75,7 +75,7 @@ def test_done_waits_for_the_app(asgi, key):
     assert lane.exchange(get("/hello")).text == "hello"
 
 
-def test_an_idle_lane_that_the_front_end_closes_is_forgotten(either):
+def test_an_idle_lane_that_the_front_end_closes_is_released(either):
     either.get("/hello")
     before = either.open_files()
     lanes = [either.open_lane() for _ in range(3)]
@@ -92,7 +92,7 @@ def test_an_idle_lane_that_the_front_end_closes_is_forgotten(either):
 
 @pytest.mark.parametrize("either", ["asgi", "threaded"], indirect=True)
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_is_streamed_as_it_comes(either, key, chunked):
+def test_a_body_is_streamed_as_it_arrives(either, key, chunked):
     pieces = [b"first", b"after", b"third"]
     framed = [b"%x\r\n%s\r\n" % (len(p), p) for p in pieces] if chunked else pieces
     field = CHUNKED if chunked else "Content-Length: 15"
@@ -110,7 +110,7 @@ def test_a_body_is_streamed_as_it_comes(either, key, chunked):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_large_body_comes_whole(either, chunked):
+def test_a_large_body_arrives_complete(either, chunked):
     body = bytes(range(251)) * 8000
     lane = either.open_lane()
     if chunked:
@@ -132,8 +132,8 @@ def test_a_small_body_that_the_app_leaves_unread_is_drained(asgi):
 
 @pytest.mark.parametrize("proxy", ["v2", "off"])
 @pytest.mark.parametrize("app", ["driven_asgi:app", "driven_wsgi:app"])
-def test_what_is_left_of_a_body_is_never_taken_for_a_request(shared, key, app, proxy):
-    """The client chose it. The lane is dropped, and stays so whatever else comes on it."""
+def test_the_rest_of_a_body_is_never_read_as_a_request(shared, key, app, proxy):
+    """A client chose these bytes. The lane is dropped, and later bytes do not change that."""
     driver = shared(app, lane_proxy=proxy)
     lane = driver.open_lane()
     rest = lane.proxy + get(f"/note?key={key}")
@@ -156,14 +156,14 @@ def test_an_unread_body_too_large_to_drain_drops_the_lane(asgi):
     assert asgi.verdict(lane) == "drop"
 
 
-def test_an_answer_that_is_not_read_yet_when_its_lane_is_dropped_comes_whole(asgi):
+def test_an_unread_answer_on_a_dropped_lane_arrives_complete(asgi):
     lane = asgi.open_lane()
     lane.send(get("/size?n=260000", "Content-Length: 10", method="POST"))
     assert asgi.verdict(lane) == "drop"
     assert len(lane.response().body) == 260000
 
 
-def test_half_close_behind_the_end_of_an_app_cuts_nothing_of_its_answer(asgi, key):
+def test_half_close_after_the_end_of_an_app_leaves_its_answer_complete(asgi, key):
     # How much is still in the reactor when the app is done depends on the kernel's buffers.
     for pieces in range(64, 72):
         lane = asgi.open_lane()
@@ -212,13 +212,13 @@ def test_continue_is_sent_for_a_wsgi_app_that_reads(wsgi):
     assert lane.response().text == "body"
 
 
-def test_continue_is_not_sent_to_who_did_not_wait_for_it(either):
+def test_continue_is_not_sent_to_a_client_that_did_not_ask_for_it(either):
     lane = either.open_lane()
     lane.send(post("/echo", b"body", "Expect: 100-continue"))
     assert lane.read_until(b"body").startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_continue_is_not_sent_when_a_part_of_the_body_has_come(either):
+def test_continue_is_not_sent_after_a_part_of_the_body_has_arrived(either):
     lane = either.open_lane()
     lane.send(get("/echo", "Content-Length: 4", "Expect: 100-continue", method="POST") + b"bo")
     lane.send_more(b"dy")
@@ -235,7 +235,7 @@ def test_continue_is_not_sent_within_an_answer(asgi):
 
 
 def test_continue_is_not_sent_if_the_app_does_not_ask(either):
-    """And the lane is lost: nobody knows whether the body will come."""
+    """The lane is dropped, because the body may still arrive or not."""
     lane = either.open_lane()
     lane.send(get("/unread", "Content-Length: 4", "Expect: 100-continue", method="POST"))
     assert lane.read_until(b"unread").startswith(b"HTTP/1.1 200 OK\r\n")
@@ -245,7 +245,7 @@ def test_continue_is_not_sent_if_the_app_does_not_ask(either):
 # The client's end
 
 
-def test_half_close_is_a_disconnect_and_the_answer_still_goes(asgi, key):
+def test_half_close_is_a_disconnect_and_the_answer_is_still_sent(asgi, key):
     lane = asgi.open_lane()
     lane.send(get(f"/disconnect?key={key}"))
     key.wait_for(asgi, "waiting")
@@ -255,7 +255,7 @@ def test_half_close_is_a_disconnect_and_the_answer_still_goes(asgi, key):
     assert asgi.verdict(lane) == "drop"
 
 
-def test_an_app_that_returns_when_the_client_leaves_is_no_error(asgi, key):
+def test_an_app_that_returns_when_the_client_leaves_is_not_an_error(asgi, key):
     before = len(asgi.log())
     lane = asgi.open_lane()
     lane.send(get(f"/disconnect?key={key}&answer=0"))
@@ -267,7 +267,7 @@ def test_an_app_that_returns_when_the_client_leaves_is_no_error(asgi, key):
 
 
 @pytest.mark.parametrize("either", ["asgi", "threaded"], indirect=True)
-def test_half_close_that_the_app_did_not_wait_for_drops_the_lane_too(either, key):
+def test_half_close_that_the_app_did_not_wait_for_drops_the_lane(either, key):
     lane = either.open_lane()
     lane.send(get(f"/wait?key={key}"))
     lane.half_close()
@@ -343,8 +343,8 @@ def test_a_lane_that_the_front_end_closes_stops_a_wsgi_app(wsgi, key):
         pytest.param(get("/pieces", "Content-Length: 9", method="POST") + b"b", id="within a body"),
     ],
 )
-def test_however_a_lane_ends_the_front_end_hears_of_it_once(either, sent):
-    """It has counted the exchange, and the reactor may not even have read the request."""
+def test_every_end_of_a_lane_is_reported_once(either, sent):
+    """The front end has counted the exchange, even if the reactor has not read the request."""
     lanes = [either.open_lane() for _ in range(5)]
     for lane in lanes:
         lane.send_more((lane.proxy if sent else b"") + sent)
@@ -359,7 +359,7 @@ def test_however_a_lane_ends_the_front_end_hears_of_it_once(either, sent):
 # Backpressure
 
 
-def test_an_app_whose_answer_nobody_reads_waits_and_goes_on_when_it_is_read(asgi, key):
+def test_an_app_waits_while_its_answer_is_not_read(asgi, key):
     lane = asgi.open_lane()
     lane.send(get(f"/flood?n=256&key={key}"))
     asgi.wait(lambda: key.notes(asgi))
@@ -386,7 +386,7 @@ def test_an_answer_without_length_to_http_1_0_ends_by_half_close(either, key):
 
 
 @pytest.mark.parametrize("how", ["silent", "started", "long", "short"])
-def test_an_answer_that_goes_wrong_before_it_is_sent_is_a_500(asgi, key, how):
+def test_a_failure_before_the_answer_is_sent_becomes_a_500(asgi, key, how):
     lane = asgi.open_lane()
     response = lane.exchange(get(f"/cut?how={how}&key={key}"))
     assert (response.status, response.text) == (500, "Internal Server Error\n")
@@ -395,8 +395,8 @@ def test_an_answer_that_goes_wrong_before_it_is_sent_is_a_500(asgi, key, how):
 
 
 @pytest.mark.parametrize("how", ["long", "short", "unfinished"])
-def test_an_answer_that_goes_wrong_later_is_cut(asgi, key, how):
-    """By a full close at once, not when something else happens to wake the loop."""
+def test_a_failure_after_a_part_of_the_answer_aborts_it(asgi, key, how):
+    """The lane is closed at once, without another event that wakes the loop."""
     lane = asgi.open_lane()
     lane.send(get(f"/cut?how={how}&late=1&key={key}"))
     lane.read_until(b"01234" if how != "unfinished" else b"a part\r\n")
@@ -406,7 +406,7 @@ def test_an_answer_that_goes_wrong_later_is_cut(asgi, key, how):
     assert lane.is_hung_up
 
 
-def test_a_streaming_wsgi_app_that_fails_cuts_its_answer(wsgi):
+def test_a_streaming_wsgi_app_that_fails_aborts_its_answer(wsgi):
     lane = wsgi.open_lane()
     with pytest.raises((IncompleteRead, HTTPException)):
         lane.exchange(get("/fail?where=streaming"))
@@ -424,7 +424,7 @@ def test_a_streaming_wsgi_app_that_fails_cuts_its_answer(wsgi):
         pytest.param(encode_v2(CLIENT, SERVER) + b"\0\0\0\r\n\r\n", id="no request"),
     ],
 )
-def test_a_malformed_lane_is_closed_and_no_other(either, data):
+def test_a_malformed_lane_is_closed_alone(either, data):
     good, bad = either.open_lane(), either.open_lane()
     bad.send_more(data)
     assert bad.read_to_end() == b""
@@ -469,8 +469,8 @@ def test_bytes_beyond_a_body_that_was_being_read_drop_the_lane(either, field, bo
     assert either.verdict(lane) == "drop"
 
 
-def test_bytes_beyond_a_request_that_come_later_are_fatal_for_their_lane(asgi, key):
-    """A front end that sends the next request before it is told "done" is out of step."""
+def test_later_bytes_beyond_a_request_are_fatal_for_their_lane(asgi, key):
+    """The front end must not send the next request before "done"."""
     lane = asgi.open_lane()
     lane.send(get(f"/noted-wait?key={key}"))
     key.wait_for(asgi, "waiting")
@@ -480,7 +480,7 @@ def test_bytes_beyond_a_request_that_come_later_are_fatal_for_their_lane(asgi, k
     assert asgi.verdict(lane) == "drop"
 
 
-def test_bytes_beyond_a_request_are_seen_by_an_app_that_waits(asgi, key):
+def test_bytes_beyond_a_request_disconnect_an_app_that_waits(asgi, key):
     lane = asgi.open_lane()
     lane.send(get(f"/disconnect?key={key}"))
     key.wait_for(asgi, "waiting")

@@ -1,4 +1,4 @@
-"""Plain code may run async code: no event loop is visible in a WSGI call or a thread of an app."""
+"""Plain code may run async code: no event loop is visible in a WSGI call or in an app's thread."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Echo(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Of an HTTP server on the loopback that answers with the path."""
+    """The port of an HTTP server on the loopback that answers with the path."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -68,7 +68,7 @@ def wsgi(request: pytest.FixtureRequest, shared, runtime: str) -> Driver:
 
 
 def both(driver: Driver, path: str) -> list[str]:
-    """The answers of the express lane and of a plain one; each is asked twice, in turn."""
+    """The answers on the express lane and on a plain lane. Each lane is used twice, in turn."""
     lane = driver.open_lane()
     answers = []
     for turn in range(2):
@@ -103,7 +103,7 @@ def test_a_thread_of_an_asgi_app_runs_async_code(
     assert both(driver, f"/{probe}?in={thread}&port={port}") == [PROBES[probe]] * 4
 
 
-def test_an_asgi_app_itself_sees_its_library(shared, runtime: str) -> None:
+def test_an_asgi_app_sees_its_own_async_library(shared, runtime: str) -> None:
     driver = shared("calling_async:asgi_app", "--runtime", runtime)
     expected = "trio" if runtime == "trio" else "asyncio"
     for answer in both(driver, "/here"):

@@ -1,4 +1,4 @@
-"""How the leader sleeps on Trio: what Trio waits for comes as soon as by its own loop."""
+"""The leader's wait on Trio: Trio's own events are handled as early as in its own loop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOWN = ("clock", "deadlines", "instruments", "io_manager", "runq", "waiting_for
 
 
 class Leader:
-    """Takes what its epoll set has, again and again, as the worker loop does."""
+    """Waits for the events of its epoll set again and again, as the worker loop does."""
 
     def __init__(self, closing: ExitStack) -> None:
         self.epoll = closing.enter_context(select.epoll())
@@ -49,7 +49,7 @@ class Leader:
                 self.on_events()
 
     def tell(self) -> None:
-        """Have something come to its set."""
+        """Make an event in its epoll set."""
         self.theirs.send(b"!")
 
 
@@ -64,7 +64,8 @@ def closing() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def beside(closing: ExitStack) -> Callable[[Beside], Leader]:
-    """`beside(other)`: run `other` while a leader sleeps, until `other` ends; the leader."""
+    """`beside(other)` runs `other` while a leader waits, and returns the leader after `other`
+    ends."""
 
     def run(other: Beside) -> Leader:
         async def main() -> Leader:
@@ -81,7 +82,7 @@ def beside(closing: ExitStack) -> Callable[[Beside], Leader]:
     return run
 
 
-def test_it_is_the_short_way_on_this_trio(beside: Callable[[Beside], Leader]) -> None:
+def test_the_direct_wait_works_with_this_trio(beside: Callable[[Beside], Leader]) -> None:
     async def nothing(leader: Leader) -> None:
         await trio.sleep(0.001)
 
@@ -106,7 +107,7 @@ def test_threads_wake_their_tasks(beside: Callable[[Beside], Leader]) -> None:
     beside(in_threads)
 
 
-def test_words_from_threads_that_trio_does_not_know_arrive(
+def test_calls_from_threads_that_trio_did_not_start_arrive(
     beside: Callable[[Beside], Leader],
 ) -> None:
     async def hear(leader: Leader) -> None:
@@ -131,10 +132,10 @@ def test_descriptors_that_other_tasks_wait_for_wake_them(
     beside(read)
 
 
-def test_what_runs_because_of_an_event_does_so_before_the_next_sleep(
+def test_a_task_that_an_event_wakes_runs_before_the_next_wait(
     beside: Callable[[Beside], Leader],
 ) -> None:
-    """In which order Trio runs the tasks of a turn is left to chance: so again and again."""
+    """Trio runs the tasks of a turn in random order, so this runs many times."""
 
     async def react(leader: Leader) -> None:
         for _ in range(200):
@@ -167,7 +168,9 @@ def test_many_busy_tasks_get_their_turns(beside: Callable[[Beside], Leader]) -> 
     beside(many)
 
 
-def test_its_own_events_come_while_others_are_busy(beside: Callable[[Beside], Leader]) -> None:
+def test_the_leader_gets_its_events_while_other_tasks_are_busy(
+    beside: Callable[[Beside], Leader],
+) -> None:
     async def tell(leader: Leader) -> None:
         told = trio.Event()
         leader.on_events = told.set
@@ -178,8 +181,8 @@ def test_its_own_events_come_while_others_are_busy(beside: Callable[[Beside], Le
     beside(tell)
 
 
-def test_timers_run_though_its_own_events_never_end(beside: Callable[[Beside], Leader]) -> None:
-    """As under a load that leaves the leader no moment to wait."""
+def test_timers_run_while_the_leaders_events_never_end(beside: Callable[[Beside], Leader]) -> None:
+    """Under a high load the leader never has to wait."""
 
     async def flood(leader: Leader) -> None:
         events = 0
@@ -198,7 +201,7 @@ def test_timers_run_though_its_own_events_never_end(beside: Callable[[Beside], L
     assert beside(flood).sleep.direct
 
 
-def test_who_waits_for_trio_to_come_to_rest_sees_that(beside: Callable[[Beside], Leader]) -> None:
+def test_wait_all_tasks_blocked_returns(beside: Callable[[Beside], Leader]) -> None:
     async def wait(leader: Leader) -> None:
         await trio.testing.wait_all_tasks_blocked()
         told = trio.Event()
@@ -229,10 +232,10 @@ def test_an_instrument_sees_every_wait(beside: Callable[[Beside], Leader]) -> No
     assert waits.seen
 
 
-def test_what_comes_while_a_turn_is_given_is_taken_too(
+def test_events_during_a_yield_of_the_cpu_are_returned_too(
     closing: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Edge-triggered events are told once: the second look must not lose those of the first."""
+    """Edge-triggered events are reported once: the second poll must keep those of the first."""
 
     async def main() -> None:
         leader = Leader(closing)
@@ -270,7 +273,7 @@ def test_what_comes_while_a_turn_is_given_is_taken_too(
         pytest.param({}, id="another queue"),
     ],
 )
-def test_a_trio_of_another_make_is_slept_in_as_any_task_does(
+def test_with_an_unknown_trio_the_leader_waits_like_any_task(
     closing: ExitStack, monkeypatch: pytest.MonkeyPatch, other: dict[str, object]
 ) -> None:
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""What a reactor shows and tells of steps that hold up its loop."""
+"""The pulse and the messages of a reactor about steps that stall its loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG = 300
 
 
 def show_pulse(driver: Driver) -> Pulse:
-    """Give a reactor a pulse, and wait until it has it."""
+    """Give a reactor a pulse, and wait until it has mapped it."""
     pulse, descriptor = Pulse.share()
     socket.send_fds(driver.control, [encode_control({"pulse": True, "fd": True})], [descriptor])
     os.close(descriptor)
@@ -30,7 +30,7 @@ def show_pulse(driver: Driver) -> Pulse:
 
 @pytest.fixture(params=[*RUNTIMES, "wsgi"])
 def watched(request: pytest.FixtureRequest, start: Start) -> Iterator[tuple[Driver, Pulse]]:
-    """A reactor that was given a pulse."""
+    """A reactor with a pulse."""
     if request.param == "wsgi":
         driver = start("driven_wsgi:app")
     else:
@@ -44,7 +44,7 @@ def turns(driver: Driver) -> list[float]:
     return [message["turn"] for message in driver.messages if "turn" in message]
 
 
-def test_a_slow_step_is_shown_while_it_lasts_and_told_after_it(
+def test_a_slow_step_is_shown_while_it_lasts_and_reported_after_it(
     watched: tuple[Driver, Pulse],
 ) -> None:
     driver, pulse = watched
@@ -59,7 +59,7 @@ def test_a_slow_step_is_shown_while_it_lasts_and_told_after_it(
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_so_is_one_that_comes_after_the_app_has_waited(start: Start, runtime: str) -> None:
+def test_a_slow_step_after_a_wait_is_shown_and_reported(start: Start, runtime: str) -> None:
     driver = start("driven_asgi:app", "--runtime", runtime)
     pulse = show_pulse(driver)
     (number,) = driver.request(get(f"/slow-later?ms={LONG}"))
@@ -70,7 +70,7 @@ def test_so_is_one_that_comes_after_the_app_has_waited(start: Start, runtime: st
     pulse.close()
 
 
-def test_after_a_slow_step_the_end_of_each_batch_is_told(watched: tuple[Driver, Pulse]) -> None:
+def test_after_a_slow_step_the_end_of_each_batch_is_reported(watched: tuple[Driver, Pulse]) -> None:
     driver, _ = watched
 
     def is_told() -> bool:
@@ -83,7 +83,7 @@ def test_after_a_slow_step_the_end_of_each_batch_is_told(watched: tuple[Driver, 
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_so_is_that_an_app_has_begun_and_waits(start: Start, runtime: str) -> None:
+def test_after_a_slow_step_the_suspension_of_an_app_is_reported(start: Start, runtime: str) -> None:
     driver = start("driven_asgi:app", "--runtime", runtime)
     pulse = show_pulse(driver)
 
@@ -112,9 +112,7 @@ def test_an_answer_does_not_wait_for_the_slow_step_behind_it(
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_half_of_a_batch_that_takes_long_does_not_wait_for_the_rest(
-    start: Start, runtime: str
-) -> None:
+def test_half_of_a_long_batch_does_not_wait_for_the_rest(start: Start, runtime: str) -> None:
     driver = start("driven_asgi:app", "--runtime", runtime)
     # Each of the short ones is too short to be told apart, and all of them too short for a turn.
     *short, slow = driver.request(*[get("/slow?ms=0.15")] * 7, get("/slow?ms=500"))
@@ -125,12 +123,12 @@ def test_half_of_a_batch_that_takes_long_does_not_wait_for_the_rest(
 
 
 def slow_routes(driver: Driver) -> list[tuple[str, bool]]:
-    """The routes that it has told of, and whether they are slow."""
+    """The routes that the reactor has reported, each with whether it is slow."""
     words = [message for message in driver.messages if "slow" in message]
     return [(message["slow"], message["seconds"] > 0) for message in words]
 
 
-def test_a_route_that_is_slow_time_and_again_is_told_of(watched: tuple[Driver, Pulse]) -> None:
+def test_a_route_that_is_often_slow_is_reported(watched: tuple[Driver, Pulse]) -> None:
     driver, _ = watched
 
     def told() -> list[bool]:
@@ -151,7 +149,7 @@ def test_a_route_that_is_slow_time_and_again_is_told_of(watched: tuple[Driver, P
     driver.wait(is_forgotten)
 
 
-def test_fast_requests_count_also_where_they_are_few(start: Start) -> None:
+def test_fast_requests_count_even_if_they_are_rare(start: Start) -> None:
     driver = start("driven_asgi:app")
     pulse = show_pulse(driver)
     for _ in range(3):
@@ -166,7 +164,7 @@ def test_fast_requests_count_also_where_they_are_few(start: Start) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_so_is_one_that_is_slow_after_it_has_waited(start: Start, runtime: str) -> None:
+def test_a_route_that_is_slow_after_a_wait_is_reported(start: Start, runtime: str) -> None:
     driver = start("driven_asgi:app", "--runtime", runtime)
     pulse = show_pulse(driver)
     for _ in range(3):
@@ -189,8 +187,8 @@ def test_a_request_is_as_slow_as_its_longest_step(start: Start, runtime: str) ->
     pulse.close()
 
 
-def test_a_pulse_that_is_no_memory_ends_the_process(start: Start) -> None:
-    """The front end would take nothing for begun."""
+def test_an_invalid_pulse_ends_the_process(start: Start) -> None:
+    """The front end could not see which exchanges have begun."""
     driver = start("driven_asgi:app", express=False)
     ours, theirs = socket.socketpair()
     with ours:
@@ -199,7 +197,7 @@ def test_a_pulse_that_is_no_memory_ends_the_process(start: Start) -> None:
     assert "the pulse cannot be shown" in driver.log()
 
 
-def test_a_pulse_that_was_lost_on_its_way_ends_the_process(start: Start) -> None:
+def test_a_pulse_whose_descriptor_is_lost_ends_the_process(start: Start) -> None:
     driver = start("driven_asgi:app", express=False)
     driver.tell({"pulse": True, "fd": True})
     assert driver.wait_exit() == 1
@@ -212,7 +210,7 @@ APPS = [("driven_asgi:app", runtime) for runtime in RUNTIMES] + [("driven_wsgi:a
 
 
 @pytest.mark.parametrize(("app", "runtime"), APPS)
-def test_of_a_batch_on_the_express_lane_what_has_begun_is_shown(
+def test_the_pulse_shows_which_express_exchanges_have_begun(
     start: Start, app: str, runtime: str
 ) -> None:
     driver = start(app, "--runtime", runtime)
@@ -226,7 +224,7 @@ def test_of_a_batch_on_the_express_lane_what_has_begun_is_shown(
 
 
 @pytest.mark.parametrize(("app", "runtime"), APPS)
-def test_of_lanes_what_has_begun_is_shown(start: Start, app: str, runtime: str) -> None:
+def test_the_pulse_shows_which_lanes_have_begun(start: Start, app: str, runtime: str) -> None:
     driver = start(app, "--runtime", runtime)
     pulse = show_pulse(driver)
     slow, behind = driver.open_lane(), driver.open_lane()
@@ -241,7 +239,7 @@ def test_of_lanes_what_has_begun_is_shown(start: Start, app: str, runtime: str) 
 
 
 @pytest.mark.parametrize("kind", ["express", "plain"])
-def test_threads_show_what_they_have_begun(start: Start, kind: str) -> None:
+def test_the_pulse_shows_which_exchanges_threads_have_begun(start: Start, kind: str) -> None:
     driver = start("driven_wsgi:app", "--threads", "2")
     pulse = show_pulse(driver)
     paths = [f"/slow?ms={LONG}", f"/slow?ms={LONG}", "/hello"]
@@ -263,7 +261,9 @@ def test_threads_show_what_they_have_begun(start: Start, kind: str) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_what_the_client_has_left_before_it_began_never_begins(start: Start, runtime: str) -> None:
+def test_an_exchange_whose_client_left_before_it_began_never_begins(
+    start: Start, runtime: str
+) -> None:
     driver = start("driven_asgi:app", "--runtime", runtime)
     pulse = show_pulse(driver)
     (slow,) = driver.request(get(f"/slow?ms={LONG}"))

@@ -1,4 +1,4 @@
-"""Which routes a reactor calls slow."""
+"""The routes that a reactor reports as slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SLOW = 0.05
 
 
 class Told:
-    """What is told of the requests that the test says were made."""
+    """Records the reports on the requests of a test."""
 
     def __init__(self) -> None:
         self.words: list[tuple[bytes, float]] = []
@@ -22,7 +22,7 @@ class Told:
         self._routes.forget()
 
     def ended(self, *slow: float, path: str = "/report/7") -> list[tuple[bytes, float]]:
-        """End so many requests, slow for so many seconds each; what was told of them."""
+        """End `count` requests, each slow for some seconds, and return the reports."""
         self.words.clear()
         for seconds in slow:
             self._routes.ended(head(path), seconds)
@@ -35,7 +35,7 @@ def head(path: str) -> RequestHead:
     return parsed
 
 
-def test_a_route_is_told_of_from_the_third_slow_request_on() -> None:
+def test_a_route_is_reported_from_its_third_slow_request() -> None:
     told = Told()
     assert told.ended(SLOW, SLOW) == []
     assert told.ended(0.06, path="/report/8") == [(b"GET /report/", 0.06)]
@@ -43,12 +43,12 @@ def test_a_route_is_told_of_from_the_third_slow_request_on() -> None:
 
 
 @pytest.mark.parametrize("every", [2, 4, 20])
-def test_one_that_is_slow_now_and_then_is_not(every: int) -> None:
+def test_a_route_that_is_sometimes_slow_is_not_reported(every: int) -> None:
     told = Told()
     assert told.ended(*([SLOW] + [0.0] * (every - 1)) * 50) == []
 
 
-def test_one_that_is_slow_no_more_is_taken_back_once() -> None:
+def test_a_route_that_is_no_longer_slow_is_reported_once() -> None:
     told = Told()
     told.ended(*[SLOW] * 20)
     assert told.ended(*[0.0] * 20) == [(b"GET /report/", 0.0)]
@@ -62,21 +62,21 @@ def test_one_fast_request_among_many_slow_ones_changes_nothing() -> None:
     assert told.ended(0.0, SLOW) == [(b"GET /report/", SLOW)]
 
 
-def test_what_is_forgotten_begins_again() -> None:
+def test_a_forgotten_route_starts_again() -> None:
     told = Told()
     told.ended(SLOW, SLOW)
     told.forget()
     assert told.ended(SLOW, SLOW) == []
 
 
-def test_others_are_not_touched() -> None:
+def test_a_slow_route_does_not_change_other_routes() -> None:
     told = Told()
     told.ended(*[SLOW] * 20)
     assert told.ended(*[0.0] * 20, path="/fast") == []
     assert told.ended(SLOW) == [(b"GET /report/", SLOW)]
 
 
-def test_no_more_routes_are_remembered_than_that() -> None:
+def test_at_most_routes_max_routes_are_remembered() -> None:
     told = Told()
     told.ended(*[SLOW] * 20)
     for number in range(ROUTES_MAX):

@@ -1,4 +1,4 @@
-"""What the front end asks for, and the reactor has not begun."""
+"""Exchanges that the front end withdraws before the reactor begins them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ EVERY_APP = pytest.mark.parametrize(("app", "runtime"), APPS)
 
 @EVERY_APP
 @pytest.mark.parametrize("at_once", [False, True])
-def test_what_waits_behind_a_stall_never_begins(
+def test_a_withdrawn_express_exchange_behind_a_stall_never_begins(
     start: Start, until: Path, app: str, runtime: str, at_once: bool
 ) -> None:
-    """Whether it is read before the stall or after it."""
+    """The request may be read before the stall or after it."""
     driver = start(app, "--runtime", runtime)
     pulse = show_pulse(driver)
     requests = [get(f"/stall?until={until}"), post("/echo", b"x"), get("/hello")]
@@ -51,8 +51,10 @@ def test_what_waits_behind_a_stall_never_begins(
 
 @EVERY_APP
 @pytest.mark.parametrize("sent", [0, 10, 1000])
-def test_so_it_is_on_lanes(start: Start, until: Path, app: str, runtime: str, sent: int) -> None:
-    """Whether nothing of the request has come, a part, or all."""
+def test_a_withdrawn_lane_exchange_behind_a_stall_never_begins(
+    start: Start, until: Path, app: str, runtime: str, sent: int
+) -> None:
+    """Nothing, a part, or all of the request has arrived."""
     driver = start(app, "--runtime", runtime)
     pulse = show_pulse(driver)
     slow, asked, kept = (driver.open_lane() for _ in range(3))
@@ -76,7 +78,7 @@ def test_so_it_is_on_lanes(start: Start, until: Path, app: str, runtime: str, se
 
 
 @pytest.mark.parametrize("kind", ["express", "plain"])
-def test_what_waits_for_a_thread_is_given_back_while_all_are_busy(
+def test_an_exchange_that_waits_for_a_thread_is_given_back(
     start: Start, until: Path, kind: str
 ) -> None:
     driver = start("driven_wsgi:app", "--threads", "2")
@@ -111,10 +113,10 @@ def test_what_waits_for_a_thread_is_given_back_while_all_are_busy(
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_what_an_app_that_has_suspended_had_before_it_is_given_back_too(
+def test_an_exchange_behind_a_stall_that_ends_in_a_wait_is_given_back(
     start: Start, until: Path, runtime: str
 ) -> None:
-    """Another task leads the loop then."""
+    """Another task is then the leader of the loop."""
     driver = start("driven_asgi:app", "--runtime", runtime)
     pulse = show_pulse(driver)
     slow, asked = driver.request(get(f"/stall?until={until}&sleep=1"), post("/echo", b"x"))

@@ -17,7 +17,7 @@ def test_a_thread_that_waits_for_the_body_wakes_when_the_exchange_ends(wsgi, key
 
 
 @pytest.mark.parametrize("way", ["express", "lane"])
-def test_a_thread_that_waits_in_write_wakes_when_its_answer_is_cut(wsgi, key, way):
+def test_a_thread_that_waits_in_write_wakes_when_its_answer_is_aborted(wsgi, key, way):
     if way == "express":
         (number,) = wsgi.request(get(f"/leave-writer?key={key}"))
         lane = wsgi.answer_lane(number)
@@ -31,7 +31,7 @@ def test_a_thread_that_waits_in_write_wakes_when_its_answer_is_cut(wsgi, key, wa
 
 
 @pytest.mark.parametrize("body", [b"", b"unread"])
-def test_what_an_app_has_kept_is_dead(wsgi, key, body):
+def test_kept_channels_raise_after_the_exchange(wsgi, key, body):
     lane = wsgi.open_lane()
     assert lane.exchange(post("/keep-channels", body)).text == "kept"
     assert wsgi.verdict(lane) == ("drop" if body else "done")
@@ -40,7 +40,7 @@ def test_what_an_app_has_kept_is_dead(wsgi, key, body):
 
 
 @pytest.mark.parametrize("how", ["list", "iterator", "write"])
-def test_bytes_that_lie_about_their_size_break_no_framing(wsgi, how):
+def test_a_bytes_subclass_with_a_wrong_len_does_not_break_the_framing(wsgi, how):
     lane = wsgi.open_lane()
     assert lane.exchange(get(f"/odd?how={how}")).text == "odd bytes"
     assert wsgi.verdict(lane) == "done"

@@ -1,4 +1,4 @@
-"""wsgi.input over a body that arrives in pieces, held against io.BytesIO over the whole body."""
+"""wsgi.input of a body that arrives in pieces, compared with io.BytesIO of the whole body."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reactor_run.reactor.wsgi.input import ClientGone, LaneInput
 
 
 class Arriving:
-    """A read_some that returns one piece a call, in parts if it is asked for less."""
+    """A read_some that returns one piece at a call, or a part of it if the call asks for less."""
 
     def __init__(self, *pieces: bytes, error: OSError | None = None) -> None:
         self.pieces = list(pieces)
@@ -82,15 +82,15 @@ def test_nothing_is_read_before_the_app_asks():
     assert body.asked == []
 
 
-def test_what_has_come_is_enough_for_a_line():
-    """The app need not wait for bytes that it has not asked for."""
+def test_readline_returns_when_the_line_has_arrived():
+    """The app does not wait for bytes that it has not asked for."""
     body = Arriving(b"one\ntwo\n", error=OSError("asked again"))
     stream = LaneInput(body)
     assert [stream.readline(), stream.readline()] == [b"one\n", b"two\n"]
     assert len(body.asked) == 1
 
 
-def test_the_end_of_the_body_is_asked_for_once():
+def test_the_end_of_the_body_is_read_once():
     body = Arriving(b"x")
     stream = LaneInput(body)
     assert stream.read() == b"x"
@@ -99,7 +99,7 @@ def test_the_end_of_the_body_is_asked_for_once():
     assert len(body.asked) == asked
 
 
-def test_a_large_read_is_joined_from_what_comes():
+def test_a_large_read_joins_the_pieces_that_arrive():
     pieces = [bytes([number]) * 700_000 for number in range(4)]
     whole = b"".join(pieces)
     stream = LaneInput(Arriving(*pieces))
@@ -108,7 +108,7 @@ def test_a_large_read_is_joined_from_what_comes():
 
 
 @pytest.mark.parametrize("size", [1 << 40, (1 << 63) - 1, 1 << 70])
-def test_memory_follows_what_came_not_what_was_asked_for(size):
+def test_memory_grows_with_the_bytes_that_arrived(size):
     stream = LaneInput(Arriving(b"short"))
     tracemalloc.start()
     try:
@@ -133,7 +133,7 @@ def test_readline_with_a_size_holds_no_more_than_that():
 
 
 @pytest.mark.parametrize("size", [-1, 10, 5 << 20])
-def test_a_client_that_vanishes_is_an_error_and_stays_one(size):
+def test_after_the_client_is_gone_every_read_raises(size):
     body = Arriving(b"half", error=ConnectionResetError(104, "Connection reset by peer"))
     stream = LaneInput(body)
     for _ in range(3):
@@ -142,7 +142,7 @@ def test_a_client_that_vanishes_is_an_error_and_stays_one(size):
     assert len(body.asked) == 2
 
 
-def test_what_came_before_the_client_vanished_can_be_read():
+def test_bytes_from_before_the_client_left_can_be_read():
     stream = LaneInput(Arriving(b"line\nhal", error=ConnectionResetError()))
     assert stream.readline() == b"line\n"
     with pytest.raises(ClientGone):

@@ -22,7 +22,7 @@ SLOW = service.SLOW * 1.5
 
 
 class Thread:
-    """What the kernel says of a thread that makes calls."""
+    """The clocks and counters that the kernel shows for a thread that makes calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -35,7 +35,7 @@ class Thread:
         self.prefetch = InlinePrefetch(self.told.append)
 
     def call(self, seconds: float, how: str = "burn", count: int = 1) -> None:
-        """Calls in a batch of their own, which sleep, burn the time, or wait for the processor."""
+        """Make calls in their own batch. They sleep, use the CPU, or wait for it."""
         for _ in range(count):
             self.prefetch.begin_batch()
             self.now += seconds
@@ -46,7 +46,7 @@ class Thread:
             self.prefetch.observe()
 
     def rest(self, seconds: float) -> None:
-        """Nothing to do."""
+        """Let time pass without a call."""
         self.now += seconds
 
 
@@ -55,7 +55,7 @@ def thread(monkeypatch) -> Thread:
     return Thread(monkeypatch)
 
 
-def test_nothing_is_known_before_enough_calls(thread):
+def test_there_is_no_prefetch_before_enough_calls(thread):
     thread.call(QUICK, count=CALLS - 1)
     assert thread.told == []
     assert thread.prefetch.capacity == 1
@@ -96,7 +96,7 @@ def test_small_changes_change_nothing(thread):
 
 
 @pytest.mark.parametrize("how", ["sleep", "burn"])
-def test_two_slow_calls_end_the_prefetch_for_a_while(thread, how):
+def test_two_slow_calls_pause_the_prefetch(thread, how):
     thread.call(QUICK, count=CALLS)
     thread.call(SLOW, how)
     assert thread.prefetch.capacity == PREFETCH_MAX
@@ -111,7 +111,7 @@ def test_two_slow_calls_end_the_prefetch_for_a_while(thread, how):
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
 
 
-def test_the_slower_the_calls_the_longer_there_is_no_prefetch(thread):
+def test_slower_calls_give_a_longer_pause(thread):
     thread.call(QUICK, count=CALLS)
     thread.call(SLOW * 20, "sleep", count=2)
     # A shorter one does not end it.
@@ -124,7 +124,7 @@ def test_the_slower_the_calls_the_longer_there_is_no_prefetch(thread):
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
 
 
-def test_after_however_slow_a_call_there_is_a_prefetch_again(thread):
+def test_the_pause_is_bounded(thread):
     thread.call(QUICK, count=CALLS)
     thread.call(60.0, "sleep")
     thread.rest(PAUSE_MAX)
@@ -133,7 +133,7 @@ def test_after_however_slow_a_call_there_is_a_prefetch_again(thread):
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
 
 
-def test_slow_calls_now_and_then_only_count_like_others(thread):
+def test_rare_slow_calls_do_not_pause_the_prefetch(thread):
     thread.call(QUICK, count=CALLS)
     for _ in range(3):
         thread.rest(SLOW_WITHIN * 2)
@@ -142,20 +142,20 @@ def test_slow_calls_now_and_then_only_count_like_others(thread):
     assert 1 < thread.prefetch.capacity < PREFETCH_MAX
 
 
-def test_one_very_slow_call_ends_the_prefetch_at_once(thread):
+def test_one_very_slow_call_pauses_the_prefetch_at_once(thread):
     thread.call(QUICK, count=CALLS)
     thread.call(BUDGET * CALLS * 1.01, "sleep")
     assert thread.told == [PREFETCH_MAX, 1]
 
 
-def test_a_call_that_only_waited_for_the_processor_says_nothing_of_the_app(thread):
+def test_a_call_that_only_waited_for_the_cpu_does_not_count(thread):
     thread.call(QUICK, count=CALLS)
     thread.call(1.0, "wait", count=CALLS)
     thread.call(QUICK, count=CALLS)
     assert thread.told == [PREFETCH_MAX]
 
 
-def test_time_between_batches_is_not_the_apps(thread):
+def test_time_between_batches_does_not_count(thread):
     for _ in range(CALLS):
         thread.rest(1.0)
         thread.call(QUICK)
@@ -202,19 +202,19 @@ def threads(monkeypatch) -> Threads:
 
 
 @pytest.mark.parametrize("share", [0.6, 3.5, 7.5])
-def test_threads_are_the_least_capacity(threads, share):
+def test_the_number_of_threads_is_the_least_capacity(threads, share):
     threads.call(BUDGET / share, count=CALLS * 2)
     assert threads.prefetch.capacity == 4
     assert threads.told == []
 
 
-def test_threads_get_a_prefetch_for_trivial_calls(threads):
+def test_threads_get_a_prefetch_for_fast_calls(threads):
     threads.call(BUDGET / 24.5, count=CALLS)
     threads.call(QUICK, count=CALLS)
     assert threads.told == [16, PREFETCH_MAX]
 
 
-def test_two_slow_calls_end_the_prefetch_of_threads(threads):
+def test_two_slow_calls_pause_the_prefetch_of_threads(threads):
     threads.call(QUICK, count=CALLS)
     threads.call(SLOW, count=2)
     threads.call(QUICK, count=CALLS * 10)
@@ -224,7 +224,7 @@ def test_two_slow_calls_end_the_prefetch_of_threads(threads):
     assert threads.told == [PREFETCH_MAX, 4, PREFETCH_MAX]
 
 
-def test_threads_that_are_all_stuck_get_no_more(threads):
+def test_a_prefetch_pauses_while_all_threads_are_stuck(threads):
     threads.call(QUICK, count=CALLS)
     for _ in range(6):
         threads.prefetch.given()
@@ -236,7 +236,7 @@ def test_threads_that_are_all_stuck_get_no_more(threads):
     assert threads.told == [PREFETCH_MAX, 4]
 
 
-def test_however_long_threads_were_stuck_there_is_a_prefetch_again(threads):
+def test_the_pause_after_stuck_threads_is_bounded(threads):
     threads.call(QUICK, count=CALLS)
     for _ in range(4):
         threads.prefetch.given()
@@ -250,7 +250,7 @@ def test_however_long_threads_were_stuck_there_is_a_prefetch_again(threads):
     assert threads.told == [PREFETCH_MAX, 4, PREFETCH_MAX]
 
 
-def test_threads_of_which_one_comes_back_are_not_stuck(threads):
+def test_threads_are_not_stuck_if_one_becomes_free(threads):
     threads.call(QUICK, count=CALLS)
     for _ in range(6):
         threads.prefetch.given()
@@ -262,7 +262,7 @@ def test_threads_of_which_one_comes_back_are_not_stuck(threads):
     assert threads.told == [PREFETCH_MAX]
 
 
-def test_threads_with_nothing_to_do_are_not_stuck(threads):
+def test_idle_threads_are_not_stuck(threads):
     threads.call(QUICK, count=CALLS)
     threads.now += 60
     for _ in range(8):

@@ -9,7 +9,7 @@ def capacities(driver):
     return [message["capacity"] for message in driver.messages if "capacity" in message]
 
 
-def test_capacity_grows_for_an_app_that_answers_at_once_and_falls_for_a_slow_one(start):
+def test_the_capacity_grows_for_a_fast_app_and_falls_for_a_slow_one(start):
     driver = start("driven_wsgi:app")
     assert driver.ready["capacity"] == 1
 
@@ -30,7 +30,7 @@ def test_capacity_grows_for_an_app_that_answers_at_once_and_falls_for_a_slow_one
 
 
 def grow(driver):
-    """Have the reactor find out that its app is fast."""
+    """Send fast requests until the reactor has raised its capacity."""
 
     def grown():
         for number in driver.request(*[get("/hello")] * 32):
@@ -40,7 +40,7 @@ def grow(driver):
     driver.wait(grown)
 
 
-def test_threads_are_a_capacity_that_grows_and_never_falls_below_their_number(start):
+def test_the_capacity_of_threads_never_falls_below_their_number(start):
     driver = start("driven_wsgi:app", "--threads", "2")
     assert driver.ready["capacity"] == 2
     grow(driver)
@@ -54,7 +54,7 @@ def test_threads_are_a_capacity_that_grows_and_never_falls_below_their_number(st
     assert min(capacities(driver)) == 2
 
 
-def test_what_was_fetched_for_threads_waits_for_no_slow_call_while_one_thread_is_free(start):
+def test_a_prefetched_exchange_does_not_wait_while_one_thread_is_free(start):
     driver = start("driven_wsgi:app", "--threads", "2")
     grow(driver)
     waiting, *others = driver.request(get("/wait?key=a"), *[get("/hello")] * 32)
@@ -65,7 +65,7 @@ def test_what_was_fetched_for_threads_waits_for_no_slow_call_while_one_thread_is
     assert driver.answer(waiting).text == "waited"
 
 
-def test_nothing_more_is_fetched_when_no_thread_comes_back(start):
+def test_the_prefetch_pauses_while_all_threads_are_stuck(start):
     driver = start("driven_wsgi:app", "--threads", "2")
     grow(driver)
     waiting = driver.request(*[get("/noted-wait?key=a")] * 2)

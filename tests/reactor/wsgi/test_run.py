@@ -1,4 +1,4 @@
-"""run_wsgi against a sink that records, and that holds run_wsgi to its side of the contract."""
+"""run_wsgi with a sink that records its calls and checks their order."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def run(app, method="GET", *, sink=None, environ=None, **options):
 
 @pytest.fixture(autouse=True)
 def logged(caplog):
-    """What was logged as an error: each test that expects some takes it and empties it."""
+    """The errors in the log. A test that expects errors takes them."""
     caplog.set_level(logging.DEBUG, LOG.name)
 
     class Errors(list):
@@ -163,7 +163,7 @@ def logged(caplog):
 
 
 class Blocks:
-    """An iterable of blocks, exceptions to raise and functions to call, that notes its close()."""
+    """An iterable of blocks, exceptions to raise, and functions to call. It records its close()."""
 
     def __init__(self, *blocks, close_error=None):
         self.blocks = iter(blocks)
@@ -248,7 +248,7 @@ def test_nothing_is_sent_for_empty_blocks():
     assert sink.head[4] == 0
 
 
-def test_a_generator_may_call_start_response_as_late_as_its_first_block():
+def test_a_generator_may_call_start_response_before_its_first_block():
     def app(environ, start_response):
         yield b""
         yield b""
@@ -286,7 +286,7 @@ def test_a_complete_answer_does_not_wait_for_the_rest_of_the_app_nor_for_close()
     assert ended == [True, True, True]
 
 
-def test_write_is_on_its_way_when_it_returns():
+def test_write_returns_after_a_flush():
     sink = Recorder()
     names = []
 
@@ -470,7 +470,7 @@ def test_a_shorter_body_is_aborted(kind, blocks, logged):
     assert "shorter than its Content-Length" in error
 
 
-def test_write_raises_what_goes_beyond_content_length(logged):
+def test_write_beyond_the_content_length_raises(logged):
     def app(environ, start_response):
         write = start_response("200 OK", sized(3))
         write(b"ab")
@@ -498,7 +498,7 @@ bodyless = pytest.mark.parametrize(
 
 @bodyless
 @pytest.mark.parametrize("headers", [PLAIN, sized(100)])
-def test_no_body_is_sent_where_none_may_be(method, status, headers):
+def test_no_body_is_sent_for_head_204_and_304(method, status, headers):
     for result in ([b"abc"], [], Blocks(b"abc"), Blocks(), FileWrapper(io.BytesIO(b"abc"))):
         sink = run(answering(result, headers, status), method, sends_files=100)
         assert sink.names() == ["begin", "finish"]
@@ -507,7 +507,7 @@ def test_no_body_is_sent_where_none_may_be(method, status, headers):
 
 
 @bodyless
-def test_without_a_body_the_app_is_asked_as_far_as_its_head(method, status):
+def test_without_a_body_the_app_is_asked_until_its_head_is_final(method, status):
     blocks = Blocks(b"", b"abc", b"not asked for")
     run(answering(blocks, status=status), method)
     assert (blocks.taken, blocks.closed) == (2, 1)
@@ -524,11 +524,11 @@ def test_without_a_body_write_discards(method, status):
     assert run(app, method).names() == ["begin", "finish"]
 
 
-def test_head_of_a_list_tells_the_length_of_get():
+def test_the_answer_to_head_has_the_length_of_get():
     assert run(answering([b"abc"]), "HEAD").head[4] == 3
 
 
-def test_head_is_the_clients_method_whatever_middleware_makes_of_it():
+def test_middleware_that_changes_the_method_does_not_change_head():
     def app(environ, start_response):
         environ["REQUEST_METHOD"] = "GET"
         start_response("200 OK", sized(3))
@@ -537,7 +537,7 @@ def test_head_is_the_clients_method_whatever_middleware_makes_of_it():
     assert run(app, "HEAD").names() == ["begin", "finish"]
 
 
-def test_head_of_an_app_that_changes_its_mind():
+def test_an_app_may_replace_its_head_of_an_answer_to_head():
     def app(environ, start_response):
         start_response("200 OK", PLAIN)
 
@@ -646,7 +646,7 @@ def test_a_field_that_cannot_be_sent_raises_in_the_app(headers, error, logged):
     assert error.__name__ in message or "UnicodeEncodeError" in message
 
 
-def test_fields_go_to_the_sink_as_they_are():
+def test_the_sink_gets_the_fields_unchanged():
     class Safe(str):
         pass
 
@@ -672,7 +672,7 @@ def test_content_length_may_have_space_around_it_or_be_repeated(headers):
     assert run(answering([b"abc"], headers), sink=Lenient()).head[4] == 3
 
 
-def test_headers_that_change_after_start_response_do_not_matter():
+def test_changes_to_headers_after_start_response_are_ignored():
     headers = list(PLAIN)
 
     def app(environ, start_response):
@@ -683,7 +683,7 @@ def test_headers_that_change_after_start_response_do_not_matter():
     assert run(app).head[3] == [(b"Content-Type", b"text/plain")]
 
 
-def test_a_head_that_is_like_one_before_is_still_read_for_itself(logged):
+def test_a_head_that_equals_an_earlier_one_is_still_checked(logged):
     fields = [(b"X-A", b"1"), (b"Content-Length", b"3")]
     headers = [("X-A", "1"), ("Content-Length", "3")]
     for _ in range(2):
@@ -706,7 +706,7 @@ def test_a_head_of_many_fields_is_sent_like_any_other():
         assert fields == [(name.encode(), value.encode()) for name, value in headers]
 
 
-def test_fields_that_the_sink_refuses_become_a_500(logged):
+def test_fields_that_the_sink_rejects_become_a_500(logged):
     sink = Recorder()
     sink.rejects = True
     run(answering([b"abc"]), sink=sink)
@@ -757,7 +757,7 @@ def test_an_iteration_that_raises_after_the_first_block_is_aborted(failure, logg
     assert repr(failure("app")) in logged.take()[0]
 
 
-def test_what_is_raised_after_the_answer_is_complete_is_logged_only(logged):
+def test_an_exception_after_a_complete_answer_is_only_logged(logged):
     blocks = Blocks(b"one", RuntimeError("app"))
     assert run(answering(blocks, sized(3))).names() == ["begin", "write", "finish"]
     assert blocks.closed == 1
@@ -809,7 +809,7 @@ def test_head_of_a_failing_app_has_no_body(logged):
     assert len(logged.take()) == 1
 
 
-def test_the_sink_is_left_alone_once_the_exchange_is_over(logged):
+def test_the_sink_is_not_used_after_the_exchange(logged):
     kept = []
 
     def app(environ, start_response):
@@ -832,7 +832,7 @@ def test_the_sink_is_left_alone_once_the_exchange_is_over(logged):
 @pytest.mark.parametrize(
     "fails", [("begin", 0), ("write", 0), ("flush", 0), ("write", 1), ("flush", 1), ("finish", 0)]
 )
-def test_a_client_that_is_gone_ends_the_iteration_quietly(fails, caplog):
+def test_a_client_that_is_gone_ends_the_iteration_without_an_error(fails, caplog):
     blocks = Blocks(b"one", b"two", *([b"three"] * (fails[0] != "finish")))
     sink = run(answering(blocks), fails=fails)
     assert sink.names()[-2:] == [fails[0], "abort"]
@@ -844,7 +844,7 @@ def test_a_client_that_is_gone_ends_the_iteration_quietly(fails, caplog):
 
 
 @pytest.mark.parametrize("fails", [("begin", 0), ("write", 0), ("finish", 0)])
-def test_a_client_that_is_gone_is_no_error_of_a_list_either(fails):
+def test_a_client_that_is_gone_ends_a_list_without_an_error(fails):
     sink = run(answering([b"one"], sized(3)), fails=fails)
     assert sink.names()[-2:] == [fails[0], "abort"]
 
@@ -855,7 +855,7 @@ def test_a_client_that_is_gone_before_the_500(logged):
     assert len(logged.take()) == 1
 
 
-def test_an_abort_that_fails_is_quiet():
+def test_an_abort_that_fails_is_not_logged():
     class Broken(Recorder):
         def abort(self):
             super().abort()
@@ -866,7 +866,7 @@ def test_an_abort_that_fails_is_quiet():
     assert blocks.closed == 1
 
 
-def test_write_tells_the_app_by_an_oserror_and_its_iterable_is_not_asked():
+def test_write_raises_oserror_and_the_iterable_is_not_used():
     blocks = Blocks(b"two")
 
     def app(environ, start_response):
@@ -889,7 +889,7 @@ def test_an_app_that_fails_because_the_client_is_gone_is_logged_and_sends_nothin
     assert "wrapped" in logged.take()[0]
 
 
-def test_a_body_that_breaks_off_aborts_quietly(caplog):
+def test_a_request_body_that_is_cut_aborts_without_an_error(caplog):
     def read_some(size):
         raise ConnectionResetError(104, "Connection reset by peer")
 
@@ -955,7 +955,7 @@ def test_a_file_shorter_than_content_length_is_aborted(path, sends_files, logged
 
 
 @pytest.mark.parametrize("sends_files", [None, 100])
-def test_a_file_that_shrinks_under_way_is_aborted(path, sends_files, logged):
+def test_a_file_that_shrinks_while_it_is_sent_is_aborted(path, sends_files, logged):
     class Shrinking(Recorder):
         def begin(self, *args):
             os.truncate(path, 100)
@@ -968,7 +968,7 @@ def test_a_file_that_shrinks_under_way_is_aborted(path, sends_files, logged):
     assert "shorter" in logged.take()[0]
 
 
-def test_bytes_in_memory_go_out_as_a_whole():
+def test_bytes_in_memory_are_sent_as_a_whole():
     file = io.BytesIO(CONTENT)
     file.seek(5)
     sink = run(answering(FileWrapper(file)), sends_files=1 << 30)
@@ -988,7 +988,7 @@ def test_a_pipe_is_read_in_blocks_that_are_flushed():
 
 
 def test_content_length_bounds_what_is_read_from_a_pipe():
-    """Reading on would wait for ever: the pipe's writer stays open."""
+    """The pipe's writer stays open, so a further read would wait for ever."""
     reader, writer = os.pipe()
     try:
         os.write(writer, b"abcdef")
@@ -1000,7 +1000,7 @@ def test_content_length_bounds_what_is_read_from_a_pipe():
     assert sink.names() == ["begin", "write", "flush", "write", "finish"]
 
 
-def test_a_fileno_that_is_not_of_what_read_returns_is_not_used(tmp_path):
+def test_a_fileno_with_other_bytes_than_read_is_not_used(tmp_path):
     path = tmp_path / "file.gz"
     path.write_bytes(gzip.compress(b"unpacked"))
     raw = path.open("rb")
@@ -1010,7 +1010,7 @@ def test_a_fileno_that_is_not_of_what_read_returns_is_not_used(tmp_path):
     assert "send_file" not in sink.names()
 
 
-def test_files_of_proc_say_that_they_are_empty():
+def test_files_in_proc_are_sent_although_their_size_is_0():
     sink = run(answering(FileWrapper(open("/proc/self/cmdline", "rb"))), sends_files=1)  # noqa: SIM115
     assert sink.body
     assert "send_file" not in sink.names()
@@ -1058,7 +1058,7 @@ def test_a_file_that_cannot_be_read_is_a_500_or_aborted(logged):
     assert "Input/output error" in logged.take()[0]
 
 
-def test_a_client_gone_while_a_file_is_sent(path):
+def test_a_client_that_leaves_while_a_file_is_sent(path):
     file = path.open("rb")
     sink = run(answering(FileWrapper(file)), fails=("send_file", 0), sends_files=1 << 30)
     assert sink.names() == ["begin", "send_file", "abort"]
@@ -1084,7 +1084,7 @@ def test_a_file_wrapper_without_start_response_is_a_500(logged):
     assert "start_response was not called" in logged.take()[0]
 
 
-def test_bytes_left_of_what_is_no_such_file(path):
+def test_bytes_left_is_none_for_other_objects(path):
     file = io.BytesIO(b"abc")
     file.seek(10)
     assert bytes_left(file) == 0
