@@ -73,7 +73,7 @@ class _ReactorLogger(logging.Logger):
     """A logger that an app cannot change, and that raises nothing.
 
     By default `logging.config.dictConfig` disables every logger that the configuration does not
-    name. Many Django LOGGING settings would disable the reactor's logger so. Therefore this logger
+    name. So many Django LOGGING settings would disable the reactor's logger. Therefore this logger
     ignores `disabled`, and an app's record factory, filters, handlers and `sys.stderr`.
 
     The arguments of a record may be objects of an app. If their `__str__` raises, the record is

@@ -503,17 +503,17 @@ class AsgiExchange(Hosted):
             and self._out_size <= EXPRESS_MAX
             and self._framing != UNTIL_CLOSE
         ):
-            # By far the most frequent end: the whole answer and the end of the app in one message.
+            # The most frequent end by far: one message has the whole answer and the end of the app.
             self._gateway.express.over(self.express, self._out, self._out_size)
         else:
             if not self.gone:
                 self.write_out()
             if self.express:
                 self._gateway.express.done(self.express)
-            # An answer that ended with its lane leaves nothing for another.
+            # If the answer ends with its lane, the lane cannot carry another exchange.
             reusable = not self.gone and self._framing != UNTIL_CLOSE and self._drained()
             self._gateway.over(self, reusable)
-        # What the app has kept of the exchange is dead, and keeps nothing else.
+        # The app may keep this exchange. Then it must keep neither the lane nor the bytes alive.
         self.lane = None
         self._payload = b""
         self._out = []
@@ -524,8 +524,8 @@ class AsgiExchange(Hosted):
         self._gateway.abandon(self)
 
     def _report(self, error: BaseException | None) -> None:
-        """Tell the log how the app ended. From now on nothing may be used that the app can change:
-        not the scope, and of its error only the type."""
+        """Log how the app ended. From now on the reactor uses no object that the app can change:
+        not the scope, and only the type of its error."""
         kind = type(error)
         left = self.gone or (self._fin and error is None)
         if left and (error is None or issubclass(kind, OSError)):

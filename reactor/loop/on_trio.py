@@ -149,7 +149,7 @@ class TrioSleep(TaskSleep):
         return self._poll(0)
 
     def _go_the_long_way(self) -> None:
-        """Wait as `TaskSleep` does from now on."""
+        """Stop the direct wait. From now on the leader waits as `TaskSleep` does."""
         self.direct = False
         assert self._trio is not None
         self._epoll.unregister(self._trio[0])

@@ -453,7 +453,7 @@ class _Answer:
         return ClientGone(*exc.args)
 
     def _too_late(self) -> bool:
-        """Whether another answer can no longer replace this one."""
+        """Whether it is too late to replace this answer."""
         phase = self._phase
         return phase is _ENDED or phase is _GONE or (phase is _BEGUN and self._sink.head_sent)
 

@@ -28,7 +28,7 @@ def test_a_child_holds_neither_lanes_nor_the_control_channel(start, kind):
     try:
         driver.process.kill()
         driver.process.wait()
-        # As the kernel tells it: the last holder of the other end is gone.
+        # The kernel reports this when no process holds the other end any more.
         driver.wait(lambda: driver.control.fileno() < 0)
         assert lane.sock.recv(1) == b""
         driver.wait(lambda: driver._express.fileno() < 0)

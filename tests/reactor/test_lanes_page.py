@@ -48,7 +48,7 @@ def messages(heading: str) -> list[dict[str, Any]]:
                 text = re.sub(rf'(?<!["\w]){re.escape(placeholder)}(?!["\w])', value, text)
             message = json.loads(text)
             if message.get("fd"):
-                # As `control` puts it there.
+                # `control` puts it there in this form.
                 message["fd"] = 7
             found.append(message)
     return found

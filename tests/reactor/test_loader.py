@@ -560,7 +560,8 @@ class TestFrameworks:
 
     def test_django(self):
         need_module("django")
-        # Not initialised: that takes settings, of which a process can have only one set.
+        # The app is not initialised: this needs settings, and a process can have only one set of
+        # them.
         handler = importlib.import_module("django.core.handlers.wsgi").WSGIHandler
         assert detect_interface(object.__new__(handler)) == "wsgi"
         handler = importlib.import_module("django.core.handlers.asgi").ASGIHandler

@@ -48,7 +48,7 @@ DISPENSABLE = {"argparse", "asyncio", "email", "importlib.metadata", "multiproce
 def test_an_app_is_imported_after_all_modules_of_the_reactor(start, runtime):
     facts = json.loads(start("at_start:app", "--runtime", runtime).get("/").text)
     before, now = facts["before"], facts["now"]
-    # The garbage collector is the app's as ever, and need not look at what is ours.
+    # The garbage collector works for the app as usual, and skips the reactor's own objects.
     assert before["collects"]
     assert now["collects"]
     assert now["frozen"] > before["frozen"] > 10_000

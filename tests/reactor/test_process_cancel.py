@@ -63,7 +63,7 @@ def test_an_app_is_cancelled_where_it_waits(asgi, key, way, options):
     tasks = 3 if "tasks" in options else 1
     assert key.notes(asgi) == ["asleep", *["cancelled"] * tasks]
     log = asgi.log()[before:]
-    # The line is left out if there were too many of its kind lately.
+    # The log leaves the line out if there were too many of its kind lately.
     enough = asgi.log()[:before].count(": cancelled") >= RepeatLimit.BURST
     assert enough or "/sleep: cancelled" in log
     assert "the app failed" not in log

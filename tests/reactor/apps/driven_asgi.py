@@ -1,7 +1,7 @@
 """An ASGI app for every runtime whose paths do what the tests of a reactor need.
 
-An exchange may wait for a gate, which another one opens, and note things, which another one reads:
-the query's `key` names both.
+An exchange may wait for a gate, which another exchange opens. It may write notes, which another
+exchange reads. The query's `key` names the gate and the notes.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ async def hello(it: Exchange) -> None:
 
 @on("/slow")
 async def slow(it: Exchange) -> None:
-    time.sleep(float(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to hold up the loop
+    time.sleep(float(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to stall the loop
     await it.answer("slow")
 
 
@@ -481,7 +481,7 @@ async def raise_(it: Exchange) -> None:
 
 @on("/variable")
 async def variable(it: Exchange) -> None:
-    """Set a context variable, on both sides of a suspension, and tell what it was."""
+    """Set a context variable before and after a suspension, and report its earlier values."""
     before = VARIABLE.get()
     VARIABLE.set("set")
     await anyio.lowlevel.checkpoint()
@@ -553,7 +553,7 @@ async def keep_channel(it: Exchange) -> None:
 
 @on("/signal-kept")
 async def signal_kept(it: Exchange) -> None:
-    """From another thread, tell the loop that an exchange that is over had output."""
+    """From another thread, signal output for an exchange that has ended."""
     thread = threading.Thread(target=signal_write_ready, args=(LEFT.pop("exchange"),))
     thread.start()
     thread.join()
@@ -571,7 +571,7 @@ async def asyncio_only(it: Exchange) -> None:
 async def few_descriptors(it: Exchange) -> None:
     """Send a long answer while the process has only `n` descriptors left."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Whatever number is free below the limit is taken, but for n of them.
+    # Take all free descriptor numbers below the limit, except n of them.
     taken = [os.dup(2)]
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, limits[1])

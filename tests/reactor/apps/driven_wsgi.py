@@ -1,6 +1,6 @@
 """A WSGI app whose paths do what the tests of a reactor need; for one thread and for several.
 
-Notes and gates are as in driven_asgi; a gate needs a second thread to open it.
+Notes and gates work as in driven_asgi. A gate needs a second thread to open it.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def receiver(driver, way, request):
 
 def test_a_kept_receive_reads_nothing_of_the_next_exchange_on_its_lane(asgi, key):
     lane = asgi.open_lane()
-    # More than comes with the head: the rest is read from the lane, here as the exchange ends.
+    # The body is too large for one read. The reactor reads the rest when the exchange ends.
     assert lane.exchange(post("/keep-channels", b"1" * 100_000)).text == "kept"
     assert asgi.verdict(lane) == "done"
     lane.send(get(f"/late-receive?key={key}", "Content-Length: 30", method="POST"))
@@ -114,7 +114,7 @@ def test_a_send_that_is_cancelled_has_sent_nothing(asgi, key, way, timeout):
     else:
         lane = asgi.open_lane()
         lane.send(request)
-    # Until then nobody reads, and calls wait.
+    # Until then the test does not read, so the calls wait.
     key.wait_for(asgi, "cancelled")
     expected = b"".join(number.to_bytes(4, "big") * 16384 for number in range(pieces))
     body = lane.response().body

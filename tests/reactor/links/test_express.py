@@ -167,7 +167,7 @@ def test_no_answer_overtakes_the_message_about_its_lane(start):
     driver.wait(lambda: {"pong": "free"} in driver.messages)
     for number in range(pings):
         driver.tell({"ping": number})
-    # Nothing is read of the control channel before the reactor has answered all of these.
+    # The test reads nothing of the control channel until the reactor has read all of these.
     assert eventually(lambda: not driver.unheard)
     (second,) = driver.request(get("/size?n=100000"))
     driver.wait_done(second, control=False)
@@ -214,7 +214,7 @@ def test_a_lane_given_back_while_its_app_runs_belongs_to_the_next_exchange(start
     driver.gone(first)
     key.open(driver)
     driver.wait_done(first)
-    # More than the kernel takes: it comes only if the lane still tells its exchange that it drains.
+    # The kernel does not take all of it at once, so the lane must still wake its new exchange.
     assert len(lane.response().body) == 64 * 65536
     driver.wait_done(second)
     driver.free(lane)

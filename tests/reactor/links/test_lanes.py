@@ -141,7 +141,7 @@ def test_the_rest_of_a_body_is_never_read_as_a_request(shared, key, app, proxy):
     assert lane.response().text == "unread"
     assert driver.verdict(lane) == "drop"
     lane.send_more(rest)
-    # What the reactor would make of it, it would have made by then.
+    # If the reactor read these bytes as a request, it would have done so by the end of the loop.
     for _ in range(3):
         assert driver.open_lane().exchange(get("/hello")).text == "hello"
     assert key.notes(driver) == []
@@ -164,7 +164,7 @@ def test_an_unread_answer_on_a_dropped_lane_arrives_complete(asgi):
 
 
 def test_half_close_after_the_end_of_an_app_leaves_its_answer_complete(asgi, key):
-    # How much is still in the reactor when the app is done depends on the kernel's buffers.
+    # The bytes that wait in the reactor when the app ends depend on the kernel's buffers.
     for pieces in range(64, 72):
         lane = asgi.open_lane()
         lane.send(get(f"/flood?n={pieces}&key={key}"))
@@ -364,7 +364,7 @@ def test_an_app_waits_while_its_answer_is_not_read(asgi, key):
     lane.send(get(f"/flood?n=256&key={key}"))
     asgi.wait(lambda: key.notes(asgi))
     for _ in range(50):
-        # As for an answer of an express exchange: 2.5 MiB at the most.
+        # At most 2.5 MiB, as for an answer of an express exchange.
         assert int(key.notes(asgi)[0]) < 40
     assert len(lane.response().body) == 256 * 65536
     assert asgi.verdict(lane) == "done"

@@ -18,13 +18,13 @@ from reactor_run.reactor.loop.on_trio import TrioSleep
 from reactor_run.reactor.loop.reactor_loop import Events
 
 DEADLINE = 30.0
-"""Seconds after which something has been slept through."""
+"""Seconds after which a test fails, because the leader has missed an event."""
 MANY = 100_000
-"""Events that no timer of a millisecond waits for."""
+"""More events than are handled before a timer of one millisecond."""
 
 
 KNOWN = ("clock", "deadlines", "instruments", "io_manager", "runq", "waiting_for_idle")
-"""What has to be known of Trio."""
+"""The parts of Trio's runner that the direct wait uses."""
 
 
 class Leader:

@@ -74,7 +74,7 @@ def test_after_a_slow_step_the_end_of_each_batch_is_reported(watched: tuple[Driv
     driver, _ = watched
 
     def is_told() -> bool:
-        # On a busy machine the second may be slow too, or come when the first is forgotten.
+        # On a busy machine the second may be slow too, or begin after the stall budget has ended.
         for number in driver.request(get("/slow"), get("/hello")):
             driver.answer(number)
         return {"turn": 0.0} in driver.messages
@@ -88,7 +88,7 @@ def test_after_a_slow_step_the_suspension_of_an_app_is_reported(start: Start, ru
     pulse = show_pulse(driver)
 
     def is_told() -> bool:
-        # On a busy machine the second may come when the first is forgotten.
+        # On a busy machine the second may begin after the stall budget has ended.
         (slow,) = driver.request(get("/slow"))
         driver.answer(slow)
         driver.request(get("/sleep"))
@@ -104,7 +104,7 @@ def test_an_answer_does_not_wait_for_the_slow_step_behind_it(
     driver, _ = watched
     (slow,) = driver.request(get("/slow"))
     driver.answer(slow)
-    # One batch: the first is answered before the second is begun.
+    # One batch: the first is answered before the second begins.
     hello, slow = driver.request(get("/hello"), get("/slow?ms=500"))
     driver.answer(hello)
     assert slow not in [number for number, *_ in driver.frames]
@@ -114,7 +114,7 @@ def test_an_answer_does_not_wait_for_the_slow_step_behind_it(
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_half_of_a_long_batch_does_not_wait_for_the_rest(start: Start, runtime: str) -> None:
     driver = start("driven_asgi:app", "--runtime", runtime)
-    # Each of the short ones is too short to be told apart, and all of them too short for a turn.
+    # No short step counts as a stall, and all short steps together do not end the batch.
     *short, slow = driver.request(*[get("/slow?ms=0.15")] * 7, get("/slow?ms=500"))
     for number in short[:4]:
         driver.answer(number)

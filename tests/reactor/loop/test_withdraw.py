@@ -42,7 +42,7 @@ def test_a_withdrawn_express_exchange_behind_a_stall_never_begins(
     driver.withdraw(slow)
     until.touch()
     driver.wait(lambda: driver.kinds(asked) == [WITHDRAWN])
-    # What has begun goes on, and what was not asked for is answered.
+    # The exchange that has begun goes on, and the one that was not withdrawn is answered.
     assert driver.answer(slow).status == driver.answer(kept).status == 200
     assert driver.kinds(slow) == driver.kinds(kept) == [ANSWER_DONE]
     assert driver.kinds(asked) == [WITHDRAWN]
@@ -71,7 +71,7 @@ def test_a_withdrawn_lane_exchange_behind_a_stall_never_begins(
     assert slow.response().status == kept.response().status == 200
     assert driver.verdict(slow) == driver.verdict(kept) == "done"
     assert driver.verdicts(asked) == []
-    # A word that comes late hits nothing.
+    # A late message affects no other exchange.
     driver.tell({"withdraw": asked.number})
     assert kept.exchange(get("/hello")).status == 200
     pulse.close()
@@ -116,7 +116,7 @@ def test_an_exchange_that_waits_for_a_thread_is_given_back(
 def test_an_exchange_behind_a_stall_that_ends_in_a_wait_is_given_back(
     start: Start, until: Path, runtime: str
 ) -> None:
-    """Another task is then the leader of the loop."""
+    """The stalled task suspends, and another task becomes the leader."""
     driver = start("driven_asgi:app", "--runtime", runtime)
     pulse = show_pulse(driver)
     slow, asked = driver.request(get(f"/stall?until={until}&sleep=1"), post("/echo", b"x"))

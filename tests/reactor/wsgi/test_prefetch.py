@@ -103,7 +103,7 @@ def test_two_slow_calls_pause_the_prefetch(thread, how):
     thread.rest(SLOW_WITHIN / 2)
     thread.call(SLOW, how)
     assert thread.told == [PREFETCH_MAX, 1]
-    # However quick it is meanwhile.
+    # Fast calls do not end the pause.
     thread.call(QUICK, count=CALLS * 10)
     assert thread.prefetch.capacity == 1
     thread.rest(PAUSE_FACTOR * SLOW)
@@ -114,7 +114,7 @@ def test_two_slow_calls_pause_the_prefetch(thread, how):
 def test_slower_calls_give_a_longer_pause(thread):
     thread.call(QUICK, count=CALLS)
     thread.call(SLOW * 20, "sleep", count=2)
-    # A shorter one does not end it.
+    # A shorter slow call does not shorten the pause.
     thread.call(SLOW, "sleep")
     thread.rest(PAUSE_FACTOR * SLOW * 19)
     thread.call(QUICK, count=CALLS)
@@ -128,7 +128,7 @@ def test_the_pause_is_bounded(thread):
     thread.call(QUICK, count=CALLS)
     thread.call(60.0, "sleep")
     thread.rest(PAUSE_MAX)
-    # It still counts in the mean of the calls that it was among.
+    # The slow call still counts for the mean of the next decision.
     thread.call(QUICK, count=CALLS * 2)
     assert thread.told == [PREFETCH_MAX, 1, PREFETCH_MAX]
 
@@ -256,7 +256,7 @@ def test_threads_are_not_stuck_if_one_becomes_free(threads):
         threads.prefetch.given()
     for _ in range(10):
         threads.now += STALLED * 0.75
-        # It tells so itself, before the loop hears of it.
+        # The thread sets this itself, before the loop notices it.
         threads.prefetch.moved_at = threads.now
         threads.prefetch.given()
     assert threads.told == [PREFETCH_MAX]

@@ -437,7 +437,7 @@ def test_exc_info_leaves_no_reference_cycle(sent, logged):
 
     gc.disable()
     try:
-        # Not through `run`: log records keep the exception, and with it the app's frame.
+        # `run` is not used: its log records would keep the exception and the app's frame.
         quiet = logging.Logger("quiet", logging.CRITICAL)
         sink = Recorder()
         run_wsgi(app, environ_for(), sink, RepeatLimit(quiet))
@@ -691,10 +691,10 @@ def test_a_head_that_equals_an_earlier_one_is_still_checked(logged):
         assert run(answering([b"abc"], headers, "404 No")).head == ("begin", 404, b"No", fields, 3)
         assert run(answering([b"abc"], headers[::-1])).head[3] == fields[::-1]
         assert run(answering([b"ab"], [headers[0], ("Content-Length", "2")])).head[4] == 2
-        # Of no type that can be remembered.
+        # Unhashable arguments cannot be remembered.
         assert run(answering([b"abc"], [list(pair) for pair in headers])).head[3] == fields
         assert logged.take() == []
-        # Nor is an error.
+        # An error is not remembered either.
         assert run(answering([b"abc"], [("X-A", 1), headers[1]])).calls == ERROR
         assert "value of X-A is a str" in logged.take()[0]
 
