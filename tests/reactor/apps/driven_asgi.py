@@ -481,7 +481,7 @@ async def raise_(it: Exchange) -> None:
 
 @on("/variable")
 async def variable(it: Exchange) -> None:
-    """Set a context variable before and after a suspension, and report its earlier values."""
+    """Set a context variable, suspend, and report its value from before and from after."""
     before = VARIABLE.get()
     VARIABLE.set("set")
     await anyio.lowlevel.checkpoint()
