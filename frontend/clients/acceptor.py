@@ -1,15 +1,16 @@
-"""Accepting: from a listener's backlog to a `Connection`, as many as there may be.
+"""Accepts connections from the listeners, within the limits on their number.
 
-With `--proxy-protocol` it is an `InboundProxy` first, if its peer is allowed to speak for others;
-any other peer is turned away.
+With `--proxy-protocol` a connection is an `InboundProxy` first, if its peer is in
+`--proxy-allow-from`. Connections of other peers are closed.
 
-What there is too much of, and what happens then:
+The limits, and what happens beyond them:
 
-    connections, or open files         idle connections make room, the longest idle first; where
-                                       none is, listeners rest until a client leaves, or PAUSE
-    connections of one address         the new one is closed at once. It gets no answer: that would
-                                       have to wait for its request, or a reset would destroy it.
-                                       The address is the one that a PROXY header tells, if any
+    connections, or open files         idle connections are closed, the longest idle first; if there
+                                       are none, the listeners rest until a client leaves, or for
+                                       _PAUSE seconds
+    connections of one address         the new one is closed at once. It gets no answer: without
+                                       its request read, a reset would destroy the answer. The
+                                       address in a PROXY header counts, if there is one
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ from reactor_run.protocol.proxy import Endpoint
 __all__ = ["Acceptor", "network"]
 
 _ACCEPTS_MAX: Final = 64
-"""Connections taken from one listener in a row."""
+"""The most connections accepted from one listener in a row."""
 _PAUSE: Final = 1.0
-"""Seconds without accepting, unless a client leaves."""
+"""Seconds for which listeners rest, unless a client leaves earlier."""
 _IDLE_MIN: Final = 1.0
-"""Seconds that a connection idles before it has to make room."""
+"""Seconds that a connection must be idle before it may be closed to make room."""
 _SHED_PART: Final = 32
+"""One in this many connections is closed at once to make room."""
 _SHED_MAX: Final = 16
-"""One connection in _SHED_PART makes room at once, and at most _SHED_MAX."""
+"""The most connections that are closed at once to make room."""
 _LOOKS_MAX: Final = 256
-"""Connections that one turn of the loop looks at to find idle ones."""
+"""The most connections that one turn of the loop checks for idle ones."""
 _QUIET: Final = 60.0
 """Seconds between two lines in the log about the same subject."""
 _ABORTED: Final = frozenset(
@@ -63,7 +65,7 @@ _ABORTED: Final = frozenset(
         errno.EPROTO,
     }
 )
-"""What accept(2) says of the one connection that it would have returned."""
+"""The errors of accept(2) that concern only the connection that it would have returned."""
 
 
 class Acceptor:
@@ -80,17 +82,16 @@ class Acceptor:
         forwarding: Forwarding,
         on_left: Callable[[], None],
     ) -> None:
-        """`connections_max`: connections at once. `per_address`: of one address; 0: no bound.
-
-        `proxies`: the peers that may connect, each with a PROXY header first; None: any peer, and
-        no header. `forwarding`: the proxies whose fields tell of whom a request is.
-        `on_left`: called whenever a connection has ended.
+        """`connections_max`: the most connections at once. `per_address`: the most of one address;
+        0: no limit. `proxies`: the peers that may connect, each with a PROXY header first; None:
+        any peer may connect, and there is no header. `forwarding`: the proxies whose fields name
+        the client of a request. `on_left`: called whenever a connection has ended.
         """
         self.clients: set[Connection] = set()
         self._inbound: set[InboundProxy] = set()
-        """Connections that have not told whose they are."""
+        """Connections whose PROXY header has not arrived."""
         self.accepted = 0
-        """Connections that were taken, ever."""
+        """The number of accepted connections since the start."""
         self.connections_max = connections_max
         self.deadline = self.check_at = inf
         self._context = context
@@ -101,17 +102,18 @@ class Acceptor:
         self._forwarding = forwarding
         self._on_left = on_left
         self._counts: dict[bytes, int] = {}
-        """Connections of each address, if there is a bound for them."""
+        """By address: the number of its connections, if --max-connections-per-address is set."""
         self._networks: dict[Connection, bytes] = {}
+        """The address for which each connection counts."""
         self._looks: list[tuple[float, int, Connection]] | None = None
-        """A heap of all connections, if room had to be made; closed ones are removed late. The
-        first item is a time before which the connection has not fallen idle."""
+        """A heap of all connections; None if no room was needed yet. The first item is a time
+        before which the connection was not idle. Closed connections are removed late."""
         self._begun = False
         self._resting = False
         self._quiet_until: dict[str, float] = {}
 
     def begin(self) -> bool:
-        """Accept from now on; False if it had begun before."""
+        """Accept from now on; return False if it had begun before."""
         if self._begun:
             return False
         self._begun = True
@@ -119,7 +121,7 @@ class Acceptor:
         return True
 
     def take_backlog(self) -> None:
-        """Accept all who wait already: whoever closes a listener resets them."""
+        """Accept all connections in the backlog: closing the listener would reset them."""
         if self._begun and not self._resting:
             for listener in self._listeners:
                 accept = self._acceptor(listener)
@@ -129,7 +131,7 @@ class Acceptor:
                     accept(0)
 
     def end(self, *, leave: bool = False) -> None:
-        """Close the listeners, or leave them to somebody else."""
+        """Close the listeners. `leave`: another process goes on to accept from their sockets."""
         if self._begun and not self._resting:
             self._unlisten()
         self._begun = False
@@ -141,7 +143,10 @@ class Acceptor:
                 listener.close()
 
     def shut(self, grace: float) -> None:
-        """The service ends: connections without a request have `grace` seconds for a last one."""
+        """Shut all connections down: the service stops.
+
+        A connection without a request has `grace` seconds for a last one.
+        """
         for client in list(self.clients):
             client.protocol.shut(grace)
         for inbound in list(self._inbound):
@@ -149,7 +154,7 @@ class Acceptor:
 
     @property
     def busy(self) -> bool:
-        """Somebody still waits for an answer, or may ask for one."""
+        """Whether any client waits for an answer, or may still send a request."""
         return bool(self._inbound) or any(
             client.phase is not ConnectionPhase.LINGERING for client in self.clients
         )
@@ -160,7 +165,7 @@ class Acceptor:
 
     @property
     def strangers(self) -> int:
-        """Connections that have not told whose they are."""
+        """The number of connections whose PROXY header has not arrived."""
         return len(self._inbound)
 
     @property
@@ -168,13 +173,13 @@ class Acceptor:
         return self._count >= self.connections_max
 
     def left(self, client: Connection | InboundProxy) -> None:
-        """A connection has ended."""
+        """Note that a connection has ended."""
         if isinstance(client, Connection):
             self._remove(client)
         else:
             self._inbound.discard(client)
         if self._resting and not self._full:
-            # Its descriptor is free when the batch is over, and so not before the next event.
+            # Its descriptor is closed at the end of the batch, so before the next event.
             self._resume()
         self._on_left()
 
@@ -190,7 +195,7 @@ class Acceptor:
             self._loop.unwatch(listener.socket.fileno())
 
     def _rest(self) -> None:
-        """Leave new connections in the backlog for a while."""
+        """Leave new connections in the backlog for _PAUSE seconds."""
         self._resting = True
         self._unlisten()
         self._loop.set_deadline(self, _PAUSE)
@@ -202,7 +207,7 @@ class Acceptor:
             self._listen()
 
     def on_deadline(self) -> None:
-        """The rest is over; whether there is room shows."""
+        """Accept again after the rest."""
         self._resume()
 
     # Accepting -----------------------------------------------------------------------------------
@@ -218,7 +223,7 @@ class Acceptor:
             local = (address[0], address[1])
 
         def accept(_: int) -> None:
-            # Somebody waits, else there would be no event.
+            # A connection waits in the backlog: else there would be no event.
             if self._full:
                 self._make_room(f"all {self.connections_max} connections are taken")
             for _ in range(_ACCEPTS_MAX):
@@ -231,7 +236,7 @@ class Acceptor:
                 except OSError as error:
                     if error.errno in _ABORTED:
                         continue
-                    # What idle connections give back is there when the batch is over.
+                    # The descriptors of closed idle connections are free at the end of the batch.
                     self._make_room(f"no connection can be accepted ({error.strerror})")
                     return
                 self._welcome(client, peer, local)
@@ -239,7 +244,7 @@ class Acceptor:
         return accept
 
     def _welcome(self, sock: socket.socket, peer: tuple[str, int], local: Endpoint | None) -> None:
-        """Make a client of a connection. `local`: the listener's end, where it is always one."""
+        """Serve a new connection. `local`: its own end, if the listener has a fixed address."""
         source: Endpoint = ("", None) if sock.family == socket.AF_UNIX else (peer[0], peer[1])
         if self._proxies is not None and not self._proxies.cover(source):
             who = source[0] or "unix"
@@ -261,7 +266,7 @@ class Acceptor:
             else:
                 self._inbound.add(self._inbound_proxy(sock, source, local))
         except OSError as error:
-            limited.error("a connection cannot be served: %s", error.strerror)
+            limited.error("cannot serve a connection: %s", error.strerror)
             sock.close()
             return
         self.accepted += 1
@@ -269,7 +274,7 @@ class Acceptor:
     def _client(
         self, sock: socket.socket, source: Endpoint, destination: Endpoint, *, https: bool = False
     ) -> Http1:
-        """Serve a client, or a proxy that names the clients of its requests. Raises OSError."""
+        """Serve a client, or a trusted proxy that names the clients. Raises OSError."""
         context = self._context
         forwarding = self._forwarding
         if forwarding.proxies.cover(source):
@@ -283,7 +288,7 @@ class Acceptor:
     def _inbound_proxy(
         self, sock: socket.socket, source: Endpoint, local: Endpoint
     ) -> InboundProxy:
-        """A connection that begins with a PROXY header. Raises OSError."""
+        """Serve a connection that must begin with a PROXY header. Raises OSError."""
         return InboundProxy(self._loop, self, sock, source, local, self._context.head_timeout)
 
     def introduced(
@@ -295,14 +300,14 @@ class Acceptor:
         *,
         https: bool,
     ) -> Http1 | None:
-        """Make a client of a connection that has told whose it is; None if that is not to be."""
+        """Serve a connection after its PROXY header; return None if it was closed instead."""
         if self._has_enough(source):
             inbound.close()
             return None
         try:
             client = self._client(sock, source, destination, https=https)
         except OSError as error:
-            limited.error("a connection cannot be served: %s", error.strerror)
+            limited.error("cannot serve a connection: %s", error.strerror)
             inbound.close()
             return None
         self._inbound.discard(inbound)
@@ -310,14 +315,14 @@ class Acceptor:
         return client
 
     def admitted(self, client: Http1) -> None:
-        """What came behind a PROXY header was served; the service may be stopping since."""
+        """Note that the bytes after a PROXY header were served. The service may stop by now."""
         if self._context.draining:
             client.shut(self._context.close_grace)
 
     # Counting ------------------------------------------------------------------------------------
 
     def _counts_for(self, source: Endpoint) -> bool:
-        """Its connections are bounded: it has an address, and is no proxy's for many clients."""
+        """Return whether a limit applies: it has an address, and is no proxy for many clients."""
         return (
             self._per_address > 0
             and source[1] is not None
@@ -325,7 +330,7 @@ class Acceptor:
         )
 
     def _has_enough(self, source: Endpoint) -> bool:
-        """Its address has as many connections as it may have."""
+        """Return whether its address has as many connections as it may have."""
         if not self._counts_for(source):
             return False
         if self._counts.get(network(source[0]), 0) < self._per_address:
@@ -357,7 +362,7 @@ class Acceptor:
     # Too many ------------------------------------------------------------------------------------
 
     def _make_room(self, why: str) -> None:
-        """Close some idle connections; without any, rest."""
+        """Close some idle connections. If there are none, rest."""
         if self._shed(max(1, min(self.connections_max // _SHED_PART, _SHED_MAX))):
             self.complain("idle", f"{why}: idle ones make room")
         else:
@@ -365,11 +370,11 @@ class Acceptor:
             self._rest()
 
     def _shed(self, count: int) -> int:
-        """Close up to `count` idle connections, the longest idle first; how many were closed.
+        """Close up to `count` idle connections, the longest idle first; return how many.
 
-        Connections do not tell when they fall idle, which would cost each request something. Each
-        is looked at once a second at most, and is then put back with the time at which it fell
-        idle. One that is busy will fall idle later than now.
+        Connections do not report when they become idle: that would cost each request time. Instead
+        each is checked at most once a second, and is put back with the time since when it is idle.
+        A busy one is put back with the present time, since it can become idle only later.
         """
         if self._looks is None:
             self._looks = [(client.accepted, id(client), client) for client in self.clients]
@@ -389,13 +394,13 @@ class Acceptor:
                 shed += 1
                 heapq.heappop(looks)
             else:
-                # What could not be closed has asked for something.
+                # A connection that could not be closed has sent a request.
                 put_back = since if since > before else now
                 heapq.heapreplace(looks, (put_back, id(client), client))
         return shed
 
     def complain(self, subject: str, line: str) -> None:
-        """Log what the operator may want to mend, unless it was logged lately."""
+        """Log a warning for the operator, unless one on this subject was logged within _QUIET."""
         now = self._loop.now
         if now >= self._quiet_until.get(subject, 0.0):
             self._quiet_until[subject] = now + _QUIET
@@ -403,7 +408,9 @@ class Acceptor:
 
 
 def network(host: str) -> bytes:
-    """What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, as any single
-    customer of a provider has one (RFC 6177)."""
+    """Return the network that counts as one address: an IPv4 address, or an IPv6 /64.
+
+    A single customer of a provider has a whole /64 at least (RFC 6177).
+    """
     packed = pack_address(host)
     return packed if len(packed) == 4 else packed[:8]

@@ -1,11 +1,12 @@
-"""A connection to a client: its socket, the bytes that wait to be sent, its deadline and its end.
+"""A connection to a client: its socket, its unsent bytes, its deadline and its end.
 
-What the bytes mean is its protocol's. The connection passes through these phases:
+A `ConnectionProtocol` reads and writes the bytes. The connection has these phases:
 
     OPEN       the protocol reads and writes
-    LINGERING  the last answer is sent, and FIN behind it; what still comes is dropped, because a
-               close would reset the connection and destroy the answer; FIN or a deadline closes
-    CLOSED     nothing happens any more
+    LINGERING  the last answer and FIN are sent; bytes that still arrive are dropped, because a
+               close with unread bytes would reset the connection and destroy the answer; FIN of the
+               client or a deadline closes it
+    CLOSED     the end
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ __all__ = ["Connection", "ConnectionPhase", "ConnectionProtocol"]
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _DROP: Final = 65536
-"""Bytes that are read and dropped at once of a lingering client."""
+"""The most bytes of a lingering client that one read drops."""
 _LINGER: Final = 5.0
-"""Seconds for a client to read a last answer before it is reset."""
+"""Seconds that a client has to read a last answer before the connection closes."""
 
 
 class ConnectionPhase(Enum):
-    """Where a connection stands."""
+    """The phase of a connection; the head of this file explains each."""
 
     OPEN = "open"
     LINGERING = "lingering"
@@ -48,34 +49,36 @@ _CLOSED: Final = ConnectionPhase.CLOSED
 
 
 class ConnectionProtocol(Protocol):
-    """What a connection speaks, such as HTTP/1.1."""
+    """The protocol of a connection, such as HTTP/1.1."""
 
     @property
     def state_name(self) -> str:
-        """What `reactor-run status` counts it as."""
+        """The name under which `reactor-run status` counts it."""
 
     @property
     def idle_since(self) -> float:
-        """When it fell idle, by the loop's clock; inf if it is not idle."""
+        """When it became idle, in seconds of the loop's clock; inf if it is not idle."""
 
     def shed(self) -> bool:
-        """Close an idle connection to make room; whether it was closed."""
+        """Close an idle connection to make room; return whether it was closed."""
 
     def on_readable(self) -> None:
-        """Bytes, or FIN, have come."""
+        """Read the bytes or the FIN that have arrived."""
 
     def on_drained(self) -> None:
-        """The client has taken all that waited for it."""
+        """Go on: the client has taken all bytes that waited for it."""
 
     def on_lost(self) -> None:
-        """The client is gone: give up what waits for it. The connection closes next."""
+        """Abandon the exchange: the client is gone. The connection closes next."""
 
     def on_deadline(self) -> None:
-        """The time of `due` has passed."""
+        """Act on the deadline `due`, which has passed."""
 
     def shut(self, grace: float) -> None:
-        """The service stops: end when what is in flight is over. `grace`: seconds for a request
-        that may be on its way."""
+        """End after the exchange in flight: the service stops.
+
+        `grace`: seconds for a request that may be on its way.
+        """
 
 
 class Connection:
@@ -115,7 +118,7 @@ class Connection:
         transport: Transport,
         on_close: Callable[[Connection], None],
     ) -> None:
-        """`on_close`: called when it has ended."""
+        """`on_close`: called when the connection has ended."""
         self.loop = context.loop
         self.accepted = context.loop.now
         self.transport = transport
@@ -151,11 +154,11 @@ class Connection:
 
     @property
     def reading(self) -> bool:
-        """The client is listened to."""
+        """Whether the client is read."""
         return bool(self.events & _IN)
 
     def read(self, on: bool) -> None:
-        """Listen to the client, or do not."""
+        """Start or stop reading the client."""
         if on:
             self._listen(self.events | _IN)
         else:
@@ -169,7 +172,10 @@ class Connection:
         return 0 if self.writer is None else self.writer.waiting
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send what the kernel takes, keep the rest; `data` is only lent."""
+        """Send `data`, and keep the rest if the kernel does not take all of it.
+
+        The caller may reuse the memory of `data` after the call.
+        """
         writer = self.writer
         if writer is None:
             try:
@@ -188,7 +194,7 @@ class Connection:
             else:
                 writer.add(data)
         except OSError as error:
-            limited.error("an answer could not be spooled: %s", error)
+            limited.error("cannot spool an answer: %s", error)
             self.lose()
 
     def _begin_to_wait(self, data: bytes | memoryview) -> None:
@@ -201,17 +207,17 @@ class Connection:
         self._reckon()
 
     def restrain(self, source: AnswerSource) -> None:
-        """Pause the source of an answer while the client has too much to take already."""
+        """Pause the source of an answer while too many bytes wait for the client."""
         if self.writer is not None:
             self.writer.restrain(source)
 
     def release(self) -> None:
-        """No source waits for the client any more."""
+        """Forget the paused source: the answer has ended."""
         if self.writer is not None:
             self.writer.release()
 
     def _flush(self) -> None:
-        """The client takes bytes again."""
+        """Send bytes that wait: the client takes some again."""
         writer = self.writer
         if writer is None:
             return
@@ -230,11 +236,11 @@ class Connection:
     # Deadlines -----------------------------------------------------------------------------------
 
     def wait(self, seconds: float) -> None:
-        """Call the protocol's `on_deadline` so many seconds from now; 0: never."""
+        """Call the protocol's `on_deadline` in `seconds`; 0: never."""
         self.wait_until(self.loop.now + seconds if seconds else inf)
 
     def wait_until(self, when: float) -> None:
-        """Call the protocol's `on_deadline` at a time of the loop's clock; inf: never."""
+        """Call the protocol's `on_deadline` at `when`, in seconds of the loop's clock."""
         self.due = when
         self._reckon()
 
@@ -245,7 +251,7 @@ class Connection:
         self.loop.set_deadline_at(self, when)
 
     def on_deadline(self) -> None:
-        """The client, or what it waits for, took too long."""
+        """Handle the deadline of the phase, of the protocol or of the minimum rate."""
         now = self.loop.now
         if self.phase is _LINGERING:
             self.close()
@@ -253,16 +259,16 @@ class Connection:
             self.due = inf
             self.protocol.on_deadline()
         elif self.writer is not None and self.writer.is_overdue(now):
-            limited.info("a client took too little of its answer for too long")
+            limited.info("a client took too little of its answer for too long, aborting it")
             self.abort()
         else:
-            # It has taken some of its answer after all.
+            # The client has taken enough of its answer after all.
             self._reckon()
 
     # The end -------------------------------------------------------------------------------------
 
     def linger(self) -> None:
-        """Let the client read the last answer, then close."""
+        """Send FIN, let the client read the last answer, then close."""
         self.phase = _LINGERING
         self._on_readable = self._drop
         try:
@@ -274,7 +280,7 @@ class Connection:
         self.loop.set_deadline(self, _LINGER)
 
     def _drop(self) -> None:
-        """Read what a lingering client still sends."""
+        """Read and drop the bytes that a lingering client still sends."""
         try:
             data = self.transport.recv(_DROP)
         except BlockingIOError:
@@ -286,41 +292,41 @@ class Connection:
 
     @property
     def state_name(self) -> str:
-        """What `reactor-run status` counts it as."""
+        """The name under which `reactor-run status` counts it."""
         return "lingering" if self.phase is _LINGERING else self.protocol.state_name
 
     def close_if_silent(self) -> bool:
-        """Close the connection unless something has come that was not read; whether it was."""
+        """Close the connection unless unread bytes have arrived; return whether it was closed."""
         try:
             arrived = self.transport.has_arrived
         except OSError:
-            # It was reset, as its next event tells.
+            # The client has reset it. The next event reports that.
             return False
         if not arrived:
             self.close()
         return not arrived
 
     def reset_on_close(self) -> None:
-        """Have the close show that the answer is cut."""
+        """Make the close a reset, so that the client sees that the answer is cut."""
         self.transport.reset_on_close()
 
     def abort(self) -> None:
-        """Close, so that the client sees that something is missing."""
+        """Abort the connection by a reset, so that the client sees that bytes are missing."""
         self.transport.reset_on_close()
         self.lose()
 
     def lose(self) -> None:
-        """The client is gone, or as good as gone."""
+        """Close a connection whose client is gone."""
         if self.phase is _OPEN:
             self.protocol.on_lost()
         self.close()
 
     def on_fault(self) -> None:
-        """An error of ours: what the client has got is uncertain."""
+        """Close after an internal error: a part of the answer may be lost."""
         self.lose()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self.phase is _CLOSED:
             return
         self.phase = _CLOSED

@@ -1,7 +1,7 @@
-"""What all client connections of one front end share: the loop, the queue, limits, timeouts.
+"""Holds what all client connections of one front end share: loop, dispatcher, limits, timeouts.
 
-The service makes one. It sets `buffers` and `answer_file_max` when a reactor has told what its app
-speaks, and `draining` when the service stops.
+The service makes one. It calls `serves` when a reactor is ready, and sets `draining` when the
+service stops.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ClientContext"]
 
 
 class ClientContext:
-    """What a connection needs beyond its socket. Times in seconds, sizes in bytes."""
+    """The shared objects and settings of client connections. Times in seconds, sizes in bytes."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ClientContext:
         self.close_grace = settings.close_grace
         self.response_timeout = settings.response_timeout
         self.min_response_rate = settings.min_response_rate
-        # The loop looks at deadlines late. This one must not pass late.
+        # The loop checks deadlines up to LATE seconds late. This one must not pass late.
         self.queue_timeout = max(settings.queue_timeout - LATE, settings.queue_timeout / 2)
         self.first_byte_timeout = settings.first_byte_timeout
         self.request_timeout = settings.request_timeout
@@ -64,7 +64,7 @@ class ClientContext:
         self.answer_file_max = 0
         """Bytes of an answer that may wait in a temporary file for a slow client; 0: none."""
         self.draining = False
-        """Every answer is the last of its connection."""
+        """The service stops: every answer is the last one of its connection."""
         self._lane_proxy = settings.lane_proxy
         self._answer_spool_size = settings.answer_spool_size
 
@@ -79,7 +79,7 @@ class ClientContext:
         destination: Endpoint | None,
         tlvs: Iterable[tuple[int, bytes]],
     ) -> bytes:
-        """Encode the PROXY header that goes before each exchange on a lane."""
+        """Return the PROXY header that precedes each request on a lane."""
         if self._lane_proxy == "v2":
             return encode_v2(source, destination, tlvs)
         if self._lane_proxy == "v1":

@@ -1,4 +1,4 @@
-"""How long one exchange may take: in the queue, to the first byte of its answer, altogether."""
+"""Keeps the deadline of an exchange: in the queue, to the first byte of its answer, and in all."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["ExchangeClock"]
 
 
 class ExchangeClock:
-    """The clock of one requester, used for one exchange after another.
+    """The deadline of the present exchange of a requester.
 
-    due: when the exchange has taken too long, by the loop's clock; inf: never.
+    due: the deadline, in seconds of the loop's clock; inf: none.
     """
 
     __slots__ = ("_context", "_ends", "due")
@@ -21,32 +21,35 @@ class ExchangeClock:
         self._context = context
         self.due = inf
         self._ends = inf
-        """When `--request-timeout` is over; of use while a reactor has the exchange."""
+        """When `--request-timeout` ends. Valid only while a reactor has the exchange."""
 
     def queue(self) -> None:
-        """The exchange waits for a reactor: `--queue-timeout`."""
+        """Start `--queue-timeout`: the exchange waits for a reactor."""
         context = self._context
         if context.queue_timeout:
             self.due = context.loop.now + context.queue_timeout
 
     def start(self, *, again: bool) -> None:
-        """A reactor has the exchange: `--request-timeout`, which a retry does not begin again."""
+        """Start `--request-timeout`: a reactor has the exchange.
+
+        `again`: this is a retry, which does not start the timeout again.
+        """
         context = self._context
         if not again:
             self._ends = context.loop.now + (context.request_timeout or inf)
         self.due = self._ends
 
     def put_off(self, seconds: float) -> None:
-        """So many seconds have not counted: the reactor has not begun the exchange."""
+        """Extend `--request-timeout` by `seconds`: the reactor has not begun the exchange."""
         self._ends += seconds
         self.due = self._ends
 
     def await_first_byte(self) -> None:
-        """All of the request has come: `--first-byte-timeout`."""
+        """Start `--first-byte-timeout`: the whole request has arrived."""
         context = self._context
         if context.first_byte_timeout:
             self.due = min(context.loop.now + context.first_byte_timeout, self._ends)
 
     def answer_begins(self) -> None:
-        """The first byte of the answer has come."""
+        """End `--first-byte-timeout`: the first byte of the answer has arrived."""
         self.due = self._ends

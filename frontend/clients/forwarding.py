@@ -1,5 +1,4 @@
-"""Of whom a request is, as the reactor is told: of the connection's peer, or of the client that a
-trusted proxy names in the fields of the request."""
+"""Determines the client of a request: the peer, or the client that a trusted proxy names."""
 
 from __future__ import annotations
 
@@ -19,26 +18,26 @@ _X_FORWARDED: Final = {b"x-forwarded-for": 0, b"x-forwarded-proto": 1}
 _FORWARDED: Final = {b"forwarded": 0}
 
 _MEMO_MAX: Final = 64
-"""Prefixes that a connection remembers."""
+"""The most prefixes that a connection remembers."""
 _MEMO_SIZE: Final = 256
-"""Bytes of fields that are worth remembering."""
+"""The most bytes of fields for which a prefix is remembered."""
 
 Prefixes = tuple[bytes, bytes]
-"""What goes before a request on the express lane, and on a lane."""
+"""The bytes that precede a request: on the express lane, and on a lane."""
 Lines = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
 
 class Forwarding:
-    """Whose word counts, and which fields they write."""
+    """The trusted proxies, and the fields in which they name the client."""
 
     def __init__(self, proxies: Networks, *, x_forwarded: bool) -> None:
-        """`x_forwarded`: X-Forwarded-For and -Proto; else Forwarded."""
+        """`x_forwarded`: read X-Forwarded-For and X-Forwarded-Proto; else Forwarded (RFC 7239)."""
         self.proxies = proxies
         self._x_forwarded = x_forwarded
         self._names = _X_FORWARDED if x_forwarded else _FORWARDED
 
     def lines(self, fields: Fields) -> Lines:
-        """The values of the fields that count, in order."""
+        """Return the values of the fields that name the client or its scheme, in order."""
         lines: tuple[list[bytes], list[bytes]] = ([], [])
         for name, value in fields:
             place = self._names.get(name.lower())
@@ -47,14 +46,14 @@ class Forwarding:
         return tuple(lines[0]), tuple(lines[1])
 
     def read(self, lines: Lines) -> Forwarded:
-        """What they say."""
+        """Return the client and the scheme that these values name."""
         if self._x_forwarded:
             return read_x_forwarded(*lines, self.proxies.cover_address)
         return read_forwarded(lines[0], self.proxies.cover_address)
 
 
 class ConnectionOrigin:
-    """The peer of one connection: every request is of it."""
+    """A connection whose peer is the client of every request."""
 
     __slots__ = ("_context", "express_prefix", "https", "peers")
 
@@ -66,19 +65,19 @@ class ConnectionOrigin:
         *,
         https: bool,
     ) -> None:
-        """`source`, `destination`: the connection's ends. `https`: it came through TLS."""
+        """`source`, `destination`: the ends of the connection. `https`: the client uses TLS."""
         self._context = context
         self.peers = (source, destination)
         self.https = https
         self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https))
 
     def lane_prefix(self) -> bytes:
-        """Encode the PROXY header that goes before each request on a lane."""
+        """Return the PROXY header that precedes each request on a lane."""
         return self._context.encode_proxy(*self.peers, origin_tlvs(https=self.https))
 
 
 class ForwardedOrigin(ConnectionOrigin):
-    """A proxy at the other end of one connection: each request may be of another client."""
+    """A connection from a trusted proxy: each request may be from another client."""
 
     __slots__ = ("_forwarding", "_prefixes")
 
@@ -96,7 +95,7 @@ class ForwardedOrigin(ConnectionOrigin):
         self._prefixes: dict[Lines, Prefixes] = {}
 
     def prefixes(self, fields: Fields) -> Prefixes:
-        """Return what goes before a request with these fields."""
+        """Return the bytes that precede a request with these fields."""
         lines = self._forwarding.lines(fields)
         known = self._prefixes.get(lines)
         if known is not None:

@@ -1,10 +1,11 @@
-"""HTTP/1.1 on one connection: reads its requests, one after another.
+"""Reads the requests of one HTTP/1.1 connection, one after another.
 
-One exchange is under way at a time: the requester's (requester.py). Requests that come meanwhile
-wait in `held`, and when they are many, in the kernel. http1_state.py has the states.
+One exchange is in flight at a time: that of the requester (requester.py). Later requests wait in
+`held`, and beyond _HELD_MAX bytes in the kernel. http1_state.py has the states.
 
-No event takes long. One turn reads PIECES_MAX chunks of a body, and answers _REQUESTS_MAX requests
-that need no reactor. The rest is deferred to later turns, and the client is not read meanwhile.
+No event takes long. One turn of the loop reads at most PIECES_MAX chunks of a body, and begins at
+most _REQUESTS_MAX requests that need no reactor. The rest is deferred to later turns. The client is
+not read meanwhile.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ __all__ = ["Http1"]
 
 _READ: Final = 65536
 _HELD_MAX: Final = 65536
-"""Bytes of later requests that are read while an exchange is under way."""
+"""The bytes of later requests beyond which the client is not read while an exchange is in flight.
+"""
 _REQUESTS_MAX: Final = 16
-"""Requests that one turn begins; more than one only if no reactor is needed to answer them."""
+"""The most requests that one turn begins. It begins a second one only if the first is answered."""
 
 _IDLE: Final = Http1State.IDLE
 _HEAD: Final = Http1State.HEAD
@@ -51,18 +53,19 @@ _KNOWN_MAX: Final = KnownHeads.SIZE
 _HEAD_END: Final = re.compile(rb"\r\n\r\n")
 
 _space = memoryview(bytearray(READ_MAX))
-"""What bodies are read into. What is not passed on at once is copied out of it."""
+"""The memory that all bodies are read into. Bytes that are not sent at once are copied out of it.
+"""
 
 
 class Http1:
     """Reads the requests of one connection: a `ConnectionProtocol` and a `RequestSource`.
 
     connection: the connection that speaks HTTP/1.1.
-    requester: waits for the answer to the request that is under way.
+    requester: waits for the answer to the request in flight.
     state: see http1_state.py.
-    held: bytes that were read and belong to requests to come. Those of many requests are a view: to
-    copy the rest for each of them would take quadratic time.
-    fin: the client sends nothing more.
+    held: bytes of later requests that were read. They may be a view: a copy of the rest for each
+    of many requests would take quadratic time.
+    fin: the client has sent FIN.
     """
 
     __slots__ = (
@@ -82,18 +85,18 @@ class Http1:
     def __init__(
         self, context: ClientContext, connection: Connection, origin: ConnectionOrigin
     ) -> None:
-        """Serve `connection`. `origin`: of whom its requests are. Raises OSError."""
+        """Serve `connection`. `origin`: names the client of its requests. Raises OSError."""
         self.connection = connection
         self.requester = Http1Requester(context, connection, origin, self)
         self.state = _IDLE
         self.held: bytes | memoryview = b""
         self.fin = False
         self._seen = 0
-        """Bytes of `held` that are known not to be a whole head."""
+        """The number of first bytes of `held` that do not contain the end of a head."""
         self._parsing = False
-        """`_parse` runs, and its caller goes on with what is held."""
+        """`_parse` runs, and its caller will read the next request from `held`."""
         self._deferred = False
-        """The loop is to call `_go_on_deferred`."""
+        """The loop will call `_go_on_deferred`."""
         self._context = context
         self._loop = context.loop
         self._recv = connection.transport.recv
@@ -103,7 +106,7 @@ class Http1:
     # Bytes in ------------------------------------------------------------------------------------
 
     def on_readable(self) -> None:
-        """Bytes, or FIN, have come."""
+        """Read the bytes or the FIN that have arrived."""
         if self.requester.body is not None:
             self._read_body(self.requester.body)
             return
@@ -144,20 +147,20 @@ class Http1:
             self._on_fin()
 
     def _hold(self, data: bytes) -> None:
-        """Keep what belongs to later requests."""
+        """Keep bytes of later requests."""
         self.held = b"".join((self.held, data))
         if len(self.held) > _HELD_MAX:
             self.connection.read(False)
 
     def _listen_for_more(self) -> None:
-        """Listen for the next request, and for FIN, unless enough has come already."""
+        """Read the next request and FIN, unless enough bytes are held already."""
         if len(self.held) > _HELD_MAX:
             self.connection.read(False)
         elif not self.fin:
             self.connection.read(True)
 
     def _on_fin(self) -> None:
-        """The client sends nothing more. That counts behind all that it has sent."""
+        """Handle FIN. It counts after all bytes that the client has sent."""
         self.fin = True
         self.connection.read(False)
         exchange = self.requester.exchange
@@ -166,7 +169,7 @@ class Http1:
         elif self.state is _IDLE or self.state is _HEAD:
             self._close()
         elif exchange is None or self.held:
-            # It has still to take an answer, or has asked for more before.
+            # The client has still to take an answer, or sent more requests before FIN.
             return
         elif exchange.state is WAITING:
             self.connection.lose()
@@ -176,17 +179,17 @@ class Http1:
     # Requests ------------------------------------------------------------------------------------
 
     def take(self, data: bytes) -> None:
-        """Serve what was read of a new connection before it spoke HTTP."""
+        """Serve bytes that were read before this object existed, after a PROXY header."""
         self._parse(data)
         self._go_on()
 
     def _parse(self, data: bytes) -> None:
-        """Read the head at the start of `data`, and begin its exchange. `held` is what follows."""
+        """Read the head at the start of `data`, and begin its exchange. `held` follows `data`."""
         context = self._context
         known = context.known_heads
         head = None
         if len(data) <= _KNOWN_MAX and not self._seen:
-            # One that came in pieces is not looked up: to hash it for each piece takes too long.
+            # A head in pieces is not looked up: to hash it again for each piece takes too long.
             head = known.get(data)
         if head is None:
             try:
@@ -215,7 +218,7 @@ class Http1:
         size = len(data)
         end = head.size + head.body
         if end > size and self.held:
-            # Its body is among what was read, or the first part of it.
+            # `held` begins with its body, or with the first part of it.
             missing = end - size
             data = b"".join((data, self.held[:missing]))
             size = len(data)
@@ -231,14 +234,14 @@ class Http1:
         self._parsing = False
 
     def _hold_back(self, data: bytes, start: int) -> None:
-        """Put `data` from `start` on before what is held."""
+        """Put the bytes of `data` from `start` on before the held bytes."""
         behind = memoryview(data)[start:]
         self.held = b"".join((behind, self.held)) if self.held else behind
 
     def _await_head(self, data: bytes) -> None:
-        """`data` is the beginning of a head."""
+        """Wait for the rest of a head that begins with `data`."""
         if self.held:
-            # The head did not end where it seemed to.
+            # The head did not end where `_take_head` found its end.
             data = b"".join((data, self.held))
             self.held = b""
             self._parse(data)
@@ -254,7 +257,7 @@ class Http1:
             self.reckon()
 
     def _go_on(self) -> None:
-        """Serve what was held back, one request after another."""
+        """Serve the held requests, one after another."""
         requests = 0
         while self.held and self.state is _IDLE:
             if requests == _REQUESTS_MAX:
@@ -266,7 +269,7 @@ class Http1:
             self._parse(self._take_head())
 
     def _take_head(self) -> bytes:
-        """Take what looks like a head from the start of `held`; all of it if none ends there."""
+        """Take the first head from `held`, up to its empty line; all of `held` if there is none."""
         held = self.held
         end = _HEAD_END.search(held)
         if end is None:
@@ -282,7 +285,7 @@ class Http1:
             self._loop.defer(self._go_on_deferred)
 
     def _go_on_deferred(self) -> None:
-        """Go on with a body that was postponed, or with requests that were held back."""
+        """Go on with the postponed bytes of a body, or with the held requests."""
         self._deferred = False
         body = self.requester.body
         if self.state is _ENDED:
@@ -297,7 +300,7 @@ class Http1:
     # Request bodies ------------------------------------------------------------------------------
 
     def _begin_body(self, head: RequestHead, data: bytes) -> None:
-        """Begin a request with a body that is chunked, or still to come."""
+        """Begin a request whose body is chunked or has not arrived whole."""
         context = self._context
         if len(data) > head.size:
             self._hold_back(data, head.size)
@@ -316,7 +319,7 @@ class Http1:
         if body.collected:
             self.state = _BUFFERING
             if context.dispatcher.full:
-                # Before its body is read, which would be for nothing.
+                # Reject it now: to read its body would be useless.
                 body.drop()
                 self.requester.body = None
                 self.requester.reject_overload()
@@ -336,7 +339,7 @@ class Http1:
             context.dispatcher.submit(exchange)
 
     def _await_body(self, body: RequestBody) -> None:
-        """Go on with what has come of the body, else read on, else it was cut short."""
+        """Feed postponed bytes later, or read on, or handle a FIN that cuts the body."""
         if body.postponed is not None:
             self.connection.read(False)
             self._defer()
@@ -350,15 +353,15 @@ class Http1:
         self.reckon()
 
     def _body_cut_short(self) -> None:
-        """The client has sent FIN within the body of its request (RFC 9112 §8)."""
+        """Handle FIN within a request body (RFC 9112 §8)."""
         exchange = self.requester.exchange
         self.requester.end_with(_CLOSE)
         if exchange is None:
-            # It was answered before.
+            # The request was answered before.
             if self.state is _DRAINING:
                 self._close()
         elif self.requester.answer_begun:
-            # The app learns of it, and may end its answer.
+            # The app is told, and may end its answer.
             assert exchange.reactor is not None
             self.requester.body = None
             exchange.reactor.client_sent_fin(exchange)
@@ -367,7 +370,10 @@ class Http1:
             self.requester.reject(policy.BODY_INCOMPLETE)
 
     def _on_body(self, body: RequestBody, data: memoryview) -> None:
-        """More of a request body; what lies beyond it is held. `data` is only lent."""
+        """Handle more of a request body. Bytes after its end are held.
+
+        The memory of `data` is reused after the call.
+        """
         try:
             end = body.feed(data)
         except Rejected as rejected:
@@ -413,7 +419,7 @@ class Http1:
             self._await_body(body)
 
     def _pass_on(self, exchange: Exchange, body: RequestBody, data: memoryview) -> None:
-        """Send a part of a body after its request."""
+        """Pass on a part of a body to its exchange."""
         room = body.pass_on(exchange, data)
         if not body.complete:
             if room:
@@ -428,21 +434,21 @@ class Http1:
         self.reckon()
 
     def _end_unread(self) -> None:
-        """Give up the rest of a body that was answered already: there can be no second answer."""
+        """Read no more of the body of an answered request: no second answer is possible."""
         self.requester.body = None
         self.requester.end_with(_LINGER)
         if self.state is _DRAINING:
             self._linger()
 
     def read_on(self) -> None:
-        """There is room for more of the request, if some of it is still to come."""
+        """Read more of the request's body, if any: there is room for it."""
         if self.requester.body is not None:
             self._await_body(self.requester.body)
 
     # What follows an answer ----------------------------------------------------------------------
 
     def answered(self) -> None:
-        """The answer has been handed over, if not yet to the client."""
+        """Go on after an answer, which was written or waits for the client."""
         if self.state is _ENDED:
             return
         self.requester.exchange = None
@@ -455,12 +461,12 @@ class Http1:
             self._next()
 
     def on_drained(self) -> None:
-        """The client has taken all that waited for it."""
+        """Go on: the client has taken all bytes that waited for it."""
         if self.state is _FLUSHING:
             self._next()
 
     def _next(self) -> None:
-        """The client has taken the answer: go on, or end the connection."""
+        """Read the next request, or end the connection: the client has taken the answer."""
         self.requester.over()
         if self.requester.after is not _NEXT:
             unread = self.requester.body is not None or self.held or self.requester.after is _LINGER
@@ -490,7 +496,7 @@ class Http1:
     # Ends ----------------------------------------------------------------------------------------
 
     def _linger(self) -> None:
-        """Let the client read the last answer: a reset for what it still sends would destroy it."""
+        """Linger: a close now would reset the connection and destroy the last answer."""
         self.state = _ENDED
         self.requester.body = None
         self.held = b""
@@ -501,14 +507,14 @@ class Http1:
         self.connection.close()
 
     def on_lost(self) -> None:
-        """The client is gone, or as good as gone."""
+        """Abandon the exchange: the client is gone."""
         self.state = _ENDED
         self.requester.lose()
 
     # Deadlines -----------------------------------------------------------------------------------
 
     def reckon(self) -> None:
-        """Set the deadline that the state asks for."""
+        """Set the deadline of the present state."""
         state = self.state
         if state is _IDLE:
             self.connection.wait(self._context.keep_alive)
@@ -521,19 +527,19 @@ class Http1:
             self.connection.wait_until(when)
 
     def on_deadline(self) -> None:
-        """The client, or its exchange, took too long."""
+        """Handle the deadline of the present state."""
         now = self._loop.now
         state = self.state
         exchange, body = self.requester.exchange, self.requester.body
         if exchange is not None and exchange.state is RUNNING and self.requester.clock.due <= now:
-            # If the reactor has not begun it, its time has not run.
+            # Time in which the reactor has not begun the exchange does not count.
             self._context.dispatcher.unstarted.look()
         if exchange is not None and self.requester.clock.due <= now:
             self.requester.overdue(exchange)
         elif state is _HEAD:
             self.requester.reject(policy.HEAD_TIMEOUT)
         elif state is _IDLE:
-            # What has come in this moment is served: a proxy may not send it again.
+            # A request that has just arrived is served: a proxy may not send it again.
             if not self.shed():
                 self.reckon()
         elif body is not None and body.rate.due <= now:
@@ -550,36 +556,36 @@ class Http1:
 
     @property
     def state_name(self) -> str:
-        """What `reactor-run status` counts it as."""
+        """The name under which `reactor-run status` counts it."""
         return self.state.value
 
     @property
     def idle_since(self) -> float:
-        """When it fell idle, by the loop's clock; inf if it is not idle."""
+        """When it became idle, in seconds of the loop's clock; inf if it is not idle."""
         if self.state is not _IDLE:
             return inf
         due = self.connection.due
-        # Before its first request it has the deadline of a head, and so perhaps none.
+        # Before its first request it has the deadline of a head, which may be off.
         if due in (inf, self.connection.accepted + self._context.head_timeout):
             return self.connection.accepted
         return due - self._context.keep_alive
 
     def shed(self) -> bool:
-        """Close an idle connection, unless it has asked for something; whether it was closed."""
+        """Close an idle connection unless a request has arrived; return whether it was closed."""
         if self.held or not self.connection.close_if_silent():
             return False
         self.state = _ENDED
         return True
 
     def shut(self, grace: float) -> None:
-        """The service stops: end when what is in flight is over.
+        """End after the exchange in flight: the service stops.
 
-        A connection that is idle, or in the midst of a head, has `grace` seconds: a last request
-        may be on its way.
+        A connection that is idle or reads a head has `grace` seconds: a last request may be on its
+        way.
         """
         if self.state is _IDLE or self.state is _HEAD:
             if self._deferred:
-                # It has asked for more already.
+                # It holds a request already.
                 return
             if not grace:
                 self._close()

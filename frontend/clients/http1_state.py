@@ -1,8 +1,8 @@
-"""The states of a connection that speaks HTTP/1.1, and what follows an answer.
+"""The states of an HTTP/1.1 connection, and what follows an answer.
 
-What is awaited in each state, and what sets the deadline:
+What the connection waits for in each state, and its deadline:
 
-    state      what is awaited                            deadline
+    state      waits for                                  deadline
     IDLE       the client: the next request               keep-alive (head, on a new connection)
     HEAD       the client: the rest of a head             head
     BUFFERING  the client: the rest of a body, kept here  body
@@ -15,11 +15,11 @@ What is awaited in each state, and what sets the deadline:
                app did not want
     ENDED      the connection lingers, or is closed       linger (connection.py)
 
-Each state but ENDED has an end. Either a deadline is set, or the app alone is awaited. That is so
-in BUSY if all of the body has come, or waits for the app to read on or to ask for it by 100
-Continue, and the client has taken all that there is of the answer. It ends when the exchange ends:
-at the latest when its reactor dies, its client resets the connection, or the kernel's keep-alive
-probes fail.
+Each state but ENDED comes to an end. In all but one case a deadline is set. In BUSY the connection
+may wait for the app alone, without a deadline. Then the client has taken all bytes of the answer so
+far. The body has arrived whole, or the app must read it on or ask for it by 100 Continue. This case
+ends with the exchange: at the latest when the reactor dies, the client resets the connection, or
+the kernel's keep-alive probes fail.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["After", "Http1State"]
 
 
 class Http1State(Enum):
-    """What the connection is doing; see above."""
+    """The state of an HTTP/1.1 connection; the head of this file explains each."""
 
     IDLE = "idle"
     HEAD = "head"
@@ -42,9 +42,9 @@ class Http1State(Enum):
 
 
 class After(Enum):
-    """What follows the answer that is under way."""
+    """What the connection does after the present answer."""
 
-    NEXT = "the next request"
-    CLOSE = "the end; if bytes of the client are unread, it lingers"
-    LINGER = "a lingering end: where the next request begins is uncertain"
-    CUT = "the end at once: the answer was cut"
+    NEXT = "read the next request"
+    CLOSE = "close; linger first if bytes of the client are unread"
+    LINGER = "linger: where the next request begins is uncertain"
+    CUT = "close at once: the answer was cut"

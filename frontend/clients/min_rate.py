@@ -1,9 +1,8 @@
-"""The minimum rate at which a client must send a body, or take an answer.
+"""The minimum rate at which a client must send a body or take an answer.
 
-A client has a number of seconds. Time uses them up. Bytes that move earn them back, one second for
-each `rate` bytes, up to the full number. A client that stops is given up after that time, and one
-that drips soon after it. One that was fast may stop for as long as any other. With rate 0 any byte
-earns all of them.
+A client has a credit of `seconds`. Time uses it up. Each `rate` bytes that move earn one second, up
+to the full credit. So a client that stops is aborted after `seconds`, and one below the rate soon
+after that. A fast client earns no more than the full credit. With rate 0 any byte earns all of it.
 """
 
 from __future__ import annotations
@@ -14,27 +13,27 @@ __all__ = ["MinimumRate"]
 
 
 class MinimumRate:
-    """Judges one client and one direction; nothing is due before `begin`."""
+    """The credit of one client in one direction. It has no deadline before `begin`."""
 
     __slots__ = ("_rate", "_seconds", "due")
 
     def __init__(self, seconds: float, rate: int) -> None:
-        """`seconds`: the full number, 0 for no end; `rate`: bytes a second."""
+        """`seconds`: the full credit; 0: no limit. `rate`: bytes per second."""
         self._seconds = seconds or inf
         self._rate = rate
         self.due = inf
-        """When the client is given up, by the loop's clock."""
+        """When the credit is used up, in seconds of the loop's clock; inf: never."""
 
     def begin(self, now: float) -> None:
-        """It is the client's turn: give it the full number of seconds."""
+        """Start with the full credit: the client must move bytes from now on."""
         self.due = now + self._seconds
 
     def rest(self) -> None:
-        """It is not the client's turn."""
+        """Stop: the client need not move bytes now."""
         self.due = inf
 
     def moved(self, count: int, now: float) -> None:
-        """So many bytes have come, or were taken."""
+        """Add credit for `count` bytes that were received or taken."""
         full = now + self._seconds
         if self._rate:
             self.due = min(full, self.due + count / self._rate)

@@ -9,18 +9,18 @@ __all__ = ["BAD_GATEWAY", "GATEWAY_TIMEOUT", "INSUFFICIENT_STORAGE", "OVERLOADED
 
 
 class OwnAnswer:
-    """One answer: a status, a line of text, fields."""
+    """An answer that the front end makes: a status, a line of text, fields."""
 
     __slots__ = ("_fields", "reason", "status")
 
     def __init__(self, status: int, reason: str, *fields: tuple[bytes, bytes]) -> None:
-        """`reason`: what the body says, and the record of the exchange."""
+        """`reason`: the text of the body, and the error in the record of the exchange."""
         self.status = status
         self.reason = reason
         self._fields = (*fields, (b"server", b"reactor-run"))
 
     def encode(self, *, head_only: bool) -> bytes:
-        """Return the answer's bytes. `head_only`: it answers HEAD."""
+        """Return the bytes of the answer. `head_only`: the request was a HEAD."""
         return simple_response(
             self.status,
             self.reason.encode() + b"\n",
@@ -34,8 +34,8 @@ class OwnAnswer:
 BAD_GATEWAY = OwnAnswer(502, "Bad Gateway")
 """The reactor will not complete its answer."""
 OVERLOADED = OwnAnswer(503, "Service Unavailable", (b"retry-after", b"1"))
-"""No reactor has room, or none had for too long."""
+"""No reactor has room, or none had room for too long."""
 GATEWAY_TIMEOUT = OwnAnswer(504, "Gateway Timeout")
-"""The app takes too long."""
+"""The app took too long."""
 INSUFFICIENT_STORAGE = OwnAnswer(507, "Insufficient Storage")
 """The body could not be written to a temporary file."""

@@ -1,9 +1,9 @@
-"""A connection whose PROXY header is still to come (`--proxy-protocol`).
+"""Reads the PROXY header at the start of a connection (`--proxy-protocol`).
 
-Only peers that the operator allows get here, and each must begin with a header, of either version:
-whether one comes is never guessed. It arrives in any pieces, within the head timeout. What it says
-takes the place of the connection's own ends, unless it says nothing (LOCAL, UNKNOWN, UNSPEC). Then
-the connection speaks HTTP/1.1; what was read behind the header is its first request.
+Each such connection must begin with a header, of version 1 or 2, within --head-timeout. The
+acceptor has checked that its peer is allowed. The addresses in the header replace those of the
+connection, unless it has none (LOCAL, UNKNOWN, UNSPEC). Then the connection speaks HTTP/1.1. Bytes
+that were read after the header belong to its first request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _READ: Final = 65536
 
 
 class Welcome(Protocol):
-    """What makes clients of connections, and counts them."""
+    """Serves and counts connections: the acceptor."""
 
     def introduced(
         self,
@@ -37,16 +37,16 @@ class Welcome(Protocol):
         *,
         https: bool,
     ) -> Http1 | None:
-        """Make a client of a connection that has told whose it is; None if it is closed."""
+        """Serve a connection after its PROXY header; return None if it was closed instead."""
 
     def admitted(self, client: Http1) -> None:
-        """What came behind the header was served."""
+        """Note that the bytes after the header were served."""
 
     def left(self, connection: InboundProxy) -> None:
-        """A connection has ended."""
+        """Note that a connection has ended."""
 
     def complain(self, subject: str, line: str) -> None:
-        """Log what the operator may want to mend."""
+        """Log a warning for the operator, unless one on this subject was logged lately."""
 
 
 class InboundProxy:
@@ -73,16 +73,17 @@ class InboundProxy:
         destination: Endpoint,
         head_timeout: float,
     ) -> None:
-        """`head_timeout`: seconds for the header; 0: for ever."""
+        """`head_timeout`: seconds for the header; 0: no limit."""
         self._loop = loop
         self._acceptor = acceptor
         self._sock = sock
         self._peers = (source, destination)
         self._client: Http1 | None = None
-        """What the connection has become."""
+        """The HTTP/1.1 connection, after the header."""
         self._data = bytearray()
+        """The bytes of the header that have arrived, and bytes after it."""
         self._expected = 0
-        """Bytes without which there is no use in reading the header."""
+        """The size of a header of version 2, once it is known: it is not parsed before."""
         self.deadline = self.check_at = inf
         loop.watch(sock.fileno(), select.EPOLLIN, self._on_events)
         loop.set_deadline(self, head_timeout)
@@ -123,7 +124,7 @@ class InboundProxy:
     def _become_client(
         self, source: Endpoint, destination: Endpoint, *, https: bool
     ) -> Http1 | None:
-        """Hand the socket over; None if the kernel refuses."""
+        """Hand the socket over to HTTP/1.1; return None if the acceptor closed it instead."""
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
         client = self._acceptor.introduced(self, self._sock, source, destination, https=https)
@@ -131,7 +132,7 @@ class InboundProxy:
         return client
 
     def _refuse(self, rule: Rule) -> None:
-        """What came is no PROXY header, or not in time."""
+        """Reject a connection whose header is invalid or late."""
         who = self._peers[0][0] or "unix"
         self._acceptor.complain("header", f"no PROXY header from {who}: {rule.reason}")
         client = self._become_client(*self._peers, https=False)
@@ -139,28 +140,28 @@ class InboundProxy:
             client.requester.reject(rule)
 
     def on_deadline(self) -> None:
-        """The header took too long."""
+        """Reject a connection whose header is late. If no byte has arrived, close it."""
         if self._data:
             self._refuse(policy.HEAD_TIMEOUT)
         else:
             self.close()
 
     def shut(self, grace: float) -> None:
-        """The service ends: the header, and a request behind it, may be on their way."""
+        """Wait at most `grace` seconds for the header and a first request: the service stops."""
         if not grace:
             self.close()
         elif self._loop.now + grace < self.deadline:
             self._loop.set_deadline(self, grace)
 
     def on_fault(self) -> None:
-        """Nobody knows what was read."""
+        """Close after an internal error."""
         if self._client is not None:
             self._client.connection.on_fault()
         else:
             self.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
         self._loop.bury(self._sock)

@@ -1,13 +1,14 @@
-"""A request body that is still to come when its head is read: where it goes while it comes.
+"""A request body that arrives after its head: collects it, passes it on or drops it.
 
-    collected   kept here until all of it has come, for an app that shall not wait for it: always
-                for WSGI, and for ASGI if it is small
-    passed on   to the exchange's lane; while the exchange waits in the queue, to its request
-    drained     read and dropped, because the answer is complete: the connection goes on behind it
+    collected   kept here until all of it has arrived, so that no app waits for it: always for WSGI,
+                and for ASGI if the body is small
+    passed on   sent to the lane of the exchange; while the exchange is queued, kept with its
+                request
+    drained     read and dropped, because the answer is complete and the connection goes on
 
-It knows the body's framing and bounds, not the client's connection: that reads the bytes, and
-decides what becomes of it when they are refused. It reads at most PIECES_MAX chunks at a time. What
-has come beyond those is `postponed`: the connection feeds it in a later turn of the loop, and reads
+This file knows the framing and the limits of the body. The connection reads the bytes, and decides
+what to do when they break a rule. One call of `feed` reads at most PIECES_MAX chunks. The bytes
+after those are `postponed`: the connection feeds them in a later turn of the loop, and reads
 nothing from the client before.
 """
 
@@ -26,27 +27,28 @@ from reactor_run.protocol.request import RequestHead, reframe
 __all__ = ["COLLECT_MAX", "READ_MAX", "RequestBody", "is_small"]
 
 COLLECT_MAX: Final = 65536
-"""Bytes of a body that is collected for an ASGI app too: while it comes it needs no reactor."""
+"""The largest body in bytes that is collected for ASGI. It occupies no reactor while it arrives."""
 
 READ_MAX: Final = 262144
-"""Bytes of one read, at most: the larger, the less a byte costs."""
+"""The most bytes of one read. A larger read costs less per byte."""
 _READ_MIN: Final = 65536
-"""The same of what only waits, and of a body of which less is left, or nothing has come."""
+"""The bytes of one read for a queued exchange, for the last part of a body, and for the first read
+of a chunked body."""
 _READ_CHUNKS: Final = 16384
-"""The same of a body in chunks so small that one read takes several turns."""
+"""The bytes of one read for a body in chunks so small that one read takes several turns."""
 _WAITING_MAX: Final = 262144
-"""Bytes of a request that may wait in the queue, before its client is read no further."""
+"""The most bytes of a request in the queue. Beyond this its client is not read."""
 _DRAIN_MAX: Final = 262144
-"""Bytes of an unwanted body that are read so that the connection can go on."""
+"""The most bytes of an unwanted body that are drained to keep the connection."""
 
 
 def is_small(head: RequestHead) -> bool:
-    """Whether a body is small, and comes without the app's leave (RFC 9110 §10.1.1)."""
+    """Return whether a body is small and does not wait for 100 Continue (RFC 9110 §10.1.1)."""
     return 0 < head.body <= COLLECT_MAX and not head.expect_continue
 
 
 class RequestBody:
-    """One body, from the first byte behind its head to its end."""
+    """A request body, from the first byte after the head to its end."""
 
     __slots__ = (
         "_chunked_read",
@@ -62,31 +64,34 @@ class RequestBody:
     def __init__(
         self, head: RequestHead, size_max: int, rate: MinimumRate, *, collect: bool
     ) -> None:
-        """`size_max`: bytes of the largest body that is taken; 0 is no bound."""
+        """`size_max`: the largest body in bytes; 0: no limit. `rate`: of the client.
+
+        `collect`: keep the body here until all of it has arrived.
+        """
         self.rate = rate
         self._head = head
         self._size_max = size_max
         self._reader = body_reader(head.body)
         self._spool = Spool() if collect else None
         self.postponed: memoryview | None = None
-        """Bytes that have come and that `feed` is to be given in a later turn of the loop."""
+        """Bytes that have arrived, for `feed` in a later turn of the loop; None: there are none."""
         self._chunked_read = _READ_MIN
-        """Bytes to read at once of a chunked body."""
+        """The bytes of the next read of a chunked body."""
         self._drain_until = 0
-        """Bytes at which the connection is not worth reading the body to its end."""
+        """The size in bytes at which draining stops and the connection ends."""
 
     @property
     def complete(self) -> bool:
-        """It has come to its end."""
+        """Whether the whole body has arrived."""
         return self._reader.complete
 
     @property
     def awaits_permission(self) -> bool:
-        """The client may wait for 100 Continue before it sends any of it (RFC 9110 §10.1.1)."""
+        """Whether the client may wait for 100 Continue, and has sent no byte (RFC 9110 §10.1.1)."""
         return self._head.expect_continue and self._reader.received == 0
 
     def read_size(self, exchange: Exchange | None) -> int:
-        """Bytes to read at once. Behind a body whose end is known few belong to later requests."""
+        """Return the size of the next read in bytes. It leaves most later requests unread."""
         if exchange is not None and exchange.state is WAITING and self._spool is None:
             return _READ_MIN
         if self._head.body == CHUNKED:
@@ -94,16 +99,16 @@ class RequestBody:
         return min(max(self._head.body - self._reader.received, _READ_MIN), READ_MAX)
 
     def feed(self, data: memoryview) -> int:
-        """Read PIECES_MAX chunks of `data`; return the index at which they, or the body, end.
+        """Read at most PIECES_MAX chunks of `data`; return the index where they or the body end.
 
-        `data` is only lent. Raises Rejected, and OSError if the temporary file of a collected body
-        cannot be written.
+        The caller may reuse the memory of `data` after the call. Raises Rejected, and OSError if
+        the temporary file of a collected body cannot be written.
         """
         reader = self._reader
         parts: list[memoryview] | None = None if self._spool is None else []
         end = reader.feed(data, 0, parts, PIECES_MAX)
         self._chunked_read = READ_MAX if end == len(data) else _READ_CHUNKS
-        # A chunked body tells its size only by and by.
+        # The size of a chunked body is not known before its end.
         if 0 < self._size_max < reader.received:
             raise Rejected(policy.BODY_TOO_LARGE)
         if self._spool is not None and parts:
@@ -111,7 +116,7 @@ class RequestBody:
         return end
 
     def take_postponed(self) -> memoryview | None:
-        """Return `postponed`, to be fed now."""
+        """Return `postponed` and clear it. The caller feeds the bytes."""
         data, self.postponed = self.postponed, None
         return data
 
@@ -119,11 +124,11 @@ class RequestBody:
 
     @property
     def collected(self) -> bool:
-        """It is kept here until all of it has come."""
+        """Whether the body is kept here until all of it has arrived."""
         return self._spool is not None
 
     def hand_over(self, exchange: Exchange) -> None:
-        """Give the exchange, whose request is its head so far, all that was collected."""
+        """Give the collected body to the exchange, whose request was only the head so far."""
         spool, self._spool = self._spool, None
         assert spool is not None
         exchange.whole = True
@@ -135,7 +140,7 @@ class RequestBody:
             exchange.spool = spool
 
     def drop(self) -> None:
-        """Nobody wants what was collected."""
+        """Drop the collected bytes."""
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -143,10 +148,10 @@ class RequestBody:
     # Passed on -----------------------------------------------------------------------------------
 
     def pass_on(self, exchange: Exchange, data: memoryview) -> bool:
-        """Send `data`, as it came, after the exchange's request; whether there is room for more.
+        """Send `data` unchanged after the request; return whether there is room for more.
 
-        `data` is only lent. Once the lane does not take all of it, there is none until it has; for
-        a lane that has taken nothing there is as much as in the queue.
+        The caller may reuse the memory of `data` after the call. There is no room while a lane has
+        not taken all bytes. A lane that has taken no byte has as much room as the queue.
         """
         exchange.whole = self._reader.complete
         if exchange.state is WAITING:
@@ -163,35 +168,35 @@ class RequestBody:
                 exchange.request = b""
         lane.write(data)
         if not lane.begun:
-            # It is broken: another reactor will be given all of it.
+            # The lane is broken. All of the request will go to another reactor.
             return len(exchange.request) <= _WAITING_MAX
         return not lane.out.size
 
     # Drained -------------------------------------------------------------------------------------
 
     def may_be_drained(self, status: int) -> bool:
-        """Whether the connection may outlive an answer that comes before the body is whole."""
+        """Return whether the connection may go on after an answer that precedes the whole body."""
         head = self._head
         if self.awaits_permission:
-            # Nobody knows whether the client will send the body now.
+            # The client may send the body now, or may not.
             return False
         if status < 300:
-            # A good answer may come while the body does, and end after it.
+            # A successful answer may begin while the body arrives, and end after it.
             return True
         return head.body != CHUNKED and head.body - self._reader.received <= _DRAIN_MAX
 
     def drain(self) -> None:
-        """What comes from now on is dropped."""
+        """Drop the rest of the body, at most _DRAIN_MAX bytes."""
         self._drain_until = self._reader.received + _DRAIN_MAX
 
     @property
     def too_long_to_drain(self) -> bool:
-        """More of it came since than the connection is worth."""
+        """Whether more than _DRAIN_MAX bytes have arrived since `drain`."""
         return self._reader.received > self._drain_until
 
 
 def _append(exchange: Exchange, data: memoryview) -> None:
-    """Add `data` to the exchange's request. A bytearray grows without being copied each time."""
+    """Add `data` to the request of the exchange. A bytearray grows without a copy each time."""
     request = exchange.request
     if not isinstance(request, bytearray):
         exchange.request = request = bytearray(request)

@@ -1,8 +1,7 @@
-"""The requester of an HTTP/1.1 connection: one exchange at a time, from its head to the end of its
-answer.
+"""The requester of an HTTP/1.1 connection: it waits for one answer and writes it to the client.
 
-The connection outlives the exchange. When the client leaves, the exchange is abandoned, and
-occupies its reactor until its app is done.
+The connection outlives the exchange. If the client leaves, the exchange is abandoned. It occupies
+its reactor until its app is done.
 """
 
 from __future__ import annotations
@@ -43,33 +42,33 @@ _CUT: Final = After.CUT
 
 
 class RequestSource(Protocol):
-    """What reads the requests of the connection."""
+    """Reads the requests of the connection."""
 
     state: Http1State
     held: bytes | memoryview
-    """Bytes of requests to come."""
+    """Bytes of later requests that were read."""
     fin: bool
-    """The client sends nothing more."""
+    """The client has sent FIN."""
 
     def read_on(self) -> None:
-        """There is room for more of the request's body."""
+        """Read more of the request's body: there is room for it."""
 
     def reckon(self) -> None:
-        """Set the deadline that the state asks for."""
+        """Set the deadline of the present state."""
 
     def answered(self) -> None:
-        """The answer is written, or waits for the client to take it."""
+        """Go on after an answer, which was written or waits for the client."""
 
 
 class Http1Requester:
     """A `Requester` of ports.py. It waits for one answer at a time.
 
-    exchange: the one under way, or None.
-    body: what is still to come of its request's body. It may outlast the exchange.
-    answer_begun: bytes of the final answer have been sent, so there can be no other.
-    after: what follows the answer.
-    clock: when the exchange has taken too long.
-    express_prefix: what goes before the request on an express lane.
+    exchange: the exchange in flight, or None.
+    body: the rest of the request's body, or None. It may outlast the exchange.
+    answer_begun: bytes of the final answer were sent, so no other answer is possible.
+    after: what the connection does after the answer.
+    clock: the deadline of the exchange.
+    express_prefix: the bytes that precede the request on an express lane.
     forwarded: set if a trusted proxy is at the other end, which names the clients of its requests.
     """
 
@@ -97,7 +96,7 @@ class Http1Requester:
         origin: ConnectionOrigin,
         source: RequestSource,
     ) -> None:
-        """`origin`: of whom the requests are. `source`: what reads them."""
+        """`origin`: names the client of the requests. `source`: reads them."""
         self.exchange: Exchange | None = None
         self.body: RequestBody | None = None
         self.answer_begun = False
@@ -123,28 +122,28 @@ class Http1Requester:
 
     @property
     def lane_prefix(self) -> bytes:
-        """The PROXY header that goes before the request on a lane."""
+        """The PROXY header that precedes the request on a lane."""
         if self._lane_prefix is None:
             self._lane_prefix = self._origin.lane_prefix()
         return self._lane_prefix
 
     def read_on(self) -> None:
-        """There is room for more of the request's body."""
+        """Read more of the request's body: there is room for it."""
         self._source.read_on()
 
     # What the dispatcher tells --------------------------------------------------------------------
 
     def queued(self) -> None:
-        """The exchange waits for a reactor.
+        """Start the queue timeout: the exchange waits for a reactor.
 
-        A client that sent FIN together with its request has only said that it asks for no more, and
-        waits like any other. One that sends it while it waits has given up: `_on_fin`.
+        A client that sent FIN together with its request still waits for the answer. A client that
+        sends FIN while it waits has given up: `Http1._on_fin` handles that.
         """
         self.clock.queue()
         self._source.reckon()
 
     def started(self) -> None:
-        """A reactor has the exchange."""
+        """Start the deadlines of the exchange, and send the rest of its body: a reactor has it."""
         exchange = self.exchange
         assert exchange is not None
         if self._context.times_exchanges:
@@ -162,11 +161,11 @@ class Http1Requester:
 
     @property
     def due(self) -> float:
-        """When the exchange has taken too long, by the loop's clock; inf: never."""
+        """The deadline of the exchange, in seconds of the loop's clock; inf: none."""
         return self.clock.due
 
     def not_begun(self, seconds: float) -> None:
-        """The reactor has not begun the exchange: so many seconds have not counted for its time."""
+        """Extend the deadlines by `seconds`, in which the reactor did not begin the exchange."""
         exchange = self.exchange
         if exchange is not None and self._context.times_exchanges:
             self.clock.put_off(seconds)
@@ -175,31 +174,31 @@ class Http1Requester:
             self._source.reckon()
 
     def overdue(self, exchange: Exchange) -> None:
-        """The exchange has taken too long, in the queue or in a reactor."""
+        """End an exchange whose deadline has passed, in the queue or in a reactor."""
         if exchange.state is WAITING:
             self.reject_overload()
             return
         reactor = exchange.reactor
         assert reactor is not None
-        limited.warning("%s took too long in %s: it is given up", exchange.name, reactor.name)
+        limited.warning("%s took too long in %s, cancelling it", exchange.name, reactor.name)
         reactor.cancel(exchange)
         self.answer_here(GATEWAY_TIMEOUT)
 
     def reject_overload(self) -> None:
-        """No reactor has room, or none had for too long."""
+        """Reject the request: no reactor has room, or none had room for too long."""
         self.answer_here(OVERLOADED)
 
     # The answer -----------------------------------------------------------------------------------
 
     def answer_whole(self, answer: bytes) -> None:
-        """Take all of the answer, head and body."""
+        """Take the whole answer, head and body."""
         context = self._context
         exchange = self.exchange
         assert exchange is not None
         try:
             context.answers[answer[9]] += 1
         except IndexError:
-            # It is shorter than a status line, and not counted.
+            # The answer is shorter than a status line. It is not counted.
             pass
         connection = self._connection
         now = exchange.ended = self._loop.now
@@ -213,7 +212,7 @@ class Http1Requester:
                 self.answer_failed()
                 return
         elif not self._source.held and connection.events == _IN:
-            # By far the most frequent: the client takes all of it, and has asked for nothing more.
+            # By far the most frequent case: the client takes all of it, and sent no more requests.
             try:
                 sent = connection.send(answer)
             except OSError:
@@ -232,7 +231,7 @@ class Http1Requester:
         self._source.answered()
 
     def answer_begins(self, data: bytes, head: ResponseHead, source: AnswerSource) -> None:
-        """Take the head of the final answer, and what came with it."""
+        """Take the head of the final answer, with the first bytes after it."""
         exchange = self.exchange
         assert exchange is not None
         self._until_close = head.body == UNTIL_CLOSE
@@ -251,11 +250,11 @@ class Http1Requester:
         self._relay(data, source)
 
     def answer_goes_on(self, data: memoryview, source: AnswerSource) -> None:
-        """Take more of the answer; `data` is only lent."""
+        """Take more of the answer. The memory of `data` is reused after the call."""
         self._relay(data, source)
 
     def answer_interim(self, data: bytes, source: AnswerSource) -> None:
-        """Take a 1xx answer; HTTP/1.0 has none."""
+        """Take a 1xx answer. A client of HTTP/1.0 does not get it."""
         if self.exchange is not None and self.exchange.head.minor_version == 1:
             self._relay(data, source)
         body = self.body
@@ -265,7 +264,7 @@ class Http1Requester:
             self._source.reckon()
 
     def _relay(self, data: bytes | memoryview, source: AnswerSource) -> None:
-        """Send a part of the answer, and pause its source while the client takes too little."""
+        """Send a part of the answer, and pause its source while too many bytes wait."""
         if self.answer_begun and self.exchange is not None:
             self.exchange.bytes_out += len(data)
         self._connection.write(data)
@@ -273,7 +272,7 @@ class Http1Requester:
             self._connection.restrain(source)
 
     def answer_ends(self) -> None:
-        """All of the answer has come."""
+        """Note that the answer is complete."""
         exchange = self.exchange
         assert exchange is not None
         assert exchange.reactor is not None
@@ -282,11 +281,11 @@ class Http1Requester:
         self._source.answered()
 
     def answer_failed(self) -> None:
-        """The reactor will not complete the answer."""
+        """Answer 502, or cut the answer: the reactor will not complete it."""
         self.answer_here(BAD_GATEWAY)
 
     def _with_connection(self, exchange: Exchange, answer: bytes) -> bytes:
-        """RFC 9112 §9.3: say whether the connection goes on, where it is not understood."""
+        """Return the answer with a Connection field if it needs one (RFC 9112 §9.3)."""
         if self._context.draining:
             self.end_with(_CLOSE)
         return insert_connection(answer, self._connection_option)
@@ -298,7 +297,7 @@ class Http1Requester:
     # Answers of the front end's own ---------------------------------------------------------------
 
     def answer_here(self, own: OwnAnswer, *, head_only: bool = False) -> None:
-        """Answer in the place of the app, or cut its answer, and give up the exchange."""
+        """Answer instead of the app, or cut its answer, and abandon the exchange."""
         exchange = self.exchange
         if exchange is not None:
             exchange.error = own.reason
@@ -307,7 +306,7 @@ class Http1Requester:
             return
         old = False
         if exchange is None or not exchange.whole:
-            # What comes next may be the rest of this request, or may not.
+            # The next bytes may be the rest of this request, or a new one.
             self.end_with(_LINGER)
         if exchange is not None:
             head_only = exchange.head.method == b"HEAD"
@@ -326,7 +325,7 @@ class Http1Requester:
         self._source.answered()
 
     def reject(self, rule: Rule, *, head_only: bool = False) -> None:
-        """What the client sent breaks a rule. `head_only`: it was a head, and it says HEAD."""
+        """Reject a request that breaks a rule. `head_only`: it is a HEAD, and was not parsed."""
         limited.debug("rejected a request: %s (%s)", rule.name, rule.section, kind=rule.name)
         self._context.counters.refused[rule.name] += 1
         self._source.held = b""
@@ -340,12 +339,12 @@ class Http1Requester:
     # The end --------------------------------------------------------------------------------------
 
     def end_with(self, after: After) -> None:
-        """Let no request follow; what was said of the end before stands if it says more."""
+        """End the connection after this answer. CLOSE does not replace LINGER or CUT."""
         if self.after is _NEXT or after is not _CLOSE:
             self.after = after
 
     def abandon(self) -> None:
-        """Give up the exchange under way."""
+        """Abandon the exchange in flight, if there is one."""
         exchange, self.exchange = self.exchange, None
         if self.body is not None:
             self.body.drop()
@@ -363,22 +362,22 @@ class Http1Requester:
         exchange.drop_spool()
 
     def _cut(self) -> None:
-        """End an answer that will not be completed, so that the client can see it."""
+        """Cut an answer that will not be completed, so that the client can see it."""
         self.abandon()
         self.end_with(_CUT)
         if self._until_close:
-            # The end would look like the end of the answer: only a reset tells.
+            # FIN would look like the end of the answer. Only a reset shows the cut.
             self._connection.reset_on_close()
         self._source.answered()
 
     def over(self) -> None:
-        """The client has taken the answer."""
+        """Get ready for the next answer: the client has taken this one."""
         self.answer_begun = self._until_close = False
 
     def lose(self) -> None:
-        """The client is gone."""
+        """Abandon the exchange: the client is gone."""
         if self.answer_begun and self._until_close:
-            # The end would look like the end of the answer: only a reset tells.
+            # FIN would look like the end of the answer. Only a reset shows the cut.
             self._connection.reset_on_close()
         if self.exchange is not None and not self.exchange.error:
             self.exchange.error = "the client left"

@@ -1,7 +1,7 @@
-"""The bytes that a client has not taken: they wait here, and are bounded.
+"""Holds the bytes of answers that a client has not taken, up to a high-water mark.
 
-Most answers are taken whole and at once: these never come here. The rest waits in memory, and of a
-WSGI app then in a temporary file. Beyond the bounds the source of the answer is paused until the
+Most answers are taken whole at once, and never come here. The others wait in memory, and for WSGI
+then in a temporary file. Beyond the high-water mark the source of the answer is paused until the
 client has taken enough.
 """
 
@@ -18,15 +18,15 @@ from reactor_run.frontend.exchanges.spool import Outbox
 __all__ = ["ResponseWriter"]
 
 _ANSWER_MAX: Final = 262144
-"""Bytes of an answer that are held in memory for a client."""
+"""The high-water mark: bytes in memory for one client beyond which the source is paused."""
 _ANSWER_LOW: Final = 65536
-"""Bytes of it below which the source goes on."""
+"""The low-water mark: bytes in memory below which the source resumes."""
 _SENDS_MAX: Final = 8
-"""Sends to one client in a row."""
+"""The most sends to one client in a row."""
 
 
 class ResponseWriter:
-    """What of its answers one client has not taken."""
+    """The bytes that wait for one client, and its minimum rate."""
 
     __slots__ = (
         "_file_max",
@@ -38,32 +38,32 @@ class ResponseWriter:
     )
 
     def __init__(self, transport: Transport, file_max: int, rate: MinimumRate) -> None:
-        """`file_max`: bytes that may wait in a temporary file; 0: none."""
+        """`file_max`: the most bytes in a temporary file; 0: no file."""
         self._transport = transport
         self._file_max = file_max
         self._outbox = Outbox()
         self._rate = rate
         self._unread = 0
-        """Bytes that the kernel still held for the client when it was looked at last."""
+        """The bytes that the kernel held for the client at the last check."""
         self._paused: AnswerSource | None = None
-        """The source that waits for the client to take more."""
+        """The source that is paused; None: there is none."""
 
     @property
     def waiting(self) -> int:
-        """Bytes that the client has not taken."""
+        """The bytes that the kernel has not taken."""
         return self._outbox.size
 
     @property
     def in_file(self) -> int:
-        """Bytes of the temporary file."""
+        """The size of the temporary file in bytes."""
         return self._outbox.in_file
 
     def add(self, data: bytes | memoryview) -> None:
-        """Keep `data`, which is only lent. Raises OSError if the file cannot be written."""
+        """Keep a copy of `data`. Raises OSError if the file cannot be written."""
         self._outbox.add(bytes(data), _ANSWER_MAX if self._file_max else None)
 
     def flush(self, now: float) -> None:
-        """The client takes bytes again. Raises OSError: it is gone."""
+        """Send bytes: the client takes some again. Raises OSError if it is gone."""
         outbox = self._outbox
         before = outbox.size
         try:
@@ -74,45 +74,46 @@ class ResponseWriter:
         except BlockingIOError:
             pass
         self._look(before - outbox.size, now)
-        # A file gives its space back only as a whole.
+        # The space of a file is freed only as a whole.
         if self._paused is not None and outbox.size <= _ANSWER_LOW and not outbox.in_file:
             source, self._paused = self._paused, None
             source.resume()
 
     def restrain(self, source: AnswerSource) -> None:
-        """Pause the source if too much waits for the client already."""
+        """Pause the source if too many bytes wait for the client."""
         outbox = self._outbox
         if outbox.size > _ANSWER_MAX and outbox.in_file >= self._file_max:
             source.pause()
             self._paused = source
 
     def release(self) -> None:
-        """The source brings nothing more of this answer, and may bring another's."""
+        """Forget the paused source: this answer has ended, and the source may carry another one."""
         self._paused = None
 
     # Slow clients --------------------------------------------------------------------------------
 
     def begin_to_wait(self, now: float) -> None:
-        """Bytes begin to wait: it is the client's turn."""
+        """Start the minimum rate: bytes begin to wait for the client."""
         self._unread = self._transport.unacknowledged
         self._rate.begin(now)
 
     @property
     def due(self) -> float:
-        """When the client has to have taken more, by the loop's clock."""
+        """When the client is below the minimum rate, in seconds of the loop's clock; inf: never."""
         return self._rate.due if self._outbox.size else inf
 
     def is_overdue(self, now: float) -> bool:
-        """The client has taken too little, in too long a time."""
+        """Check the kernel buffer; return whether the client is below the minimum rate."""
         if self.due <= now:
             self._look(0, now)
         return self.due <= now
 
     def _look(self, sent: int, now: float) -> None:
-        """See what the client has taken since; `sent` more bytes were given to the kernel.
+        """Credit the client with the bytes that it has taken since the last check.
 
-        The kernel asks for more only when a third of its buffer is free, or more. That may be
-        megabytes, and minutes: a client is slow only if it takes nothing of those either.
+        `sent`: bytes that the kernel has taken since. The kernel asks for more bytes only when a
+        third of its buffer is free. That may be megabytes, and may take minutes, so the bytes that
+        leave the buffer count too.
         """
         if self._outbox.size:
             unread = self._transport.unacknowledged
@@ -120,5 +121,5 @@ class ResponseWriter:
             self._unread = unread
 
     def close(self) -> None:
-        """Drop what the client has not taken."""
+        """Drop all bytes that wait."""
         self._outbox.close()

@@ -1,6 +1,6 @@
 """The byte stream to one client: a plain socket.
 
-A connection uses nothing of the socket but what stands here, so that TLS can take its place.
+A connection uses only these methods of the socket, so that a TLS stream can replace it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Transport:
 
     @property
     def has_arrived(self) -> bool:
-        """Bytes or FIN have come that were not read. Raises OSError after a reset."""
+        """Whether unread bytes or FIN have arrived. Raises OSError after a reset."""
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -54,15 +54,15 @@ class Transport:
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that the kernel holds for the client: SIOCOUTQ of tcp(7), unix(7)."""
+        """The bytes that the kernel holds for the client: SIOCOUTQ of tcp(7), unix(7)."""
         return int.from_bytes(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def shutdown(self) -> None:
-        """Send FIN behind what was sent."""
+        """Send FIN after the bytes that were sent."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset_on_close(self) -> None:
-        """Have `close` drop what the client has not taken, and send a reset (SO_LINGER)."""
+        """Make `close` drop the bytes that the client has not taken, and reset (SO_LINGER)."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def close(self) -> None:
