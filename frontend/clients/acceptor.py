@@ -315,7 +315,7 @@ class Acceptor:
         return client
 
     def admitted(self, client: Http1) -> None:
-        """Note that the bytes after a PROXY header were served. The service may stop by now."""
+        """Shut a new client down if the service stops. The bytes after its header were served."""
         if self._context.draining:
             client.shut(self._context.close_grace)
 

@@ -217,7 +217,7 @@ class Connection:
             self.writer.release()
 
     def _flush(self) -> None:
-        """Send bytes that wait: the client takes some again."""
+        """Send waiting bytes: the socket is writable again."""
         writer = self.writer
         if writer is None:
             return

@@ -21,7 +21,7 @@ class AnswerSource(Protocol):
         """Stop reading the answer, so that the app waits."""
 
     def resume(self) -> None:
-        """Read the answer again."""
+        """Resume reading the answer."""
 
 
 class Link(AnswerSource, Protocol):

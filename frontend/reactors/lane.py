@@ -245,7 +245,7 @@ class Lane:
         self._listen(self._events & ~_IN)
 
     def resume(self) -> None:
-        """Read the answer again after `pause`."""
+        """Resume reading the answer after `pause`."""
         if self.paused and not self.closed:
             self._read_on()
 

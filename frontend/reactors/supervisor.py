@@ -210,7 +210,7 @@ class Supervisor:
     # What the reactors say -----------------------------------------------------------------------
 
     def reactor_ready(self, reactor: Reactor) -> None:
-        """Let a reactor serve that has loaded and started the app."""
+        """Let a reactor serve: it has loaded and started the app."""
         self._loop.forget(reactor)
         if self._stopping:
             self._dismiss(reactor, 0)

@@ -1,4 +1,4 @@
-"""Accepting: as many connections as there may be, and what happens beyond."""
+"""The acceptor: the limits on connections, and what happens beyond them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def serve(client: Client, reactor: StandIn) -> None:
 
 
 def occupy(client: Client, reactor: StandIn) -> int:
-    """Have an exchange under way; its number."""
+    """Put an exchange in flight; return its number."""
     client.send(get())
     return reactor.request()[0]
 
@@ -43,7 +43,7 @@ def complaints(front: Front) -> list[str]:
 
 
 def is_closed(client: Client) -> bool:
-    """Whether the connection has ended without an answer, by FIN or reset."""
+    """Return whether the connection has ended without an answer, by FIN or reset."""
     try:
         return client.at_end()
     except ConnectionResetError:
@@ -52,7 +52,7 @@ def is_closed(client: Client) -> bool:
 
 @contextmanager
 def accept_fails(monkeypatch: pytest.MonkeyPatch, error: int) -> Iterator[list[int]]:
-    """Nothing can be accepted in the block; what is given counts how often it was tried."""
+    """Let accept() fail in the block; the list counts the tries."""
     tries: list[int] = []
 
     def fail(_: socket.socket) -> None:
@@ -68,7 +68,7 @@ def accept_fails(monkeypatch: pytest.MonkeyPatch, error: int) -> Iterator[list[i
 
 
 @pytest.mark.parametrize("error", SHORTAGES, ids=errno.errorcode.get)
-def test_without_descriptors_listeners_rest_and_go_on(
+def test_without_descriptors_listeners_rest_and_resume(
     start: Start, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     front = start()
@@ -112,7 +112,7 @@ def test_a_shortage_is_logged_once_a_minute(start: Start, monkeypatch: pytest.Mo
     assert len(complaints(front)) == 3
 
 
-def test_without_descriptors_idle_connections_make_room(
+def test_without_descriptors_idle_connections_are_closed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = start()
@@ -127,7 +127,7 @@ def test_without_descriptors_idle_connections_make_room(
 
 
 @pytest.mark.parametrize("error", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
-def test_a_connection_that_ends_before_it_is_accepted_is_passed_over(
+def test_a_connection_that_ends_before_it_is_accepted_is_skipped(
     start: Start, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     front = start()
@@ -164,7 +164,7 @@ def test_a_connection_that_cannot_be_watched_is_closed_and_not_counted(
 # --max-connections --------------------------------------------------------------------------------
 
 
-def test_connections_beyond_the_bound_wait_until_one_ends(start: Start) -> None:
+def test_connections_beyond_the_limit_wait_until_one_ends(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     acceptor(front).connections_max = 2
@@ -181,7 +181,7 @@ def test_connections_beyond_the_bound_wait_until_one_ends(start: Start) -> None:
     assert complaints(front) == ["warning all 2 connections are taken: new ones wait"]
 
 
-def test_the_longest_idle_makes_room(start: Start) -> None:
+def test_the_longest_idle_connection_is_closed_first(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     acceptor(front).connections_max = 3
@@ -199,7 +199,7 @@ def test_the_longest_idle_makes_room(start: Start) -> None:
 
 
 @pytest.mark.parametrize("head_timeout", [10.0, 0.0])
-def test_a_connection_that_never_asked_counts_from_its_beginning(
+def test_a_connection_without_a_request_is_idle_from_its_start(
     start: Start, head_timeout: float
 ) -> None:
     front = start(head_timeout=head_timeout, keep_alive=60.0)
@@ -216,7 +216,7 @@ def test_a_connection_that_never_asked_counts_from_its_beginning(
     serve(new, reactor)
 
 
-def test_one_that_has_just_been_served_or_accepted_makes_no_room(start: Start) -> None:
+def test_a_connection_just_served_or_accepted_is_not_closed(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     acceptor(front).connections_max = 2
@@ -230,7 +230,7 @@ def test_one_that_has_just_been_served_or_accepted_makes_no_room(start: Start) -
     serve(third, reactor)
 
 
-def test_one_whose_request_is_on_its_way_makes_no_room(start: Start) -> None:
+def test_a_connection_with_an_unread_request_is_not_closed(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     acceptor(front).connections_max = 1
@@ -247,7 +247,7 @@ def test_one_whose_request_is_on_its_way_makes_no_room(start: Start) -> None:
     serve(third, reactor)
 
 
-def test_stopping_while_listeners_rest(start: Start) -> None:
+def test_the_service_stops_while_listeners_rest(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     acceptor(front).connections_max = 1
@@ -264,7 +264,7 @@ def test_stopping_while_listeners_rest(start: Start) -> None:
 def test_the_search_for_idle_connections_does_not_grow_with_new_ones(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each busy connection is looked at once a second, however many connections come."""
+    """Each busy connection is checked once a second, however many new connections arrive."""
     front = start()
     (reactor,) = front.reactors
     busy = 60
@@ -292,8 +292,8 @@ def test_the_search_for_idle_connections_does_not_grow_with_new_ones(
     assert busy <= looks <= busy * (2 + seconds)
 
 
-def test_closed_connections_are_forgotten_in_the_end(start: Start) -> None:
-    """Also those that are in the order in which idle ones would make room."""
+def test_closed_connections_are_forgotten(start: Start) -> None:
+    """The heap of connections forgets them too."""
     front = start()
     (reactor,) = front.reactors
     acceptor(front).connections_max = 2
@@ -310,7 +310,7 @@ def test_closed_connections_are_forgotten_in_the_end(start: Start) -> None:
 # --max-connections-per-address --------------------------------------------------------------------
 
 
-def test_an_address_has_so_many_connections(start: Start) -> None:
+def test_connections_of_one_address_are_limited(start: Start) -> None:
     front = start(max_connections_per_address=2)
     (reactor,) = front.reactors
     first, second, third = (front.connect() for _ in range(3))
@@ -326,7 +326,7 @@ def test_an_address_has_so_many_connections(start: Start) -> None:
         assert is_closed(front.connect())
 
 
-def test_addresses_do_not_count_for_each_other(start: Start) -> None:
+def test_addresses_are_counted_separately(start: Start) -> None:
     front = start(max_connections_per_address=1)
     (reactor,) = front.reactors
     clients = []
@@ -342,8 +342,8 @@ def test_addresses_do_not_count_for_each_other(start: Start) -> None:
     assert not acceptor(front)._networks
 
 
-def test_the_address_that_a_proxy_header_tells_is_counted(start: Start) -> None:
-    """And not that of the balancer, which is everybody's."""
+def test_the_address_in_a_proxy_header_is_counted(start: Start) -> None:
+    """The address of the balancer, which all clients share, is not counted."""
     front = start(proxy_protocol=True, max_connections_per_address=1)
     (reactor,) = front.reactors
     clients = []
@@ -369,7 +369,7 @@ def test_the_address_that_a_proxy_header_tells_is_counted(start: Start) -> None:
     assert reactor.silent
 
 
-def test_proxies_that_pass_on_for_many_are_not_counted(start: Start) -> None:
+def test_trusted_proxies_are_not_counted(start: Start) -> None:
     front = start(max_connections_per_address=1, forwarded_allow_from=parse_networks("127.0.0.2"))
     (reactor,) = front.reactors
     for _ in range(3):
@@ -378,14 +378,14 @@ def test_proxies_that_pass_on_for_many_are_not_counted(start: Start) -> None:
     assert is_closed(front.connect(source=("127.0.0.1", 0)))
 
 
-def test_unix_peers_have_no_address_to_count(start: Start) -> None:
+def test_peers_on_unix_sockets_are_not_counted(start: Start) -> None:
     front = start(max_connections_per_address=1)
     (reactor,) = front.reactors
     for _ in range(3):
         serve(front.connect(front.unix), reactor)
 
 
-def test_addresses_are_not_counted_without_a_bound(start: Start) -> None:
+def test_addresses_are_not_counted_without_a_limit(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     for _ in range(3):
@@ -410,8 +410,8 @@ def test_network(one: str, other: str, same: bool) -> None:
     assert (network(one) == network(other)) is same
 
 
-def test_many_are_accepted_in_turns(start: Start) -> None:
-    """More than one listener takes in a row."""
+def test_many_connections_are_accepted_in_several_turns(start: Start) -> None:
+    """There are more of them than one listener accepts in a row."""
     front = start()
     (reactor,) = front.reactors
     with front.held():

@@ -1,4 +1,4 @@
-"""How answers come back: express, over lanes, moved to a lane; and what is wrong with some."""
+"""Answers over the express lane, over lanes and moved to a lane; and invalid ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_exchanges_may_be_answered_in_any_order(start: Start) -> None:
         assert client.response().body == b"/%d" % index
 
 
-def test_answers_may_come_in_any_pieces(start: Start) -> None:
+def test_answers_may_arrive_in_any_pieces(start: Start) -> None:
     front, client, reactor = begin(start)
     number, _ = reactor.request()
     for byte in pack_message(number, ANSWER_DONE, len(OK)) + OK:
@@ -87,7 +87,7 @@ def test_an_app_that_ends_without_an_answer_gives_502(start: Start) -> None:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("payload", [b"", b"nonsense"])
-def test_an_express_answer_that_is_none_harms_nobody_else(
+def test_an_invalid_express_answer_harms_no_other_exchange(
     start: Start, version: str, payload: bytes
 ) -> None:
     front, client, reactor = begin(start, get(version=version))
@@ -162,7 +162,7 @@ def test_head_has_no_body_whatever_its_fields_say(start: Start) -> None:
     assert client.response("HEAD").status == 200
 
 
-def test_done_may_come_before_the_answer(start: Start) -> None:
+def test_done_may_arrive_before_the_answer(start: Start) -> None:
     front, client, reactor, lane = begin_lane(start)
     reactor.done(lane)
     front.settle()
@@ -200,7 +200,7 @@ def test_a_dropped_lane_is_closed_once_its_answer_was_read(start: Start, when: s
     assert reactor.lane().head().startswith(b"GET /again")
 
 
-def test_a_drop_for_an_idle_lane_means_nothing(start: Start) -> None:
+def test_a_drop_for_a_free_lane_is_ignored(start: Start) -> None:
     _, client, reactor, lane = begin_lane(start)
     lane.send(OK)
     reactor.done(lane)
@@ -216,7 +216,7 @@ def test_a_drop_for_an_idle_lane_means_nothing(start: Start) -> None:
     assert client.response().status == 200
 
 
-def test_a_lane_that_the_reactor_closes_while_idle_is_not_used_again(start: Start) -> None:
+def test_a_free_lane_that_the_reactor_closes_is_not_used_again(start: Start) -> None:
     front, client, reactor, lane = begin_lane(start)
     lane.send(OK)
     reactor.done(lane)
@@ -230,7 +230,7 @@ def test_a_lane_that_the_reactor_closes_while_idle_is_not_used_again(start: Star
 
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("done_first", [True, False])
-def test_bytes_beyond_an_answer_cost_the_lane_and_nothing_else(
+def test_bytes_after_an_answer_close_only_its_lane(
     start: Start, together: bool, done_first: bool
 ) -> None:
     front, client, reactor, lane = begin_lane(start)
@@ -256,7 +256,7 @@ def test_bytes_beyond_an_answer_cost_the_lane_and_nothing_else(
     assert client.response().body == b"again"
 
 
-def test_bytes_beyond_a_chunked_answer_do_not_reach_the_client(start: Start) -> None:
+def test_bytes_after_a_chunked_answer_do_not_reach_the_client(start: Start) -> None:
     front, client, _, lane = begin_lane(start)
     lane.send(CHUNKED + b"2\r\nok\r\n")
     front.settle()
@@ -280,7 +280,7 @@ def test_bytes_beyond_a_chunked_answer_do_not_reach_the_client(start: Start) -> 
         CHUNKED + b"zz\r\n",
     ],
 )
-def test_an_answer_that_is_none_gives_502(start: Start, raw: bytes) -> None:
+def test_an_invalid_answer_gives_502(start: Start, raw: bytes) -> None:
     front, client, reactor, lane = begin_lane(start)
     lane.fill(raw)
     assert client.response().status == 502
@@ -317,7 +317,7 @@ def test_a_malformed_chunk_cuts_the_answer(start: Start) -> None:
 @pytest.mark.parametrize(
     "cut", [answer(b"x" * 100)[:-1], CHUNKED + b"2\r\nok\r\n", CHUNKED + b"5\r\nok"]
 )
-def test_a_cut_answer_is_seen_to_be_cut(start: Start, cut: bytes, how: str) -> None:
+def test_a_client_sees_that_its_answer_was_cut(start: Start, cut: bytes, how: str) -> None:
     front, client, reactor, lane = begin_lane(start)
     client.send(get("/pipelined"))
     lane.send(cut)
@@ -345,7 +345,7 @@ def test_an_answer_until_close_ends_with_the_connection(start: Start) -> None:
     assert lane.closed
 
 
-def test_an_answer_until_close_says_so(start: Start) -> None:
+def test_an_answer_until_close_has_connection_close(start: Start) -> None:
     _, client, _, lane = begin_lane(start, get("/", "Connection: keep-alive", version="1.0"))
     lane.send(UNTIL_CLOSE)
     lane.half_close()
@@ -367,7 +367,7 @@ def test_a_cut_answer_until_close_is_a_reset(start: Start, together: bool) -> No
         read_to_end(client)
 
 
-def test_a_request_that_the_reactor_does_not_want_may_be_answered(start: Start) -> None:
+def test_a_reactor_may_answer_a_request_that_it_does_not_read(start: Start) -> None:
     front, client, reactor, lane = begin_lane(start, post(b"x" * 70_000)[:-1])
     with front.held():
         # Closing with bytes unread resets the lane; the answer comes before that.
@@ -380,7 +380,7 @@ def test_a_request_that_the_reactor_does_not_want_may_be_answered(start: Start) 
     assert reactor.lane().head().startswith(b"GET /again")
 
 
-def test_a_lane_is_not_used_again_after_half_a_request(start: Start) -> None:
+def test_a_lane_is_not_used_again_after_a_part_of_a_request(start: Start) -> None:
     front, client, reactor, lane = begin_lane(start, post(b"x" * 70_000)[:-1])
     lane.exactly(69_999)
     lane.send(OK)
@@ -412,7 +412,7 @@ def test_lanes_are_used_again_and_no_more_are_opened_than_needed(start: Start) -
 # Answers that move to a lane of the reactor's own -------------------------------------------------
 
 
-def test_an_answer_moves_to_a_lane_which_is_given_back(start: Start) -> None:
+def test_the_lane_of_a_moved_answer_is_given_back(start: Start) -> None:
     front, client, reactor = begin(start)
     number, _ = reactor.request()
     lane = reactor.open_lane(number, 1)
@@ -473,7 +473,7 @@ def test_a_reactor_without_descriptors_for_a_lane_gives_502(start: Start) -> Non
     assert front.call(lambda: reactor.inside.in_flight) == 0
 
 
-def test_a_moved_answer_that_is_cut_is_seen_to_be_cut(start: Start) -> None:
+def test_a_client_sees_that_its_moved_answer_was_cut(start: Start) -> None:
     front, client, reactor = begin(start)
     number, _ = reactor.request()
     lane = reactor.open_lane(number, 1)
@@ -498,7 +498,7 @@ def test_a_moved_answer_until_close(start: Start) -> None:
     assert lane.closed
 
 
-def test_bytes_beyond_a_moved_answer_cost_the_lane(start: Start) -> None:
+def test_bytes_after_a_moved_answer_close_its_lane(start: Start) -> None:
     front, client, reactor = begin(start)
     number, _ = reactor.request()
     lane = reactor.open_lane(number, 1)
@@ -509,7 +509,7 @@ def test_bytes_beyond_a_moved_answer_cost_the_lane(start: Start) -> None:
     assert reactor.silent
 
 
-def test_a_lane_announced_for_a_client_that_is_gone_is_closed(start: Start) -> None:
+def test_a_lane_announced_for_a_client_that_left_is_closed(start: Start) -> None:
     front, client, reactor = begin(start)
     number, _ = reactor.request()
     client.reset()
@@ -523,7 +523,7 @@ def test_a_lane_announced_for_a_client_that_is_gone_is_closed(start: Start) -> N
     assert not reactor.inside.lanes._theirs
 
 
-def test_moved_answers_that_are_given_up_leave_nothing_behind(start: Start) -> None:
+def test_abandoned_moved_answers_leave_no_lane_open(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     for index in range(1, 4):

@@ -1,4 +1,4 @@
-"""Who waits for slow clients: bodies collected and answers taken off for WSGI, bounds for ASGI."""
+"""Buffering for slow clients: collected bodies, spooled WSGI answers, limits for ASGI answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def begin(start: Start, interface: str = "wsgi", **options: object) -> tuple[Fro
 def begin_answer(
     start: Start, interface: str, **options: object
 ) -> tuple[Front, Client, StandIn, LaneEnd]:
-    """A client that reads only when told to, whose request came over a lane."""
+    """Return a client that reads only when the test reads. Its request went over a lane."""
     front, reactor = begin(start, interface, lanes="plain", **options)
     client = front.connect(front.unix)
     client.send(get())
@@ -40,7 +40,7 @@ def begin_answer(
 # Request bodies -----------------------------------------------------------------------------------
 
 
-def test_nothing_reaches_a_wsgi_reactor_before_the_body_is_whole(start: Start) -> None:
+def test_a_wsgi_reactor_gets_nothing_before_the_body_is_whole(start: Start) -> None:
     front, reactor = begin(start)
     client = front.connect()
     client.send(post(b"x" * 100)[:-100])
@@ -58,7 +58,7 @@ def test_nothing_reaches_a_wsgi_reactor_before_the_body_is_whole(start: Start) -
     assert reactor.request()[1] == get("/next")
 
 
-def test_a_body_that_came_with_its_head_is_not_touched(start: Start) -> None:
+def test_a_body_that_arrived_with_its_head_is_not_changed(start: Start) -> None:
     front, reactor = begin(start)
     front.connect().send(post(b"body", "X-Case: Kept") + get("/next"))
     assert reactor.request()[1] == post(b"body", "X-Case: Kept")
@@ -98,7 +98,7 @@ def test_a_large_body_goes_over_a_lane_in_one_piece(start: Start, size: int, chu
         assert client.response().status == 200
 
 
-def test_what_a_body_took_is_given_back_when_it_is_answered(
+def test_the_file_of_a_body_is_closed_when_it_is_answered(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = []
@@ -140,7 +140,7 @@ def test_what_a_body_took_is_given_back_when_it_is_answered(
     assert files[2].closed
 
 
-def test_what_is_pipelined_behind_a_large_body_is_read_up_to_a_bound(start: Start) -> None:
+def test_requests_behind_a_large_body_are_read_up_to_a_limit(start: Start) -> None:
     front, reactor = begin(start)
     client = front.connect()
     with client.sending([post(b"x" * (8 * MIB)), get("/next") * 100_000], may_be_cut=True):
@@ -188,7 +188,9 @@ def test_fin_within_a_body_that_is_collected_gets_400(start: Start) -> None:
     assert reactor.silent
 
 
-def test_a_body_that_cannot_be_kept_gets_507(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_cannot_be_written_to_a_file_gets_507(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     front, reactor = begin(start)
 
     def fail(**_):
@@ -205,10 +207,10 @@ def test_a_body_that_cannot_be_kept_gets_507(start: Start, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("broken", ["unreadable", "shorter"])
-def test_a_body_that_cannot_be_read_back_ends_where_it_does(
+def test_a_body_that_cannot_be_read_back_is_cut(
     start: Start, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """The app must not wait for what will never come."""
+    """The app must not wait for bytes that never arrive."""
     read = iter([1000])
 
     def sendfile(out: int, file: int, offset: int, count: int) -> int:
@@ -273,7 +275,7 @@ def test_asgi_answers_wait_for_a_client_that_reads_nothing(start: Start) -> None
     assert lane.head() == get("/next")
 
 
-def test_a_client_that_left_room_gets_more(start: Start) -> None:
+def test_an_answer_resumes_when_its_client_has_taken_enough(start: Start) -> None:
     front, client, _, lane = begin_answer(start, "asgi")
     raw = answer(b"x" * (16 * MIB))
     taken = pour(front, lane, raw)
@@ -286,8 +288,8 @@ def test_a_client_that_left_room_gets_more(start: Start) -> None:
     assert taken > 1.2 * MIB
 
 
-def test_all_that_a_lane_holds_comes_in_order(start: Start) -> None:
-    """Many reads of it in one batch, each of which fills the space for them."""
+def test_all_bytes_of_a_lane_arrive_in_order(start: Start) -> None:
+    """One batch reads the lane many times, and each read fills the space."""
     front, client, _, lane = begin_answer(start, "asgi")
     for sock in (lane.sock, front.inside.connection.transport.sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MIB)
@@ -305,8 +307,8 @@ def test_all_that_a_lane_holds_comes_in_order(start: Start) -> None:
     assert got == raw
 
 
-def test_what_comes_behind_an_answer_that_fills_the_space_is_no_part_of_it(start: Start) -> None:
-    """It ends where a read does, so that the next one, in the same batch, finds what is beyond."""
+def test_bytes_after_an_answer_that_fills_one_read_are_dropped(start: Start) -> None:
+    """The answer ends with a read. The next read, in the same batch, finds the bytes after it."""
     front, client, reactor, lane = begin_answer(start, "asgi")
     lane.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MIB)
     raw = answer(bytes(256 * KIB))
@@ -327,7 +329,7 @@ def test_what_comes_behind_an_answer_that_fills_the_space_is_no_part_of_it(start
     assert reactor.lane().head() == get("/next")
 
 
-def test_wsgi_answers_are_taken_off_at_once(start: Start) -> None:
+def test_wsgi_answers_are_spooled_at_once(start: Start) -> None:
     front, client, reactor, lane = begin_answer(start, "wsgi")
     body = os.urandom(8 * MIB)
     assert pour(front, lane, answer(body)) > 8 * MIB
@@ -343,7 +345,7 @@ def test_wsgi_answers_are_taken_off_at_once(start: Start) -> None:
     assert client.response().body == body
 
 
-def test_wsgi_answers_are_taken_off_within_bounds(start: Start) -> None:
+def test_wsgi_answers_are_spooled_within_limits(start: Start) -> None:
     front, client, _, lane = begin_answer(start, "wsgi", answer_spool_size=MIB)
     raw = answer(os.urandom(16 * MIB))
     taken = pour(front, lane, raw)
@@ -360,7 +362,7 @@ def test_wsgi_answers_are_taken_off_within_bounds(start: Start) -> None:
     assert most <= 1.5 * MIB
 
 
-def test_an_answer_that_cannot_be_kept_costs_its_connection_alone(
+def test_an_answer_that_cannot_be_spooled_closes_only_its_connection(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front, client, reactor, lane = begin_answer(start, "wsgi")
@@ -384,8 +386,8 @@ def test_an_answer_that_cannot_be_kept_costs_its_connection_alone(
     assert other.response().status == 200
 
 
-def test_a_paused_lane_whose_answer_is_over_is_left_to_its_next_client(start: Start) -> None:
-    """The pause belongs to the exchange: a client that catches up later resumes nothing else's."""
+def test_a_client_that_catches_up_late_resumes_no_other_exchange(start: Start) -> None:
+    """The pause belongs to the exchange, not to the lane."""
     front, reactor = begin(start, "asgi")
     slow, other = front.connect(front.unix), front.connect(front.unix)
     slow.send(get("/slow"))
@@ -413,7 +415,7 @@ def test_a_paused_lane_whose_answer_is_over_is_left_to_its_next_client(start: St
     assert waiting.connection.writer.waiting == before
 
 
-def test_an_express_answer_may_be_slow_too(start: Start) -> None:
+def test_a_slow_client_delays_later_express_requests(start: Start) -> None:
     front, reactor = begin(start, "asgi")
     client = front.connect(front.unix)
     body = b"x" * 60_000
@@ -425,6 +427,6 @@ def test_an_express_answer_may_be_slow_too(start: Start) -> None:
         front.settle()
         if front.inside.connection.writer is not None:
             break
-    # Nobody works ahead for a client that takes nothing.
+    # No further request starts for a client that takes nothing.
     assert reactor.silent
     assert client.response().body == body

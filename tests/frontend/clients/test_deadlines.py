@@ -1,4 +1,4 @@
-"""How long an exchange may take: the first byte of its answer, and all of it."""
+"""The deadlines of an exchange: for the first byte of its answer, and for all of it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_no_first_byte_in_time_is_a_504(start: Start, moved: bool) -> None:
     assert reactor.message() == (number, CANCEL, b"")
     assert lane is None or lane.closed
     assert any("GET /slow took too long in reactor 1" in line for line in front.log)
-    # It occupies its place until its app is done.
+    # The exchange occupies its reactor until its app is done.
     assert front.call(lambda: reactor.inside.in_flight) == 1
     reactor.reply(number, b"", DONE)
     front.settle()
     assert front.call(lambda: reactor.inside.in_flight) == 0
 
 
-def test_after_the_first_byte_there_is_time(start: Start) -> None:
+def test_the_first_byte_ends_the_first_byte_timeout(start: Start) -> None:
     front = start(first_byte_timeout=10.0, lanes="plain")
     (reactor,) = front.reactors
     client = front.connect()
@@ -63,7 +63,7 @@ def test_an_interim_answer_is_no_first_byte(start: Start) -> None:
 
 
 def test_an_upload_may_take_longer_than_the_first_byte(start: Start) -> None:
-    """The app cannot answer what has not come."""
+    """The app cannot answer before the request has arrived."""
     front = start(first_byte_timeout=10.0, body_timeout=0.0)
     (reactor,) = front.reactors
     client = front.connect()
@@ -84,7 +84,7 @@ def test_an_upload_may_take_longer_than_the_first_byte(start: Start) -> None:
 
 
 @pytest.mark.parametrize("first_byte", [0.0, 5.0])
-def test_the_whole_answer_has_its_time_too(start: Start, first_byte: float) -> None:
+def test_the_request_timeout_limits_the_whole_answer(start: Start, first_byte: float) -> None:
     front = start(first_byte_timeout=first_byte, request_timeout=20.0, lanes="plain")
     (reactor,) = front.reactors
     client = front.connect()
@@ -102,7 +102,7 @@ def test_the_whole_answer_has_its_time_too(start: Start, first_byte: float) -> N
     assert reactor.hear("cancel") == {"cancel": lane.number}
 
 
-def test_a_replayed_request_has_no_more_time_than_others(start: Start) -> None:
+def test_a_retry_does_not_start_the_request_timeout_again(start: Start) -> None:
     front = start(request_timeout=20.0)
     client = front.connect()
     client.send(get())
@@ -115,7 +115,7 @@ def test_a_replayed_request_has_no_more_time_than_others(start: Start) -> None:
     assert client.response().status == 504
 
 
-def test_the_queue_has_its_own_time(start: Start) -> None:
+def test_time_in_the_queue_does_not_count(start: Start) -> None:
     front = start(first_byte_timeout=10.0, queue_timeout=30.0, capacities=(1,))
     (reactor,) = front.reactors
     first, second = front.connect(), front.connect()
@@ -144,8 +144,8 @@ def test_deadlines_are_over_with_their_exchange(start: Start) -> None:
         front.pass_time(8)
 
 
-def test_a_thread_that_has_no_end_costs_its_reactor(start: Start) -> None:
-    """It cannot be cancelled: another reactor starts, and this one leaves then."""
+def test_a_reactor_with_an_endless_thread_is_replaced(start: Start) -> None:
+    """The thread cannot be cancelled, so the reactor retires when its successor is ready."""
     front = start(interface="wsgi", capacities=(2,), request_timeout=10.0)
     (reactor,) = front.reactors
     client, other = front.connect(), front.connect()
@@ -167,7 +167,7 @@ def test_a_thread_that_has_no_end_costs_its_reactor(start: Start) -> None:
     assert other.response().status == 200
 
 
-def test_an_asgi_reactor_goes_on(start: Start) -> None:
+def test_an_asgi_reactor_serves_on_after_a_timeout(start: Start) -> None:
     front = start(request_timeout=10.0)
     (reactor,) = front.reactors
     client = front.connect()
@@ -179,7 +179,7 @@ def test_an_asgi_reactor_goes_on(start: Start) -> None:
 
 
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_an_app_has_no_more_time_because_its_client_has_left(start: Start, lanes: str) -> None:
+def test_an_orphaned_exchange_keeps_its_deadline(start: Start, lanes: str) -> None:
     front = start(request_timeout=20.0, lanes=lanes)
     (reactor,) = front.reactors
     client = front.connect()
@@ -204,7 +204,7 @@ def test_an_app_has_no_more_time_because_its_client_has_left(start: Start, lanes
         assert reactor.hear("cancel") == {"cancel": lane.number}
 
 
-def test_an_app_that_is_done_after_its_client_has_left_is_forgotten(start: Start) -> None:
+def test_an_orphaned_exchange_that_is_done_is_forgotten(start: Start) -> None:
     front = start(request_timeout=20.0)
     (reactor,) = front.reactors
     client = front.connect()
@@ -220,7 +220,9 @@ def test_an_app_that_is_done_after_its_client_has_left_is_forgotten(start: Start
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_wsgi_app_whose_client_has_left_costs_its_reactor_too(start: Start, inline: bool) -> None:
+def test_a_reactor_with_an_endless_orphaned_exchange_is_replaced(
+    start: Start, inline: bool
+) -> None:
     front = start(interface="wsgi", capacities=(), request_timeout=10.0)
     (reactor,) = front.reactors
     reactor.ready(2, "wsgi", inline=inline)
@@ -239,7 +241,7 @@ def test_a_wsgi_app_whose_client_has_left_costs_its_reactor_too(start: Start, in
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("kind", [0xE0, 0xE1])
-def test_an_express_answer_without_a_byte_is_none(start: Start, version: str, kind: int) -> None:
+def test_an_empty_express_answer_gives_502(start: Start, version: str, kind: int) -> None:
     front = start()
     (reactor,) = front.reactors
     client = front.connect()

@@ -89,7 +89,7 @@ class Player:
         return self.front.reactors[-1]
 
     def step(self) -> None:
-        """Let somebody do something."""
+        """Let a client or the reactor take one random step."""
         self.look()
         actions: list[tuple[float, Callable[[], None]]] = [(6, self.connect), (1, self.wait)]
         if self.clients:

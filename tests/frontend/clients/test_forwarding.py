@@ -1,4 +1,4 @@
-"""Connections from proxies whose word counts: of whom each request is, as its reactor is told."""
+"""Connections from trusted proxies: the client of each request, as its reactor sees it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def begin(start: Start, allow: str = "127.0.0.1,unix", **settings: Any) -> tuple
 
 
 def serve(client: Client, reactor: StandIn, *fields: str) -> Origin:
-    """Have a request with these fields answered; where it came from."""
+    """Send a request with these fields, and answer it; return its origin."""
     client.send(get("/", *fields))
     number, payload = reactor.request()
-    # They are the app's too, whoever sent them.
+    # The app gets the fields too, whether or not the peer is trusted.
     assert payload == get("/", *fields)
     reactor.reply(number)
     assert client.response().status == 200
@@ -33,14 +33,14 @@ def serve(client: Client, reactor: StandIn, *fields: str) -> Origin:
 
 
 def on_lane(lane: LaneEnd) -> Origin:
-    """The PROXY header that a request on a lane begins with."""
+    """Return the origin in the PROXY header of a request on a lane."""
     data = b""
     while (header := decode_v2(data)) is None:
         data += lane.exactly(1)
     return read_origin(header)
 
 
-def test_each_request_of_a_connection_is_of_its_own_client(start: Start) -> None:
+def test_each_request_of_a_connection_names_its_own_client(start: Start) -> None:
     front, reactor = begin(start)
     proxy = front.connect()
     itself = Origin(proxy.local, proxy.remote)
@@ -76,7 +76,7 @@ def test_a_proxy_on_a_unix_socket(start: Start) -> None:
     assert origin == (stranger.local, stranger.remote, "http")
 
 
-def test_nobodys_word_counts_by_default(start: Start) -> None:
+def test_no_peer_is_trusted_by_default(start: Start) -> None:
     front = start()
     for address in front.tcp, front.unix:
         client = front.connect(address)
@@ -114,13 +114,13 @@ FORGED = [
 
 
 @pytest.mark.parametrize("fields", FORGED)
-def test_what_the_client_adds_changes_nothing(start: Start, fields: list[str]) -> None:
+def test_fields_that_the_client_adds_change_nothing(start: Start, fields: list[str]) -> None:
     front, reactor = begin(start)
     proxy = front.connect()
     assert serve(proxy, reactor, *fields) == (CLIENT, proxy.remote, "http")
 
 
-def test_forwarded_counts_where_it_is_chosen(start: Start) -> None:
+def test_forwarded_counts_if_it_is_chosen(start: Start) -> None:
     front, reactor = begin(start, "127.0.0.0/8,2001:db8:1::/48", forwarded_fields="forwarded")
     proxy = front.connect()
     fields = [
@@ -147,7 +147,7 @@ def test_the_address_in_a_proxy_header_decides(start: Start) -> None:
     assert serve(stranger, reactor, "X-Forwarded-For: 203.0.113.7").client == other
 
 
-def test_a_field_says_more_than_the_connection_about_the_scheme(start: Start) -> None:
+def test_a_field_overrides_the_scheme_of_the_connection(start: Start) -> None:
     front, reactor = begin(start, "192.0.2.9", proxy_protocol=True)
     proxy = front.connect()
     proxy.send(encode_v2(BALANCER[0], BALANCER[1], origin_tlvs(https=True)))
@@ -160,7 +160,7 @@ def test_a_field_says_more_than_the_connection_about_the_scheme(start: Start) ->
 
 
 @pytest.mark.parametrize("body", [b"", b"small", b"x" * 200_000], ids=["none", "small", "large"])
-def test_lanes_tell_it_too(start: Start, body: bytes) -> None:
+def test_lanes_name_the_client_too(start: Start, body: bytes) -> None:
     front, reactor = begin(start, lanes="plain")
     proxy = front.connect()
     fields = ["X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https"]
@@ -176,7 +176,7 @@ def test_lanes_tell_it_too(start: Start, body: bytes) -> None:
         assert proxy.response().status == 200
 
 
-def test_collected_bodies_keep_it(start: Start) -> None:
+def test_requests_with_collected_bodies_name_the_client(start: Start) -> None:
     front, reactor = begin(start, interface="wsgi")
     proxy = front.connect()
     request = post(b"body", "X-Forwarded-For: 203.0.113.7")
@@ -188,7 +188,7 @@ def test_collected_bodies_keep_it(start: Start) -> None:
     assert proxy.response().status == 200
 
 
-def test_requests_that_wait_keep_theirs(start: Start) -> None:
+def test_requests_in_the_queue_keep_their_client(start: Start) -> None:
     front, reactor = begin(start, capacities=(1,))
     proxies = [front.connect() for _ in range(3)]
     for number, proxy in enumerate(proxies):

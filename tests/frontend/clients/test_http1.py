@@ -1,4 +1,4 @@
-"""A client's connection: what it may send, when it is closed, and what it is told before."""
+"""HTTP/1.1 connections: pipelining, FIN and reset, bodies, early answers, deadlines, the end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_pipelined_requests_are_answered_in_order(start: Start) -> None:
     assert [client.response().body for _ in range(16)] == [b"%d" % index for index in range(16)]
 
 
-def test_pipelined_requests_may_come_in_any_pieces(start: Start) -> None:
+def test_pipelined_requests_may_arrive_in_any_pieces(start: Start) -> None:
     front, client, reactor = begin(start)
     for index in range(3):
         for byte in get(f"/{index}"):
@@ -66,7 +66,7 @@ def test_pipelined_requests_may_come_in_any_pieces(start: Start) -> None:
         assert client.response().status == 200
 
 
-def test_what_is_pipelined_is_read_up_to_a_bound(start: Start) -> None:
+def test_pipelined_requests_are_read_up_to_a_limit(start: Start) -> None:
     front, client, reactor = begin(start)
     flood = get("/next") * 100_000
     with client.sending([get("/first"), flood], may_be_cut=True):
@@ -79,7 +79,7 @@ def test_what_is_pipelined_is_read_up_to_a_bound(start: Start) -> None:
         assert client.response().status == 200
 
 
-def test_what_is_pipelined_behind_an_upload_is_read_up_to_a_bound(start: Start) -> None:
+def test_requests_behind_an_upload_are_read_up_to_a_limit(start: Start) -> None:
     front, client, reactor, lane = begin_upload(start, post(b"x" * LARGE)[:-LARGE])
     with client.sending([b"x" * LARGE + get("/next") * 100_000], may_be_cut=True):
         assert len(lane.exactly(LARGE)) == LARGE
@@ -100,7 +100,7 @@ def test_connection_close_is_obeyed(start: Start) -> None:
     assert client.at_end()
 
 
-def test_what_comes_behind_a_last_request_does_not_destroy_its_answer(start: Start) -> None:
+def test_bytes_after_a_last_request_do_not_destroy_its_answer(start: Start) -> None:
     front, client, reactor = begin(start)
     client.send(get("/", "Connection: close") + get("/ignored"))
     reactor.reply(reactor.request()[0])
@@ -144,7 +144,7 @@ def test_an_empty_connection_is_not_answered(start: Start) -> None:
         (get("/", "X: " + "x" * 9000), 431),
     ],
 )
-def test_a_refused_request_is_the_last(start: Start, raw: bytes, status: int) -> None:
+def test_a_rejected_request_is_the_last(start: Start, raw: bytes, status: int) -> None:
     _, client, reactor = begin(start)
     client.send(get("/first") + raw + get("/never"))
     reactor.reply(reactor.request()[0])
@@ -159,7 +159,7 @@ def test_a_refused_request_is_the_last(start: Start, raw: bytes, status: int) ->
 # FIN and reset ------------------------------------------------------------------------------------
 
 
-def test_fin_is_told_on_the_express_lane_and_the_answer_still_relayed(start: Start) -> None:
+def test_fin_is_passed_on_over_the_express_lane_and_the_answer_relayed(start: Start) -> None:
     _, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
@@ -170,7 +170,7 @@ def test_fin_is_told_on_the_express_lane_and_the_answer_still_relayed(start: Sta
     assert client.at_end()
 
 
-def test_fin_in_the_same_segment_is_told_too(start: Start) -> None:
+def test_fin_in_the_same_segment_is_passed_on_too(start: Start) -> None:
     front, client, reactor = begin(start)
     with front.held():
         client.send(get())
@@ -181,7 +181,7 @@ def test_fin_in_the_same_segment_is_told_too(start: Start) -> None:
     assert client.response().body == b"ok"
 
 
-def test_fin_travels_as_half_close_of_a_lane(start: Start) -> None:
+def test_fin_half_closes_the_lane(start: Start) -> None:
     front, client, reactor = begin(start, lanes="plain")
     client.send(get())
     lane = reactor.lane()
@@ -196,7 +196,7 @@ def test_fin_travels_as_half_close_of_a_lane(start: Start) -> None:
     assert client.at_end()
 
 
-def test_fin_counts_behind_a_body_that_the_lane_has_not_taken(start: Start) -> None:
+def test_fin_counts_after_a_body_that_the_lane_has_not_taken(start: Start) -> None:
     body = b"x" * LARGE
     front, client, _reactor, lane = begin_upload(start, post(body)[:-LARGE])
     with client.sending([body]):
@@ -210,8 +210,8 @@ def test_fin_counts_behind_a_body_that_the_lane_has_not_taken(start: Start) -> N
     assert client.response().body == b"ok"
 
 
-def test_fin_is_told_though_the_lane_had_no_room_for_the_end_of_the_body(start: Start) -> None:
-    """All of the body has come by then: its client is listened to all the same."""
+def test_fin_is_passed_on_after_a_body_that_filled_the_lane(start: Start) -> None:
+    """The whole body has arrived by then, so its client is still read."""
     front = start()
     (reactor,) = front.reactors
     client = front.connect(front.unix)
@@ -237,7 +237,7 @@ def test_fin_is_told_though_the_lane_had_no_room_for_the_end_of_the_body(start: 
     assert client.response().body == b"ok"
 
 
-def test_fin_counts_behind_pipelined_requests(start: Start) -> None:
+def test_fin_counts_after_pipelined_requests(start: Start) -> None:
     _, client, reactor = begin(start)
     client.send(get("/0") + get("/1"))
     client.finish_sending()
@@ -298,7 +298,7 @@ def test_fin_within_a_body_leaves_an_answer_that_has_begun_to_the_app(start: Sta
 def test_fin_that_comes_before_its_turn_cuts_a_pipelined_body(
     start: Start, interface: str, lanes: str, cut: bytes
 ) -> None:
-    """The FIN is read while the first exchange is under way."""
+    """The FIN is read while the first exchange is in flight."""
     front, client, reactor = begin(start, interface=interface, lanes=lanes)
     with front.held():
         client.send(get("/first") + cut)
@@ -320,7 +320,7 @@ def test_fin_that_comes_before_its_turn_cuts_a_pipelined_body(
     assert not front.clients
 
 
-def test_fin_within_a_body_that_the_app_did_not_want(start: Start) -> None:
+def test_fin_within_a_drained_body_closes_the_connection(start: Start) -> None:
     _front, client, _reactor, lane = begin_upload(start, PART_OF_UPLOAD)
     lane.send(OK)
     assert client.response().status == 200
@@ -349,7 +349,7 @@ def test_fin_within_a_body_while_its_early_answer_is_still_sent(start: Start) ->
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_reset_is_told_on_the_express_lane(start: Start, answered: bool) -> None:
+def test_reset_is_passed_on_over_the_express_lane(start: Start, answered: bool) -> None:
     front, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
@@ -387,7 +387,7 @@ def test_reset_within_an_answer_closes_the_lane(start: Start) -> None:
     assert lane.closed
 
 
-def test_a_client_that_closes_after_fin_is_gone(start: Start) -> None:
+def test_a_client_that_closes_after_fin_has_left(start: Start) -> None:
     _front, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
@@ -397,7 +397,7 @@ def test_a_client_that_closes_after_fin_is_gone(start: Start) -> None:
     assert reactor.message() == (number, GONE, b"")
 
 
-def test_a_unix_client_that_closes_is_gone(start: Start) -> None:
+def test_a_unix_client_that_closes_has_left(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
     client = front.connect(front.unix)
@@ -411,7 +411,7 @@ def test_a_unix_client_that_closes_is_gone(start: Start) -> None:
 # Bodies -------------------------------------------------------------------------------------------
 
 
-def test_a_body_streams_to_the_app_as_it_comes(start: Start) -> None:
+def test_a_body_streams_to_the_app_as_it_arrives(start: Start) -> None:
     front, client, reactor, lane = begin_upload(start, CHUNKED_POST)
     for piece in b"3\r\nab", b"c\r\n", b"0\r\n", b"\r\n":
         client.send(piece)
@@ -467,7 +467,7 @@ def test_a_body_beyond_the_limit_gets_413(start: Start, interface: str, framing:
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_as_large_as_the_limit_is_let_in(
+def test_a_body_as_large_as_the_limit_is_accepted(
     start: Start, interface: str, chunked: bool
 ) -> None:
     _front, client, reactor = begin(start, interface=interface, max_body_size=100)
@@ -504,7 +504,7 @@ def test_a_malformed_chunk_gets_400(start: Start, interface: str) -> None:
 # Answers that come early --------------------------------------------------------------------------
 
 
-def test_a_small_unread_body_does_not_cost_the_connection(start: Start) -> None:
+def test_a_small_unread_body_keeps_the_connection(start: Start) -> None:
     _front, client, reactor, lane = begin_upload(start, post(b"x" * 70_000)[:-70_000])
     lane.send(answer(b"no", status="403 No"))
     response = client.response()
@@ -519,7 +519,7 @@ def test_a_small_unread_body_does_not_cost_the_connection(start: Start) -> None:
     [post(b"x" * LARGE)[:-LARGE], CHUNKED_POST, post(b"x" * 10, CONTINUE)[:-10]],
     ids=["large", "chunked", "expected"],
 )
-def test_a_large_unread_body_costs_the_connection_but_not_the_answer(
+def test_a_large_unread_body_closes_the_connection_after_the_answer(
     start: Start, request_: bytes
 ) -> None:
     front, client, _reactor, lane = begin_upload(start, request_)
@@ -537,7 +537,7 @@ def test_a_large_unread_body_costs_the_connection_but_not_the_answer(
     assert not front.clients
 
 
-def test_a_good_early_answer_lets_the_connection_go_on(start: Start) -> None:
+def test_a_successful_early_answer_keeps_the_connection(start: Start) -> None:
     front, client, reactor, lane = begin_upload(start, CHUNKED_POST)
     lane.send(OK)
     assert client.response().field("connection") is None
@@ -559,7 +559,7 @@ def test_the_app_is_told_that_the_rest_of_its_unread_body_will_not_come(start: S
     assert lane.ended
 
 
-def test_an_unread_body_that_has_no_end_is_given_up(start: Start) -> None:
+def test_draining_an_endless_body_stops(start: Start) -> None:
     front, client, _reactor, lane = begin_upload(start, CHUNKED_POST)
     lane.send(OK)
     assert client.response().status == 200
@@ -570,7 +570,7 @@ def test_an_unread_body_that_has_no_end_is_given_up(start: Start) -> None:
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_an_unread_body_that_is_malformed_brings_no_second_answer(start: Start, slow: bool) -> None:
+def test_a_malformed_unread_body_gets_no_second_answer(start: Start, slow: bool) -> None:
     front = start()
     (reactor,) = front.reactors
     client = front.connect(front.unix)
@@ -598,7 +598,7 @@ def test_a_connection_that_sends_nothing_is_closed(start: Start) -> None:
     assert client.at_end()
 
 
-def test_a_head_must_come_in_time_however_it_trickles(start: Start) -> None:
+def test_a_slow_head_is_limited_by_the_head_timeout(start: Start) -> None:
     front, client, _ = begin(start, head_timeout=10.0)
     for byte in b"GET / HTTP":
         client.send(bytes([byte]))
@@ -624,7 +624,7 @@ def test_an_idle_connection_is_closed(start: Start) -> None:
 
 
 def test_a_request_that_comes_as_its_connection_is_closed_is_served(start: Start) -> None:
-    """Nothing was sent back, but a proxy may not repeat a POST that it has sent."""
+    """A proxy may not repeat a POST that it has sent, even if it got no answer."""
     front, client, reactor = begin(start, keep_alive=10.0)
     client.send(get())
     reactor.reply(reactor.request()[0])
@@ -642,7 +642,7 @@ def test_a_request_that_comes_as_its_connection_is_closed_is_served(start: Start
     assert client.at_end()
 
 
-def test_the_head_of_a_later_request_has_its_own_time(start: Start) -> None:
+def test_the_head_of_a_later_request_has_its_own_timeout(start: Start) -> None:
     front, client, reactor = begin(start, keep_alive=10.0, head_timeout=5.0)
     client.send(get())
     reactor.reply(reactor.request()[0])
@@ -656,7 +656,7 @@ def test_the_head_of_a_later_request_has_its_own_time(start: Start) -> None:
 
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
-def test_a_body_must_go_on_to_come(start: Start, interface: str) -> None:
+def test_a_body_that_stops_is_rejected(start: Start, interface: str) -> None:
     front, client, reactor = begin(start, interface=interface, body_timeout=10.0, min_body_rate=0)
     client.send(post(b"x" * 70_000)[:-70_000])
     for _ in range(3):
@@ -681,7 +681,7 @@ def test_a_body_that_stops_cuts_an_answer_that_has_begun(start: Start) -> None:
     assert front.clients == []
 
 
-def test_an_unread_body_that_stops_costs_the_connection(start: Start) -> None:
+def test_an_unread_body_that_stops_closes_the_connection(start: Start) -> None:
     front, client, _reactor, lane = begin_upload(start, PART_OF_UPLOAD, body_timeout=10.0)
     lane.send(OK)
     assert client.response().status == 200
@@ -689,7 +689,7 @@ def test_an_unread_body_that_stops_costs_the_connection(start: Start) -> None:
     assert client.at_end()
 
 
-def test_an_app_has_no_deadline_unless_there_is_one(start: Start) -> None:
+def test_an_app_has_no_deadline_by_default(start: Start) -> None:
     front, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
@@ -740,7 +740,7 @@ def test_an_answer_that_takes_too_long_is_cut(start: Start) -> None:
     assert not front.clients
 
 
-def test_a_request_deadline_is_over_with_its_request(start: Start) -> None:
+def test_a_request_deadline_ends_with_its_request(start: Start) -> None:
     front, client, reactor = begin(start, interface="wsgi", request_timeout=10.0)
     client.send(get())
     reactor.reply(reactor.request()[0])
@@ -777,7 +777,7 @@ def test_a_client_that_takes_nothing_is_closed(start: Start) -> None:
 # The end of the service ---------------------------------------------------------------------------
 
 
-def test_stopping_finishes_what_has_begun_and_nothing_else(start: Start) -> None:
+def test_stopping_finishes_only_requests_in_flight(start: Start) -> None:
     front, busy, reactor = begin(start, capacities=(1,))
     idle, partial, queued = front.connect(), front.connect(), front.connect()
     busy.send(get("/busy"))

@@ -1,4 +1,4 @@
-"""Slow clients: for how long they are waited for, and when the time does not count against them."""
+"""Slow clients: the minimum rate, and when time does not count against a client."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_bytes_earn_time() -> None:
     assert rate.due == 1080
 
 
-def test_without_a_rate_any_byte_earns_all_of_it() -> None:
+def test_without_a_rate_any_byte_earns_the_full_credit() -> None:
     rate = MinimumRate(30, 0)
     rate.begin(1000)
     rate.moved(1, 1029)
@@ -51,7 +51,7 @@ def test_without_a_rate_any_byte_earns_all_of_it() -> None:
     assert rate.due == 1059
 
 
-def test_without_a_time_it_never_ends() -> None:
+def test_without_a_timeout_the_credit_never_ends() -> None:
     rate = MinimumRate(0, 100)
     rate.begin(1000)
     rate.moved(1, 1029)
@@ -61,8 +61,8 @@ def test_without_a_time_it_never_ends() -> None:
 # Heads --------------------------------------------------------------------------------------------
 
 
-def test_a_head_behind_another_request_has_its_time_from_its_first_byte_on(start: Start) -> None:
-    """And not from when it came: before its turn nobody waits for it."""
+def test_the_head_timeout_of_a_pipelined_request_begins_with_its_turn(start: Start) -> None:
+    """It does not begin when the first byte arrives: another request is served then."""
     front, client, reactor = begin(start, head_timeout=10.0)
     client.send(get() + b"GET /second")
     number, _ = reactor.request()
@@ -82,7 +82,9 @@ def test_a_head_behind_another_request_has_its_time_from_its_first_byte_on(start
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_a_body_that_drips_is_given_up(start: Start, interface: str, lanes: str) -> None:
+def test_a_body_below_the_minimum_rate_is_rejected(
+    start: Start, interface: str, lanes: str
+) -> None:
     front, client, _ = begin(
         start, interface=interface, lanes=lanes, body_timeout=10.0, min_body_rate=100
     )
@@ -98,8 +100,8 @@ def test_a_body_that_drips_is_given_up(start: Start, interface: str, lanes: str)
 
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
-def test_a_body_that_drips_at_every_moment_is_given_up(start: Start, interface: str) -> None:
-    """Even if every time that the loop looks at deadlines something has just come."""
+def test_a_body_that_drips_before_each_check_is_rejected(start: Start, interface: str) -> None:
+    """Each time that the loop checks deadlines, a byte has just arrived."""
     front, client, _ = begin(start, interface=interface, body_timeout=10.0, min_body_rate=100)
     client.send(post(b"x" * LARGE)[:-LARGE])
     for _ in range(16):
@@ -128,7 +130,7 @@ def test_a_body_that_comes_fast_enough_may_take_its_time(start: Start, interface
     assert client.response().status == 200
 
 
-def test_speed_is_not_saved_up(start: Start) -> None:
+def test_a_fast_client_earns_no_more_than_the_full_credit(start: Start) -> None:
     front, client, _ = begin(start, interface="wsgi", body_timeout=10.0, min_body_rate=1)
     client.send(post(b"x" * LARGE)[: -LARGE // 2])
     sent = LARGE - LARGE // 2
@@ -202,7 +204,7 @@ def test_time_does_not_count_in_the_queue_before_100_continue(start: Start) -> N
 
 
 def test_a_body_that_stops_while_its_early_answer_goes_out(start: Start) -> None:
-    """The answer is complete, and is let out."""
+    """The answer is complete, and reaches the client."""
     front = start(body_timeout=10.0, response_timeout=100.0, lanes="plain")
     (reactor,) = front.reactors
     client = front.connect(front.unix)
@@ -221,7 +223,7 @@ def test_a_body_that_stops_while_its_early_answer_goes_out(start: Start) -> None
 
 
 def test_an_upload_behind_other_requests_is_read_when_its_turn_comes(start: Start) -> None:
-    """What came with them was more than is held, so that the client was read no further."""
+    """More bytes arrived with them than are held, so the client was not read meanwhile."""
     front, client, reactor = begin(start, interface="wsgi", body_timeout=10.0)
     body = b"x" * LARGE
     with client.sending([get("/first") + post(body)]):
@@ -239,7 +241,7 @@ def test_an_upload_behind_other_requests_is_read_when_its_turn_comes(start: Star
 
 
 def stream(front: Front, reactor: StandIn, client: Client, size: int) -> LaneEnd:
-    """Begin an answer of so many bytes, of which the client has read nothing."""
+    """Begin an answer of `size` bytes. The client reads nothing of it."""
     client.send(get())
     lane = reactor.lane()
     lane.head()
@@ -247,14 +249,14 @@ def stream(front: Front, reactor: StandIn, client: Client, size: int) -> LaneEnd
     return lane
 
 
-def lose_patience(front: Front) -> None:
-    """Let a time of ten seconds pass twice: the client's kernel may have taken some meanwhile."""
+def let_the_timeout_pass(front: Front) -> None:
+    """Let a timeout of ten seconds pass twice: the client's kernel may take bytes once more."""
     for _ in range(2):
         front.pass_time(12)
 
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
-def test_an_answer_that_is_taken_by_drips_is_cut(start: Start, interface: str) -> None:
+def test_an_answer_taken_below_the_minimum_rate_is_cut(start: Start, interface: str) -> None:
     front = start(
         interface=interface, lanes="plain", response_timeout=10.0, min_response_rate=10_000
     )
@@ -274,7 +276,7 @@ def test_an_answer_that_is_taken_by_drips_is_cut(start: Start, interface: str) -
 
 
 def test_an_answer_that_is_taken_fast_enough_may_take_its_time(start: Start) -> None:
-    """The kernel wants no more for minutes: what it has is taken slowly, but steadily."""
+    """The kernel asks for no bytes for minutes, while the client takes those in its buffer."""
     front = start(lanes="plain", response_timeout=10.0, min_response_rate=100)
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
@@ -288,7 +290,7 @@ def test_an_answer_that_is_taken_fast_enough_may_take_its_time(start: Start) -> 
         assert front.clients
 
 
-def test_a_stream_that_pauses_is_not_its_clients_fault(start: Start) -> None:
+def test_a_pause_of_the_app_does_not_count_against_the_client(start: Start) -> None:
     front = start(lanes="plain", response_timeout=10.0)
     (reactor,) = front.reactors
     client = front.connect()
@@ -305,7 +307,7 @@ def test_a_stream_that_pauses_is_not_its_clients_fault(start: Start) -> None:
 
 
 def test_a_body_that_drips_does_not_keep_an_answer_waiting(start: Start) -> None:
-    """The two times do not renew each other."""
+    """Progress of the body does not extend the deadline of the answer."""
     front = start(lanes="plain", response_timeout=10.0, body_timeout=10.0, min_body_rate=0)
     (reactor,) = front.reactors
     client = front.connect(front.unix)
@@ -323,8 +325,8 @@ def test_a_body_that_drips_does_not_keep_an_answer_waiting(start: Start) -> None
 
 
 @pytest.mark.parametrize("head", [b"", b"content-length: 100000000\r\n"], ids=["close", "length"])
-def test_a_client_that_is_given_up_is_reset(start: Start, head: bytes) -> None:
-    """Else the kernel would go on holding what it did not take, and some ends would look whole."""
+def test_a_client_below_the_minimum_rate_is_reset(start: Start, head: bytes) -> None:
+    """Otherwise the kernel would hold its bytes on, and some answers would look complete."""
     front = start(lanes="plain", response_timeout=10.0)
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
@@ -333,7 +335,7 @@ def test_a_client_that_is_given_up_is_reset(start: Start, head: bytes) -> None:
     lane.head()
     lane.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
     pour(front, lane, b"x" * 16 * LARGE)
-    lose_patience(front)
+    let_the_timeout_pass(front)
     with pytest.raises(ConnectionResetError):
         b"".join(iter(lambda: client._sock.recv(65536), b""))
 
@@ -358,7 +360,7 @@ def test_interim_answers_wait_for_a_client_that_does_not_read(start: Start, inte
     waiting = front.inside.connection.writer
     assert waiting is not None
     assert waiting.waiting < 3 * LARGE
-    lose_patience(front)
+    let_the_timeout_pass(front)
     assert lane.closed
 
 

@@ -1,4 +1,4 @@
-"""Connections that must begin with a PROXY header: what they may send, and what they are told."""
+"""Connections that must begin with a PROXY header: valid, invalid and late headers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def begin(start: Start, **settings: Any) -> tuple[Front, Client, StandIn]:
 
 
 def serve(client: Client, reactor: StandIn, request: bytes) -> Origin:
-    """Have a request of this client answered; where it came from."""
+    """Send a request, and answer it; return its origin."""
     number, payload = reactor.request()
     assert payload == request
     reactor.reply(number)
@@ -61,7 +61,7 @@ NOT_TOLD = [
 
 @pytest.mark.parametrize(("header", "origin"), TOLD)
 @pytest.mark.parametrize("listener", ["tcp", "unix"])
-def test_the_header_tells_both_ends(
+def test_the_header_names_both_ends(
     start: Start, header: bytes, origin: Origin, listener: str
 ) -> None:
     front = start(proxy_protocol=True)
@@ -74,7 +74,7 @@ def test_the_header_tells_both_ends(
 
 
 @pytest.mark.parametrize(("header", "scheme"), NOT_TOLD)
-def test_a_header_that_tells_nothing_leaves_the_connections_own_ends(
+def test_a_header_without_addresses_keeps_those_of_the_connection(
     start: Start, header: bytes, scheme: str
 ) -> None:
     _, client, reactor = begin(start)
@@ -85,7 +85,7 @@ def test_a_header_that_tells_nothing_leaves_the_connections_own_ends(
 @pytest.mark.parametrize(
     "header", [encode_v1(*V6), encode_v2(*V4, TLVS, crc32c=True)], ids=["v1", "v2"]
 )
-def test_a_header_may_come_byte_by_byte(start: Start, header: bytes) -> None:
+def test_a_header_may_arrive_byte_by_byte(start: Start, header: bytes) -> None:
     front, client, reactor = begin(start)
     for byte in header + get():
         client.send(bytes([byte]))
@@ -95,7 +95,7 @@ def test_a_header_may_come_byte_by_byte(start: Start, header: bytes) -> None:
 
 @pytest.mark.parametrize("header", [encode_v1(*V4), encode_v2(*V4)], ids=["v1", "v2"])
 @pytest.mark.parametrize("behind", [b"", get()[:5], get() + get("/b"), post(b"x" * 200_000)[:9999]])
-def test_what_stands_behind_a_header_is_the_first_request(
+def test_bytes_after_a_header_are_the_first_request(
     start: Start, header: bytes, behind: bytes
 ) -> None:
     front, client, reactor = begin(start)
@@ -148,7 +148,7 @@ GARBLED = [
 
 
 @pytest.mark.parametrize("garbled", GARBLED)
-def test_what_is_no_header_is_refused(start: Start, garbled: bytes) -> None:
+def test_an_invalid_header_is_rejected(start: Start, garbled: bytes) -> None:
     front, client, reactor = begin(start)
     client.send(garbled)
     assert client.response().status == 400
@@ -159,7 +159,7 @@ def test_what_is_no_header_is_refused(start: Start, garbled: bytes) -> None:
 
 
 @pytest.mark.parametrize("header", [encode_v1(*V4), encode_v2(*V4)], ids=["v1", "v2"])
-def test_a_second_header_is_refused(start: Start, header: bytes) -> None:
+def test_a_second_header_is_rejected(start: Start, header: bytes) -> None:
     _, client, reactor = begin(start)
     client.send(header + header + get())
     assert client.response().status == 400
@@ -249,7 +249,7 @@ def test_a_last_request_may_come_while_the_service_stops(start: Start) -> None:
     assert "stop" in reactor.hear("stop")
 
 
-def test_who_waits_in_the_backlog_is_served_before_the_end(start: Start) -> None:
+def test_connections_in_the_backlog_are_served_before_the_end(start: Start) -> None:
     front = start(proxy_protocol=True, close_grace=5.0)
     with front.held():
         clients = [front.connect() for _ in range(100)]
@@ -265,13 +265,13 @@ def test_who_waits_in_the_backlog_is_served_before_the_end(start: Start) -> None
 
 
 @pytest.mark.parametrize("place", ["take", "reject", "__init__"])
-def test_an_error_of_ours_costs_whom_it_strikes_alone(
+def test_an_internal_error_closes_only_its_connection(
     start: Start, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     front, client, reactor = begin(start)
 
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("nobody thought of this")
+        raise RuntimeError("an internal error of the test")
 
     with monkeypatch.context() as patch:
         patch.setattr(Http1Requester if place == "reject" else Http1, place, fail)
@@ -288,7 +288,7 @@ def test_an_error_of_ours_costs_whom_it_strikes_alone(
 # Who may send one ---------------------------------------------------------------------------------
 
 
-def test_strangers_are_turned_away(start: Start) -> None:
+def test_peers_that_are_not_allowed_are_closed(start: Start) -> None:
     front = start(proxy_protocol=True, proxy_allow_from=parse_networks("192.0.2.1,unix"))
     for _ in range(3):
         stranger = front.connect()
@@ -314,7 +314,7 @@ def test_unix_sockets_are_allowed_by_name(start: Start) -> None:
 
 
 @pytest.mark.parametrize("lane_proxy", ["v2", "v1", "off"])
-def test_lanes_tell_what_they_can(start: Start, lane_proxy: str) -> None:
+def test_lanes_name_the_client_as_far_as_they_can(start: Start, lane_proxy: str) -> None:
     _, client, reactor = begin(start, lanes="plain", lane_proxy=lane_proxy)
     client.send(encode_v2(*V4, TLS) + get())
     lane = reactor.lane()
@@ -324,7 +324,7 @@ def test_lanes_tell_what_they_can(start: Start, lane_proxy: str) -> None:
     assert client.response().status == 200
 
 
-def test_a_header_of_ours_has_the_form_that_the_specification_gives() -> None:
-    """Byte by byte, so that no mistake of the codec hides in both directions."""
+def test_our_header_has_the_form_of_the_specification() -> None:
+    """The bytes are compared, because a bug may be in the encoder and in the decoder."""
     value = b"\x01" + struct.pack("!I", 1)
     assert encode_v2(*V4, TLS)[16 + 12 :] == b"\x20" + struct.pack("!H", 5) + value

@@ -1,4 +1,4 @@
-"""How much one client may have done in one turn of the loop: others wait for the end of it."""
+"""The limits on the work for one client in one turn of the loop, while others wait."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_body_in_tiny_chunks_takes_many_turns(
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
 def test_another_client_is_served_within_a_turn(start: Start, interface: str) -> None:
-    """What came at the same time as the tiny chunks does not wait until all of them are read."""
+    """Its request arrives with the tiny chunks, and does not wait until all are read."""
     front = start(interface=interface)
     (reactor,) = front.reactors
     client, other = front.connect(), front.connect()
@@ -162,7 +162,7 @@ def test_a_body_that_is_dropped_takes_many_turns_too(
 
 
 @pytest.mark.parametrize("lanes", ["express", "plain"])
-def test_a_client_that_is_reset_in_between_leaves_nothing(start: Start, lanes: str) -> None:
+def test_a_client_that_resets_between_turns_leaves_nothing(start: Start, lanes: str) -> None:
     front = start(lanes=lanes)
     (reactor,) = front.reactors
     client = front.connect()
@@ -180,7 +180,7 @@ def test_a_client_that_is_reset_in_between_leaves_nothing(start: Start, lanes: s
 
 @pytest.mark.parametrize("bad", [b"nonsense\r\n", b"0\r\nbad trailer\r\n"])
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
-def test_what_is_wrong_far_behind_is_still_refused(
+def test_an_error_late_in_a_body_is_still_rejected(
     start: Start, interface: str, bad: bytes
 ) -> None:
     front = start(interface=interface)
@@ -323,7 +323,7 @@ def test_a_collected_body_takes_no_more_memory_in_small_chunks(start: Start, siz
 def test_requests_that_need_no_reactor_take_many_turns(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are refused because the queue is full, and each leaves its connection open."""
+    """They are rejected because the queue is full, and each leaves its connection open."""
     front = start(capacities=(1,), queue_size=0)
     (reactor,) = front.reactors
     first, client = front.connect(), front.connect()
@@ -342,7 +342,7 @@ def test_requests_that_need_no_reactor_take_many_turns(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_pipelined_is_read_alike_however_it_comes(start: Start, seed: int) -> None:
+def test_pipelined_requests_are_read_alike_in_any_pieces(start: Start, seed: int) -> None:
     """Requests end where their heads say, whatever their bodies look like."""
     front = start(interface="wsgi")
     (reactor,) = front.reactors
@@ -371,7 +371,7 @@ def test_what_is_pipelined_is_read_alike_however_it_comes(start: Start, seed: in
 
 
 def test_many_pipelined_requests_take_linear_time(start: Start) -> None:
-    """What was read is not copied, nor hashed, for each request of it."""
+    """The bytes are not copied or hashed again for each request."""
     front = start()
     (reactor,) = front.reactors
     client = front.connect()
