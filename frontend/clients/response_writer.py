@@ -63,7 +63,7 @@ class ResponseWriter:
         self._outbox.add(bytes(data), _ANSWER_MAX if self._file_max else None)
 
     def flush(self, now: float) -> None:
-        """Send waiting bytes: the socket is writable again. Raises OSError if the client is gone."""
+        """Send waiting bytes: the socket is writable again. Raises OSError after a reset."""
         outbox = self._outbox
         before = outbox.size
         try:
