@@ -134,27 +134,34 @@ def _read_lines(data: bytes, limits: Limits, before: int = 0) -> Fields | None:
 
 
 def _read_request_line(line: bytes, limits: Limits, whole: bool) -> None:
-    size = len(line.removesuffix(b"\r"))
-    # A CR just beyond the limit may end a line that keeps the limit.
-    limit = limits.request_line + line.startswith(b"\r", limits.request_line)
-    _judge(_request_line_fault(line, whole), size, limit, policy.REQUEST_LINE_TOO_LONG)
+    fault = _request_line_fault(line, whole)
+    if len(_judged(line, fault)) > limits.request_line:
+        raise Rejected(policy.REQUEST_LINE_TOO_LONG)
+    if fault is not None:
+        raise Rejected(fault[1])
 
 
 def _read_field_line(line: bytes, limits: Limits, whole: bool) -> tuple[bytes, bytes]:
     """Return name and value. Raises `Rejected`."""
     fault = _field_line_fault(line, whole)
-    line = line.removesuffix(b"\r")
-    _judge(fault, field_line_size(line), limits.field_size, policy.FIELD_TOO_LARGE)
-    name, _, value = line.partition(b":")
+    judged = _judged(line, fault)
+    if field_line_size(judged) > limits.field_size:
+        raise Rejected(policy.FIELD_TOO_LARGE)
+    if fault is not None:
+        raise Rejected(fault[1])
+    name, _, value = judged.partition(b":")
     return name, value.strip(b" \t")
 
 
-def _judge(fault: _Fault | None, size: int, limit: int, too_large: Rule) -> None:
-    """Raise the first of two violations: one at a position in the line, and the line's limit."""
-    if size > limit and (fault is None or fault[0] >= limit):
-        raise Rejected(too_large)
+def _judged(line: bytes, fault: _Fault | None) -> bytes:
+    """Return the line up to and with its fault, without the CR of its end.
+
+    The size of a line counts only up to there: of a fault and a limit, the one that comes first in
+    the bytes is broken. A byte that is beyond the limit breaks the limit, whatever it is.
+    """
     if fault is not None:
-        raise Rejected(fault[1])
+        line = line[: fault[0] + 1]
+    return line.removesuffix(b"\r")
 
 
 def _request_line_fault(line: bytes, whole: bool) -> _Fault | None:
