@@ -1,7 +1,9 @@
-"""Settings of all tests: hypothesis without a clock, and tests that skip if a program is
-missing."""
+"""Settings of all tests: hypothesis without a clock, SIGHUP as an ordinary process has it, and
+tests that skip if a program is missing."""
 
 from __future__ import annotations
+
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +19,10 @@ settings.register_profile(
     suppress_health_check=[*settings().suppress_health_check, HealthCheck.too_slow],
 )
 settings.load_profile("busy machine")
+
+# `nohup make test` has SIGHUP ignored. The servers that the tests start would inherit that, and not
+# reload on it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)
