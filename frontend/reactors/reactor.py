@@ -287,10 +287,18 @@ class Reactor:
 
     def client_sent_fin(self, exchange: Exchange) -> None:
         """Pass on that the client sends nothing more."""
-        if exchange.number and self.express is not None:
-            self.express.tell(exchange.number, FIN)
-        elif exchange.lane is not None:
+        if not self._tell(exchange, FIN) and exchange.lane is not None:
             exchange.lane.half_close()
+
+    def _tell(self, exchange: Exchange, word: int) -> bool:
+        """Send a message of the kind `word` about an exchange, if it went express.
+
+        Returns False for an exchange on a lane.
+        """
+        if not exchange.number or self.express is None:
+            return False
+        self.express.tell(exchange.number, word)
+        return True
 
     def cancel(self, exchange: Exchange) -> None:
         """End the app of an exchange that takes too long, as far as that is possible.
@@ -306,8 +314,8 @@ class Reactor:
             self._control.say(Cancel(number))
         if exchange.state is RUNNING:
             self.abandon(exchange, CANCEL)
-        elif exchange.number and self.express is not None:
-            self.express.tell(exchange.number, CANCEL)
+        else:
+            self._tell(exchange, CANCEL)
         if not begun:
             # Another exchange occupies the reactor, not this one.
             return
@@ -326,8 +334,7 @@ class Reactor:
         lane, exchange.lane = exchange.lane, None
         if lane is not None:
             lane.abandon()
-        if exchange.number and self.express is not None:
-            self.express.tell(exchange.number, word)
+        self._tell(exchange, word)
         self._end_if_over(exchange)
 
     def withdraw(self, exchange: Exchange) -> None:
@@ -336,9 +343,7 @@ class Reactor:
         It may begin the exchange before it reads this.
         """
         exchange.withdrawing = True
-        if exchange.number and self.express is not None:
-            self.express.tell(exchange.number, WITHDRAW)
-        else:
+        if not self._tell(exchange, WITHDRAW):
             self.lanes.withdraw(exchange)
 
     def withdrawn(self, exchange: Exchange) -> bool:
