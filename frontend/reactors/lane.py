@@ -316,9 +316,7 @@ class Lane:
             self._owner.read_control()
         exchange = self.exchange
         if exchange is None or exchange.state is not RUNNING:
-            limited.warning(
-                "%s sent bytes after the end of an answer on lane %d", self._owner.name, self.number
-            )
+            self._warn_of_surplus()
             self._spoil()
             return
         try:
@@ -388,15 +386,10 @@ class Lane:
         """End the answer if it is complete, else postpone `rest`: bytes read and not relayed."""
         if answer.complete:
             if rest:
-                limited.warning(
-                    "%s sent bytes after the end of an answer on lane %d",
-                    self._owner.name,
-                    self.number,
-                )
+                self._warn_of_surplus()
                 self._clean = False
             if exchange.state is RUNNING:
                 exchange.requester.answer_ends()
-
         elif rest and exchange.state is RUNNING and not self.closed:
             self.postponed = memoryview(bytes(rest)) if rest.obj is _space.obj else rest
             self._listen(self._events & ~_IN)
@@ -431,6 +424,11 @@ class Lane:
         except Rejected as error:
             self._reject(exchange, error)
 
+    def _warn_of_surplus(self) -> None:
+        limited.warning(
+            "%s sent bytes after the end of an answer on lane %d", self._owner.name, self.number
+        )
+
     def _reject(self, exchange: Exchange, error: Exception) -> None:
         """End an answer that breaks HTTP."""
         limited.error("%s sent an invalid answer: %s", self._owner.name, error)
@@ -447,18 +445,16 @@ class Lane:
         if exchange is None or exchange.state is not RUNNING:
             self._spoil()
             return
+        self._listen(0)
         answer = self._answer
         if answer is not None and answer.end_of_stream() and not hung_up:
             # An answer without a length is complete when it ends by a half-close. A full close
             # means that the reactor cut it or died.
-            self._listen(0)
             exchange.requester.answer_ends()
         elif answer is None and hung_up and not exchange.app_done:
             # The reactor does not answer, or it dies. A control message or the pidfd shows which.
-            self._listen(0)
             self.ended = True
         else:
-            self._listen(0)
             exchange.requester.answer_failed()
 
     # The end -------------------------------------------------------------------------------------
