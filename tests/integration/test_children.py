@@ -130,19 +130,18 @@ def test_an_answer_that_is_cut_ends_although_a_child_lives(
 # Who outlives whom
 
 
-def test_a_daemon_process_ends_with_the_service(own: Server, connect: Connect) -> None:
-    child = connect(own).get("/daemon").json()
+def test_children_end_with_a_reactor_that_is_killed_and_with_the_service(
+    own: Server, connect: Connect
+) -> None:
+    (reactor,) = own.reactor_pids()
+    children = [connect(own).get(f"/{deed}").json() for deed in ("daemon", "spawns")]
+    assert all(map(is_alive, children))
+    os.kill(reactor, signal.SIGKILL)
+    assert eventually(lambda: not any(map(is_alive, children)))
+    # The replacement's children end when it stops in order.
+    child = eventually(lambda: connect(own).get("/daemon").json())
     assert is_alive(child)
     assert own.stop() == 0
-    assert eventually(lambda: not is_alive(child))
-
-
-@pytest.mark.parametrize("deed", ["daemon", "spawns"])
-def test_children_end_with_a_reactor_that_is_killed(
-    own: Server, connect: Connect, deed: str
-) -> None:
-    child = connect(own).get(f"/{deed}").json()
-    os.kill(own.reactor_pids()[0], signal.SIGKILL)
     assert eventually(lambda: not is_alive(child))
 
 

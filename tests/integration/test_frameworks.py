@@ -205,8 +205,10 @@ def curl(*words: str) -> str:
 @pytest.fixture(params=["starlette", "fastapi", "flask", "django"])
 def url(request: pytest.FixtureRequest, shared: Start) -> str:
     need_module(request.param)
-    attribute = "application" if request.param == "django" else "app"
-    return shared(f"examples.{request.param}_app:{attribute}").address
+    if request.param == "django":
+        return shared(*DJANGO["wsgi"], "--lanes", "express").address
+    own = ("--threads", "1") if request.param == "flask" else ("--runtime", "trio")
+    return shared(f"examples.{request.param}_app:app", "--lanes", "express", *own).address
 
 
 @pytest.mark.needs("curl")

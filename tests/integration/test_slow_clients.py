@@ -89,7 +89,7 @@ def test_a_client_that_reads_slowly_but_steadily(
 
     An ASGI app is held up, a WSGI app is not.
     """
-    server = start(config.app, *config.options, "--response-timeout", "1")
+    server = start(config.app, *config.options, "--response-timeout", "2")
     client = connect(server, receive_buffer=65536)
     client.send(request("GET", f"/download?size={32 * MIB}&notes={notes}"))
     assert client.begin().status == 200
@@ -98,10 +98,12 @@ def test_a_client_that_reads_slowly_but_steadily(
     began = last = time.monotonic()
     read = 0
     while last - began < 5:
+        # On a busy machine a turn takes longer, and reads more.
+        due = int(100_000 * (time.monotonic() - began)) - read
         try:
-            read += len(client._sock.recv(5000))
+            read += len(client._sock.recv(max(due, 1)))
         except ConnectionResetError:
-            if time.monotonic() - last > 0.8:
+            if time.monotonic() - last > 1.6:
                 pytest.skip("this machine was too busy for the client to be steady")
             raise
         last = time.monotonic()
@@ -132,7 +134,7 @@ def test_a_stream_whose_app_takes_its_time(
     pieces = client.pieces()
     assert next(pieces) == b"data: 1\n\n"
     for number, each in enumerate((gate, second_gate)):
-        time.sleep(2.5)
+        time.sleep(1.2)
         each.open()
         assert next(pieces) == b"data: %d\n\n" % (number + 2)
     assert list(pieces) == []
@@ -148,7 +150,7 @@ def test_a_client_that_waits_for_100_continue(
     fields = [("Content-Length", "5"), ("Expect", "100-continue")]
     client.send(request("POST", f"/hash?gate={gate}&notes={notes}", fields))
     notes.wait_for("started")
-    time.sleep(3)
+    time.sleep(1.2)
     assert not has_got(client)
     gate.open()
     assert client.informational("POST") == 100

@@ -20,6 +20,7 @@ from reactor_run.protocol.body import (
     chunk_head,
 )
 from reactor_run.protocol.policy import Rejected, Rule
+from tests.cases import loop_over
 
 NEXT = b"GET /next HTTP/1.1\r\n"
 
@@ -309,8 +310,8 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "data"), REFUSED)
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 1_000_000])
+@loop_over("rule, data", REFUSED)
+@loop_over("step", [1, 2, 3, 7, 1_000_000])
 def test_bad_chunked_streams_are_rejected(rule: Rule, data: bytes, step: int) -> None:
     assert refusal(data, step) == rule
 
@@ -321,7 +322,7 @@ def test_largest_chunk_is_accepted() -> None:
     assert reader.received == 3
 
 
-@pytest.mark.parametrize("byte", [b for b in range(256) if b not in b"0123456789abcdefABCDEF"])
+@loop_over("byte", [b for b in range(256) if b not in b"0123456789abcdefABCDEF"])
 def test_no_other_byte_begins_a_chunk(byte: int) -> None:
     assert refusal(bytes([byte]), 1) == policy.CHUNK_SIZE
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from reactor_run.protocol.policy import RULES
+from tests.cases import loop_over
 from tests.corpus.loader import Case, Refusal, load
 from tests.corpus.reading import (
     Connection,
@@ -34,19 +33,19 @@ def run(case: Case, pieces: list[bytes]) -> None:
     check_outcomes(case, connection)
 
 
-@pytest.mark.parametrize("case", READ, ids=str)
+@loop_over("case", READ, ids=str)
 def test_whole(case: Case) -> None:
     run(case, [case.data])
     # A second reading must give the same: no bad value may have been remembered.
     run(case, [case.data])
 
 
-@pytest.mark.parametrize("case", [case for case in READ if not case.large], ids=str)
+@loop_over("case", [case for case in READ if not case.large], ids=str)
 def test_byte_by_byte(case: Case) -> None:
     run(case, [bytes([byte]) for byte in case.data])
 
 
-@pytest.mark.parametrize("case", READ, ids=str)
+@loop_over("case", READ, ids=str)
 def test_in_random_pieces(case: Case) -> None:
     for seed in SEEDS:
         run(case, at_random(case.data, f"{case} {seed}"))

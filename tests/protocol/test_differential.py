@@ -28,6 +28,7 @@ from reactor_run.protocol.request import (
     parse_request_head,
     read_relayed_head,
 )
+from tests.cases import loop_over
 from tests.corpus.loader import Case, load
 from tests.protocol.peers import (
     End,
@@ -226,7 +227,7 @@ def test_the_reactor_reads_what_the_front_end_accepts_alike(stream: bytes) -> No
     event(f"{check_relayed(stream)} heads")
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@loop_over("case", CASES, ids=str)
 def test_peers_frame_the_corpus_as_we_do(case: Case) -> None:
     check(case.data)
     check_relayed(case.data)

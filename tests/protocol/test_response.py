@@ -24,6 +24,7 @@ from reactor_run.protocol.response_head import (
     ResponseHead,
     parse_response_head,
 )
+from tests.cases import loop_over
 
 DATE = b"date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"
 SERVER = b"server: reactor-run\r\n"
@@ -68,7 +69,7 @@ def parsed(data: bytes, method: bytes = b"GET", start: int = 0) -> ResponseHead:
 # Encoding: the status line ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [s for s in HTTPStatus if s >= 200])
+@loop_over("status", [s for s in HTTPStatus if s >= 200])
 def test_known_statuses_have_their_phrase(status: HTTPStatus) -> None:
     line = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
     assert encode(status=status)[0].startswith(line)
@@ -176,9 +177,9 @@ def test_values_that_are_accepted(value: bytes) -> None:
     assert b"\r\nx: " + value.strip() + b"\r\n" in encode([(b"x", value)])[0]
 
 
-@pytest.mark.parametrize("byte", [b for b in range(32) if b != 9] + [127])
-@pytest.mark.parametrize("form", [b"a%cb", b"%ca", b"a%c", b"%c"])
-@pytest.mark.parametrize("name", [b"location", b"x-odd", b"Date"])
+@loop_over("byte", [b for b in range(32) if b != 9] + [127])
+@loop_over("form", [b"a%cb", b"%ca", b"a%c", b"%c"])
+@loop_over("name", [b"location", b"x-odd", b"Date"])
 def test_control_characters_in_values_are_rejected(byte: int, form: bytes, name: bytes) -> None:
     value = form % byte
     with pytest.raises(ResponseError, match="control character") as caught:
@@ -187,7 +188,7 @@ def test_control_characters_in_values_are_rejected(byte: int, form: bytes, name:
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("byte", [b for b in range(256) if chr(b) not in "!#$%&'*+-.^_`|~"])
+@loop_over("byte", [b for b in range(256) if chr(b) not in "!#$%&'*+-.^_`|~"])
 def test_names_must_be_tokens(byte: int) -> None:
     name = b"x%cx" % byte
     if bytes([byte]).isalnum():

@@ -18,6 +18,7 @@ from reactor_run.protocol.express import (
     request_prefix,
 )
 from reactor_run.reactor.loop.on_asyncio import CANCEL_GRACE
+from tests.reactor.conftest import Key
 from tests.reactor.driver import CLIENT, SERVER, get
 
 
@@ -49,7 +50,8 @@ class Given:
             assert self._driver.verdict(self._lane) == "drop"
 
 
-WAYS = pytest.mark.parametrize("way", ["express", "lane"])
+WAY = ["express", "lane"]
+WAYS = pytest.mark.parametrize("way", WAY)
 
 
 @WAYS
@@ -91,23 +93,51 @@ def test_an_app_that_is_cancelled_on_asyncio_can_roll_back(on_asyncio, key, way,
     assert key.notes(on_asyncio) == ["asleep", "rolled back"]
 
 
-@WAYS
-def test_an_app_that_ignores_its_cancellation_is_cancelled_again_later(on_asyncio, key, way):
-    def cancellations():
-        return int(on_asyncio.get(f"/cancellations?key={key}").text)
+def test_an_app_that_ignores_its_cancellation_is_cancelled_again_later(shared):
+    """On asyncio and on uvloop, each way; all at once, because each takes `CANCEL_GRACE`."""
+    ignored = [Ignored(shared, runtime, way) for runtime in ("asyncio", "uvloop") for way in WAY]
+    for each in ignored:
+        each.cancel()
+    while waiting := [each for each in ignored if each.cancellations == 1]:
+        for each in waiting:
+            each.look()
+    for each in ignored:
+        each.open()
+    for each in ignored:
+        each.wait_done()
 
-    given = Given(on_asyncio, way, f"/swallow?key={key}")
-    key.wait_for(on_asyncio, "asleep")
-    given.cancel()
-    on_asyncio.wait(cancellations)
-    began = time.monotonic()
-    while (count := cancellations()) == 1:
-        assert time.monotonic() < began + 10
-    assert count == 2
-    assert time.monotonic() > began + CANCEL_GRACE - 1
-    key.open(on_asyncio)
-    given.wait_done()
-    assert cancellations() <= 4
+
+class Ignored:
+    """A cancellation that the app ignores."""
+
+    def __init__(self, shared, runtime, way):
+        self._driver = shared("driven_asgi:app", "--runtime", runtime)
+        self._key = Key()
+        self._given = Given(self._driver, way, f"/swallow?key={self._key}")
+        self._key.wait_for(self._driver, "asleep")
+        self.cancellations = 0
+        self._began = 0.0
+
+    def _count(self):
+        return int(self._driver.get(f"/cancellations?key={self._key}").text)
+
+    def cancel(self):
+        self._given.cancel()
+        self.cancellations = self._driver.wait(self._count)
+        self._began = time.monotonic()
+
+    def look(self):
+        self.cancellations = self._count()
+        assert time.monotonic() < self._began + CANCEL_GRACE + 8
+
+    def open(self):
+        assert self.cancellations == 2
+        assert time.monotonic() > self._began + CANCEL_GRACE - 1
+        self._key.open(self._driver)
+
+    def wait_done(self):
+        self._given.wait_done()
+        assert self._count() <= 4
 
 
 @WAYS
