@@ -59,9 +59,14 @@ def _ratios(cases: str, measure: str, ours: str, *peers: str) -> Callable[[Resul
     return find
 
 
-def _best(name: str, measure: str, peer: str) -> Callable[[Results], Values]:
-    """The greatest of the ratios of our servers to one peer."""
-    every = _ratios(name, measure, _ANYBODY, peer)
+def _cheaper(cases: str, ours: str, peer: str, measure: str = "cpu") -> Callable[[Results], Values]:
+    """The peer's figure / ours in each of these cases: above 1 ours costs less."""
+    ratios = _ratios(cases, measure, ours, peer)
+    return lambda results: [(what, 1 / ratio) for what, ratio in ratios(results)]
+
+
+def _best(every: Callable[[Results], Values]) -> Callable[[Results], Values]:
+    """The greatest of these values: that of the best of our servers."""
 
     def find(results: Results) -> Values:
         values = every(results)
@@ -101,12 +106,14 @@ def _greatest(cases: str, measure: str, *servers: str) -> Callable[[Results], Va
 
 
 _ASGI: Final = "reactor-run"
+_UVLOOP: Final = "reactor-run-uvloop"
 _WSGI: Final = "reactor-run-wsgi"
+_KINDS: Final = {_ASGI: "ASGI on Trio", _UVLOOP: "ASGI on uvloop", _WSGI: "WSGI"}
 _OURS: Final = (_ASGI, _WSGI)
 
 
 def _hello(peer: str, bound: float, ours: str = _ASGI) -> Bar:
-    kind = {"reactor-run": "ASGI on Trio", _WSGI: "WSGI"}.get(ours, "plain lanes")
+    kind = _KINDS.get(ours, "plain lanes")
     return Bar(
         f"hello, {kind}, one core, 64 connections: requests/s >= {bound:g} x {peer}",
         _ratios("hello/64", "rate", ours, peer),
@@ -115,7 +122,117 @@ def _hello(peer: str, bound: float, ours: str = _ASGI) -> Bar:
     )
 
 
+def _cpu(
+    what: str,
+    cases: str,
+    ours: str,
+    peer: str,
+    bound: float,
+    measure: str = "cpu",
+    read: str = "what-a-request-costs",
+) -> Bar:
+    wanted = f"{what}, {_KINDS[ours]}: CPU time of {peer} / ours >= {bound:g}"
+    return Bar(wanted, _cheaper(cases, ours, peer, measure), bound, read=read)
+
+
+def _front(what: str, case: str, microseconds: float) -> Bar:
+    seconds = _values(case, "cpu_front", _ASGI)
+    return Bar(
+        f"{what}: the front end takes at most {microseconds:g} µs of CPU a request",
+        lambda results: [(of, 1e6 * value) for of, value in seconds(results)],
+        microseconds,
+        at_most=True,
+        read="large-bodies",
+    )
+
+
+_REAL: Final[Sequence[Bar]] = (
+    _cpu("an app that awaits sleep(0)", "real/await-0", _UVLOOP, "uvicorn", 0.9),
+    _cpu("an app that awaits sleep(0)", "real/await-0", _ASGI, "uvicorn", 1.2),
+    _cpu("an app that awaits 5 ms", "real/await-5", _UVLOOP, "uvicorn", 0.9),
+    _cpu("an app that awaits 5 ms", "real/await-5", _ASGI, "uvicorn", 0.65),
+    _cpu("a browser's requests", "real/browser", _ASGI, "uvicorn", 1.5),
+    _cpu("a browser's requests", "real/browser", _ASGI, "granian-asgi", 1.2),
+    _cpu("an API client's requests", "real/api", _ASGI, "uvicorn", 1.45),
+    _cpu("an API client's requests", "real/api", _ASGI, "granian-asgi", 1.2),
+    _cpu("a browser's and an API's", "real/browser real/api", _WSGI, "gunicorn-gthread", 8),
+    _cpu("a browser's and an API's", "real/browser real/api", _WSGI, "granian-wsgi", 0.85),
+    Bar(
+        "FastAPI with a backend, on its best runtime: CPU time of uvicorn / ours >= 1.15",
+        _best(_cheaper("real/fastapi", _ANYBODY, "uvicorn")),
+        1.15,
+        read="frameworks",
+    ),
+    Bar(
+        "FastAPI with a backend, on its best runtime: CPU time of granian-asgi / ours >= 1",
+        _best(_cheaper("real/fastapi", _ANYBODY, "granian-asgi")),
+        1.0,
+        read="frameworks",
+    ),
+    *(
+        _cpu(f"answers of {size}", f"real/answer-{case}", _ASGI, peer, bound, read="large-bodies")
+        for case, size, *bounds in (
+            ("10k", "10 KB", 1.1, 1.1),
+            ("64k", "64 KiB", 0.8, 0.8),
+            ("100k", "100 KB", 0.75, 0.8),
+            ("1m", "1 MB", 0.9, 1.0),
+        )
+        for peer, bound in zip(("uvicorn", "granian-asgi"), bounds, strict=True)
+    ),
+    *(
+        _cpu(what, cases, _ASGI, peer, bound, read="large-bodies")
+        for what, cases, peer, bound in (
+            ("uploads of 100 KB and 1 MB", "real/upload-100k real/upload-1m", "uvicorn", 0.8),
+            ("uploads of 100 KB and 1 MB", "real/upload-100k real/upload-1m", "granian-asgi", 0.9),
+            ("1,000 chunks of 100 bytes", "real/chunks", "uvicorn", 0.85),
+            ("1,000 chunks of 100 bytes", "real/chunks", "granian-asgi", 1.0),
+        )
+    ),
+    *(
+        _cpu(
+            "500 and 1,000 event streams, per event",
+            "events/500 events/1000",
+            ours,
+            peer,
+            bound,
+            "cpu_event",
+            "large-bodies",
+        )
+        for ours, peer, bound in (
+            (_UVLOOP, "uvicorn", 0.8),
+            (_UVLOOP, "granian-asgi", 0.7),
+            (_ASGI, "uvicorn", 0.45),
+            (_ASGI, "granian-asgi", 0.4),
+        )
+    ),
+    _cpu("16 requests pipelined", "real/pipelined", _ASGI, "uvicorn", 1.0),
+    _cpu("hello, identical requests, 64 connections", "real/hello", _ASGI, "uvicorn", 1.55),
+    Bar(
+        "an API client's requests, two cores, nothing pinned, 8 connections: "
+        "requests/s >= 0.95 x uvicorn",
+        _ratios("real/api-8", "rate_two", _ASGI, "uvicorn"),
+        0.95,
+        read="what-a-request-costs",
+    ),
+    Bar(
+        "the same with 64 connections: requests/s >= 1.2 x uvicorn",
+        _ratios("real/api", "rate_two", _ASGI, "uvicorn"),
+        1.2,
+        read="what-a-request-costs",
+    ),
+    Bar(
+        "a file of 256 MiB by WSGI's file_wrapper: CPU seconds per GiB <= 0.3",
+        _values("gigabyte/file", "cpu_gib", _WSGI),
+        0.3,
+        at_most=True,
+        read="large-bodies",
+    ),
+    _front("answers of 10 KB", "real/answer-10k", 10),
+    _front("answers of 1 MB", "real/answer-1m", 60),
+)
+
 BARS: Final[Sequence[Bar]] = (
+    *_REAL,
     _hello("uvicorn", 1.5),
     _hello("granian-asgi", 1.4),
     _hello("fastpysgi-asgi", 1.0),
@@ -140,8 +257,8 @@ BARS: Final[Sequence[Bar]] = (
     ),
     _hello("uvicorn", 0.9, "reactor-run-plain"),
     Bar(
-        "FastAPI JSON on its best runtime: requests/s >= 1.15 x uvicorn",
-        _best("frameworks/fastapi", "rate", "uvicorn"),
+        "FastAPI, orders in JSON, on its best runtime: requests/s >= 1.15 x uvicorn",
+        _best(_ratios("real/orders", "rate", _ANYBODY, "uvicorn")),
         1.15,
         read="frameworks",
     ),

@@ -26,6 +26,8 @@ class Deployment:
     """Words added to the command lines of a family of servers, or of one by its name."""
     path: str = field(default="/", kw_only=True)
     """What is asked to see whether it runs; the answer has to be 200."""
+    backend: bool = field(default=False, kw_only=True)
+    """Whether the app calls `bench.backend`, whose port it finds in BENCH_BACKEND."""
 
     def app(self, interface: Interface) -> str | None:
         """The app for an interface, if there is one."""

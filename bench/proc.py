@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Final
 
 _TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 """Seconds of one unit of CPU time in /proc."""
+_CPUCLOCK_SCHED: Final = 2
+"""Of the kernel's posix-timers.h: the time that all threads of a process have run."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,34 @@ def memory(pid: int) -> Memory:
         return parse_memory(Path(f"/proc/{pid}/smaps_rollup").read_text())
     except (FileNotFoundError, ProcessLookupError):
         return Memory(0, 0)
+
+
+def cpu_clock(pid: int) -> float:
+    """Seconds of CPU time that a process has had, by its clock; 0 if it has ended.
+
+    /proc counts in ticks of 10 ms, the clock in nanoseconds. The number of the clock is what
+    clock_getcpuclockid(3) returns, which Python does not have.
+    """
+    try:
+        return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)
+    except OSError:
+        return 0.0
+
+
+def move(pid: int, cores: Iterable[int]) -> None:
+    """Have all threads of a process run on these cores."""
+    wanted = set(cores)
+    is_moved = False
+    # A thread that starts meanwhile has the cores of its parent, so look again.
+    while not is_moved:
+        is_moved = True
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            try:
+                if os.sched_getaffinity(int(thread)) != wanted:
+                    os.sched_setaffinity(int(thread), wanted)
+                    is_moved = False
+            except ProcessLookupError:
+                continue
 
 
 def affinity(pid: int) -> set[int]:

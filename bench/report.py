@@ -36,6 +36,7 @@ def render(results: Results, plots: Sequence[str] = ()) -> str:
         bars(results),
         "Ratios are ours / theirs. Where a bar covers several cases or peers, what was measured is "
         f"the worst of them. [How it was measured, and how to read it]({_README}).",
+        *front_end(results),
         "## Figures",
         f"{rounds}, each server directly before or after one of ours. A figure is the median of "
         "all runs, then [least to greatest]; a ratio is ours divided by theirs, taken within each "
@@ -69,6 +70,29 @@ def _bar(bar: Bar, results: Results) -> list[str]:
     else:
         met = f"**no**; [what was tried]({_README}#{bar.read})"
     return [bar.wanted, f"{value:,.4g} ({what})", met]
+
+
+def front_end(results: Results) -> list[str]:
+    """What the front end takes of each request, and how many reactors it could feed; a section."""
+    rows = []
+    for case, facts in results.workloads.get("real", {}).get("cases", {}).items():
+        for server in facts["servers"]:
+            found = results.case("real", case)
+            front = found.figure(server, "cpu_front")
+            reactors = found.figure(server, "cpu_reactors")
+            if front and reactors:
+                shown = [f"{1e6 * figure.median:,.1f}" for figure in (front, reactors)]
+                feeds = f"{reactors.median / front.median:.1f}"
+                rows.append([facts["title"], server, *shown, feeds])
+    if not rows:
+        return []
+    head = ("requests", "server", "front end, CPU µs", "reactors, CPU µs", "reactors it can feed")
+    return [
+        "## The front end",
+        "CPU time for each request. The front end is one process, and so uses one core at most. "
+        "The last column is how many reactors, each with a core of its own, keep it busy.",
+        table(head, rows),
+    ]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -98,6 +98,26 @@ class Running:
         """The CPU time that each process has had, by its role and identity."""
         return {(role, process.identity): process.cpu for role, process in self.processes()}
 
+    def clocks(self) -> dict[str, float]:
+        """The CPU seconds that each role's processes have had, by their clocks."""
+        found: dict[str, float] = {}
+        for role, process in self.processes():
+            found[role] = found.get(role, 0.0) + proc.cpu_clock(process.pid)
+        return found
+
+    @contextmanager
+    def on_cores(self, cores: Iterable[int]) -> Iterator[Running]:
+        """The server on other cores during the block."""
+        try:
+            yield self._moved(frozenset(cores))
+        finally:
+            self._moved(self.cores)
+
+    def _moved(self, cores: frozenset[int]) -> Running:
+        for _, process in self.processes():
+            proc.move(process.pid, cores)
+        return replace(self, cores=cores)
+
     def memory(self) -> dict[str, proc.Memory]:
         """The memory of each role's processes together."""
         found: dict[str, proc.Memory] = {}
@@ -141,6 +161,9 @@ def running(server: Server, deployment: Deployment, cores: Cores) -> Iterator[Ru
         programs = [_find(server, command[0]) for command in commands]
         logs: list[IO[bytes]] = []
         leaders: list[tuple[int, Program]] = []
+        environment = _environment()
+        if deployment.backend:
+            environment["BENCH_BACKEND"] = str(stack.enter_context(_backend(cores.load)))
         begin = time.monotonic()
         for found, command, program in zip(programs, commands, server.programs, strict=True):
             logs.append(stack.enter_context(tempfile.TemporaryFile()))
@@ -150,7 +173,7 @@ def running(server: Server, deployment: Deployment, cores: Cores) -> Iterator[Ru
                 stdout=logs[-1],
                 stderr=logs[-1],
                 cwd=ROOT,
-                env=_environment(),
+                env=environment,
                 start_new_session=True,
             )
             stack.callback(_stop, process)
@@ -166,6 +189,29 @@ def running(server: Server, deployment: Deployment, cores: Cores) -> Iterator[Ru
             keeps_alive,
             time.monotonic() - begin,
         )
+
+
+@contextmanager
+def _backend(core: int) -> Iterator[int]:
+    """A backend for the app, on the core of the load; its port."""
+    port = _free_port()
+    process = subprocess.Popen(
+        pinned([core], [sys.executable, "-m", "bench.backend", str(port)]),
+        stdin=subprocess.DEVNULL,
+        cwd=ROOT,
+        env=_environment(),
+        start_new_session=True,
+    )
+    try:
+        _until(lambda: _accepts(port), _START)
+        yield port
+    finally:
+        _stop(process)
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _find(server: Server, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -112,6 +112,12 @@ def add_answers(sample: Sample, answers: Answers, kind: str | None = None) -> Sa
     sample.remarks += answers.remarks
     add_cpu_per_request(sample)
     return sample
+
+
+def by_role(used: Mapping[str, float]) -> dict[str, float]:
+    """The measures of our own processes, of what each role has used; none for peers."""
+    names = {"front end": "cpu_front", "reactor": "cpu_reactors"}
+    return {names[role]: seconds for role, seconds in used.items() if role in names}
 
 
 def add_cpu_per_request(sample: Sample) -> None:

@@ -2,6 +2,7 @@
 
 `GET /down/N` streams N bytes in messages of CHUNK bytes; `POST /up` reads a body as it comes and
 answers how many bytes it had. Those two never hold more than a piece of the body.
+`GET /chunks/COUNT/SIZE` streams so many pieces of this size without saying so beforehand.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,12 @@ async def asgi(scope: Message, receive: Receive, send: Send) -> None:
             await send({"type": "http.response.body", "body": _PIECE, "more_body": True})
             left -= CHUNK
         await send({"type": "http.response.body", "body": _bytes(left)})
+    elif path.startswith("/chunks/"):
+        count, piece = _chunks(path)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(count):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
     elif path == "/up":
         size = 0
         more = True
@@ -52,6 +59,10 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
         size = int(path.removeprefix("/down/"))
         start_response("200 OK", [("Content-Length", str(size))])
         return _pieces(size)
+    if path.startswith("/chunks/"):
+        count, piece = _chunks(path)
+        start_response("200 OK", [("Content-Type", "application/octet-stream")])
+        return (piece for _ in range(count))
     body = environ["wsgi.input"]
     if path == "/up":
         left = expected = int(environ.get("CONTENT_LENGTH") or 0)
@@ -67,6 +78,11 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
         [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(content)))],
     )
     return [content]
+
+
+def _chunks(path: str) -> tuple[int, bytes]:
+    _, _, count, size = path.split("/")
+    return int(count), _bytes(int(size))
 
 
 def _pieces(size: int) -> Iterator[bytes]:

@@ -1,10 +1,12 @@
-"""Django without a database: a page of twenty rows from a template, behind usual middleware."""
+"""Django without a database: a page of twenty rows, or of 30 KB, behind usual middleware."""
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
+
+from bench.apps.pages import ARTICLE, ARTICLES, ROWS
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -31,7 +33,11 @@ settings.configure(
                                     "list.html": "<!doctype html><title>{{ title }}</title><table>"
                                     "{% for row in rows %}<tr><td>{{ forloop.counter }}"
                                     "<td>{{ row.name }}<td>{{ row.price|floatformat:2 }}"
-                                    "{% endfor %}</table>"
+                                    "{% endfor %}</table>",
+                                    "page.html": "<!doctype html><title>{{ title }}</title>"
+                                    "<h1>{{ title }}</h1>{% for article in articles %}"
+                                    + ARTICLE.replace("PRICE", "{{ article.price|floatformat:2 }}")
+                                    + "{% endfor %}",
                                 },
                             )
                         ],
@@ -41,12 +47,16 @@ settings.configure(
         }
     ],
 )
-_ROWS = [{"name": f"<item {number}>", "price": number * 1.25} for number in range(20)]
 
 
 def index(request: HttpRequest) -> HttpResponse:
-    return render(request, "list.html", {"title": request.GET.get("title"), "rows": _ROWS})
+    return render(request, "list.html", {"title": request.GET.get("title"), "rows": ROWS})
 
 
-urlpatterns = [path("", index)]
+def page(request: HttpRequest) -> HttpResponse:
+    content = {"title": request.GET.get("title"), "articles": ARTICLES}
+    return render(request, "page.html", content)
+
+
+urlpatterns = [path("", index), path("page", page)]
 application = get_wsgi_application()

@@ -1,4 +1,5 @@
-"""Server-sent events: one a second for as long as the client stays.
+"""Server-sent events for as long as the client stays: `/events` sends one a second, `/events/MS`
+one every so many milliseconds.
 
 `data: NUMBER DUE`, where DUE is when the event was to be sent, on the monotonic clock, which all
 processes of a machine share.
@@ -14,9 +15,11 @@ from bench.apps.hello import HELLO
 
 @with_lifespan
 async def asgi(scope: Message, receive: Receive, send: Send) -> None:
-    if scope["path"] != "/events":
+    _, route, *period = scope["path"].split("/")
+    if route != "events":
         await answer(send, HELLO)
         return
+    seconds = float(period[0]) / 1e3 if period else 1.0
     fields = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     async with anyio.create_task_group() as group:
@@ -36,5 +39,5 @@ async def asgi(scope: Message, receive: Receive, send: Send) -> None:
             except OSError:
                 group.cancel_scope.cancel()
             number += 1
-            due += 1.0
+            due += seconds
             await anyio.sleep(max(0.0, due - time.monotonic()))

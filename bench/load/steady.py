@@ -7,8 +7,12 @@ ones are a closed loop: each asks again as soon as it has its answer.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
 
 from bench.load.answers import Answer, Answers
 from bench.load.client import Client, Connection, warm
@@ -74,6 +78,35 @@ class _Slow:
     def _done(self, connection: Connection, answer: Answer) -> None:
         # From a timer, so that a server that refuses connections does not make this recurse.
         self._client.at(time.monotonic(), self.ask)
+
+
+@contextmanager
+def without_pause(
+    address: tuple[str, int], what: bytes, timeout: float = 10.0
+) -> Iterator[Answers]:
+    """One client that asks again as soon as it has its answer, in a thread, during the block."""
+    client = Client(address, timeout=timeout)
+    connection = client.connect()
+    warm(client, [connection], what, timeout)
+    begin = time.monotonic()
+    answers = Answers(begin, inf)
+    over = threading.Event()
+    slow = _Slow(client, connection, what, answers)
+
+    def ask() -> None:
+        slow.ask()
+        client.run(lambda: over.is_set() and not client.under_way, begin + 3600)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        answers.end = time.monotonic()
+        over.set()
+        thread.join()
+        client.close()
+    answers.finish()
 
 
 def run(

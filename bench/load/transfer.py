@@ -12,6 +12,8 @@ from bench.load.reply import Reply
 
 CHUNK: Final = 64 * 1024
 """Bytes of each write and read, as in `bench.apps.bodies`."""
+FILE_SIZE: Final = 256 << 20
+"""Bytes of the file of `bench.apps.files`."""
 _STALL: Final = 10.0
 """Seconds in which nothing moves."""
 
@@ -24,11 +26,11 @@ class Transfer:
     seconds: float
 
 
-def down(address: tuple[str, int], size: int) -> Transfer:
+def down(address: tuple[str, int], size: int, path: str = "") -> Transfer:
     """Read an answer of this size. Raises RunFailed if it is cut or refused."""
     with _connect(address) as sock:
         begin = time.monotonic()
-        sock.sendall(f"GET /down/{size} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        sock.sendall(f"GET {path or f'/down/{size}'} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
         head = b""
         while b"\r\n\r\n" not in head:
             head += _read(sock)
@@ -46,6 +48,12 @@ def down(address: tuple[str, int], size: int) -> Transfer:
                 raise RunFailed(f"cut with {left} bytes to come")
             left -= got
         return Transfer(size, time.monotonic() - begin)
+
+
+def files(address: tuple[str, int], size: int) -> Transfer:
+    """Read the file of `bench.apps.files` until it is `size` together. Raises RunFailed."""
+    parts = [down(address, FILE_SIZE, "/file") for _ in range(max(1, size // FILE_SIZE))]
+    return Transfer(sum(part.size for part in parts), sum(part.seconds for part in parts))
 
 
 def up(address: tuple[str, int], size: int) -> Transfer:

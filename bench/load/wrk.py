@@ -1,4 +1,4 @@
-"""wrk, a closed loop: runs it pinned to a core and reads what its script `wrk.lua` says."""
+"""wrk, a closed loop: runs it on its cores and reads what its script `wrk.lua` says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,14 +38,15 @@ class Result:
 def run(
     url: str,
     *,
-    core: int,
+    cores: Iterable[int],
     connections: int,
     seconds: float,
-    settings: Mapping[str, str] | None = None,
+    pool: Path | None = None,
 ) -> Result:
     """Load `url` from one thread that keeps so many connections busy; at least a second.
 
-    `settings` are the variables of `wrk.lua`. Raises RunFailed if wrk does not come through.
+    `cores`: those on which the thread may run. `pool`: a file of requests that `requests.write`
+    has written; without one, GET. Raises RunFailed if wrk does not come through.
     """
     whole = max(1, round(seconds))
     command = [
@@ -61,14 +62,14 @@ def run(
     before = _children()
     try:
         done = subprocess.run(
-            pinned([core], command),
+            pinned(cores, command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=whole + _SPARE,
             start_new_session=True,
-            env={**kept, **(settings or {})},
+            env=kept if pool is None else {**kept, "BENCH_POOL": str(pool)},
         )
     except subprocess.TimeoutExpired:
         raise RunFailed(f"wrk did not end in {whole + _SPARE:g} seconds") from None

@@ -3,9 +3,7 @@
 from typing import Final
 
 from bench.workload import Workload
-from bench.workloads.bodies import Bodies
 from bench.workloads.events import Events
-from bench.workloads.frameworks import Frameworks
 from bench.workloads.gigabyte import Gigabyte
 from bench.workloads.hangs import Hangs
 from bench.workloads.hello import Hello
@@ -13,17 +11,17 @@ from bench.workloads.hop import Hop
 from bench.workloads.idle import Idle
 from bench.workloads.kills import Kills
 from bench.workloads.overload import Overload
+from bench.workloads.real import Real
 from bench.workloads.reloads import Reloads
 from bench.workloads.slow_clients import SlowClients
 from bench.workloads.start import Start
 from bench.workloads.stops import Stops
 from bench.workloads.uneven import Uneven
-from bench.workloads.waiting import Waiting
 
 WORKLOADS: Final[tuple[Workload, ...]] = (
+    Real(),
     Hello(),
     Uneven(),
-    Frameworks(),
     Gigabyte(),
     SlowClients(),
     Idle(),
@@ -34,8 +32,6 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Stops(),
     Start(),
     Hop(),
-    Bodies(),
-    Waiting(),
     Events(),
 )
 

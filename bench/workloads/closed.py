@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from bench.load import wrk
@@ -12,7 +11,7 @@ from bench.workload import Case, Setup, Workload
 
 
 class Closed(Workload):
-    """wrk, by a case's `connections`, `path` and the settings of `wrk.lua`."""
+    """wrk, by a case's `connections` and `path`."""
 
     loop: ClassVar[str] = "closed"
     measures: ClassVar[tuple[str, ...]] = ("rate", "p50", "p99", "p99.9", "cpu")
@@ -26,11 +25,9 @@ class Closed(Workload):
 
 def load(case: Case, server: Running, core: int, seconds: float) -> wrk.Result:
     """Run wrk as the case says."""
-    settings: Mapping[str, str] = case.values.get("settings", {})
     return wrk.run(
         server.url + case.values.get("path", "/"),
-        core=core,
+        cores=[core],
         connections=case["connections"],
         seconds=seconds,
-        settings=settings,
     )

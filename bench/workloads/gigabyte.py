@@ -1,4 +1,4 @@
-"""One body of 1 GiB, down and up: what a byte costs."""
+"""One body of 1 GiB, down and up, and a file: what a byte costs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Gigabyte(Workload):
         "The app sends and reads pieces of 64 KiB and so does the client; one connection, the "
         "server on one core, the client on another. CPU seconds are those of all of the server's "
         "processes. By WSGI reactor-run's front end collects the body in a temporary file before "
-        "the app sees it."
+        "the app sees it. The file has 256 MiB, is sent four times, and comes from "
+        "`wsgi.file_wrapper`, so that a server may leave it to the kernel."
     )
     measures: ClassVar[tuple[str, ...]] = ("speed", "cpu_gib")
     compared: ClassVar[tuple[str, ...]] = ("speed", "cpu_gib")
@@ -35,14 +36,23 @@ class Gigabyte(Workload):
         self.cases = (
             Case("down", "down", deployment, pairs, 2, {"way": transfer.down}, ("uvicorn",)),
             Case("up", "up", deployment, pairs, 2, {"way": transfer.up}, ("uvicorn",)),
+            Case(
+                "file",
+                "a file by WSGI's file_wrapper",
+                Deployment((("wsgi", "bench.apps.files:wsgi"),)),
+                against("reactor-run-wsgi", "gunicorn-gthread", "granian-wsgi"),
+                2,
+                {"way": transfer.files},
+            ),
         )
 
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
         # The warm-up need not be whole.
         size = setup.scaled(1 << 30) if setup.round else 64 << 20
         with watching(server) as sample:
+            before = sum(server.clocks().values())
             done = case["way"](server.address, size)
-        used = sum(user + system for user, system in sample.cpu.values())
+            used = sum(server.clocks().values()) - before
         sample.measures |= {
             "speed": done.size / done.seconds,
             "cpu_gib": used / (done.size / (1 << 30)),

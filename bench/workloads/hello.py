@@ -1,4 +1,4 @@
-"""13 bytes over keep-alive connections: what a request costs."""
+"""13 bytes over keep-alive connections, identical requests: what a request costs at least."""
 
 from __future__ import annotations
 
@@ -40,40 +40,22 @@ _SOME: Final = (
     *against("reactor-run", "uvicorn", "granian-asgi", "fastpysgi-asgi", "nginx-uvicorn"),
     *against("reactor-run-wsgi", "granian-wsgi", "gunicorn-gthread"),
 )
-_FEW: Final = (
-    *against("reactor-run", "uvicorn", "granian-asgi"),
-    *against("reactor-run-wsgi", "granian-wsgi", "gunicorn-gthread"),
-)
 
 
 class Hello(Closed):
     name: ClassVar[str] = "hello"
-    title: ClassVar[str] = "Hello: 13 bytes"
+    title: ClassVar[str] = "Hello: 13 bytes, identical requests"
     about: ClassVar[str] = (
         "No app is as fast as this one: it shows what the server costs. All processes of a server "
         "together have one core; one worker each, one thread for WSGI (gunicorn's gthread: four, "
-        "its own advice). `varied` sends requests that all differ in target and cookie, because "
-        "reactor-run remembers heads that it has seen. On two cores every server has two workers."
+        "its own advice). All requests are the same: those of `real` differ."
     )
 
     def __init__(self) -> None:
         one = Deployment(_APPS, flags=(("gunicorn-gthread", "--threads 4"),), connections=600)
-        two = Deployment(_APPS, workers=2, cores=2, connections=600)
         quick = ("uvicorn", "granian-asgi", "granian-wsgi")
-        vary = {"settings": {"BENCH_VARY": "1"}}
         self.cases = (
             Case("64", "64 connections", one, _EVERYBODY, 2, {"connections": 64}, quick),
             Case("1", "1 connection", one, _SOME, 2, {"connections": 1}, ("uvicorn",)),
             Case("512", "512 connections", one, _SOME, 2, {"connections": 512}),
-            Case(
-                "varied",
-                "64 connections, requests that all differ",
-                one,
-                _SOME,
-                2,
-                {"connections": 64, **vary},
-            ),
-            Case("two-cores-1", "two cores, 1 connection", two, _FEW, 2, {"connections": 1}),
-            Case("two-cores-64", "two cores, 64 connections", two, _FEW, 2, {"connections": 64}),
-            Case("two-cores-512", "two cores, 512 connections", two, _FEW, 2, {"connections": 512}),
         )

@@ -29,7 +29,7 @@ _PARTS: Final = 4
 class Uneven(Workload):
     name: ClassVar[str] = "uneven"
     title: ClassVar[str] = "Uneven load: fast requests beside slow ones"
-    loop: ClassVar[str] = "(a) schedule per client, (b), (c) and (e) open, (d) closed"
+    loop: ClassVar[str] = "(a) schedule per client, (b), (c) and (e) open, (d) and (f) closed"
     about: ClassVar[str] = (
         "Two workers each. A slow request takes 50 ms: of CPU time (burn), or of a sleep that "
         "blocks its thread (sleep). (a) One or two clients ask for something slow without pause; "
@@ -41,7 +41,9 @@ class Uneven(Workload):
         "ones, beside ours with `--set-aside off`; here a slow request blocks its worker for 50 ms "
         "without using a processor, which the load needs. (d) 64 clients whose every request "
         "blocks a worker for 6 ms: two can answer 333 requests a second. (e) 77 % fast requests, "
-        "20 % that block for 6 ms and 3 % for 50 ms, at utilisation 0.5. Figures are those of the "
+        "20 % that block for 6 ms and 3 % for 50 ms, at utilisation 0.5. (f) Eight clients that "
+        "send fast requests without pause (wrk), beside one that burns without pause. Figures are "
+        "those of the "
         "fast requests, unless they say slow; one that was given up after 5 s counts with that. "
         "Threads are for each worker, equal for all: "
         "one, as in the hello row, or two where two clients sleep."
@@ -115,9 +117,13 @@ class Uneven(Workload):
                 6,
                 {"slow": f"/block/{_SLOW_MS}", "medium": "/block/6", "utilisation": 0.5},
             ),
+            Case("f-asgi", "(f) ASGI, saturated", one, asgi, 3, {"connections": 8, "slow": burn}),
+            Case("f-wsgi", "(f) WSGI, saturated", one, wsgi, 3, {"connections": 8, "slow": burn}),
         )
 
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
+        if "connections" in case.values and "slow" in case.values:
+            return saturated(case, server, setup)
         if "connections" in case.values:
             with watching(server) as sample:
                 result = closed.load(case, server, setup.cores.load, setup.seconds)
@@ -148,10 +154,27 @@ class Uneven(Workload):
                     arrivals = open_loop.mixed(times, _SHARE, setup.round)
                 answers = open_loop.run(server.address, arrivals, requests, setup.seconds)
         add_answers(sample, answers, "fast")
-        slow_ones = answers.percentiles("slow")
-        sample.measures |= {f"slow_{name}": slow_ones[name] for name in ("p50", "p99") if slow_ones}
-        sample.details["slow requests"] = answers.outcomes("slow")
+        add_slow(sample, answers)
         return sample
+
+
+def saturated(case: Case, server: Running, setup: Setup) -> Sample:
+    """A run of (f)."""
+    with (
+        steady.without_pause(server.address, request(case["slow"])) as answers,
+        watching(server) as sample,
+    ):
+        result = closed.load(case, server, setup.cores.load, setup.seconds)
+    add_wrk(sample, result)
+    add_slow(sample, answers)
+    return sample
+
+
+def add_slow(sample: Sample, answers: Answers) -> None:
+    """Take over what slow requests paid."""
+    percentiles = answers.percentiles("slow")
+    sample.measures |= {f"slow_{name}": percentiles[name] for name in ("p50", "p99") if percentiles}
+    sample.details["slow requests"] = answers.outcomes("slow")
 
 
 def arrival_rate(utilisation: float) -> float:

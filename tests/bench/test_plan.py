@@ -12,13 +12,12 @@ from bench.plan import NotThere, Options
 from bench.servers import BY_NAME, OURS, SERVERS
 from bench.workload import Pair
 from bench.workloads import WORKLOADS
+from tests.cases import loop_over
 
 README = (Path(__file__).parents[2] / "bench" / "README.md").read_text()
 CASES = [(workload, case) for workload in WORKLOADS for case in workload.cases]
 
-every_case = pytest.mark.parametrize(
-    ("workload", "case"), CASES, ids=[f"{w.name}/{c.name}" for w, c in CASES]
-)
+every_case = loop_over("workload, case", CASES, ids=lambda both: f"{both[0].name}/{both[1].name}")
 
 
 @every_case
@@ -68,8 +67,8 @@ def test_a_name_that_is_not_there_is_an_error_that_lists_those_that_are(options)
         plan.make(options)
 
 
-def test_the_whole_takes_an_hour_and_a_half_at_most_and_the_quick_one_three_minutes():
-    assert sum(each.cost for each in plan.make(Options())) < 90 * 60
+def test_the_whole_takes_less_than_two_hours_and_the_quick_one_three_minutes():
+    assert sum(each.cost for each in plan.make(Options())) < 105 * 60
     quick = plan.make(Options(rounds=1, quick=True))
     assert sum(each.cost for each in quick) < 180
     assert {each.workload.name for each in quick} > {"hello", "uneven", "kills", "overload"}
@@ -88,7 +87,7 @@ def test_only_all_of_it_counts_as_the_whole():
 
 
 @every_case
-@pytest.mark.parametrize("number", [1, 2])
+@loop_over("number", [1, 2])
 def test_every_peer_runs_directly_beside_ours(workload, case, number):
     seen = set()
     for turn in schedule.turns(case, number):

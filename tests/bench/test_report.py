@@ -67,7 +67,7 @@ def test_the_report_says_what_was_measured_and_what_was_not(folder):
     assert "- reactor-run, round 4 does not count: wrk's errors: 3 read" in text
     assert "- uvicorn: others used the core (1 of 4 runs)" in text
     assert "**closed loop.**" in text
-    assert "![Hello: 13 bytes](hello.png)" in text
+    assert "![Hello: 13 bytes, identical requests](hello.png)" in text
     assert "`uvicorn --port PORT --workers 1 app`" in text
     bar = next(line for line in text.splitlines() if ">= 1.5 x uvicorn" in line)
     assert "| 2 (reactor-run / uvicorn, hello/64)" in bar

@@ -98,7 +98,7 @@ class Tiny:
         elif path == "/until-close":
             sock.sendall(b"HTTP/1.0 200 OK\r\n\r\nok")
             return False
-        elif path == "/events":
+        elif path.startswith("/events"):
             self._events(sock)
             return False
         else:
