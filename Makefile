@@ -59,7 +59,7 @@ fuzz: $(VENV)/fuzz.stamp ## fuzz each parser for FUZZ_SECONDS=60 (FUZZ_TARGETS=.
 	  echo "== $$target"; $(BIN)/python -m tests.fuzz $$target $(FUZZ_ARGS) || exit 1; \
 	done
 
-bench: $(VENV)/bench.stamp ## compare with peers; takes more than an hour (ONLY=hello,uneven PEERS=uvicorn ROUNDS=5)
+bench: $(VENV)/bench.stamp ## compare with peers; takes two hours (ONLY=real,uneven PEERS=uvicorn ROUNDS=5)
 	$(BIN)/python -m bench $(BENCH)
 
 bench-quick: $(VENV)/bench.stamp ## one short round of the main cases, in three minutes

@@ -158,6 +158,26 @@ def move(pid: int, cores: Iterable[int]) -> None:
                 continue
 
 
+def prefer(pid: int, nice: int) -> bool:
+    """Give all threads of a process, and its session, this nice value; False if we may not.
+
+    Where the kernel groups processes by session, the nice value of the group counts beside other
+    groups (sched(7), autogroup).
+    """
+    group = Path(f"/proc/{pid}/autogroup")
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.setpriority(os.PRIO_PROCESS, int(thread), nice)
+        if group.exists():
+            group.write_text(str(nice))
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        # A thread that has ended.
+        pass
+    return True
+
+
 def affinity(pid: int) -> set[int]:
     """The cores on which some thread of a process may run."""
     cores: set[int] = set()

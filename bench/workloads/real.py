@@ -196,7 +196,7 @@ def _closed(case: Case, server: Running, cores: Sequence[int], pool: Path, setup
 def _steady(client: lockstep.Lockstep, load: Load, server: Running, setup: Setup) -> Sample:
     """CPU time per request in lock-step, of all processes and of each role."""
     entries = cycle(requests.pool(load))
-    with lockstep.on_core(setup.cores.servers[0]):
+    with lockstep.on_core(setup.cores.servers[0]), server.preferred() as alone:
         # Connections are accepted, and what is imported late is.
         client.run(entries, load.pipelined, _FIRST)
         begun = sum(server.clocks().values())
@@ -211,6 +211,7 @@ def _steady(client: lockstep.Lockstep, load: Load, server: Running, setup: Setup
     sample.measures |= {"cpu": sum(used.values())} | by_role(used)
     # What used the server's core was the client.
     sample.remarks.clear()
+    sample.details["preferred"] = alone
     return sample
 
 

@@ -1,6 +1,9 @@
 """What /proc says, read."""
 
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -51,3 +54,43 @@ def test_memory_of_a_process():
 
 def test_a_process_that_is_gone_has_no_memory():
     assert proc.memory(1 << 30) == proc.Memory(0, 0)
+
+
+@pytest.fixture
+def sleeper():
+    """A process with two threads, in a session of its own."""
+    code = "import threading, time; threading.Thread(target=time.sleep, args=[60]).start(); print()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
+
+
+def test_the_clock_of_a_process_is_finer_than_its_ticks():
+    before = proc.cpu_clock(os.getpid()), time.process_time()
+    while time.process_time() < before[1] + 0.003:
+        pass
+    after = proc.cpu_clock(os.getpid()), time.process_time()
+    assert 0.003 <= after[0] - before[0] == pytest.approx(after[1] - before[1], abs=0.001)
+
+
+def test_a_process_that_is_gone_has_no_clock():
+    assert proc.cpu_clock(1 << 22) == 0
+
+
+def test_all_threads_of_a_process_move(sleeper):
+    cores = proc.affinity(sleeper)
+    proc.move(sleeper, {min(cores)})
+    assert proc.affinity(sleeper) == {min(cores)}
+    proc.move(sleeper, cores)
+    assert proc.affinity(sleeper) == cores
+
+
+def test_all_threads_of_a_process_are_preferred(sleeper):
+    wanted = os.getpriority(os.PRIO_PROCESS, sleeper) + 1
+    assert proc.prefer(sleeper, wanted)
+    threads = [int(name) for name in os.listdir(f"/proc/{sleeper}/task")]
+    assert len(threads) == 2
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {wanted}
