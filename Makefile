@@ -8,19 +8,23 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 APP ?= examples.hello:app
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
+# What reads request heads, or shows them to an app.
+PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus environ names native origin request scope)) \
+  tests/fuzz tests/frontend/clients tests/reactor/asgi tests/reactor/links tests/reactor/wsgi \
+  $(addprefix tests/integration/test_,$(addsuffix .py,bodies corpus http isolation no_desync))
 # How many test files run at once: more than one a core, because many tests wait for processes.
 JOBS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
 # The tests start a thousand processes. With PYTHONDONTWRITEBYTECODE each would compile all modules anew.
 CACHED = env -u PYTHONDONTWRITEBYTECODE
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
-FUZZ_TARGETS ?= heads bodies proxy forwarded responses frames
+FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames
 BENCH_ARGS ?=
 BENCH = $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH_ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-slow test-all check format fuzz bench bench-quick bench-life bench-hello build clean
+.PHONY: help serve test test-pure test-slow test-all check format fuzz fuzz-native bench bench-quick bench-life bench-hello build clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +34,9 @@ serve: $(VENV)/base.stamp ## serve an example, or APP=module:app; the log shows 
 
 test: $(VENV)/test.stamp ## run the tests, without the slow ones (PYTEST_ARGS=...)
 	$(CACHED) $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-pure: $(VENV)/test.stamp ## run those tests without the extension in C that it could change
+	REACTOR_RUN_PURE=1 $(CACHED) $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(PYTEST_ARGS) $(PURE_TESTS)
 
 test-slow: $(VENV)/test.stamp ## run the slow tests
 	$(CACHED) $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
@@ -58,6 +65,10 @@ fuzz: $(VENV)/fuzz.stamp ## fuzz each parser for FUZZ_SECONDS=60 (FUZZ_TARGETS=.
 	@for target in $(FUZZ_TARGETS); do \
 	  echo "== $$target"; $(BIN)/python -m tests.fuzz $$target $(FUZZ_ARGS) || exit 1; \
 	done
+	@$(MAKE) --no-print-directory fuzz-native
+
+fuzz-native: $(VENV)/test.stamp ## compare the C code with the policy for FUZZ_SECONDS=60, with ASan and UBSan
+	@echo "== the C code with sanitizers"; $(BIN)/python -m tests.fuzz.sanitized $(FUZZ_SECONDS)
 
 bench: $(VENV)/bench.stamp ## compare with peers; takes two hours (ONLY=real,uneven PEERS=uvicorn ROUNDS=5)
 	$(BIN)/python -m bench $(BENCH)
@@ -75,11 +86,12 @@ build: $(VENV)/dev.stamp ## build wheel and sdist into dist/
 	$(BIN)/python -m build
 
 clean: ## remove virtual environments, caches and build products
+	rm -f protocol/_head.*.so
 	rm -rf .venv .venv-3.* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A virtual environment with one stamp file for each set of extras. Packages are installed again only
-# when pyproject.toml changes.
+# when pyproject.toml, setup.py or the C code changes.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "reactor-run needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
@@ -98,18 +110,18 @@ explain = { command -v cc >/dev/null || echo "No C compiler; on Debian: apt inst
   $(BIN)/python -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
   || echo "No Python.h; on Debian: apt install python3-dev" >&2; }
 
-$(VENV)/base.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/base.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
 	$(call install,.)
 
-$(VENV)/test.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/test.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
 	$(call install,.[test])
 
-$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/dev.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
 	$(call install,.[dev])
 
-$(VENV)/fuzz.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/fuzz.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
 	$(call install,.[fuzz])
 
-$(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/bench.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
 	$(call install,.[bench])
 	@$(BIN)/python -m bench.optional

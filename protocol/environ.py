@@ -32,10 +32,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from reactor_run.native import Head, Names
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.path import decode_path, mount_prefix
-from reactor_run.protocol.request import KnownHeads, RequestHead
-from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache
+from reactor_run.protocol.request import RequestHead
+from reactor_run.protocol.scope import HOP_BY_HOP
 from reactor_run.protocol.target import split_target
 
 __all__ = ["EnvironBuilder"]
@@ -98,7 +99,7 @@ class EnvironBuilder:
     Raises ValueError if `script_name` is not empty and does not begin with a slash.
     """
 
-    __slots__ = ("_keys", "_known", "_template")
+    __slots__ = ("_keys", "_template")
 
     def __init__(
         self,
@@ -109,9 +110,7 @@ class EnvironBuilder:
         underscores: Literal["drop", "keep"] = "drop",
         constants: Mapping[str, Any] | None = None,
     ) -> None:
-        self._keys = FieldNameCache(_key if underscores == "keep" else _key_without_underscores)
-        self._known: dict[RequestHead, dict[str, Any]] = {}
-        """The environs of known heads, without the addresses."""
+        self._keys = Names(_key if underscores == "keep" else _key_without_underscores)
         self._template: dict[str, Any] = {
             # PEP 3333, "Unicode Issues": its bytes, read as latin-1.
             "SCRIPT_NAME": mount_prefix(script_name).encode().decode("latin-1"),
@@ -133,15 +132,10 @@ class EnvironBuilder:
         "localhost" or the scheme's port, because neither may be empty. `*` is no path: its
         PATH_INFO is empty.
         """
-        known = self._known.get(head)
-        if known is not None:
-            environ = known.copy()
-        else:
+        # C builds no environ if a field is repeated.
+        environ = head.environ(self._template, self._keys) if type(head) is Head else None
+        if environ is None:
             environ = self._build(head)
-            if head.known:
-                if len(self._known) >= KnownHeads.MAX:
-                    self._known.clear()
-                self._known[head] = environ.copy()
         client, server, scheme = origin
         environ["wsgi.url_scheme"] = scheme
         if client is not None:

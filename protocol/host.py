@@ -12,12 +12,8 @@ from typing import Final
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.policy import Rejected
-from reactor_run.protocol.seen import remember
 
-__all__ = ["HOSTS_SEEN", "accept_host", "is_host"]
-
-HOSTS_SEEN: Final[set[bytes]] = set()
-"""Values of Host that were accepted lately. The set is bounded."""
+__all__ = ["accept_host", "is_host"]
 
 _PORT_MAX: Final = 65535
 # RFC 3986 §3.2.2: IP-literal or reg-name. An IPv4 address has the form of a reg-name.
@@ -48,4 +44,3 @@ def accept_host(value: bytes) -> None:
     """Check the value of a Host field. Raises `Rejected`."""
     if not is_host(value):
         raise Rejected(policy.HOST_MALFORMED)
-    remember(HOSTS_SEEN, value)

@@ -13,9 +13,8 @@ from typing import Final
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.fields import QUOTED, TOKEN
-from reactor_run.protocol.host import HOSTS_SEEN, accept_host
+from reactor_run.protocol.host import accept_host
 from reactor_run.protocol.policy import Rejected
-from reactor_run.protocol.seen import SEEN_MAX, SEEN_SIZE
 
 __all__ = [
     "CODING",
@@ -23,7 +22,6 @@ __all__ = [
     "EXPECT",
     "HOST",
     "LENGTH",
-    "NAMES_SEEN",
     "PLAIN",
     "UPGRADE",
     "Fields",
@@ -46,9 +44,13 @@ _MEANINGS: Final = {
 }
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 
-NAMES_SEEN: Final[dict[bytes, int]] = {}
-"""Names that were accepted lately, in the sender's case, and their meanings. The dict is
-bounded."""
+_names_seen: Final[dict[bytes, int]] = {}
+"""Names that were accepted lately, in the sender's case, and their meanings. Clients can invent
+names, so it is bounded."""
+_SEEN_MAX: Final = 1024
+"""Most names that are remembered."""
+_SEEN_SIZE: Final = 256
+"""Most bytes of a name that is remembered."""
 
 _NAME: Final = re.compile(TOKEN)
 _NOT_ALPHANUMERIC: Final = re.compile(rb"[^0-9a-z]")
@@ -74,7 +76,7 @@ def meaning_of(name: bytes) -> int:
     build CGI variables take `Transfer_Encoding` for Transfer-Encoding, and some take any
     punctuation for a hyphen. Such a name must not pass as an ordinary one.
     """
-    meaning = NAMES_SEEN.get(name)
+    meaning = _names_seen.get(name)
     if meaning is not None:
         return meaning
     if not name:
@@ -86,10 +88,12 @@ def meaning_of(name: bytes) -> int:
     meaning = _MEANINGS.get(lower, PLAIN)
     if meaning == PLAIN and _NOT_ALPHANUMERIC.sub(b"-", lower) in _FRAMING:
         raise Rejected(policy.FIELD_DISGUISED)
-    if len(name) <= SEEN_SIZE:
-        if len(NAMES_SEEN) >= SEEN_MAX:
-            NAMES_SEEN.clear()
-        NAMES_SEEN[name] = meaning
+    if len(name) <= _SEEN_SIZE:
+        if len(_names_seen) >= _SEEN_MAX:
+            # It fills again with the names in use. If it rejected new names instead, one client
+            # could fill it for good.
+            _names_seen.clear()
+        _names_seen[name] = meaning
     return meaning
 
 
@@ -104,15 +108,14 @@ def read_fields(fields: Fields, minor_version: int) -> tuple[int, bool, bool, bo
     keep_alive = minor_version == 1
     expect = upgrade = wants_upgrade = close = False
     for name, value in fields:
-        meaning = NAMES_SEEN.get(name)
+        meaning = _names_seen.get(name)
         if meaning is None:
             meaning = meaning_of(name)
         if meaning == PLAIN:
             continue
         if meaning == HOST:
             hosts += 1
-            if value not in HOSTS_SEEN:
-                accept_host(value)
+            accept_host(value)
         elif meaning == CONNECTION:
             options = [option.strip(b" \t") for option in value.lower().split(b",")]
             close = close or b"close" in options

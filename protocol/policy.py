@@ -57,6 +57,7 @@ class Limits:
 
     __slots__ = (
         "body_size",
+        "bounds",
         "field_count",
         "field_size",
         "head_size",
@@ -87,6 +88,8 @@ class Limits:
         self.body_size = body_size
         """Most bytes of content of one request body. 0: no bound."""
         self.path_policy = path_policy
+        self.bounds = (request_line, field_count, field_size, head_size, body_size)
+        """The limits as the reader in C takes them (_head.c)."""
         self.wider_than_parser = (
             request_line > _PARSER_LINE or field_count > _PARSER_COUNT or field_size > _PARSER_FIELD
         )

@@ -1,9 +1,12 @@
 """Request heads: what a head means, and whether it is accepted.
 
-Theory of operation. picohttpparser (through gunicorn_h1c) splits a head into pieces. It is lenient,
-so each piece passes one check here. By itself the parser rejects only control characters in targets
-and values, a CR without LF, and names that are not tokens. It accepts the following, which is
-caught here:
+Theory of operation. The reader in C (_head.c) is asked first. It accepts most heads, but only such
+as are accepted here too, and with the same meaning. It rejects nothing. What it does not accept is
+read here, by the policy. So the policy is complete by itself: without the extension it reads all.
+
+picohttpparser (through gunicorn_h1c) splits a head into pieces. It is lenient, so each piece passes
+one check here. By itself the parser rejects only control characters in targets and values, a CR
+without LF, and names that are not tokens. It accepts the following, which is caught here:
 
     bare LF line ends                  the head must hold one CR for each line
     obs-fold                           comes out as a field with an empty name (before 0.6.10)
@@ -15,14 +18,13 @@ caught here:
 If the syntax of a head is wrong, `diagnose` in diagnosis.py names the rule. So the verdict does not
 depend on the parser, nor on how the bytes were cut into pieces.
 
-The common path uses no regular expression. Field names are looked up in a table that tells their
-meaning. A name is checked by its grammar once, and then remembered.
+Field names are looked up in a table that tells their meaning. A name is checked by its grammar
+once, and then remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from gunicorn_h1c import LimitRequestHeaders, LimitRequestLine, parse_request_fast
 
@@ -30,18 +32,15 @@ from gunicorn_h1c import LimitRequestHeaders, LimitRequestLine, parse_request_fa
 # export; its ParseError is a ValueError like the exported one.
 from gunicorn_h1c._parser_fast import IncompleteError
 
+from reactor_run.native import read_head
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.diagnosis import check_incomplete, diagnose, field_line_size
-from reactor_run.protocol.host import HOSTS_SEEN
 from reactor_run.protocol.meaning import (
     CODING,
-    CONNECTION,
     EXPECT,
     HOST,
     LENGTH,
-    NAMES_SEEN,
-    PLAIN,
     Fields,
     meaning_of,
     read_fields,
@@ -50,17 +49,19 @@ from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Rejected
 from reactor_run.protocol.target import accept_target, authority_of
 
 __all__ = [
-    "KnownHeads",
+    "ParsedHead",
     "RequestHead",
     "Rewritten",
+    "judge_request_head",
     "parse_request_head",
     "read_relayed_head",
     "reframe",
 ]
 
 
-class RequestHead:
-    """A request's head, read and accepted (RFC 9112 §3, §5, §6).
+@runtime_checkable
+class RequestHead(Protocol):
+    """A request's head, read and accepted (RFC 9112 §3, §5, §6): by the reader in C, or here.
 
     method, target: as sent. minor_version: 0 or 1, of HTTP/1.x.
     fields: names as sent, values without surrounding white space.
@@ -71,12 +72,35 @@ class RequestHead:
     upgrade: the client asks for another protocol (RFC 9110 §7.8).
     """
 
+    @property
+    def method(self) -> bytes: ...
+    @property
+    def target(self) -> bytes: ...
+    @property
+    def minor_version(self) -> int: ...
+    @property
+    def fields(self) -> Fields: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def body(self) -> int: ...
+    @property
+    def keep_alive(self) -> bool: ...
+
+    expect_continue: bool
+
+    @property
+    def upgrade(self) -> bool: ...
+
+
+class ParsedHead:
+    """A head that was read here (`RequestHead`)."""
+
     __slots__ = (
         "body",
         "expect_continue",
         "fields",
         "keep_alive",
-        "known",
         "method",
         "minor_version",
         "size",
@@ -105,12 +129,8 @@ class RequestHead:
         self.keep_alive = keep_alive
         self.expect_continue = expect_continue
         self.upgrade = upgrade
-        self.known = False
-        """The head is remembered, and shared by several requests."""
 
 
-# A global of this module: Python calls the methods of an imported name in a slower way.
-_names_seen = NAMES_SEEN
 _ANY_SIZE: Final = Limits(1 << 20, FIELD_COUNT_MAX, 1 << 20, 1 << 24, 0, "pass")
 _REFRAMED: Final = (LENGTH, CODING, EXPECT)
 
@@ -127,49 +147,6 @@ class Rewritten(Exception):
         self.data = data
 
 
-class KnownHeads:
-    """A cache of short requests without a body: a repeated one is not parsed again.
-
-    Health checks, simple clients and load tests repeat a request byte for byte. A browser's request
-    is longer than SIZE and never repeated, so it is not looked up. A request is remembered when it
-    comes for the second time. bench/README.md, "Caches", has the measurement.
-    """
-
-    __slots__ = ("_heads", "_once", "get")
-
-    MAX: Final = 512
-    """Most requests that are remembered."""
-    SIZE: Final = 256
-    """Most bytes of a request that is remembered."""
-
-    def __init__(self) -> None:
-        self._heads: dict[bytes, RequestHead] = {}
-        self._once: set[int] = set()
-        """Hashes of requests that came once. A collision is harmless: a head is remembered too
-        early."""
-        self.get: Callable[[bytes], RequestHead | None] = self._heads.get
-        """Return the remembered head of a request, given all its bytes, or None. Call it for at
-        most SIZE bytes. The head is shared and must not be changed. It is the dict's own method,
-        because it is called for each request.
-        """
-
-    def add(self, data: bytes, head: RequestHead) -> None:
-        """Remember `head`, which was read from `data`, if the request may come again."""
-        if len(data) > self.SIZE or head.size != len(data) or head.body != 0:
-            return
-        sighting = hash(data)
-        if sighting not in self._once:
-            if len(self._once) >= self.MAX:
-                self._once.clear()
-            self._once.add(sighting)
-            return
-        heads = self._heads
-        if len(heads) >= self.MAX:
-            heads.clear()
-        heads[data] = head
-        head.known = True
-
-
 def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> RequestHead | None:
     """Read the head at the start of `data`; return None while it is incomplete.
 
@@ -177,6 +154,13 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
     Bytes after the head are ignored. Raises `Rejected`, and `Rewritten` if the request must be
     changed.
     """
+    # A head in pieces goes to the policy: the reader in C would read it from the start each time.
+    head = None if last_len else read_head(data, limits.bounds)
+    return head or judge_request_head(data, limits, last_len)
+
+
+def judge_request_head(data: bytes, limits: Limits, last_len: int = 0) -> ParsedHead | None:
+    """Do the same by the policy alone."""
     try:
         if limits.wider_than_parser:
             parsed = parse_request_fast(
@@ -214,49 +198,31 @@ def parse_request_head(data: bytes, limits: Limits, last_len: int = 0) -> Reques
         raise Rejected(diagnose(data, limits))
 
     fields: Fields = parsed.headers
-    hosts = 0
-    for name, value in fields:
-        meaning = _names_seen.get(name)
-        if meaning == PLAIN or (
-            meaning == CONNECTION and value == b"keep-alive" and minor_version == 1
-        ):
-            continue
-        if meaning == HOST and value in HOSTS_SEEN:
-            hosts += 1
-        else:
-            hosts = -1
-            break
-    if hosts == 1:
-        # The most frequent case: the fields need no further check.
-        body = 0
-        keep_alive = minor_version == 1
-        expect = upgrade = False
-    else:
-        try:
-            body, keep_alive, expect, upgrade = read_fields(fields, minor_version)
-        except Rejected:
-            # A violation of the syntax takes precedence over one of the meaning.
-            raise Rejected(diagnose(data, limits)) from None
-        if 0 < limits.body_size < body:
-            raise Rejected(policy.BODY_TOO_LARGE)
+    try:
+        body, keep_alive, expect, upgrade = read_fields(fields, minor_version)
+    except Rejected:
+        # A violation of the syntax takes precedence over one of the meaning.
+        raise Rejected(diagnose(data, limits)) from None
+    if 0 < limits.body_size < body:
+        raise Rejected(policy.BODY_TOO_LARGE)
     accepted = accept_target(method, target, limits.path_policy)
     host = b"" if target[:1] == b"/" else authority_of(target)
     if accepted != target or (host and host != _host_of(fields)):
         line_and_fields = data[: size - 4]
         raise Rewritten(_rewrite(line_and_fields, accepted, host) + data[size - 4 :])
-    return RequestHead(
+    return ParsedHead(
         method, target, minor_version, fields, size, body, keep_alive, expect, upgrade
     )
 
 
-def _after_empty_line(data: bytes, line: int, limits: Limits) -> RequestHead | None:
+def _after_empty_line(data: bytes, line: int, limits: Limits) -> ParsedHead | None:
     """Read a head whose request line is not as long as its pieces.
 
     That is valid only after one empty line, which a server ignores for the sake of old clients (RFC
     9112 §2.2). Raises `Rejected` in all other cases.
     """
     if line == 0 and data.startswith(b"\r\n") and not data.startswith((b"\r\n\r", b"\r\n\n")):
-        head = parse_request_head(data[2:], limits)
+        head = judge_request_head(data[2:], limits)
         if head is not None:
             head.size += 2
         return head
@@ -296,6 +262,11 @@ def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
     Reactors use this. The front end has applied the policy, so this only splits the head, and takes
     the framing as the parser reads it. Raises `Rejected` for a head that no policy accepts.
     """
+    head = None if last_len else read_head(data, _ANY_SIZE.bounds)
+    return head or _split_relayed_head(data, last_len)
+
+
+def _split_relayed_head(data: bytes, last_len: int) -> ParsedHead | None:
     try:
         parsed = parse_request_fast(data, last_len)
     except IncompleteError:
@@ -304,13 +275,13 @@ def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
         if not isinstance(error, LimitRequestLine | LimitRequestHeaders):
             raise Rejected(diagnose(data, _ANY_SIZE)) from None
         # The operator's limits are wider than the parser's defaults.
-        return parse_request_head(data, _ANY_SIZE, last_len)
+        return judge_request_head(data, _ANY_SIZE, last_len)
     if parsed.has_chunked:
         body = CHUNKED
     else:
         body = parsed.content_length
         if body <= 0:
-            return RequestHead(
+            return ParsedHead(
                 parsed.method,
                 parsed.path,
                 parsed.minor_version,
@@ -321,7 +292,7 @@ def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
                 False,
                 False,
             )
-    return RequestHead(
+    return ParsedHead(
         parsed.method,
         parsed.path,
         parsed.minor_version,

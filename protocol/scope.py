@@ -17,15 +17,16 @@ claim that it used TLS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
+from reactor_run.native import Head, Names
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.path import decode_path, mount_prefix, quote_path
-from reactor_run.protocol.request import KnownHeads, RequestHead
+from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.target import split_target
 
-__all__ = ["HOP_BY_HOP", "FieldNameCache", "ScopeBuilder"]
+__all__ = ["HOP_BY_HOP", "ScopeBuilder"]
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -41,34 +42,21 @@ HOP_BY_HOP: Final = frozenset(
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
 _VERSIONS: Final = ("1.0", "1.1")
-
-_Translation = TypeVar("_Translation")
-
-
-class FieldNameCache(dict[bytes, _Translation]):
-    """What the app sees for a field name as sent. cache[name] calls `translate` once per spelling.
-
-    Clients can invent names, so the cache is bounded: it holds MAX_NAMES names of at most MAX_SIZE
-    bytes. Longer names are translated each time. A full cache is emptied and fills again with the
-    names in use. If a full cache rejected new names instead, one client could fill it for good.
-    """
-
-    __slots__ = ("_translate",)
-
-    MAX_NAMES: Final = 1024
-    MAX_SIZE: Final = 64
-
-    def __init__(self, translate: Callable[[bytes], _Translation]) -> None:
-        super().__init__()
-        self._translate = translate
-
-    def __missing__(self, name: bytes) -> _Translation:
-        translation = self._translate(name)
-        if len(name) <= self.MAX_SIZE:
-            if len(self) >= self.MAX_NAMES:
-                self.clear()
-            self[name] = translation
-        return translation
+_FILLED_IN: Final = dict.fromkeys(
+    (
+        "http_version",
+        "method",
+        "scheme",
+        "path",
+        "raw_path",
+        "query_string",
+        "headers",
+        "client",
+        "server",
+    )
+)
+"""The keys that C sets for each request. The template holds them, because copying a dict that need
+not grow takes half the time."""
 
 
 def _app_name(name: bytes) -> bytes:
@@ -97,7 +85,7 @@ class ScopeBuilder:
     Raises ValueError if `root_path` is not empty and does not begin with a slash.
     """
 
-    __slots__ = ("_extensions", "_names", "_raw_root", "_root", "_state", "_templates")
+    __slots__ = ("_extensions", "_names", "_raw_root", "_root", "_state", "_template")
 
     def __init__(
         self,
@@ -109,9 +97,14 @@ class ScopeBuilder:
         self._raw_root = quote_path(self._root)
         self._state = state
         self._extensions = dict(extensions or {})
-        self._names = FieldNameCache(_app_name)
-        self._templates: dict[RequestHead, dict[str, Any]] = {}
-        """The scopes of known heads, without the parts that the head does not decide."""
+        self._names = Names(_app_name)
+        self._template: dict[str, Any] = {
+            "type": "http",
+            "asgi": _ASGI,
+            "root_path": self._root,
+            **_FILLED_IN,
+        }
+        """What C copies and fills in."""
 
     def build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
         """Return the scope of one request. What an app sets in it is invisible to other requests.
@@ -120,18 +113,13 @@ class ScopeBuilder:
         `raw_path` always has the bytes as sent. Only paths that begin with a slash get the root
         path: `*` stays `*`.
         """
-        template = self._templates.get(head)
-        if template is not None:
-            scope = template.copy()
-            scope["asgi"] = _ASGI.copy()
-            scope["headers"] = template["headers"].copy()
-            scope["client"], scope["server"], scope["scheme"] = origin
+        if type(head) is Head:
+            scope = head.scope(self._template, self._names, origin)
         else:
             scope = self._build(head, origin)
-            if head.known:
-                if len(self._templates) >= KnownHeads.MAX:
-                    self._templates.clear()
-                self._templates[head] = {**scope, "headers": scope["headers"].copy()}
+        if self._root and scope["raw_path"][:1] == b"/":
+            scope["path"] = self._root + scope["path"]
+            scope["raw_path"] = self._raw_root + scope["raw_path"]
         if self._state is not None:
             scope["state"] = self._state.copy()
         if self._extensions:
@@ -139,6 +127,7 @@ class ScopeBuilder:
         return scope
 
     def _build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
+        """Return what the head and the origin say, for a head that C has not read."""
         target = head.target
         if target[:1] == b"/" and b"%" not in target and target.isascii():
             # The most frequent case: nothing is encoded, and only the query must be cut off.
@@ -146,10 +135,6 @@ class ScopeBuilder:
             path = raw_path.decode("ascii")
         else:
             path, raw_path, query = _read_target(target)
-        if self._root and raw_path[:1] == b"/":
-            path = self._root + path
-            raw_path = self._raw_root + raw_path
-
         headers = []
         names = self._names
         # A comprehension is slower: it is a function call of its own in Python 3.11.
@@ -157,7 +142,6 @@ class ScopeBuilder:
             shown = names[name]
             if shown:
                 headers.append((shown, value))
-
         return {
             "type": "http",
             "asgi": _ASGI.copy(),

@@ -24,9 +24,14 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("frontend", "protocol", "reactor")
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+HEAD = f"reactor_run/protocol/_head{sysconfig.get_config_var('EXT_SUFFIX')}"
+"""The extension in C, by its path in a wheel."""
+LEFT_OUT = ("PYTHONPATH", "REACTOR_RUN_PURE")
+
+
+def run(*command: str | Path, cwd: Path, **more: str) -> str:
     """Return the standard output of `command`, which can import only from its own environment."""
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environ = {name: value for name, value in os.environ.items() if name not in LEFT_OUT} | more
     done = subprocess.run(
         [str(word) for word in command], cwd=cwd, env=environ, capture_output=True, text=True
     )
@@ -34,11 +39,11 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def build(what: str, tree: Path, into: Path) -> Path:
+def build(what: str, tree: Path, into: Path, **environ: str) -> Path:
     """Build `what` ("sdist" or "wheel") from `tree` as PEP 517 frontends do."""
     into.mkdir()
     hook = f"import setuptools.build_meta as backend; backend.build_{what}({str(into)!r})"
-    run(sys.executable, "-c", hook, cwd=tree)
+    run(sys.executable, "-c", hook, cwd=tree, **environ)
     (built,) = into.iterdir()
     return built
 
@@ -54,7 +59,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     originals."""
     copy = tmp_path_factory.mktemp("sources") / "tree"
     ignore = shutil.ignore_patterns(
-        ".*", "*.egg-info", "__pycache__", "bench", "build", "dist", "tests"
+        ".*", "*.egg-info", "*.so", "__pycache__", "bench", "build", "dist", "tests"
     )
     shutil.copytree(ROOT, copy, symlinks=True, ignore=ignore)
     return copy
@@ -107,6 +112,7 @@ def test_sdist_holds_real_files(sdist: Path) -> None:
         expected = {str(package / room / module) for module in modules(ROOT / room)}
         assert expected, room
         assert expected <= files
+    assert {str(package / "protocol" / name) for name in ("_head.c", "_head.pyi")} <= files
 
 
 def test_wheel_is_the_same_from_the_tree_and_from_the_sdist(
@@ -128,7 +134,29 @@ def test_wheel_holds_every_room_and_one_top_level_module(wheel: Path) -> None:
     }
     for room in ROOMS:
         assert {f"reactor_run/{room}/{module}" for module in modules(ROOT / room)} <= set(names)
-    assert "reactor_run/py.typed" in names
+    assert {"reactor_run/py.typed", "reactor_run/protocol/_head.pyi", HEAD} <= set(names)
+    assert not [name for name in names if name.endswith(".c")]
+
+
+def test_installed_package_uses_the_extension(python: Path, tmp_path: Path) -> None:
+    code = "from reactor_run.native import NATIVE; print(NATIVE)"
+    assert run(python, "-c", code, cwd=tmp_path) == "True\n"
+
+
+def test_it_is_built_without_a_compiler(sdist: Path, tmp_path: Path) -> None:
+    run("tar", "-xf", sdist, cwd=tmp_path)
+    sources = tmp_path / f"reactor_run-{reactor_run.__version__}"
+    built = build("wheel", sources, tmp_path / "out", CC="/nonexistent/cc")
+    with zipfile.ZipFile(built) as archive:
+        assert HEAD not in archive.namelist()
+        archive.extractall(tmp_path / "package")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'package')!r})\n"
+        "from reactor_run import native; print(native.NATIVE, native.__file__)\n"
+    )
+    native, _, file = run(sys.executable, "-c", code, cwd=tmp_path).strip().partition(" ")
+    assert native == "False"
+    assert Path(file).is_relative_to(tmp_path)
 
 
 def test_version_stands_in_one_place(wheel: Path) -> None:

@@ -15,7 +15,6 @@ from reactor_run.frontend.exchanges.orphans import Orphans
 from reactor_run.frontend.loop.epoll import LATE, Loop
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
-from reactor_run.protocol.request import KnownHeads
 
 if TYPE_CHECKING:
     from reactor_run.frontend.command.settings import Settings
@@ -38,7 +37,6 @@ class ClientContext:
         self.counters = counters
         self.answers = counters.answers
         self.orphans = Orphans(loop)
-        self.known_heads = KnownHeads()
         self.limits = Limits(
             request_line=settings.limit_request_line,
             field_count=settings.limit_field_count,

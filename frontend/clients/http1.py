@@ -26,7 +26,7 @@ from reactor_run.frontend.exchanges.exchange import RUNNING, WAITING, Exchange
 from reactor_run.frontend.log import limited
 from reactor_run.protocol import policy
 from reactor_run.protocol.policy import Rejected
-from reactor_run.protocol.request import KnownHeads, RequestHead, Rewritten, parse_request_head
+from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
 
 __all__ = ["Http1"]
 
@@ -49,7 +49,6 @@ _CLOSE: Final = After.CLOSE
 _LINGER: Final = After.LINGER
 _CUT: Final = After.CUT
 
-_KNOWN_MAX: Final = KnownHeads.SIZE
 _HEAD_END: Final = re.compile(rb"\r\n\r\n")
 
 _space = memoryview(bytearray(READ_MAX))
@@ -186,25 +185,18 @@ class Http1:
     def _parse(self, data: bytes) -> None:
         """Read the head at the start of `data`, and begin its exchange. `held` follows `data`."""
         context = self._context
-        known = context.known_heads
-        head = None
-        if len(data) <= _KNOWN_MAX and not self._seen:
-            # A head in pieces is not looked up: to hash it again for each piece takes too long.
-            head = known.get(data)
+        try:
+            head = parse_request_head(data, context.limits, self._seen)
+        except Rejected as rejected:
+            self.requester.reject(rejected.rule, head_only=data.startswith(b"HEAD "))
+            return
+        except Rewritten as rewritten:
+            self._seen = 0
+            self._parse(rewritten.data)
+            return
         if head is None:
-            try:
-                head = parse_request_head(data, context.limits, self._seen)
-            except Rejected as rejected:
-                self.requester.reject(rejected.rule, head_only=data.startswith(b"HEAD "))
-                return
-            except Rewritten as rewritten:
-                self._seen = 0
-                self._parse(rewritten.data)
-                return
-            if head is None:
-                self._await_head(data)
-                return
-            known.add(data, head)
+            self._await_head(data)
+            return
         self._seen = 0
         self._parsing = True
         self.state = _BUSY

@@ -19,7 +19,7 @@ from reactor_run.protocol.express import FrameError
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.proxy import decode_v1, decode_v2
-from reactor_run.protocol.request import KnownHeads, RequestHead, read_relayed_head
+from reactor_run.protocol.request import RequestHead, read_relayed_head
 from reactor_run.pulse import NOT_BEGUN
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange, AppLane
@@ -65,7 +65,6 @@ class Gateway:
         self._make_exchange = make_exchange
         self._decode = {"v1": decode_v1, "v2": decode_v2, "off": None}[lane_proxy]
         self._admit = admit
-        self._known_heads = KnownHeads()
         self._origins: dict[bytes, Origin] = {}
         """The decoded PROXY headers that were seen lately, by their bytes."""
         self._theirs: weakref.WeakValueDictionary[int, AppLane] = weakref.WeakValueDictionary()
@@ -132,13 +131,9 @@ class Gateway:
         origin = self._origins.get(prefix)
         if origin is None:
             origin = self._read_origin(prefix)
-        known = self._known_heads
-        head = known.get(payload) if len(payload) <= known.SIZE else None
-        if head is None:
-            head = read_relayed_head(payload)
-            if head is None or 0 <= head.body != len(payload) - head.size:
-                raise FrameError("what came on the express lane is not one whole request")
-            known.add(payload, head)
+        head = read_relayed_head(payload)
+        if head is None or 0 <= head.body != len(payload) - head.size:
+            raise FrameError("what came on the express lane is not one whole request")
         exchange = self._make_exchange(self, head, origin, number, None, payload[head.size :])
         self._admit(exchange)
         return exchange
@@ -188,12 +183,7 @@ class Gateway:
                     if self._decode is decode_v2:
                         self._remember(data[:start], origin)
             request = data[start:] if start else data
-            heads = self._known_heads
-            head = heads.get(request) if len(request) <= heads.SIZE else None
-            if head is None:
-                head = read_relayed_head(request, max(0, seen - start))
-                if head is not None:
-                    heads.add(request, head)
+            head = read_relayed_head(request, max(0, seen - start))
         except Rejected as rejected:
             limited.error("lane %d: closed, invalid request: %s", lane.number, rejected)
             lane.close()

@@ -13,6 +13,7 @@ from typing import Final
 from reactor_run.protocol import policy
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Rejected, Rule
 from reactor_run.protocol.request import (
+    ParsedHead,
     RequestHead,
     Rewritten,
     parse_request_head,
@@ -76,11 +77,7 @@ def read(data: bytes, limits: Limits, seen: int = 0) -> Outcome:
 
 def same(one: object, other: object) -> bool:
     if isinstance(one, RequestHead) and isinstance(other, RequestHead):
-        return all(
-            getattr(one, name) == getattr(other, name)
-            for name in RequestHead.__slots__
-            if name != "known"
-        )
+        return all(getattr(one, name) == getattr(other, name) for name in ParsedHead.__slots__)
     return one == other
 
 

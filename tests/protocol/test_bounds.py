@@ -10,7 +10,7 @@ import pytest
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.origin import NOWHERE
 from reactor_run.protocol.policy import Limits
-from reactor_run.protocol.request import KnownHeads, RequestHead, parse_request_head
+from reactor_run.protocol.request import RequestHead, parse_request_head
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.response_head import KnownResponseHeads
 from reactor_run.protocol.scope import ScopeBuilder
@@ -47,22 +47,6 @@ def build_environs() -> object:
     return builder
 
 
-def know_heads() -> object:
-    """Read requests and build their scopes and environs, often enough for them to be remembered."""
-    known = KnownHeads()
-    scopes, environs = ScopeBuilder(), EnvironBuilder(multithread=False, multiprocess=False)
-    for fields in b"", b"B:\r\n" * 40, b"B: %b\r\n" % LONG:
-        for number in range(TIMES):
-            data = b"GET /%d HTTP/1.1\r\nHost: a\r\n%b\r\n" % (number, fields)
-            head = parse_request_head(data, LIMITS)
-            assert head is not None
-            known.add(data, head)
-            known.add(data, head)
-            scopes.build(head, NOWHERE)
-            environs.build(head, NOWHERE)
-    return known, scopes, environs
-
-
 def encode_heads() -> object:
     for number in range(TIMES):
         encode_response_head(
@@ -96,7 +80,6 @@ def read_response_heads() -> object:
     [
         build_scopes,
         build_environs,
-        know_heads,
         encode_heads,
         read_app_heads,
         read_response_heads,

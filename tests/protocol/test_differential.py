@@ -23,8 +23,9 @@ from reactor_run.protocol import policy
 from reactor_run.protocol.body import body_reader
 from reactor_run.protocol.policy import Limits, Rejected
 from reactor_run.protocol.request import (
-    RequestHead,
+    ParsedHead,
     Rewritten,
+    judge_request_head,
     parse_request_head,
     read_relayed_head,
 )
@@ -322,9 +323,9 @@ def test_a_planted_error_is_found(
     """A front end that reads an oddity as something usual: `Content-Length: 1, 1` as 11, or
     `Content_Length` as a framing field."""
 
-    def lenient(data: bytes, limits: Limits) -> RequestHead | None:
+    def lenient(data: bytes, limits: Limits) -> ParsedHead | None:
         head, end, rest = data.partition(b"\r\n\r\n")
-        read = parse_request_head(head.replace(odd, usual) + end + rest, limits)
+        read = judge_request_head(head.replace(odd, usual) + end + rest, limits)
         if read is not None:
             read.size = len(head + end)
         return read

@@ -17,7 +17,7 @@ from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Limits
-from reactor_run.protocol.request import RequestHead, parse_request_head
+from reactor_run.protocol.request import ParsedHead, RequestHead, parse_request_head
 from reactor_run.protocol.scope import HOP_BY_HOP
 
 CLIENT = ("192.0.2.7", 4711)
@@ -33,7 +33,7 @@ def head_of(
     minor_version: int = 1,
     body: int = 0,
 ) -> RequestHead:
-    return RequestHead(
+    return ParsedHead(
         method=method,
         target=target,
         minor_version=minor_version,
@@ -373,10 +373,9 @@ def test_constants_are_in_every_environ() -> None:
         assert environ["wsgi.input"] is None
 
 
-def test_a_head_that_is_known_tells_nothing_of_the_requests_before() -> None:
+def test_a_request_tells_nothing_of_the_requests_before() -> None:
     builder = builder_of()
     head = head_of(b"/a%20b?c", HOST, (b"Cookie", b"d=e"))
-    head.known = True
     origins = [
         Origin(CLIENT, SERVER),
         Origin(None, UNIX),

@@ -12,7 +12,6 @@ from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.origin import NOWHERE
 from reactor_run.protocol.policy import Limits, Rejected, Rule
 from reactor_run.protocol.request import (
-    KnownHeads,
     Rewritten,
     parse_request_head,
     read_relayed_head,
@@ -337,46 +336,3 @@ def test_a_buffered_request_gets_a_length() -> None:
     assert (again.method, again.target, again.body) == (b"POST", b"/p", 42)
     assert not again.expect_continue
     assert (b"X", b"y") in again.fields
-
-
-class TestKnownHeads:
-    def test_a_head_is_known_from_its_second_coming_on(self) -> None:
-        known = KnownHeads()
-        read = parse_request_head(PLAIN, LIMITS)
-        assert read is not None
-        known.add(PLAIN, read)
-        assert known.get(PLAIN) is None
-        known.add(PLAIN, read)
-        assert known.get(PLAIN) is read
-        assert read.known
-
-    @pytest.mark.parametrize(
-        "data",
-        [
-            head() + b"GET",
-            head(b"X: " + b"y" * KnownHeads.SIZE + b"\r\n"),
-            head(b"Content-Length: 1\r\n") + b"x",
-            head(b"Content-Length: 1\r\n"),
-            head(b"Transfer-Encoding: chunked\r\n"),
-        ],
-        ids=["more behind it", "long", "with a body", "before a body", "before chunks"],
-    )
-    def test_long_requests_and_those_with_a_body_are_not_remembered(self, data: bytes) -> None:
-        known = KnownHeads()
-        read = parse_request_head(data, LIMITS)
-        assert read is not None
-        for _ in range(3):
-            known.add(data, read)
-        assert known.get(data) is None
-        assert not read.known
-
-    def test_it_stays_small(self) -> None:
-        known = KnownHeads()
-        for number in range(3 * KnownHeads.MAX):
-            data = head(b"X: %d\r\n" % number)
-            read = parse_request_head(data, LIMITS)
-            assert read is not None
-            known.add(data, read)
-            known.add(data, read)
-        assert len(known._heads) <= KnownHeads.MAX
-        assert len(known._once) <= KnownHeads.MAX

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reactor_run.protocol.body import CHUNKED
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Limits
-from reactor_run.protocol.request import RequestHead, parse_request_head
-from reactor_run.protocol.scope import HOP_BY_HOP, FieldNameCache, ScopeBuilder
+from reactor_run.protocol.request import ParsedHead, RequestHead, parse_request_head
+from reactor_run.protocol.scope import HOP_BY_HOP, ScopeBuilder
 
 CLIENT = ("192.0.2.7", 4711)
 SERVER = ("127.0.0.1", 8000)
@@ -28,7 +28,7 @@ def head_of(
     minor_version: int = 1,
     body: int = 0,
 ) -> RequestHead:
-    return RequestHead(
+    return ParsedHead(
         method=method,
         target=target,
         minor_version=minor_version,
@@ -213,26 +213,3 @@ def test_no_bytes_make_it_raise(
     scope = scope_of(head_of(target, *fields, method=target), root_path=root_path)
     assert isinstance(scope["path"], str)
     assert all(name == name.lower() and name not in HOP_BY_HOP for name, _ in scope["headers"])
-
-
-def test_the_name_cache_is_bounded_in_names_and_in_size() -> None:
-    asked: list[bytes] = []
-
-    def translate(name: bytes) -> bytes:
-        asked.append(name)
-        return name.lower()
-
-    cache = FieldNameCache(translate)
-    for _ in range(2):
-        assert cache[b"Accept"] == b"accept"
-    assert asked == [b"Accept"]
-
-    long = b"X" * (cache.MAX_SIZE + 1)
-    assert cache[long] == cache[long] == long.lower()
-    assert long not in cache
-
-    for number in range(3 * cache.MAX_NAMES):
-        assert cache[b"N%d" % number] == b"n%d" % number
-        assert len(cache) <= cache.MAX_NAMES
-    # It still accepted new names at the end, so invented names do not keep the real ones out.
-    assert b"N%d" % (3 * cache.MAX_NAMES - 1) in cache

@@ -1,0 +1,39 @@
+"""The optional extension in C (protocol/_head.c), or what takes its place.
+
+Without the extension, `read_head` accepts nothing. So the policy in Python reads every head, with
+the same results. Two things cause that: there was no compiler when reactor-run was installed, or
+REACTOR_RUN_PURE=1 is in the environment, as it is in tests.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+__all__ = ["NATIVE", "PURE_VARIABLE", "Head", "Names", "read_head"]
+
+PURE_VARIABLE: Final = "REACTOR_RUN_PURE"
+"""The environment variable that switches the extension off. It is no setting."""
+
+NATIVE: bool
+"""The extension is in use."""
+
+if TYPE_CHECKING:
+    from reactor_run.protocol._head import Head, Names, read_head
+else:
+    try:
+        if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
+            raise ImportError(f"{PURE_VARIABLE} is set")
+        from reactor_run.protocol._head import Head, Names, read_head
+
+        NATIVE = True
+    except ImportError:
+        from reactor_run.protocol.names import FieldNameCache as Names
+
+        NATIVE = False
+
+        class Head:
+            """No head is of this class."""
+
+        def read_head(data, bounds):
+            """Leave every head to the policy."""
