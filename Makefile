@@ -24,7 +24,7 @@ BENCH = $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-pure test-slow test-all check format fuzz fuzz-native bench bench-quick bench-life bench-hello build clean
+.PHONY: help serve test test-pure test-slow test-all check format fuzz fuzz-native bench bench-quick bench-life bench-hello build wheels clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,11 @@ bench-hello: $(VENV)/bench.stamp ## compare the cost of a 13-byte response with 
 build: $(VENV)/dev.stamp ## build wheel and sdist into dist/
 	$(BIN)/python -m build
 
+wheels: $(VENV)/wheels.stamp ## build a manylinux wheel for this Python into dist/
+	rm -rf build
+	$(PIP) wheel --quiet --no-deps --wheel-dir build/wheels .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheels/*.whl
+
 clean: ## remove virtual environments, caches and build products
 	rm -f protocol/_head.*.so
 	rm -rf .venv .venv-3.* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -121,6 +126,9 @@ $(VENV)/dev.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
 
 $(VENV)/fuzz.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
 	$(call install,.[fuzz])
+
+$(VENV)/wheels.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
+	$(call install,.[wheels])
 
 $(VENV)/bench.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
 	$(call install,.[bench])
