@@ -1,8 +1,12 @@
-"""A large file by `wsgi.file_wrapper` (PEP 3333), which a server may send without reading it."""
+"""A large file by `wsgi.file_wrapper` (PEP 3333), which a server may send without reading it.
+
+Where the server has none, which PEP 3333 allows, by the standard library's.
+"""
 
 import tempfile
 from collections.abc import Callable, Iterable
 from typing import IO, Any, Final
+from wsgiref.util import FileWrapper
 
 from bench.apps.hello import HELLO
 
@@ -21,5 +25,5 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
     start_response("200 OK", [("Content-Length", str(_SIZE))])
     # Closed by the server: another description of the same file, with a position of its own.
     file = open(f"/proc/self/fd/{_file.fileno()}", "rb")  # noqa: SIM115
-    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file, 64 * 1024)
+    wrapped: Iterable[bytes] = environ.get("wsgi.file_wrapper", FileWrapper)(file, 64 * 1024)
     return wrapped

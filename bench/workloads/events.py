@@ -56,7 +56,7 @@ class Events(Workload):
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
         clients = setup.scaled(case["clients"], 50)
         before = sum(m.resident for m in server.memory().values())
-        with watching(server) as sample:
+        with server.preferred(), watching(server) as sample:
             seen = events.run(
                 server.address,
                 clients,
