@@ -110,17 +110,18 @@ class AsgiExchange(Hosted):
         "_gateway",
         "_lacking",
         "_on_wire",
+        "_origin",
         "_out",
         "_out_size",
         "_payload",
         "_quota",
         "_receiving",
+        "_scopes",
         "_sending",
         "_state",
         "_status",
         "_turn_ends",
         "_unread",
-        "scope",
     )
 
     _status: int
@@ -150,7 +151,8 @@ class AsgiExchange(Hosted):
         self.lane = lane
         self.gone = False
         self.ended = False
-        self.scope = scopes.build(head, origin)
+        self._scopes = scopes
+        self._origin = origin
         self._gateway = gateway
         self._payload = payload
         """Bytes of the body that have arrived and are not decoded yet."""
@@ -170,9 +172,9 @@ class AsgiExchange(Hosted):
         self._turn_ends = 0.0
 
     def first_step(self) -> object:
-        # Drop our reference, so that objects in the scope live no longer than the app's call.
-        scope = self.scope
-        del self.scope
+        # It is built now, not when the request arrives. So the scopes of a batch do not exist all
+        # at once, and each one reuses the memory of the one before.
+        scope = self._scopes.build(self.head, self._origin)
         coroutine = self._gateway.app(scope, self.receive, self.send)
         del scope
         if type(coroutine) is not types.CoroutineType:
