@@ -94,8 +94,7 @@ class ReactorProcess:
 
         from reactor_run.reactor.asgi.http import AsgiExchange
         from reactor_run.reactor.asgi.lifespan import Lifespan
-        from reactor_run.reactor.loop.runtime import claim_no_thread
-        from reactor_run.reactor.loop.worker_loop import WorkerLoop
+        from reactor_run.reactor.loop.runtime import claim_no_thread, loop_for
 
         claim_no_thread()
         stopped = anyio.Event()
@@ -103,7 +102,7 @@ class ReactorProcess:
         lifespan = Lifespan(app, self.options.lifespan)
         async with anyio.create_task_group() as group:
             await lifespan.startup(group)
-            loop = WorkerLoop(self.options.runtime)
+            loop = loop_for(self.options.runtime)()
             state = lifespan.state if lifespan.supported else None
             scopes = ScopeBuilder(root_path=self.options.root_path, state=state)
             make = partial(AsgiExchange, scopes)
@@ -244,11 +243,10 @@ def _import_asgi(runtime: str) -> None:
     the app's import, because modules in the app's directory must not replace theirs.
     """
     import reactor_run.reactor.asgi.http
-    import reactor_run.reactor.asgi.lifespan
-    import reactor_run.reactor.loop.worker_loop  # noqa: F401
-    from reactor_run.reactor.loop.runtime import hygiene_for
+    import reactor_run.reactor.asgi.lifespan  # noqa: F401
+    from reactor_run.reactor.loop.runtime import loop_for
 
-    hygiene_for(runtime)
+    loop_for(runtime)
 
 
 def die_with_parent() -> None:

@@ -57,7 +57,7 @@ from reactor_run.pulse import BEGUN, WAITS
 from reactor_run.reactor.links.exchange import AppLane
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
 from reactor_run.reactor.log import cut_traceback, limited, place_of, runtime_hint
-from reactor_run.reactor.loop.worker_loop import FINISHED, Hosted
+from reactor_run.reactor.loop.hosted import FINISHED, Hosted
 
 __all__ = ["HIGH_WATER", "AsgiExchange"]
 
@@ -279,11 +279,9 @@ class AsgiExchange(Hosted):
             lane = self.lane
             if self._out_size + (0 if lane is None else lane.out.size) > HIGH_WATER:
                 self.write_out()
-            else:
-                worker = self.worker
-                if worker is None or worker.suspended:
-                    # If the app has not suspended, the end of its first step sends the output.
-                    self.reactor.write_ready(self)
+            elif self.suspended:
+                # If the app has not suspended, the end of its first step sends the output.
+                self.reactor.write_ready(self)
             if more:
                 self._quota -= len(body)
                 if self._turn_ends == inf:

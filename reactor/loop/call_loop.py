@@ -16,6 +16,7 @@ each answer is sent at once.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 
 from reactor_run.pulse import STALLED_AFTER
@@ -47,6 +48,14 @@ class CallLoop(ReactorLoop):
     """Waits for events and runs calls, in the thread that calls `run`."""
 
     ready: deque[Call]  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before_batch: list[Callable[[], None]] = []
+
+    def before_batch(self, begin: Callable[[], None]) -> None:
+        """Call `begin` before the exchanges of each batch run."""
+        self._before_batch.append(begin)
 
     def run(self) -> None:
         """Serve until `close`."""

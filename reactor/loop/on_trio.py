@@ -7,9 +7,9 @@ longer the worker's own. An app can also rename the task, or keep it as the key 
 data. Then the task has more references or weak references than before. (A new task for each
 exchange that suspends would be simpler. It costs 2.3 times as much as all of such an exchange.)
 
-The wait: `anyio.wait_readable` goes through Trio's loop. It registers the descriptor, switches
-tasks twice, and runs Trio's own wait. With one request in each batch, this costs as much as the
-request itself. So while Trio has nothing to do, the leader waits for the reactor's epoll set
+The wait: `trio.lowlevel.wait_readable` goes through Trio's loop. It registers the descriptor,
+switches tasks twice, and runs Trio's own wait. With one request in each batch, this costs as much
+as the request itself. So while Trio has nothing to do, the leader waits for the reactor's epoll set
 directly. The set also holds Trio's own epoll set, and the wait ends at Trio's next deadline. After
 the wait the leader lets Trio's loop run. So Trio handles its descriptors, deadlines, calls from
 other threads and signals as early as it would by itself.
@@ -23,14 +23,13 @@ from sys import getrefcount
 from typing import Any, Final
 from weakref import getweakrefcount
 
-import anyio
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from reactor_run.reactor import fork
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop.reactor_loop import Events, poll_events
-from reactor_run.reactor.loop.sleep import TaskSleep
+from reactor_run.turns import Turns
 
 __all__ = ["TrioHygiene", "TrioSleep"]
 
@@ -39,37 +38,27 @@ _LONGEST: Final = 3600.0
 
 
 class TrioHygiene:
-    """Guards one worker's task on Trio.
+    """Finds what an app left in a worker's task, so that it does not affect the next client.
 
-    Create it in that task, inside `scope`, the worker's own cancel scope.
+    Create it in that task, inside the worker's own cancel scope.
     """
 
-    is_cancelling: Final = False
-    is_waited_for: Final = False
-    reusable_after_suspension: Final = True
-
-    def __init__(self, scope: anyio.CancelScope) -> None:
-        self._scope = scope
+    def __init__(self) -> None:
         self._task: Any = trio.lowlevel.current_task()
         self._own = self._task._cancel_status
 
-    def cancel(self) -> None:
-        """Cancel the app at each wait from now on, except inside a shielded scope. This is Trio's
-        own way."""
-        self._scope.cancel()
-
-    def deliver(self) -> None:
-        """Do nothing: Trio delivers the cancellation itself."""
-
     @property
     def is_open(self) -> bool:
+        """Whether an app left a cancel scope or a nursery open in the task."""
         return self._task._cancel_status is not self._own
 
     def snapshot(self) -> object:
+        """Return the state of the task. Compare the states before and after an exchange with !=."""
         task = self._task
         return task._cancel_status, task.name, getrefcount(task), getweakrefcount(task)
 
     async def restore(self) -> None:
+        """Close what the app left open, so that the worker can end in order."""
         task = self._task
         while (status := task._cancel_status) is not self._own:
             nurseries = task._child_nurseries
@@ -96,15 +85,18 @@ class _RunQueue(deque[Any]):
         super().clear()
 
 
-class TrioSleep(TaskSleep):
+class TrioSleep:
     """Waits for events on Trio. Create it while Trio runs.
 
-    If this version of Trio lacks the private parts that the direct wait needs, it waits as
-    `TaskSleep` does.
+    If this version of Trio lacks the private parts that the direct wait needs, it waits as any task
+    waits for a descriptor.
     """
 
     def __init__(self, epoll: select.epoll, events_max: int) -> None:
-        super().__init__(epoll, events_max)
+        """`events_max`: most events that one wait returns."""
+        self._epoll = epoll
+        self._events_max = events_max
+        self._turns = Turns()
         self.direct = False
         """Whether the leader waits for the epoll set directly when Trio has nothing to do."""
         self._wakes = False
@@ -131,10 +123,20 @@ class TrioSleep(TaskSleep):
         return bool(self._runner.waiting_for_idle or self._runner.instruments["_all"])
 
     async def events(self) -> Events:
+        """Wait, and return the events that are ready. Other runnable tasks run first.
+
+        The list may be empty, because the wait also ends when another task wants to run.
+        """
         if self.direct and self._is_watched():
             self._go_the_long_way()
         if not self.direct:
-            return await super().events()
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            if fork.is_child:
+                fork.leave_loop()
+            # The front end may be about to hand over more requests, on this CPU. Let it finish,
+            # then take all of them at once. If no process waits for the CPU, this costs nothing.
+            self._turns.give()
+            return self._epoll.poll(0, self._events_max)
         if not self._wakes and not self._queue and self._queue.turn == 1:
             until = self._sleep_time(self._next_deadline())
             # If a deadline has passed, Trio's loop must run now: under load it would run late.
@@ -149,12 +151,13 @@ class TrioSleep(TaskSleep):
         return self._poll(0)
 
     def _go_the_long_way(self) -> None:
-        """Stop the direct wait. From now on the leader waits as `TaskSleep` does."""
+        """Stop the direct wait. From now on the leader waits as any task does."""
         self.direct = False
         assert self._trio is not None
         self._epoll.unregister(self._trio[0])
 
     def in_child(self) -> None:
+        """In a child that an app forked: disconnect from what Trio shares with its parent."""
         # This is needed without the direct wait too: the child shares Trio's epoll set.
         if self._trio is not None:
             fork.renew_epoll(self._trio[0])

@@ -1,8 +1,8 @@
 """The base class of a reactor's loops.
 
 It owns the epoll set, the exchanges that have not begun, and the output that is gathered until a
-batch ends. It does not know how an app is run: `worker_loop` runs ASGI apps, `call_loop` runs WSGI
-apps. It imports no async library.
+batch ends. It does not know how an app is run: `worker_loop` and `task_loop` run ASGI apps,
+`call_loop` runs WSGI apps. It imports no async library.
 """
 
 from __future__ import annotations
@@ -85,7 +85,6 @@ class ReactorLoop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[socket.socket] = []
-        self._before_batch: list[Callable[[], None]] = []
         self._after_batch: list[Callable[[], None]] = []
         self._context = contextvars.copy_context()
         self._closing = False
@@ -134,10 +133,6 @@ class ReactorLoop:
     def after_batch(self, flush: Callable[[], None]) -> None:
         """Call `flush` each time the gathered output is sent."""
         self._after_batch.append(flush)
-
-    def before_batch(self, begin: Callable[[], None]) -> None:
-        """Call `begin` before the exchanges of each batch run."""
-        self._before_batch.append(begin)
 
     def give_up(self, exchange: AppExchange) -> None:
         """Tell the app that the client is gone. If the app has not begun, it never begins."""

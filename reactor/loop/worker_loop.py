@@ -1,6 +1,6 @@
-"""The loop of a reactor that serves an ASGI app.
+"""The loop of a reactor that serves an ASGI app on Trio.
 
-Its tasks, the workers, run apps eagerly on anyio. One worker is the leader. All descriptors of the
+Its tasks, the workers, run apps eagerly. One worker is the leader. All descriptors of the
 reactor are in one epoll set. The leader waits for this set, takes all events that are ready, and
 runs the apps one after another *inline*. An app that answers without suspending costs no task
 switch. When an app suspends, the leader stays with that exchange, and a follower becomes the leader
@@ -10,10 +10,10 @@ leader parks as a follower.
 The rules:
 
 1. There is always a leader. A worker that ends hands leadership on first.
-2. To cancel an exchange, cancel its worker: by the worker's scope on Trio, by its task on asyncio
-   (on_asyncio.py). One scope for each worker costs nothing. One scope for each exchange costs
-   microseconds. A cancelled worker never parks and never hosts again.
-3. Each exchange runs in its own context, and leaves nothing in its task (runtime.py).
+2. To cancel an exchange, cancel the scope of its worker. One scope for each worker costs nothing.
+   One scope for each exchange costs microseconds. A cancelled worker never parks and never hosts
+   again.
+3. Each exchange runs in its own context, and leaves nothing in its task (on_trio.py).
 4. No task starves. A batch is limited by number and by time. Then the leader lets other tasks run.
 5. Answers are gathered. They are sent when the batch ends and when an app suspends. If a batch
    takes long, the first half is sent early, so that clients and front end can work during the
@@ -25,73 +25,47 @@ from __future__ import annotations
 
 import contextvars
 import types
-from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Generator
 from time import monotonic
 from typing import Any, Final
 
-import anyio
-import anyio.abc
+import trio
 
 from reactor_run.pulse import STALLED_AFTER
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.log import limited
-from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER, ReactorLoop
-from reactor_run.reactor.loop.runtime import Hygiene, hygiene_for, sleep_for
+from reactor_run.reactor.loop.hosted import FINISHED, Hosted, HostLoop
+from reactor_run.reactor.loop.on_trio import TrioHygiene, TrioSleep
+from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER
 
-__all__ = ["FINISHED", "Hosted", "Worker", "WorkerLoop"]
+__all__ = ["Worker", "WorkerLoop"]
 
 
 PARKED_MAX: Final = 64
 """Most followers that are parked. A worker that finds this many parked ends instead."""
 
 
-FINISHED: Final = object()
-"""The result of `Hosted.first_step` for an app that did not suspend."""
-
-
-class Hosted(AppExchange):
-    """An exchange that a worker of this loop runs in its own task."""
-
-    __slots__ = ("coroutine", "worker")
-
-    worker: Worker | None
-    """The worker that runs the app now, or None."""
-    coroutine: Coroutine[Any, Any, None]
-    """The app's coroutine. It is set when the app first suspends."""
-
-    def first_step(self) -> object:
-        """Run the app until it ends or suspends. Return FINISHED, or the trap that it yielded."""
-        raise NotImplementedError
-
-
 class Worker:
     """One task that hosts exchanges."""
 
-    __slots__ = ("exchange", "hygiene", "scope", "slow", "suspended")
+    __slots__ = ("exchange", "hygiene", "scope")
 
-    def __init__(self, scope: anyio.CancelScope, hygiene: Hygiene) -> None:
+    def __init__(self, scope: trio.CancelScope) -> None:
         self.scope = scope
-        self.hygiene = hygiene
+        self.hygiene = TrioHygiene()
         self.exchange: Hosted | None = None
-        self.suspended = False
-        self.slow = 0.0
-        """Seconds of the longest slow step of the current exchange."""
 
 
-class WorkerLoop(ReactorLoop):
-    """The loop of a reactor that serves an ASGI app."""
+class WorkerLoop(HostLoop):
+    """Runs ASGI apps in Trio tasks. Create it while Trio runs."""
 
-    ready: deque[Hosted]  # type: ignore[assignment]
-
-    def __init__(self, runtime: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._sleep = sleep_for(runtime, self._epoll, BATCH_MAX)
-        self._hygiene = hygiene_for(runtime)
-        self._group: anyio.abc.TaskGroup | None = None
+        self._sleep = TrioSleep(self._epoll, BATCH_MAX)
+        self._nursery: trio.Nursery | None = None
         self._leader: Worker | None = None
-        self._parked: list[anyio.Event] = []
+        self._parked: list[trio.Event] = []
         self._workers: set[Worker] = set()
 
     def _in_child(self) -> None:
@@ -101,37 +75,33 @@ class WorkerLoop(ReactorLoop):
     def cancel(self, exchange: AppExchange) -> None:
         """Cancel the app of an exchange: no client reads the answer any more.
 
-        The app is cancelled at its next wait outside of a shielded scope.
+        The app is cancelled at each wait from now on, except inside a shielded scope. This is
+        Trio's own way.
         """
         self.give_up(exchange)
         for worker in self._workers:
             # The worker may host another exchange by now. A late message must not cancel that one.
             if worker.exchange is exchange:
-                worker.hygiene.cancel()
+                worker.scope.cancel()
 
     # Workers -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until `close`."""
         while not self._closing:
-            async with anyio.create_task_group() as self._group:
+            async with trio.open_nursery() as self._nursery:
                 self._spawn()
             if not self._closing:
                 limited.error("an app cancelled the reactor's own tasks; starting new ones")
 
     def close(self) -> None:
-        """Cancel every app and every worker. `run` returns when they have ended."""
         self.flush()
         self._closing = True
         for worker in self._workers:
-            if worker.exchange is None:
-                worker.scope.cancel()
-            else:
-                worker.hygiene.cancel()
+            worker.scope.cancel()
 
     def _spawn(self) -> None:
-        assert self._group is not None
-        self._group.start_soon(self._work)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._work)
 
     def _hand_over(self) -> None:
         """Rule 1: wake a follower, or start a worker, so that there is a leader."""
@@ -140,20 +110,20 @@ class WorkerLoop(ReactorLoop):
             self._parked.pop().set()
         elif (
             not self._closing
-            and self._group is not None
-            # If an app cancelled the group, it takes no new task, and `run` makes a new group.
-            and not self._group.cancel_scope.cancel_called
+            and self._nursery is not None
+            # If an app cancelled the nursery, it takes no new task, and `run` opens a new one.
+            and not self._nursery.cancel_scope.cancel_called
         ):
             self._spawn()
 
     async def _work(self) -> None:
-        with anyio.CancelScope() as scope:
-            worker = Worker(scope, self._hygiene(scope))
+        with trio.CancelScope() as scope:
+            worker = Worker(scope)
             self._workers.add(worker)
             try:
                 while await self._follow() and await self._lead(worker):
                     pass
-            except anyio.get_cancelled_exc_class():
+            except trio.Cancelled:
                 # The reactor cancelled the worker, or an app cancelled a task of the loop. The
                 # worker ends in both cases.
                 pass
@@ -171,7 +141,7 @@ class WorkerLoop(ReactorLoop):
         while self._leader is not None:
             if len(self._parked) >= PARKED_MAX:
                 return False
-            event = anyio.Event()
+            event = trio.Event()
             self._parked.append(event)
             try:
                 await event.wait()
@@ -190,9 +160,6 @@ class WorkerLoop(ReactorLoop):
         error: BaseException | None
         trap: object
         while not self._closing:
-            if hygiene.is_waited_for:
-                await self._retire(worker)
-                return False
             if not ready:
                 # These names would keep the last request alive during the wait.
                 exchange = context = error = trap = None
@@ -203,20 +170,19 @@ class WorkerLoop(ReactorLoop):
             began = now = monotonic()
             half = len(ready) // 2
             since, begun = self.pulse.since, self.pulse.begun
-            for begin in self._before_batch:
-                begin()
             handled = 0
             before = hygiene.snapshot()
             while ready:
                 exchange = ready.popleft()
                 if exchange.express:
-                    # As `begins` does: one task begins them all, in the order of their numbers.
+                    # As `begins` does: one thread begins them all, in the order of their numbers.
                     begun[0] = exchange.express
                 else:
                     self.begins(exchange)
                 context = self._context.copy()
+                exchange.suspended = False
+                exchange.slow = 0.0
                 worker.exchange = exchange
-                exchange.worker = worker
                 error = None
                 since[0] = started = now
                 try:
@@ -228,33 +194,29 @@ class WorkerLoop(ReactorLoop):
                     error = raised
                 if fork.is_child:
                     fork.leave(error)
-                worker.exchange = exchange.worker = None
-                try:
-                    exchange.over(error)
-                except BaseException as fault:
-                    self._end_failed(exchange, fault)
+                worker.exchange = None
+                self._end(exchange, error)
                 # Break a reference cycle: the traceback of `error` holds this frame.
                 error = None
-                if worker.suspended:
+                if exchange.suspended:
                     self.flush()
-                    self._count_for(worker, exchange)
-                    if not hygiene.reusable_after_suspension or worker.scope.cancel_called:
+                    self._count(exchange, exchange.slow)
+                    if worker.scope.cancel_called:
                         await hygiene.restore()
                         return False
                 if hygiene.snapshot() != before:
                     since[0] = 0.0
                     await self._retire(worker)
                     return False
-                if worker.suspended:
-                    worker.suspended = False
+                if exchange.suspended:
                     return True
                 now = monotonic()
                 handled += 1
                 stalled = now - started > STALLED_AFTER
                 if stalled:
-                    self._end_step(worker)
+                    self._end_step(exchange)
                 if now < self._counted_until:
-                    self._count_for(worker, exchange)
+                    self._count(exchange, exchange.slow)
                 if stalled or now < self._stall_budget_until:
                     self.flush()
                 elif handled >= half and now - began > FLUSH_AFTER:
@@ -263,7 +225,7 @@ class WorkerLoop(ReactorLoop):
                 if handled == BATCH_MAX or now - began > YIELD_AFTER:
                     since[0] = 0.0
                     self.flush()
-                    await anyio.lowlevel.checkpoint()
+                    await trio.lowlevel.checkpoint()
                     break
             else:
                 since[0] = 0.0
@@ -271,32 +233,24 @@ class WorkerLoop(ReactorLoop):
                     self._tell_begun()
         return False
 
-    def _end_step(self, worker: Worker) -> None:
-        worker.slow = max(worker.slow, self._step_ended())
-
-    def _count_for(self, worker: Worker, exchange: Hosted) -> None:
-        slow, worker.slow = worker.slow, 0.0
-        self._count(exchange, slow)
-
     @types.coroutine
     def _drive(
         self, worker: Worker, exchange: Hosted, context: contextvars.Context, trap: object
     ) -> Generator[Any, Any, None]:
         """Run an app that has suspended to its end, in its own context.
 
-        The traps that the app yields are passed to the runtime.
+        The traps that the app yields are passed to Trio.
         """
         if fork.is_child:
             fork.leave_loop()
-        worker.suspended = True
-        self._end_step(worker)
+        exchange.suspended = True
+        self._end_step(exchange)
         self._tell_begun()
         if self._leader is worker:
             self._hand_over()
         exchange.write_out()
         self.flush()
         coroutine = exchange.coroutine
-        hygiene = worker.hygiene
         run = context.run
         send = coroutine.send
         while True:
@@ -314,13 +268,11 @@ class WorkerLoop(ReactorLoop):
             except StopIteration:
                 return
             finally:
-                self._end_step(worker)
+                self._end_step(exchange)
             if fork.is_child:
                 fork.leave_loop()
             if self._dirty:
                 self.flush()
-            if hygiene.is_cancelling:
-                hygiene.deliver()
 
     async def _retire(self, worker: Worker) -> None:
         """Rule 3: restore a task in which an app left something, before its worker ends."""
