@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine
+from time import monotonic
 from typing import Any, Final
 
 from reactor_run.reactor.links.exchange import AppExchange
-from reactor_run.reactor.loop.reactor_loop import ReactorLoop
+from reactor_run.reactor.loop.reactor_loop import YIELD_AFTER, ReactorLoop
 
 __all__ = ["FINISHED", "HostLoop", "Hosted"]
 
@@ -40,6 +41,13 @@ class HostLoop(ReactorLoop):
 
     ready: deque[Hosted]  # type: ignore[assignment]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._gathers = False
+        """Whether suspended apps have put out what is to be sent soon."""
+        self._gathers_since = 0.0
+        """The monotonic time, in seconds, since which their output is gathered."""
+
     async def run(self) -> None:
         """Serve until `close`. Return when all apps have ended. Raises a fault of the reactor."""
         raise NotImplementedError
@@ -47,6 +55,18 @@ class HostLoop(ReactorLoop):
     def close(self) -> None:
         """Cancel every app, and stop serving."""
         raise NotImplementedError
+
+    def _flush_soon(self) -> None:
+        """Send the gathered output before the runtime waits for events."""
+        raise NotImplementedError
+
+    def _flush_if_late(self) -> None:
+        """Send the gathered output now, if other apps may go on for long before that, or if the
+        next step may be slow."""
+        now = monotonic()
+        if now < self._stall_budget_until or now - self._gathers_since > YIELD_AFTER:
+            self._gathers_since = now
+            self.flush()
 
     def _end_step(self, exchange: Hosted) -> None:
         """Record the end of an app's step."""

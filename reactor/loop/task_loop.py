@@ -62,10 +62,6 @@ class TaskLoop(HostLoop):
         """The cancellations of suspended apps that still run."""
         self._continues = False
         """Whether `_continue` will run the rest of a batch."""
-        self._gathers = False
-        """Whether `_flush_gathered` will send what suspended apps have put out."""
-        self._gathers_since = 0.0
-        """The monotonic time, in seconds, since which output is gathered."""
         self._closed: asyncio.Future[None] = self._loop.create_future()
         """It is done when the loop closes. Its exception is a fault of the reactor."""
 
@@ -262,7 +258,7 @@ class TaskLoop(HostLoop):
             if fork.is_child:
                 fork.leave_loop()
             if self._gathers:
-                self._flush_if_late()
+                self._guarded(self._flush_if_late)
             if exchange in self._cancellations:
                 self._cancellations[exchange].deliver()
 
@@ -285,7 +281,6 @@ class TaskLoop(HostLoop):
             super().write_ready(exchange)
 
     def _flush_soon(self) -> None:
-        """Send the gathered output in the next turn of the event loop."""
         if not self._gathers:
             self._gathers = True
             self._gathers_since = monotonic()
@@ -294,13 +289,6 @@ class TaskLoop(HostLoop):
     def _flush_gathered(self) -> None:
         self._gathers = False
         self._guarded(self.flush)
-
-    def _flush_if_late(self) -> None:
-        """Rule 4: send the gathered output now, if it might wait too long for the next turn."""
-        now = monotonic()
-        if now < self._stall_budget_until or now - self._gathers_since > YIELD_AFTER:
-            self._gathers_since = now
-            self._guarded(self.flush)
 
     # Cancellation ------------------------------------------------------------------------------
 

@@ -1,31 +1,35 @@
 """The loop of a reactor that serves an ASGI app on Trio.
 
-Its tasks, the workers, run apps eagerly. One worker is the leader. All descriptors of the
-reactor are in one epoll set. The leader waits for this set, takes all events that are ready, and
-runs the apps one after another *inline*. An app that answers without suspending costs no task
-switch. When an app suspends, the leader stays with that exchange, and a follower becomes the leader
-at once and goes on with the other exchanges. A worker that finishes its exchange and is not the
-leader parks as a follower.
+Its tasks, the workers, run apps eagerly. One worker is the leader. All descriptors of the reactor
+are in one epoll set. The leader waits for this set, takes all events that are ready, and runs the
+apps one after another *inline*. An app that answers without suspending costs no task switch. When
+an app suspends, the worker stays with that exchange, and followers go on with the others. A worker
+that finishes its exchange parks as a follower.
 
 The rules:
 
-1. There is always a leader. A worker that ends hands leadership on first.
+1. There is always a leader, or a worker that is woken to lead. If several exchanges are ready when
+   an app suspends, several followers are woken at once: each of them leads until its app suspends
+   too. Those that find another leader park again.
 2. To cancel an exchange, cancel the scope of its worker. One scope for each worker costs nothing.
    One scope for each exchange costs microseconds. A cancelled worker never parks and never hosts
    again.
 3. Each exchange runs in its own context, and leaves nothing in its task (on_trio.py).
 4. No task starves. A batch is limited by number and by time. Then the leader lets other tasks run.
-5. Answers are gathered. They are sent when the batch ends and when an app suspends. If a batch
-   takes long, the first half is sent early, so that clients and front end can work during the
-   second half. If the next step may be slow, each answer is sent at once.
+5. Answers are gathered. They are sent when a batch ends. What suspended apps put out is sent before
+   the leader looks for events, which it does in each turn of Trio. If a batch takes long, the first
+   half is sent early, so that clients and front end can work during the second half. If the next
+   step may be slow, each answer is sent at once.
 6. After an app has failed, the loop uses nothing that the app can change, not even its context.
 """
 
 from __future__ import annotations
 
 import contextvars
+import threading
 import types
 from collections.abc import Generator
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -44,17 +48,28 @@ __all__ = ["Worker", "WorkerLoop"]
 
 PARKED_MAX: Final = 64
 """Most followers that are parked. A worker that finds this many parked ends instead."""
+WOKEN_MAX: Final = 16
+"""Most workers that are woken at once. With one at a time, Trio would turn once for each app that
+suspends. With many, workers would wake in vain if most apps do not suspend."""
 
 
 class Worker:
-    """One task that hosts exchanges."""
+    """One task that hosts exchanges. Create it in that task, inside `scope`."""
 
-    __slots__ = ("exchange", "hygiene", "scope")
+    __slots__ = ("before", "exchange", "hygiene", "scope", "task")
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self.scope = scope
         self.hygiene = TrioHygiene()
+        self.task = trio.lowlevel.current_task()
         self.exchange: Hosted | None = None
+        self.before: object = None
+        """The state of the task before its last exchanges; None if it has had none."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the last apps left nothing in the task."""
+        return self.before in (None, self.hygiene.snapshot())
 
 
 class WorkerLoop(HostLoop):
@@ -65,7 +80,10 @@ class WorkerLoop(HostLoop):
         self._sleep = TrioSleep(self._epoll, BATCH_MAX)
         self._nursery: trio.Nursery | None = None
         self._leader: Worker | None = None
-        self._parked: list[trio.Event] = []
+        self._parked: list[Worker] = []
+        """The followers that wait."""
+        self._waking = 0
+        """Workers that were woken or started and have not run since."""
         self._workers: set[Worker] = set()
 
     def _in_child(self) -> None:
@@ -101,28 +119,39 @@ class WorkerLoop(HostLoop):
 
     def _spawn(self) -> None:
         assert self._nursery is not None
+        self._waking += 1
         self._nursery.start_soon(self._work)
 
     def _hand_over(self) -> None:
-        """Rule 1: wake a follower, or start a worker, so that there is a leader."""
+        """Rule 1: wake followers, or start workers, so that there is a leader.
+
+        If exchanges are ready, their apps may suspend like the one before. So a worker is woken for
+        each of up to WOKEN_MAX exchanges, and these begin in the same turn of Trio.
+        """
         self._leader = None
-        if self._parked:
-            self._parked.pop().set()
-        elif (
-            not self._closing
+        wanted = min(len(self.ready), WOKEN_MAX) or 1
+        while self._waking < wanted and self._parked:
+            self._waking += 1
+            trio.lowlevel.reschedule(self._parked.pop().task)
+        # If an app cancelled the nursery, it takes no new task, and `run` opens a new one.
+        if (
+            self._waking < wanted
+            and not self._closing
             and self._nursery is not None
-            # If an app cancelled the nursery, it takes no new task, and `run` opens a new one.
             and not self._nursery.cancel_scope.cancel_called
         ):
-            self._spawn()
+            for _ in range(wanted - self._waking):
+                self._spawn()
 
     async def _work(self) -> None:
+        self._waking -= 1
         with trio.CancelScope() as scope:
             worker = Worker(scope)
             self._workers.add(worker)
             try:
-                while await self._follow() and await self._lead(worker):
-                    pass
+                if self._leader is None or await self._follow(worker):
+                    while await self._lead(worker) and await self._follow(worker):
+                        pass
             except trio.Cancelled:
                 # The reactor cancelled the worker, or an app cancelled a task of the loop. The
                 # worker ends in both cases.
@@ -136,19 +165,24 @@ class WorkerLoop(HostLoop):
                 if self._leader is worker or self._leader is None:
                     self._hand_over()
 
-    async def _follow(self) -> bool:
-        """Wait until there is no leader. Return False at once if PARKED_MAX followers wait."""
-        while self._leader is not None:
-            if len(self._parked) >= PARKED_MAX:
-                return False
-            event = trio.Event()
-            self._parked.append(event)
-            try:
-                await event.wait()
-            finally:
-                if not event.is_set():
-                    self._parked.remove(event)
-        return True
+    async def _follow(self, worker: Worker) -> bool:
+        """Wait until there is no leader. Return whether this worker may lead.
+
+        Returns False at once if PARKED_MAX followers wait.
+        """
+        abort = partial(self._unpark, worker)
+        while len(self._parked) < PARKED_MAX:
+            self._parked.append(worker)
+            await trio.lowlevel.wait_task_rescheduled(abort)
+            self._waking -= 1
+            if self._leader is None:
+                return worker.is_clean
+        return False
+
+    def _unpark(self, worker: Worker, _: object) -> trio.lowlevel.Abort:
+        """A follower was cancelled while it waited."""
+        self._parked.remove(worker)
+        return trio.lowlevel.Abort.SUCCEEDED
 
     async def _lead(self, worker: Worker) -> bool:
         """Lead until an app suspends. Return whether this worker may go on as a follower."""
@@ -163,6 +197,7 @@ class WorkerLoop(HostLoop):
             if not ready:
                 # These names would keep the last request alive during the wait.
                 exchange = context = error = trap = None
+                self._gathers = False
                 self.flush()
                 self._handle(await self._sleep.events())
             else:
@@ -171,7 +206,7 @@ class WorkerLoop(HostLoop):
             half = len(ready) // 2
             since, begun = self.pulse.since, self.pulse.begun
             handled = 0
-            before = hygiene.snapshot()
+            before = worker.before = hygiene.snapshot()
             while ready:
                 exchange = ready.popleft()
                 if exchange.express:
@@ -195,21 +230,27 @@ class WorkerLoop(HostLoop):
                 if fork.is_child:
                     fork.leave(error)
                 worker.exchange = None
-                self._end(exchange, error)
+                try:
+                    exchange.over(error)
+                except BaseException as fault:
+                    self._end_failed(exchange, fault)
                 # Break a reference cycle: the traceback of `error` holds this frame.
                 error = None
                 if exchange.suspended:
-                    self.flush()
+                    self._flush_soon()
+                    self._flush_if_late()
                     self._count(exchange, exchange.slow)
                     if worker.scope.cancel_called:
                         await hygiene.restore()
                         return False
+                    if not hygiene.is_open:
+                        # Until the end of this step Trio holds the exception that ended the app's
+                        # last wait, and with it the task. So `_follow` looks at the rest later.
+                        return True
                 if hygiene.snapshot() != before:
                     since[0] = 0.0
                     await self._retire(worker)
                     return False
-                if exchange.suspended:
-                    return True
                 now = monotonic()
                 handled += 1
                 stalled = now - started > STALLED_AFTER
@@ -249,7 +290,7 @@ class WorkerLoop(HostLoop):
         if self._leader is worker:
             self._hand_over()
         exchange.write_out()
-        self.flush()
+        self._flush_soon()
         coroutine = exchange.coroutine
         run = context.run
         send = coroutine.send
@@ -272,7 +313,27 @@ class WorkerLoop(HostLoop):
             if fork.is_child:
                 fork.leave_loop()
             if self._dirty:
-                self.flush()
+                self._flush_soon()
+                self._flush_if_late()
+
+    def write_ready(self, exchange: AppExchange) -> None:
+        if threading.get_ident() != self._thread or not (self.pulse.since[0] or self._is_led):
+            super().write_ready(exchange)
+        else:
+            self._dirty.append(exchange)
+
+    @property
+    def _is_led(self) -> bool:
+        """Whether a leader sends the gathered output before Trio waits for events."""
+        has_leader = self._leader is not None or self._waking > 0
+        return has_leader and self._sleep.direct and not self._closing
+
+    def _flush_soon(self) -> None:
+        if not self._is_led:
+            self.flush()
+        elif not self._gathers:
+            self._gathers = True
+            self._gathers_since = monotonic()
 
     async def _retire(self, worker: Worker) -> None:
         """Rule 3: restore a task in which an app left something, before its worker ends."""

@@ -5,56 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 import uvloop
 
-from reactor_run.reactor.loop.hosted import FINISHED, Hosted
 from reactor_run.reactor.loop.reactor_loop import YIELD_AFTER
 from reactor_run.reactor.loop.task_loop import TaskLoop
+from tests.reactor.loop.standin import App, Fault, Flushes, Standin, fail
 
 DEADLINE = 30.0
 """Seconds after which a test fails."""
 MANY = 100_000
 """More exchanges than begin before a timer of one millisecond."""
-
-App = Callable[["Standin"], Coroutine[Any, Any, None]]
-
-
-class Standin(Hosted):
-    """An exchange without a request, whose app the test gives."""
-
-    __slots__ = ("_app", "error", "over_in", "written")
-
-    def __init__(self, loop: TaskLoop, app: App) -> None:
-        self.reactor = loop
-        self.express = 0
-        self.lane = None
-        self.gone = self.ended = False
-        self.written = 0
-        """How often the loop has sent its output."""
-        self.over_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.error: BaseException | None = None
-        self._app = app
-
-    def first_step(self) -> object:
-        coroutine = self._app(self)
-        try:
-            trap: object = coroutine.send(None)
-        except StopIteration:
-            return FINISHED
-        self.coroutine = coroutine
-        return trap
-
-    def write_out(self) -> None:
-        self.written += 1
-
-    def over(self, error: BaseException | None) -> None:
-        self.ended = True
-        self.error = error
-        self.over_in.set_result(None)
 
 
 class Fixture:
@@ -62,12 +25,8 @@ class Fixture:
 
     def __init__(self) -> None:
         self.loop = TaskLoop()
-        self.flushes = 0
-        self.loop.after_batch(self._count_flush)
+        self.flushes = Flushes(self.loop)
         self.running = asyncio.ensure_future(self.loop.run())
-
-    def _count_flush(self) -> None:
-        self.flushes += 1
 
     def begin(self, *apps: App) -> list[Standin]:
         """Begin exchanges in one batch, when the event loop turns."""
@@ -78,14 +37,21 @@ class Fixture:
     async def serve(self, *apps: App) -> list[Standin]:
         """Run exchanges of one batch to their ends."""
         exchanges = self.begin(*apps)
-        for exchange in exchanges:
-            await exchange.over_in
+        await self.ended(exchanges)
         return exchanges
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the event loop turn until a condition holds."""
         while not condition():  # noqa: ASYNC110 - conditions of the loop set no event
             await asyncio.sleep(0)
+
+    async def ended(self, exchanges: list[Standin]) -> None:
+        """Wait until exchanges have ended."""
+        await self.until(lambda: all(exchange.ended for exchange in exchanges))
+
+    async def suspended(self, exchanges: list[Standin]) -> None:
+        """Wait until the apps of exchanges have suspended."""
+        await self.until(lambda: all(exchange.has_suspended for exchange in exchanges))
 
     async def close(self) -> None:
         self.loop.close()
@@ -186,13 +152,13 @@ def test_the_output_of_apps_that_go_on_in_one_turn_is_sent_once(run: Run) -> Non
             exchange.reactor.write_ready(exchange)
 
         exchanges = it.begin(*[app] * 20)
-        await it.until(lambda: all(hasattr(exchange, "coroutine") for exchange in exchanges))
-        before = it.flushes
+        await it.suspended(exchanges)
+        before = it.flushes.count
         gate.set()
-        await it.until(lambda: all(exchange.ended for exchange in exchanges))
+        await it.ended(exchanges)
         # On a busy machine the apps may take so long that the loop sends a part of it earlier.
-        assert it.flushes <= before + 2
-        await it.until(lambda: it.flushes > before)
+        assert it.flushes.count <= before + 2
+        await it.until(lambda: it.flushes.count > before)
 
     run(body)
 
@@ -204,13 +170,13 @@ def test_output_does_not_wait_long_for_other_apps_of_its_turn(run: Run) -> None:
 
         async def app(exchange: Standin) -> None:
             await gate.wait()
-            seen.append(it.flushes)
+            seen.append(it.flushes.count)
             time.sleep(2 * YIELD_AFTER)  # noqa: ASYNC251 - it is to stall the loop
 
         exchanges = it.begin(*[app] * 3)
-        await it.until(lambda: all(hasattr(exchange, "coroutine") for exchange in exchanges))
+        await it.suspended(exchanges)
         gate.set()
-        await asyncio.gather(*[exchange.over_in for exchange in exchanges])
+        await it.ended(exchanges)
         assert seen[0] < seen[2]
 
     run(body)
@@ -260,7 +226,7 @@ def test_a_cancellation_right_after_the_first_step_reaches_the_app(run: Run, wai
             it.loop.cancel(cancelled)
 
         cancelled, _ = exchanges = it.begin(app, other)
-        await asyncio.gather(*[exchange.over_in for exchange in exchanges])
+        await it.ended(exchanges)
         assert caught == [cancelled]
         assert isinstance(cancelled.error, asyncio.CancelledError)
         assert future.cancelled() == (wait == "future")
@@ -298,15 +264,11 @@ def test_closing_cancels_the_apps_and_waits_for_them(run: Run) -> None:
                 ended.append(exchange)
 
         exchanges = it.begin(app, app)
-        await it.until(lambda: all(hasattr(exchange, "coroutine") for exchange in exchanges))
+        await it.suspended(exchanges)
         await it.close()
         assert set(ended) == set(exchanges)
 
     run(body)
-
-
-class Fault(Exception):
-    """A fault of the reactor."""
 
 
 @pytest.mark.parametrize("when", ["event", "batch", "turn", "late", "end"])
@@ -315,9 +277,6 @@ def test_a_fault_of_the_reactor_ends_the_loop(run: Run, when: str) -> None:
 
     async def body(it: Fixture) -> None:
         cancelled = asyncio.Event()
-
-        def fail(*_: object) -> None:
-            raise Fault
 
         async def waiting(exchange: Standin) -> None:
             try:
@@ -338,23 +297,15 @@ def test_a_fault_of_the_reactor_ends_the_loop(run: Run, when: str) -> None:
                     exchange.reactor.write_ready(exchange)
                     time.sleep(2 * YIELD_AFTER)  # noqa: ASYNC251 - it is to stall the loop
                     await asyncio.sleep(DEADLINE)
-                elif when == "end":
-                    Standin.abandon = Standin.over = fail  # type: ignore[method-assign, assignment]
 
         (first,) = it.begin(waiting)
-        await it.until(lambda: hasattr(first, "coroutine"))
+        await it.suspended([first])
         if when == "event":
             it.loop.call_soon(fail)
         else:
-            it.begin(app)
+            it.begin(app)[0].fails_to_end = when == "end"
         with pytest.raises(Fault):
             await it.running
         assert cancelled.is_set()
 
-    over = Standin.over
-    try:
-        run(body)
-    finally:
-        Standin.over = over  # type: ignore[method-assign]
-        if "abandon" in vars(Standin):
-            del Standin.abandon
+    run(body)
