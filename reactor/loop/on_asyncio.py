@@ -1,8 +1,10 @@
 """What the loop needs of asyncio and anyio beyond their public interfaces.
 
 A task begins eagerly: its coroutine runs at once until it suspends. Python 3.12 can do this. On
-Python 3.11 `begin_eagerly` does it with the functions that asyncio documents for other
-implementations of tasks ("Extending", "Task lifetime support").
+Python 3.11 `EagerTasks` does it with the functions that asyncio documents for other implementations
+of tasks ("Extending", "Task lifetime support"): it runs the first step inside a task that waits, a
+`_Carrier`. Only if the coroutine suspends, this task goes on with it. Otherwise the task is used
+again. A new task for each coroutine would take 2 us more, for each app that does not suspend.
 
 An app that is cancelled may be inside a shielded scope of anyio. anyio has no public way to ask for
 the scopes of a task: `_task_states` and `_parent_scope` are private. Only this file uses them.
@@ -14,56 +16,137 @@ import asyncio
 import contextvars
 import sys
 import types
+import weakref
 from collections.abc import Coroutine, Generator
+from sys import getrefcount
 from typing import Any, Final
 
 from anyio._backends._asyncio import _task_states
 
-__all__ = ["BY_HAND", "CANCEL_GRACE", "Cancellation", "begin_eagerly", "taken_over"]
+__all__ = ["CANCEL_GRACE", "Cancellation", "EagerTasks"]
 
 CANCEL_GRACE: Final = 5.0
 """Seconds after a cancellation before the app is cancelled again."""
 
-BY_HAND: Final = sys.version_info < (3, 12)
-"""Whether `begin_eagerly` runs the first step itself. Then the coroutine must yield once more after
-this step: the task goes on with it in the next turn of the event loop."""
+if sys.version_info >= (3, 12):
+
+    class EagerTasks:
+        """Begins tasks eagerly, in one context of their own."""
+
+        def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+            self._loop = loop
+            self._context = context
+
+        def begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            """Run a coroutine in a task, and its first step at once. Do not call this in a task."""
+            return asyncio.Task(coroutine, loop=self._loop, context=self._context, eager_start=True)
+
+else:
+
+    class EagerTasks:
+        """Begins tasks eagerly, in one context of their own."""
+
+        def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+            self._loop = loop
+            self._context = context
+            self._spare: _Carrier | None = None
+
+        def begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            """Run a coroutine in a task, and its first step at once. Do not call this in a task."""
+            carrier, self._spare = self._spare, None
+            if carrier is None or carrier.task.done():
+                carrier = _Carrier(self._loop, self._context)
+            task: asyncio.Task[None] = carrier.task
+            asyncio.tasks._enter_task(self._loop, task)
+            before = carrier.snapshot()
+            try:
+                trap = coroutine.send(None)
+            except StopIteration:
+                if carrier.snapshot() == before:
+                    self._spare = carrier
+                else:
+                    carrier.end()
+            else:
+                carrier.carry(coroutine, trap)
+            finally:
+                asyncio.tasks._leave_task(self._loop, task)
+            return task
 
 
-def begin_eagerly(
-    coroutine: Coroutine[Any, Any, None],
-    loop: asyncio.AbstractEventLoop,
-    context: contextvars.Context,
-) -> asyncio.Task[None]:
-    """Run a coroutine in a new task, and its first step at once. Do not call this inside a task."""
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(
-            coroutine, loop=loop, name="exchange", context=context, eager_start=True
+class _Carrier:
+    """A task for a coroutine whose first step runs before the task's own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+        self._idle: asyncio.Future[None] = loop.create_future()
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._trap: Any = None
+        body = self._run()
+        # A coroutine that has not begun would not see a cancellation of its task.
+        body.send(None)
+        self.task: Any = asyncio.Task(body, loop=loop, context=context)
+
+    def snapshot(self) -> object:
+        """Return the state of the task. If a first step has changed it, the app may have kept the
+        task, renamed it, cancelled it, or added a callback for its end. Then no other coroutine may
+        use the task."""
+        task = self.task
+        return (
+            getrefcount(task),
+            weakref.getweakrefcount(task),
+            task.cancelling(),
+            task.get_name(),
+            task._callbacks,
         )
-    task = asyncio.Task(coroutine, loop=loop, name="exchange", context=context)
-    asyncio.tasks._enter_task(loop, task)
-    try:
-        coroutine.send(None)
-    finally:
-        asyncio.tasks._leave_task(loop, task)
-    return task
 
+    def carry(self, coroutine: Coroutine[Any, Any, None], trap: object) -> None:
+        """Go on with a coroutine that has yielded `trap`, in the next turn of the event loop."""
+        self._coroutine = coroutine
+        self._trap = trap
+        self.end()
 
-@types.coroutine
-def taken_over(trap: Any) -> Generator[None, None, bool]:
-    """After a first step by hand: wait until the task goes on. Return whether `trap`, which the app
-    has yielded, is still to be awaited.
+    def end(self) -> None:
+        """End the task, unless it carries a coroutine."""
+        if not self._idle.done():
+            self._idle.set_result(None)
 
-    Raises CancelledError if the app is to be cancelled now.
-    """
-    try:
-        yield
-    except asyncio.CancelledError as cancelled:
-        # A task that is cancelled before it awaits a future cancels this future.
-        if asyncio.isfuture(trap) and trap.cancel(*cancelled.args):
-            return True
-        raise
-    # The wait above was the turn that `asyncio.sleep(0)` asks for.
-    return trap is not None
+    async def _run(self) -> None:
+        await self._carry()
+
+    @types.coroutine
+    def _carry(self) -> Generator[Any, Any, None]:
+        error: BaseException | None = None
+        try:
+            yield
+            if self._coroutine is None:
+                yield from self._idle
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+        coroutine, trap = self._coroutine, self._trap
+        self._coroutine = self._trap = None
+        if coroutine is None:
+            return
+        # The wait above was the turn that `asyncio.sleep(0)` asks for.
+        waits = trap is not None
+        if error is not None:
+            # A task that is cancelled before it awaits a future cancels this future.
+            waits = asyncio.isfuture(trap) and trap.cancel(*error.args)
+            if waits:
+                error = None
+        while True:
+            if waits:
+                try:
+                    yield trap
+                except BaseException as raised:
+                    error = raised
+            waits = True
+            thrown, error = error, None
+            try:
+                trap = coroutine.send(None) if thrown is None else coroutine.throw(thrown)
+            except StopIteration:
+                return
+            finally:
+                # Break a reference cycle: the traceback of `thrown` holds this frame.
+                thrown = None
 
 
 class Cancellation:

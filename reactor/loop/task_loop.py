@@ -8,8 +8,9 @@ ordinary task.
 
 The rules:
 
-1. Each exchange runs in a task and a context of its own. Both end with it, so it leaves nothing
-   behind for another exchange.
+1. Each exchange runs in a context and a task of its own, so it leaves nothing behind for another
+   exchange. (On Python 3.11 the task may host another one, if the app did not suspend and left
+   nothing in it.)
 2. To cancel an exchange, cancel its task: once, and again after CANCEL_GRACE (on_asyncio.py).
 3. No task starves. A batch is limited by number and by time. Then the event loop gets a turn.
 4. Answers are gathered. They are sent when a batch ends, and once in each turn of the event loop in
@@ -37,12 +38,7 @@ from reactor_run.pulse import STALLED_AFTER
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.loop.hosted import FINISHED, Hosted, HostLoop
-from reactor_run.reactor.loop.on_asyncio import (
-    BY_HAND,
-    Cancellation,
-    begin_eagerly,
-    taken_over,
-)
+from reactor_run.reactor.loop.on_asyncio import Cancellation, EagerTasks
 from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER
 from reactor_run.turns import Turns
 
@@ -56,6 +52,7 @@ class TaskLoop(HostLoop):
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._turns = Turns()
+        self._eager = EagerTasks(self._loop, self._context)
         self._tasks: dict[Hosted, asyncio.Task[None]] = {}
         """The tasks of suspended apps. asyncio itself does not keep a task alive."""
         self._cancellations: dict[Hosted, Cancellation] = {}
@@ -151,7 +148,7 @@ class TaskLoop(HostLoop):
         self._poll_after_stall()
         ready = self.ready
         since, begun = self.pulse.since, self.pulse.begun
-        loop, context = self._loop, self._context
+        begin = self._eager.begin
         began = now = monotonic()
         half = len(ready) // 2
         handled = 0
@@ -165,7 +162,7 @@ class TaskLoop(HostLoop):
             exchange.suspended = False
             exchange.slow = 0.0
             since[0] = started = now
-            task = begin_eagerly(self._host(exchange), loop, context)
+            task = begin(self._host(exchange))
             if exchange.suspended:
                 self._tasks[exchange] = task
             now = monotonic()
@@ -187,7 +184,7 @@ class TaskLoop(HostLoop):
             self._tell_begun()
         if ready:
             self._continues = True
-            loop.call_soon(self._continue)
+            self._loop.call_soon(self._continue)
 
     # Steps -------------------------------------------------------------------------------------
 
@@ -212,8 +209,6 @@ class TaskLoop(HostLoop):
                 self._forget(exchange)
         except BaseException as fault:
             self._fail(fault)
-        if BY_HAND and not exchange.suspended:
-            await taken_over(None)
 
     @types.coroutine
     def _drive(
@@ -230,21 +225,12 @@ class TaskLoop(HostLoop):
         coroutine = exchange.coroutine
         run = context.run
         send = coroutine.send
-        error: BaseException | None = None
-        waits = True
-        if BY_HAND:
+        while True:
+            error: BaseException | None = None
             try:
-                waits = yield from taken_over(trap)
+                yield trap
             except BaseException as raised:
                 error = raised
-                waits = False
-        while True:
-            if waits:
-                try:
-                    yield trap
-                except BaseException as raised:
-                    error = raised
-            waits = True
             self.pulse.since[0] = monotonic()
             # This is outside of the handler. Inside, our exception would become the `__context__`
             # of the app's exceptions.
@@ -253,6 +239,7 @@ class TaskLoop(HostLoop):
             except StopIteration:
                 return
             finally:
+                # Break a reference cycle: the traceback of `error` holds this frame.
                 error = None
                 self._end_step(exchange)
             if fork.is_child:
