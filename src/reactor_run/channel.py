@@ -9,6 +9,8 @@ sent from any thread, and keep their order.
 from __future__ import annotations
 
 import array
+import errno
+import json
 import os
 import select
 import socket
@@ -75,13 +77,20 @@ class ControlChannel(Generic[M]):
             descriptors.extend(numbers)
         if flags & socket.MSG_CTRUNC and not descriptors:
             descriptors.append(None)
-        messages = map(self._read, self._decoder.feed(data, descriptors))
-        return [message for message in messages if message is not None]
+        messages = []
+        for words in self._decoder.feed(data, descriptors):
+            message = self._read(words)
+            if message is not None:
+                messages.append(message)
+            elif words.get("fd"):
+                os.close(words["fd"])
+        return messages
 
     def send(self, message: Word, descriptor: int | None = None) -> None:
         """Queue one message, and send what the kernel takes. Thread-safe.
 
-        The descriptor is duplicated, so the caller may close its own at once.
+        The descriptor is duplicated, so the caller may close its own at once. Raises OSError if
+        there is no free descriptor for that. The message is not sent then.
         """
         with self._lock:
             if self._given_up:
@@ -89,24 +98,6 @@ class ControlChannel(Generic[M]):
             kept = None if descriptor is None else os.dup(descriptor)
             self._out.append((encode_control(message.to_json()), kept))
             self._flush()
-
-    def send_at_once(self, message: Word) -> bool:
-        """Send one message if the kernel takes it now; return whether it was sent. Thread-safe.
-
-        For a message that must arrive before data that is sent over another socket.
-        """
-        with self._lock:
-            if self._given_up or self._out:
-                return False
-            line = encode_control(message.to_json())
-            self._out.append((line, None))
-            self._flush()
-            # Linux takes a line as short as this as a whole or not at all. A partly sent line would
-            # wait.
-            if self._out and self._out[0][0] == line:
-                self._out.clear()
-                return False
-            return True
 
     @property
     def waiting(self) -> bool:
@@ -155,7 +146,13 @@ class ControlChannel(Generic[M]):
                     os.close(descriptor)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS and descriptor is not None:
+                    # Too many descriptors are on their way. The message goes without its own, and
+                    # says so: otherwise it would take the descriptor of a later message.
+                    os.close(descriptor)
+                    self._out[0] = (encode_control({**json.loads(line), "fd": None}), None)
+                    continue
                 # The peer is gone: `receive` reports it.
                 self._drop()
                 return
