@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, TypeAlias
 from reactor_run.protocol.control import ControlError
 
 __all__ = [
-    "AnswerMoves",
     "Cancel",
     "CapacityChanged",
+    "ClientShared",
+    "ClientsClosed",
     "ExpressOpened",
     "Failed",
-    "LaneFree",
     "LaneOpened",
     "LanesDone",
     "Ping",
@@ -70,13 +70,24 @@ class LaneOpened(NamedTuple):
         return {"lane": self.number, "slot": self.slot, "fd": True}
 
 
-class LaneFree(NamedTuple):
-    """The whole answer on the reactor's lane has been read: the lane may carry another."""
+class ClientShared(NamedTuple):
+    """Keep this duplicate of the socket of a client's connection, for grants. fd: None if the
+    descriptor was lost on its way."""
 
     number: int
+    fd: int | None
 
     def to_json(self) -> Json:
-        return {"free": self.number}
+        return {"client": self.number, "fd": True}
+
+
+class ClientsClosed(NamedTuple):
+    """Close the duplicates of these connections: they have ended, or need none now."""
+
+    numbers: Sequence[int]
+
+    def to_json(self) -> Json:
+        return {"closed": list(self.numbers)}
 
 
 class Cancel(NamedTuple):
@@ -117,7 +128,15 @@ class Stop(NamedTuple):
 
 
 ToReactor: TypeAlias = (
-    ExpressOpened | PulseShared | LaneOpened | LaneFree | Cancel | Withdraw | Ping | Stop
+    ExpressOpened
+    | PulseShared
+    | LaneOpened
+    | ClientShared
+    | ClientsClosed
+    | Cancel
+    | Withdraw
+    | Ping
+    | Stop
 )
 
 
@@ -128,8 +147,10 @@ def read_for_reactor(message: Json) -> ToReactor | None:
             case {"lane": number}:
                 slot = _integer(message.get("slot", 0))
                 return LaneOpened(_integer(number), slot, _descriptor(message))
-            case {"free": number}:
-                return LaneFree(_integer(number))
+            case {"client": number}:
+                return ClientShared(_integer(number), _descriptor(message))
+            case {"closed": numbers}:
+                return ClientsClosed([*map(_integer, numbers)])
             case {"cancel": number}:
                 return Cancel(_integer(number))
             case {"withdraw": number}:
@@ -200,25 +221,6 @@ class LanesDone(NamedTuple):
         return {word: numbers for word, numbers in self._asdict().items() if numbers}
 
 
-class AnswerMoves(NamedTuple):
-    """The answer to an exchange of the express lane comes on a lane of the reactor.
-
-    lane: the lane's number, or None if there was no descriptor for a lane. opened: the lane is new,
-    and `fd` is its other end, or None if the descriptor was lost on its way.
-    """
-
-    exchange: int
-    lane: int | None
-    opened: bool = False
-    fd: int | None = None
-
-    def to_json(self) -> Json:
-        message: Json = {"answer": self.exchange, "lane": self.lane}
-        if self.opened:
-            message["fd"] = True
-        return message
-
-
 class TurnEnded(NamedTuple):
     """A step of an app has stalled the loop for so many seconds. 0: a batch has ended."""
 
@@ -249,7 +251,7 @@ class Pong(NamedTuple):
 
 
 ToFrontEnd: TypeAlias = (
-    Ready | Failed | CapacityChanged | LanesDone | AnswerMoves | TurnEnded | RouteIsSlow | Pong
+    Ready | Failed | CapacityChanged | LanesDone | TurnEnded | RouteIsSlow | Pong
 )
 
 
@@ -260,11 +262,6 @@ def read_for_front_end(message: Json) -> ToFrontEnd | None:
             case {"done": _} | {"drop": _} | {"withdrawn": _}:
                 words = (message.get(word, []) for word in LanesDone._fields)
                 return LanesDone(*([*map(_integer, numbers)] for numbers in words))
-            case {"answer": exchange}:
-                lane = None if message["lane"] is None else _integer(message["lane"])
-                return AnswerMoves(
-                    _integer(exchange), lane, opened="fd" in message, fd=_descriptor(message)
-                )
             case {"turn": seconds}:
                 return TurnEnded(float(seconds))
             case {"slow": route, "seconds": seconds}:

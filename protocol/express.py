@@ -3,17 +3,40 @@
 A message is a PROXY v2 header that ends with exactly these two TLVs, then the payload:
 
     05 0008 <exchange: 8 bytes>     PP2_TYPE_UNIQUE_ID
-    <kind>  0004 <length: 4 bytes>  E0 to E4 (from PP2_TYPE_MIN_CUSTOM on), the payload's length
+    <kind>  0004 <length: 4 bytes>  E0 to EF (custom TLVs), the payload's length
 
-    front end to reactor            reactor to front end
-    E0  a request, whole            E0  an answer, whole; the app is done
-    E1  empty: the client sent FIN  E1  an answer, whole; the app still runs
-    E2  empty: the client is gone   E2  empty: the app is done; its answer came before, or on a lane
-    E3  empty: cancel the app       E3  empty: the exchange has not begun, and never will
-    E4  empty: do not begin it
+    front end to reactor                          payload
+    E0 REQUEST    a request                       the head, and all of its body or the first bytes
+    E1 FIN        the client sent FIN             none
+    E2 GONE       the client is gone              none
+    E3 CANCEL     cancel the app                  none
+    E4 WITHDRAW   do not begin it                 none
+    E5 BODY       more of the request             bytes as the client sent them
+    E6 CREDIT     the front end takes more BYTES  how many: 4 bytes
+    E7 GRANT      write the rest to the client    the number of the client's connection: 8 bytes
+    E8 RELAY      send the rest as BYTES          none
+
+    reactor to front end
+    E0 ANSWER_DONE  an answer, whole; the app is done          head and body
+    E1 ANSWER       an answer, whole; the app still runs       head and body
+    E2 DONE         the app is done                            none
+    E3 WITHDRAWN    it has not begun, and never will           none
+    E4 BEGIN        an answer begins                           head, and first bytes of the body
+    E5 ASK          the same; may the reactor write the rest?  head, and first bytes of the body
+    E6 BYTES        more of the answer                         bytes
+    E7 END          the answer is complete                     none
+    E8 ABORT        the answer is cut                          none
+    E9 INTERIM      100 Continue                               head
+    EA CREDIT       the reactor takes more of BODY             how many: 4 bytes
+    EB WAITS        the same, and the app waits for BODY       how many: 4 bytes
+    EC BLOCKED      the client takes no more now               bytes written so far: 8 bytes
+    ED MOVES        it takes more again                        bytes written so far: 8 bytes
+    EE WRITTEN      the answer is complete                     bytes written: 8 bytes
+    EF GIVE_BACK    the rest comes as BYTES                    bytes written: 8 bytes
 
 The header of a request carries the addresses of the client and of the listener, and the TLVs of
-origin.py before these two. The header of every other message is LOCAL.
+origin.py before these two. The header of every other message is LOCAL. docs/lanes.md says when each
+message is sent.
 """
 
 from __future__ import annotations
@@ -25,37 +48,79 @@ from typing import Final
 from reactor_run.protocol.proxy import SIGNATURE, Endpoint, encode_v2
 
 __all__ = [
+    "ABORT",
     "ANSWER",
     "ANSWER_DONE",
+    "ASK",
+    "BEGIN",
+    "BLOCKED",
+    "BODY",
+    "BYTES",
     "CANCEL",
+    "CREDIT_FOR_ANSWER",
+    "CREDIT_FOR_BODY",
     "DONE",
+    "END",
     "EXPRESS_MAX",
     "FIN",
+    "GIVE_BACK",
     "GONE",
+    "GRANT",
+    "INTERIM",
+    "MOVES",
+    "RELAY",
     "REQUEST",
+    "WAITS",
+    "WINDOW",
     "WITHDRAW",
     "WITHDRAWN",
+    "WRITTEN",
     "FrameError",
+    "pack_count",
     "pack_message",
+    "pack_number",
     "pack_request",
     "read_answers",
+    "read_count",
+    "read_number",
     "read_requests",
     "request_prefix",
 ]
 
 EXPRESS_MAX: Final = 65536
-"""Most bytes of a request or of an answer on the express lane."""
+"""Most bytes of a whole request or answer in one message, and of one piece of a longer one."""
+_PAYLOAD_MAX: Final = 1 << 26
+"""Most bytes of a payload. A head in front of the first piece of a body makes it longer, and
+`--limit-head-size` may be large."""
+WINDOW: Final = 262144
+"""The bytes of BODY or of BYTES that one exchange may send before it gets CREDIT."""
 
 REQUEST: Final = 0xE0
 FIN: Final = 0xE1
 GONE: Final = 0xE2
 CANCEL: Final = 0xE3
 WITHDRAW: Final = 0xE4
+BODY: Final = 0xE5
+CREDIT_FOR_ANSWER: Final = 0xE6
+GRANT: Final = 0xE7
+RELAY: Final = 0xE8
 
 ANSWER_DONE: Final = 0xE0
 ANSWER: Final = 0xE1
 DONE: Final = 0xE2
 WITHDRAWN: Final = 0xE3
+BEGIN: Final = 0xE4
+ASK: Final = 0xE5
+BYTES: Final = 0xE6
+END: Final = 0xE7
+ABORT: Final = 0xE8
+INTERIM: Final = 0xE9
+CREDIT_FOR_BODY: Final = 0xEA
+WAITS: Final = 0xEB
+BLOCKED: Final = 0xEC
+MOVES: Final = 0xED
+WRITTEN: Final = 0xEE
+GIVE_BACK: Final = 0xEF
 
 _TLVS: Final = Struct("!BHQBHI")
 _START: Final = Struct("!13sxH")
@@ -96,6 +161,30 @@ def pack_message(exchange: int, kind: int, size: int = 0) -> bytes:
     return _pack_local(_LOCAL_START, exchange, kind, 4, size)
 
 
+def pack_count(exchange: int, kind: int, count: int) -> bytes:
+    """Return a whole message of one of the CREDIT kinds, or WAITS."""
+    return _pack_local(_LOCAL_START, exchange, kind, 4, 4) + count.to_bytes(4, "big")
+
+
+def pack_number(exchange: int, kind: int, number: int) -> bytes:
+    """Return a whole message whose payload is a number of 8 bytes."""
+    return _pack_local(_LOCAL_START, exchange, kind, 4, 8) + number.to_bytes(8, "big")
+
+
+def read_count(payload: bytes) -> int:
+    """Return the number in a payload of 4 bytes. Raises FrameError."""
+    if len(payload) != 4:
+        raise FrameError("a count has 4 bytes")
+    return int.from_bytes(payload, "big")
+
+
+def read_number(payload: bytes) -> int:
+    """Return the number in a payload of 8 bytes. Raises FrameError."""
+    if len(payload) != 8:
+        raise FrameError("a number has 8 bytes")
+    return int.from_bytes(payload, "big")
+
+
 def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int]:
     """Return all whole messages to a reactor in `data`, and the bytes they took.
 
@@ -116,9 +205,9 @@ def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int
         if payload > end:
             break
         unique_id, id_size, exchange, kind, size_size, size = unpack_tlvs(data, tlvs)
-        if unique_id != 5 or id_size != 8 or size_size != 4 or not 0xE0 <= kind <= 0xE4:
+        if unique_id != 5 or id_size != 8 or size_size != 4 or not REQUEST <= kind <= RELAY:
             raise FrameError("the two TLVs are not there")
-        if size > EXPRESS_MAX:
+        if size > _PAYLOAD_MAX:
             raise FrameError(f"a payload of {size} bytes")
         after = payload + size
         if after > end:
@@ -139,7 +228,7 @@ def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
     unpack = _LOCAL.unpack_from
     while end - at >= _LOCAL_SIZE:
         start, exchange, kind, size_size, size = unpack(data, at)
-        if start != _LOCAL_START or size_size != 4 or not 0xE0 <= kind <= 0xE3:
+        if start != _LOCAL_START or size_size != 4 or not ANSWER_DONE <= kind <= GIVE_BACK:
             raise FrameError("not a message of an express lane")
         payload = at + _LOCAL_SIZE
         after = payload + size

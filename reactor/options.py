@@ -29,6 +29,7 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --app-dir DIR                        where the app is imported from (.)
   --root-path PATH                     where the app is mounted
   --lane-proxy v2|v1|off               the header before each request on a lane (v2)
+  --answers direct|relay               who writes large answers to clients (direct)
   --log-level LEVEL                    the least urgent message logged (info)
   --help                               show this
 """
@@ -38,6 +39,7 @@ _CHOICES: Final = {
     "runtime": ("trio", "asyncio", "uvloop"),
     "lifespan": ("auto", "on", "off"),
     "lane_proxy": ("v2", "v1", "off"),
+    "answers": ("direct", "relay"),
 }
 
 
@@ -58,6 +60,7 @@ class Options(NamedTuple):
     app_dir: str = "."
     root_path: str = ""
     lane_proxy: str = "v2"
+    answers: str = "direct"
     log_level: str = "info"
 
 

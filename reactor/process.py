@@ -24,9 +24,10 @@ from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.control_messages import (
     Cancel,
     CapacityChanged,
+    ClientsClosed,
+    ClientShared,
     ExpressOpened,
     Failed,
-    LaneFree,
     LaneOpened,
     LanesDone,
     Ping,
@@ -44,7 +45,9 @@ from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import SLOTS, Pulse
 from reactor_run.reactor import fork
-from reactor_run.reactor.links.gateway import Gateway, MakeExchange
+from reactor_run.reactor.links.client_sockets import ClientSockets
+from reactor_run.reactor.links.gateway import Gateway, MakeExchange, OpenStream
+from reactor_run.reactor.links.stream import StreamEnd
 from reactor_run.reactor.loader import detect_interface, load_app
 from reactor_run.reactor.log import AppFailure, configure, log
 from reactor_run.reactor.loop.call_loop import CallLoop
@@ -53,6 +56,7 @@ from reactor_run.reactor.loop.slow_routes import RouteCounts
 from reactor_run.reactor.options import Options, parse_options
 from reactor_run.reactor.wsgi.exchange import ENVIRON_CONSTANTS, WsgiExchange
 from reactor_run.reactor.wsgi.prefetch import InlinePrefetch, ThreadsPrefetch
+from reactor_run.reactor.wsgi.stream import Waiter, WsgiStream
 from reactor_run.reactor.wsgi.threads import ThreadPool
 
 APP_FAILED = 3
@@ -73,6 +77,7 @@ class ReactorProcess:
         self.options = options
         self.control = control
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
+        self.clients = ClientSockets(self._read_control)
         self._control_is_full = False
         self._stop: Callable[[], None]
         """Ends the serving of the app. Set by `serve_asgi` and `serve_wsgi`."""
@@ -106,7 +111,7 @@ class ReactorProcess:
             state = lifespan.state if lifespan.supported else None
             scopes = ScopeBuilder(root_path=self.options.root_path, state=state)
             make = partial(AsgiExchange, scopes)
-            self._open(loop, app, make, loop.ready.append)
+            self._open(loop, app, make, loop.ready.append, StreamEnd)
             group.start_soon(loop.run)
             self._tell_ready("asgi", self.options.concurrency, inline=False)
             await stopped.wait()
@@ -132,7 +137,13 @@ class ReactorProcess:
             loop.before_batch(inline.begin_batch)
         else:
             admit = ThreadPool(threads, ThreadsPrefetch(self._announce, threads)).submit
-        self._open(loop, app, partial(WsgiExchange, environs, inline), admit)
+        make = partial(WsgiExchange, environs, inline)
+        waiter = Waiter(
+            loop.call_soon,
+            lambda: self.gateway.express.turn(),
+            lambda: self.gateway.express.flush(),
+        )
+        self._open(loop, app, make, admit, partial(WsgiStream, waiter))
         self._tell_ready("wsgi", threads, inline=threads == 1)
         loop.run()
 
@@ -142,6 +153,7 @@ class ReactorProcess:
         app: Callable[..., Any],
         make_exchange: MakeExchange,
         admit: Callable[[Any], None],
+        open_stream: OpenStream,
     ) -> None:
         """Create the gateway, and watch the control channel."""
         self.reactor = loop
@@ -153,6 +165,8 @@ class ReactorProcess:
             admit,
             runtime=self.options.runtime,
             lane_proxy=self.options.lane_proxy,
+            direct=self.options.answers == "direct",
+            open_stream=open_stream,
         )
         loop.watch(self.control.fileno(), select.EPOLLIN, self._on_control)
         loop.after_batch(self._flush_control)
@@ -168,6 +182,10 @@ class ReactorProcess:
         self.control.send(CapacityChanged(capacity))
 
     def _on_control(self, _: int) -> None:
+        self._read_control()
+
+    def _read_control(self) -> None:
+        """Handle the control messages that have arrived."""
         # Read until nothing is left: one read returns at most one new lane, and other messages may
         # follow it.
         while messages := self.control.receive():
@@ -191,8 +209,11 @@ class ReactorProcess:
                     log.error("a lane was lost on its way: too many open files")
                     # The request on it cannot be read. The front end waits until it is reported.
                     self.control.send(LanesDone([], [number], []))
-            case LaneFree(number):
-                self.gateway.free_lane(number)
+            case ClientShared(number, descriptor):
+                if descriptor is not None:
+                    self.clients.adopt(number, descriptor)
+            case ClientsClosed(numbers):
+                self.clients.close(numbers)
             case Cancel(number):
                 self.gateway.cancel(number)
             case Withdraw(number):
@@ -200,7 +221,8 @@ class ReactorProcess:
             case ExpressOpened(descriptor):
                 if descriptor is None:
                     raise ControlError("the express lane was lost on its way: too many open files")
-                self.gateway.adopt_express(socket.socket(fileno=descriptor), self._stop)
+                express = socket.socket(fileno=descriptor)
+                self.gateway.adopt_express(express, self.clients, self._stop)
             case PulseShared(descriptor):
                 if descriptor is None:
                     raise ControlError("the pulse was lost on its way: too many open files")

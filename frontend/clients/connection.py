@@ -14,14 +14,16 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 from enum import Enum
+from itertools import count
 from math import inf
 from typing import Final, Protocol
 
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.min_rate import MinimumRate
+from reactor_run.frontend.clients.reading_rate import ReadingRate
 from reactor_run.frontend.clients.response_writer import ResponseWriter
 from reactor_run.frontend.clients.transport import Transport
-from reactor_run.frontend.exchanges.ports import AnswerSource
+from reactor_run.frontend.exchanges.ports import AnswerSource, SocketHolder
 from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS
 
@@ -33,6 +35,7 @@ _DROP: Final = 65536
 """The most bytes of a lingering client that one read drops."""
 _LINGER: Final = 5.0
 """Seconds that a client has to read a last answer before the connection closes."""
+_numbers: Final = count(1)
 
 
 class ConnectionPhase(Enum):
@@ -89,22 +92,30 @@ class Connection:
     due: when the protocol wants `on_deadline`, by the loop's clock. It may set `due` and `deadline`
     to a later time by itself; an earlier one is set by `wait_until`.
     events: what it listens to. EPOLLIN alone: the client is read, and nothing waits for it.
-    send: the transport's, for answers that are taken whole.
+    granted: a reactor writes to the client. Nothing is written here meanwhile.
+    number: no other connection of this process ever has it.
+    recv, send: the transport's, for requests and for answers that are taken whole.
     writer: what waits for the client; None while nothing does.
     """
 
     __slots__ = (
+        "_blocked",
         "_context",
+        "_holders",
         "_on_close",
         "_on_readable",
+        "_written",
         "accepted",
         "check_at",
         "deadline",
         "due",
         "events",
+        "granted",
         "loop",
+        "number",
         "phase",
         "protocol",
+        "recv",
         "send",
         "transport",
         "writer",
@@ -122,9 +133,18 @@ class Connection:
         self.loop = context.loop
         self.accepted = context.loop.now
         self.transport = transport
+        self.recv = transport.recv
         self.send = transport.send
         self.phase = _OPEN
         self.writer: ResponseWriter | None = None
+        self.granted = False
+        self.number = next(_numbers)
+        self._holders: set[SocketHolder] | None = None
+        """The reactors with a duplicate of the socket; None: there was none yet."""
+        self._blocked: ReadingRate | None = None
+        """Set while the client does not take what a reactor writes."""
+        self._written = 0
+        """Bytes that the reactor had written when it last told so."""
         self.deadline = self.check_at = self.due = inf
         self._context = context
         self._on_close = on_close
@@ -198,13 +218,17 @@ class Connection:
             self.lose()
 
     def _begin_to_wait(self, data: bytes | memoryview) -> None:
-        context = self._context
-        rate = MinimumRate(context.response_timeout, context.min_response_rate)
-        self.writer = writer = ResponseWriter(self.transport, context.answer_file_max, rate)
+        self.writer = writer = ResponseWriter(
+            self.transport, self._context.answer_file_max, self._reading_rate()
+        )
         writer.add(data)
-        writer.begin_to_wait(self.loop.now)
         self._listen(self.events | _OUT)
         self._reckon()
+
+    def _reading_rate(self) -> ReadingRate:
+        context = self._context
+        rate = MinimumRate(context.response_timeout, context.min_response_rate)
+        return ReadingRate(self.transport, rate, self.loop.now)
 
     def restrain(self, source: AnswerSource) -> None:
         """Pause the source of an answer while too many bytes wait for the client."""
@@ -233,6 +257,55 @@ class Connection:
         if self.writer is None:
             self.protocol.on_drained()
 
+    # Bytes out that a reactor writes -------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self.transport.fileno()
+
+    def held_by(self, holder: SocketHolder) -> None:
+        """Note that a reactor has a duplicate of the socket. It is told when this closes."""
+        if not self.transport.shared:
+            self.transport.share()
+            self.recv = self.transport.recv
+            self.send = self.transport.send
+        if self._holders is None:
+            self._holders = set()
+        self._holders.add(holder)
+
+    def not_held_by(self, holder: SocketHolder) -> None:
+        """Note that a reactor has closed its duplicate.
+
+        The transport stays shared: a child of the app may still have one.
+        """
+        if self._holders is not None:
+            self._holders.discard(holder)
+
+    def grant(self) -> None:
+        """Let a reactor write to the client. Nothing must be written here until `grant_ends`."""
+        self.granted = True
+        self._written = 0
+
+    def grant_ends(self) -> None:
+        """Note that the reactor writes nothing more."""
+        self.granted = False
+        self.moves()
+
+    def blocks(self, written: int) -> None:
+        """Note that the client takes no more now. The reactor has written `written` bytes."""
+        if self._blocked is None:
+            self._blocked = self._reading_rate()
+        else:
+            self._blocked.credit(written - self._written, self.loop.now)
+        self._written = written
+        self._reckon()
+
+    def moves(self) -> None:
+        """Note that the client takes bytes again, or that no more are written to it."""
+        if self._blocked is not None:
+            self._blocked = None
+            self._reckon()
+
     # Deadlines -----------------------------------------------------------------------------------
 
     def wait(self, seconds: float) -> None:
@@ -248,6 +321,8 @@ class Connection:
         when = self.due
         if self.writer is not None:
             when = min(when, self.writer.due)
+        if self._blocked is not None:
+            when = min(when, self._blocked.due)
         self.loop.set_deadline_at(self, when)
 
     def on_deadline(self) -> None:
@@ -258,7 +333,9 @@ class Connection:
         elif self.due <= now:
             self.due = inf
             self.protocol.on_deadline()
-        elif self.writer is not None and self.writer.is_overdue(now):
+        elif (self.writer is not None and self.writer.is_overdue(now)) or (
+            self._blocked is not None and self._blocked.is_overdue(now)
+        ):
             limited.info("a client took too little of its answer for too long, aborting it")
             self.abort()
         else:
@@ -336,4 +413,8 @@ class Connection:
         loop.bury(self.transport)
         if self.writer is not None:
             self.writer.close()
+        if self._holders:
+            for holder in self._holders:
+                holder.client_closed(self.number)
+            self._holders.clear()
         self._on_close(self)

@@ -72,7 +72,6 @@ class Http1:
         "_deferred",
         "_loop",
         "_parsing",
-        "_recv",
         "_seen",
         "connection",
         "fin",
@@ -98,7 +97,6 @@ class Http1:
         """The loop will call `_go_on_deferred`."""
         self._context = context
         self._loop = context.loop
-        self._recv = connection.transport.recv
         connection.begin(self)
         connection.wait(context.head_timeout)
 
@@ -110,7 +108,7 @@ class Http1:
             self._read_body(self.requester.body)
             return
         try:
-            data = self._recv(_READ)
+            data = self.connection.recv(_READ)
         except BlockingIOError:
             return
         except OSError:

@@ -280,6 +280,41 @@ class Http1Requester:
         exchange.reactor.answered(exchange)
         self._source.answered()
 
+    # What a reactor writes to the client itself ---------------------------------------------------
+
+    def grant(self) -> Connection | None:
+        """Let the reactor write the rest of the answer; None: it must be relayed.
+
+        It is relayed if bytes of the front end wait for the client, for HTTP/1.0, and on a
+        connection that ends with this answer.
+        """
+        connection = self._connection
+        exchange = self.exchange
+        if (
+            exchange is None
+            or exchange.head.minor_version == 0
+            or self.after is not _NEXT
+            or connection.unsent
+            or self._context.draining
+        ):
+            return None
+        connection.grant()
+        return connection
+
+    def grant_ends(self, written: int) -> None:
+        """Note that the reactor has written `written` bytes, and writes nothing more."""
+        if self.exchange is not None:
+            self.exchange.bytes_out += written
+        self._connection.grant_ends()
+
+    def client_blocks(self, written: int) -> None:
+        """Watch the minimum rate: the client takes no more now."""
+        self._connection.blocks(written)
+
+    def client_moves(self) -> None:
+        """Watch no more: the client takes bytes again."""
+        self._connection.moves()
+
     def answer_failed(self) -> None:
         """Answer 502, or cut the answer: the reactor will not complete it."""
         self.answer_here(BAD_GATEWAY)

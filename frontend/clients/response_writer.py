@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-from reactor_run.frontend.clients.min_rate import MinimumRate
+from reactor_run.frontend.clients.reading_rate import ReadingRate
 from reactor_run.frontend.clients.transport import Transport
 from reactor_run.frontend.exchanges.ports import AnswerSource
 from reactor_run.frontend.exchanges.spool import Outbox
@@ -34,17 +34,14 @@ class ResponseWriter:
         "_paused",
         "_rate",
         "_transport",
-        "_unread",
     )
 
-    def __init__(self, transport: Transport, file_max: int, rate: MinimumRate) -> None:
-        """`file_max`: the most bytes in a temporary file; 0: no file."""
+    def __init__(self, transport: Transport, file_max: int, rate: ReadingRate) -> None:
+        """`file_max`: the most bytes in a temporary file; 0: no file. `rate`: has just begun."""
         self._transport = transport
         self._file_max = file_max
         self._outbox = Outbox()
         self._rate = rate
-        self._unread = 0
-        """The bytes that the kernel held for the client at the last check."""
         self._paused: AnswerSource | None = None
         """The source that is paused; None: there is none."""
 
@@ -73,7 +70,8 @@ class ResponseWriter:
                     break
         except BlockingIOError:
             pass
-        self._look(before - outbox.size, now)
+        if outbox.size:
+            self._rate.credit(before - outbox.size, now)
         # The space of a file is freed only as a whole.
         if self._paused is not None and outbox.size <= _ANSWER_LOW and not outbox.in_file:
             source, self._paused = self._paused, None
@@ -92,33 +90,14 @@ class ResponseWriter:
 
     # Slow clients --------------------------------------------------------------------------------
 
-    def begin_to_wait(self, now: float) -> None:
-        """Start the minimum rate: bytes begin to wait for the client."""
-        self._unread = self._transport.unacknowledged
-        self._rate.begin(now)
-
     @property
     def due(self) -> float:
         """When the client is below the minimum rate, in seconds of the loop's clock; inf: never."""
         return self._rate.due if self._outbox.size else inf
 
     def is_overdue(self, now: float) -> bool:
-        """Check the kernel buffer; return whether the client is below the minimum rate."""
-        if self.due <= now:
-            self._look(0, now)
-        return self.due <= now
-
-    def _look(self, sent: int, now: float) -> None:
-        """Credit the client with the bytes that it has taken since the last check.
-
-        `sent`: bytes that the kernel has taken since. The kernel asks for more bytes only when a
-        third of its buffer is free. That may be megabytes, and may take minutes, so the bytes that
-        leave the buffer count too.
-        """
-        if self._outbox.size:
-            unread = self._transport.unacknowledged
-            self._rate.moved(max(self._unread + sent - unread, 0), now)
-            self._unread = unread
+        """Check the kernel's buffer; return whether the client is below the minimum rate."""
+        return bool(self._outbox.size) and self._rate.is_overdue(now)
 
     def close(self) -> None:
         """Drop all bytes that wait."""

@@ -43,6 +43,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Lanes = Literal["express", "plain"]
 Replay = Literal["safe", "idempotent", "off"]
 LaneProxy = Literal["v2", "v1", "off"]
+Answers = Literal["direct", "relay"]
 ForwardedFields = Literal["x-forwarded", "forwarded"]
 OnOff = Literal["on", "off"]
 
@@ -289,8 +290,15 @@ class Settings(NamedTuple):
         "lanes",
         choice(Lanes),
         "express",
-        "express: small requests share one socket pair per reactor; plain: each request has a "
-        "socket pair of its own.",
+        "express: all requests share one socket pair per reactor; plain: each request has a socket "
+        "pair of its own.",
+    )
+    answers: Answers = _option(
+        "lanes",
+        choice(Answers),
+        "direct",
+        "direct: a reactor writes large and streamed answers to the client's socket; relay: the "
+        "front end writes all answers. Plain lanes always relay.",
     )
     lane_proxy: LaneProxy = _option(
         "lanes",

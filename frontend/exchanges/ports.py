@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.response_head import ResponseHead
 
-__all__ = ["AnswerSource", "Link", "Requester", "Runner"]
+__all__ = ["AnswerSource", "ClientSocket", "Link", "Requester", "Runner", "SocketHolder"]
 
 
 class AnswerSource(Protocol):
@@ -24,11 +24,34 @@ class AnswerSource(Protocol):
         """Resume reading the answer."""
 
 
+class SocketHolder(Protocol):
+    """Holds a duplicate of a client's socket: a reactor does."""
+
+    def client_closed(self, number: int) -> None:
+        """Close the duplicate: the connection `number` has ended."""
+
+
+class ClientSocket(Protocol):
+    """A client's socket, to which a reactor may write an answer."""
+
+    number: int
+    """The number of the connection. No other connection of this process ever has it."""
+    granted: bool
+    """A reactor may write to it now."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def held_by(self, holder: SocketHolder) -> None:
+        """Note that `holder` has a duplicate. It is told when the connection ends."""
+
+    def not_held_by(self, holder: SocketHolder) -> None:
+        """Note that `holder` has closed its duplicate."""
+
+
 class Link(AnswerSource, Protocol):
     """Carries one exchange piece by piece, to a reactor and back."""
 
-    opened_here: bool
-    """The front end opened it: it carries the request, and mostly the answer too."""
     begun: bool
     """The kernel has taken bytes of the request."""
     ended: bool
@@ -44,6 +67,9 @@ class Link(AnswerSource, Protocol):
 
     def half_close(self) -> None:
         """Pass on the client's FIN, after all bytes that the client sent."""
+
+    def answered(self) -> None:
+        """Drop the rest of the request, if there is one: its answer is complete."""
 
     def release(self) -> None:
         """End the use of this link by its exchange, which needs it no more."""
@@ -95,6 +121,24 @@ class Requester(Protocol):
 
     def answer_ends(self) -> None:
         """Note that the answer is complete."""
+
+    def grant(self) -> ClientSocket | None:
+        """Let the reactor write the rest of the answer to the client; return the client's socket.
+
+        From now on nothing is written here until `grant_ends`. None: the rest must be relayed.
+        """
+
+    def grant_ends(self, written: int) -> None:
+        """Note that the reactor writes nothing more. It has written `written` bytes."""
+
+    def client_blocks(self, written: int) -> None:
+        """Note that the client takes no more now of what the reactor writes.
+
+        `written`: bytes that the reactor has written since the grant.
+        """
+
+    def client_moves(self) -> None:
+        """Note that the client takes bytes again."""
 
     def answer_failed(self) -> None:
         """Note that the answer will not be completed."""

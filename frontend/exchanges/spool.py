@@ -66,6 +66,14 @@ class Spool:
             raise OSError(errno.EIO, "a temporary file has become shorter")
         return sent
 
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes of the file from `offset` on, at least one. Raises OSError."""
+        assert self._file is not None
+        data = os.pread(self._file.fileno(), size, offset)
+        if not data:
+            raise OSError(errno.EIO, "a temporary file has become shorter")
+        return data
+
     def close(self) -> None:
         """Free the memory and the file."""
         self._memory = bytearray()

@@ -36,6 +36,7 @@ class CommandLine:
             "--app-dir": self._place.locate(settings.app_dir),
             "--root-path": settings.root_path,
             "--lane-proxy": settings.lane_proxy,
+            "--answers": settings.answers,
             "--log-level": settings.log_level,
         }
         command += [f"{flag}={value}" for flag, value in options.items()]

@@ -1,7 +1,8 @@
-"""The front end's end of an express lane: many whole requests out, many whole answers in.
+"""The front end's end of an express lane: many requests out, many answers in.
 
-The requests of one batch of events are sent together at its end. Each read takes all answers that
-have arrived. The owner, a reactor, decides what an answer means for its capacity.
+Most exchanges are one message each way. What does not fit goes in pieces: express_stream.py. The
+messages of one batch of events are sent together at its end. Each read takes all messages that have
+arrived. The owner, a reactor, decides what an answer means for its capacity.
 """
 
 from __future__ import annotations
@@ -11,20 +12,28 @@ import socket
 from itertools import count, takewhile
 from typing import Final
 
-from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, Exchange
-from reactor_run.frontend.log import log
+from reactor_run.frontend.exchanges.exchange import ANSWERED, KEPT_MAX, OVER, RUNNING, Exchange
+from reactor_run.frontend.exchanges.ports import ClientSocket
+from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.frontend.reactors.events import LinkOwner
+from reactor_run.frontend.reactors.express_stream import ExpressStream
 from reactor_run.frontend.reactors.lane import has_bytes
+from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.protocol.express import (
+    ANSWER,
     ANSWER_DONE,
+    CREDIT_FOR_BODY,
     DONE,
+    EXPRESS_MAX,
+    WAITS,
     WITHDRAWN,
     FrameError,
     pack_message,
     pack_request,
     read_answers,
 )
+from reactor_run.protocol.response_head import BadResponse
 
 __all__ = ["SEND_BUFFER", "ExpressLane"]
 
@@ -35,15 +44,24 @@ _READ: Final = 262144
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 
+_CREDITS: Final = (CREDIT_FOR_BODY, WAITS)
+"""The messages that an app which reads on after its answer may cause."""
+
 _space = memoryview(bytearray(_READ))
 
 
 class ExpressLane:
     """One end of the socketpair between the front end and one reactor."""
 
-    def __init__(self, loop: Loop, owner: LinkOwner, sock: socket.socket) -> None:
-        """Raises OSError if the kernel refuses to watch `sock`."""
+    def __init__(
+        self, loop: Loop, owner: LinkOwner, sock: socket.socket, clients: SharedClients
+    ) -> None:
+        """`clients`: whose sockets the reactor has. Raises OSError if the kernel refuses to watch
+        `sock`."""
         sock.setblocking(False)
+        self.streams: dict[int, ExpressStream] = {}
+        """What does not fit into one message each way, by the number of the exchange."""
+        self._clients = clients
         self.exchanges: dict[int, Exchange] = {}
         """The exchanges that are not over, by number."""
         self._loop = loop
@@ -69,15 +87,36 @@ class ExpressLane:
         request = exchange.request
         exchange.number = number = next(self._numbers)
         self.exchanges[number] = exchange
-        self._out += (
-            pack_request(exchange.requester.express_prefix, number, len(request)),
-            request,
-        )
+        size = len(request)
+        if size > EXPRESS_MAX or not exchange.whole or exchange.spool is not None:
+            self._carry_in_pieces(exchange, request)
+            return
+        self._out += (pack_request(exchange.requester.express_prefix, number, size), request)
 
-    def running(self, number: int) -> Exchange | None:
-        """Return the exchange with this number if it waits for its answer, else None."""
-        exchange = self.exchanges.get(number)
-        return exchange if exchange is not None and exchange.state is RUNNING else None
+    def _carry_in_pieces(self, exchange: Exchange, request: bytes | bytearray) -> None:
+        """Add a request that is long or has not arrived whole: its head, then what there is."""
+        exchange.lane = stream = ExpressStream(self, exchange)
+        # The reactor gets the head whole.
+        first = max(EXPRESS_MAX, exchange.head.size)
+        head = bytes(request[:first])
+        self._out += (
+            pack_request(exchange.requester.express_prefix, exchange.number, len(head)),
+            head,
+        )
+        if len(request) > first or exchange.spool is not None:
+            stream.write(memoryview(request)[first:])
+        if len(request) > KEPT_MAX:
+            exchange.request = b""
+
+    def gather(self, message: bytes, payload: bytes = b"") -> None:
+        """Add a message and its payload to the batch."""
+        self._out.append(message)
+        if payload:
+            self._out.append(payload)
+
+    def share(self, client: ClientSocket) -> None:
+        """Send the reactor a duplicate of a client's socket, unless it has one. Raises OSError."""
+        self._clients.share(client)
 
     def tell(self, number: int, kind: int) -> None:
         """Add a message of `kind` about an exchange to the batch."""
@@ -174,7 +213,7 @@ class ExpressLane:
             exchange = exchanges.get(number)
             if exchange is None:
                 continue
-            if kind == ANSWER_DONE:
+            if kind == ANSWER_DONE and exchange.lane is None:
                 # By far the most frequent message: the answer, and the app is done.
                 del exchanges[number]
                 exchange.app_done = True
@@ -188,28 +227,56 @@ class ExpressLane:
                         exchange.requester.answer_failed()
                 else:
                     exchange.state = OVER
+            elif kind == ANSWER_DONE:
+                if exchange.state is RUNNING:
+                    self._on_piece(exchange, ANSWER, payload)
+                owner.app_done(exchange)
+                freed = True
             elif kind == DONE:
-                if exchange.state is RUNNING and exchange.lane is None:
-                    # The control channel may announce a lane for its answer: that was sent before.
-                    owner.read_control()
-                    if exchange.state is RUNNING and exchange.lane is None:
-                        exchange.requester.answer_failed()
+                stream = self.streams.get(number)
+                if exchange.state is RUNNING and (stream is None or not stream.answer_begun):
+                    exchange.requester.answer_failed()
                 owner.app_done(exchange)
                 freed = True
             elif kind == WITHDRAWN:
                 del exchanges[number]
+                stream = self.streams.pop(number, None)
+                if exchange.state is RUNNING and stream is not None and stream.answer_begun:
+                    exchange.requester.answer_failed()
                 if owner.withdrawn(exchange):
                     given_back.append(exchange)
                 freed = True
-            elif exchange.state is RUNNING:
+            elif exchange.state is not RUNNING:
+                # Its client is gone, or has the whole answer. Its app may read on.
+                if exchange.state is ANSWERED and number in self.streams and kind in _CREDITS:
+                    self._on_piece(exchange, kind, payload)
+            elif kind != ANSWER or exchange.lane is not None:
+                self._on_piece(exchange, kind, payload)
+            elif payload:
                 # The answer is complete, and the app still runs.
-                if payload:
-                    exchange.requester.answer_whole(payload)
-                    owner.answered(exchange)
-                else:
-                    exchange.requester.answer_failed()
+                exchange.requester.answer_whole(payload)
+                owner.answered(exchange)
+            else:
+                exchange.requester.answer_failed()
         if given_back:
             owner.gave_back(given_back)
         if freed:
             owner.has_room()
         return True
+
+    def _on_piece(self, exchange: Exchange, kind: int, payload: bytes) -> None:
+        """Handle a message about an exchange that goes in pieces."""
+        stream = self.streams.get(exchange.number)
+        if stream is None:
+            exchange.lane = stream = ExpressStream(self, exchange)
+        try:
+            stream.handle(kind, payload)
+        except (BadResponse, FrameError) as error:
+            limited.error("%s sent an invalid answer: %s", self._owner.name, error)
+            if exchange.state is RUNNING:
+                exchange.requester.answer_failed()
+
+    @property
+    def waiting_for_client(self) -> int:
+        """The number of exchanges that wait only for their clients."""
+        return sum(stream.waits_for_client for stream in self.streams.values())

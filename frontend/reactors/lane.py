@@ -1,8 +1,5 @@
 """The front end's end of a lane: one raw request out, one raw answer in, then the next exchange.
 
-A lane that the front end opened carries requests and answers. A lane that a reactor opened carries
-only answers, of exchanges that it got over the express lane.
-
 A lane may carry another exchange only if its state is certain. The request was sent whole, and the
 answer was read whole, with no bytes after it. Otherwise the lane is closed.
 """
@@ -70,7 +67,6 @@ class Lane:
         "free_since",
         "loop",
         "number",
-        "opened_here",
         "out",
         "paused",
         "postponed",
@@ -85,10 +81,10 @@ class Lane:
         pool: LaneKeeper,
         sock: socket.socket,
         number: int,
-        slot: int | None = None,
+        slot: int,
     ) -> None:
         """`slot`: the place in shared memory where the reactor marks that it has begun the
-        exchange; None for a lane that the reactor opened.
+        exchange.
         """
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -97,8 +93,7 @@ class Lane:
         self._pool = pool
         self.sock = sock
         self.number = number
-        self.opened_here = slot is not None
-        self.slot = slot or 0
+        self.slot = slot
         self.exchange: Exchange | None = None
         self.begun = False
         """The kernel has taken bytes of the request."""
@@ -132,8 +127,8 @@ class Lane:
 
     # The exchange ------------------------------------------------------------------------------
 
-    def carry(self, exchange: Exchange, first: bytes = b"") -> None:
-        """Begin an exchange. `first`: the request, on a lane that the front end opened."""
+    def carry(self, exchange: Exchange, first: bytes) -> None:
+        """Begin an exchange. `first`: its PROXY header, and the request as far as it has come."""
         self.exchange = exchange
         exchange.lane = self
         self._partial = b""
@@ -141,16 +136,20 @@ class Lane:
         self._clean = True
         self._spool_offset = 0
         self.begun = False
-        if first:
-            try:
-                sent = self.sock.send(first)
-                self.begun = True
-            except OSError:
-                # The buffer is full, or the lane is broken. Sending the rest shows which.
-                sent = 0
-            if sent < len(first) or exchange.spool is not None:
-                self.out.add(first[sent:])
-                self._send()
+        try:
+            sent = self.sock.send(first)
+            self.begun = True
+        except OSError:
+            # The buffer is full, or the lane is broken. Sending the rest shows which.
+            sent = 0
+        if sent < len(first) or exchange.spool is not None:
+            self.out.add(first[sent:])
+            self._send()
+
+    def answered(self) -> None:
+        """Drop the rest of the request. An app that reads on must not wait for it."""
+        if self.exchange is not None and not self.exchange.whole:
+            self.half_close()
 
     def release(self) -> None:
         """End the use of this lane by its exchange: keep it for the next one, or close it."""
@@ -311,9 +310,6 @@ class Lane:
         if size == 0:
             self._on_end(hung_up)
             return
-        if self.exchange is None and not self.opened_here:
-            # The control channel announces this answer. The announcement was sent before.
-            self._owner.read_control()
         exchange = self.exchange
         if exchange is None or exchange.state is not RUNNING:
             self._warn_of_surplus()
@@ -472,8 +468,6 @@ class Lane:
         """Send and read nothing more of the exchange: close this end."""
         self.exchange = None
         self.close()
-        if not self.opened_here:
-            self._pool.lost(self)
 
     def _spoil(self) -> None:
         """Close the lane: its state is uncertain. The app of its exchange may still run."""

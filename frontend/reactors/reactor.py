@@ -6,8 +6,8 @@
     DEAD       its process has ended
 
 An exchange occupies the reactor from dispatch until the reactor says that the app is done, or dies.
-The express lane carries this message with the answer or after it. For exchanges on lanes it arrives
-over the control channel.
+The express lane carries this message with the answer, or apart from it. For exchanges on plain
+lanes it arrives over the control channel.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from reactor_run.frontend.reactors.control_link import ControlLink
 from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
 from reactor_run.frontend.reactors.lane_pool import LanePool
+from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.frontend.reactors.stall_budget import StallBudget
 from reactor_run.protocol.control_messages import (
-    AnswerMoves,
     Cancel,
     CapacityChanged,
     ExpressOpened,
@@ -48,7 +48,7 @@ from reactor_run.protocol.control_messages import (
     ToFrontEnd,
     TurnEnded,
 )
-from reactor_run.protocol.express import CANCEL, EXPRESS_MAX, FIN, GONE, WITHDRAW
+from reactor_run.protocol.express import CANCEL, FIN, GONE, WITHDRAW
 from reactor_run.pulse import NOT_BEGUN, STALLED_AFTER, Pulse
 
 __all__ = ["DEAD", "READY", "RETIRING", "STARTING", "Reactor", "ReactorState"]
@@ -130,6 +130,7 @@ class Reactor:
             self._start(command, directory, undo)
             self._share_pulse(undo)
             self.lanes = LanePool(loop, self, self._control.say, self._pulse.lanes)
+            self.clients = SharedClients(self._control.say)
             if express:
                 self._open_express(undo)
             undo.pop_all()
@@ -171,7 +172,7 @@ class Reactor:
         with theirs:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            self.express = ExpressLane(self.loop, self, ours)
+            self.express = ExpressLane(self.loop, self, ours, self.clients)
             undo.callback(self.loop.unwatch, ours.fileno())
             self._control.say(ExpressOpened(theirs.fileno()), theirs.fileno())
         self.loop.after_batch(self.express.flush)
@@ -190,7 +191,10 @@ class Reactor:
 
         0 for WSGI: there an exchange that waits still occupies a thread.
         """
-        return 0 if self.interface == "wsgi" else self.lanes.waiting_for_client
+        if self.interface == "wsgi":
+            return 0
+        express = 0 if self.express is None else self.express.waiting_for_client
+        return express + self.lanes.waiting_for_client
 
     @property
     def _recently_waiting(self) -> int:
@@ -262,17 +266,10 @@ class Reactor:
         return [each for each in self.exchanges if each.state is RUNNING and self.has_begun(each)]
 
     def start(self, exchange: Exchange) -> None:
-        """Send it an exchange. Raises OSError if there is no descriptor for a lane."""
+        """Send it an exchange. Raises OSError if there is no descriptor for a plain lane."""
         exchange.reactor = self
-        express = self.express
-        if (
-            exchange.whole
-            and express is not None
-            and exchange.spool is None
-            and len(exchange.request) <= EXPRESS_MAX
-            and not exchange.head.upgrade
-        ):
-            express.carry(exchange)
+        if self.express is not None:
+            self.express.carry(exchange)
         else:
             self.lanes.carry(exchange)
         exchange.state = RUNNING
@@ -283,17 +280,24 @@ class Reactor:
     @property
     def idle(self) -> bool:
         """Whether no app runs in it, and no answer is still to be read from it."""
-        return not self.in_flight and not self.lanes.in_use
+        express = self.express
+        return (
+            not self.in_flight
+            and not self.lanes.in_use
+            and (express is None or not express.exchanges)
+        )
 
     def client_sent_fin(self, exchange: Exchange) -> None:
         """Pass on that the client sends nothing more."""
-        if not self._tell(exchange, FIN) and exchange.lane is not None:
+        if exchange.lane is not None:
             exchange.lane.half_close()
+        else:
+            self._tell(exchange, FIN)
 
     def _tell(self, exchange: Exchange, word: int) -> bool:
         """Send a message of the kind `word` about an exchange, if it went express.
 
-        Returns False for an exchange on a lane.
+        Returns False for an exchange on a plain lane.
         """
         if not exchange.number or self.express is None:
             return False
@@ -376,14 +380,8 @@ class Reactor:
         """Note that the answer of an exchange has arrived whole."""
         exchange.state = ANSWERED
         exchange.request = b""
-        lane = exchange.lane
-        if lane is not None:
-            if not lane.opened_here:
-                exchange.lane = None
-                lane.release()
-            elif not exchange.whole:
-                # The rest of the request is dropped. An app that reads on must not wait for it.
-                lane.half_close()
+        if exchange.lane is not None:
+            exchange.lane.answered()
         if exchange.app_done:
             self._end_if_over(exchange)
 
@@ -427,9 +425,6 @@ class Reactor:
                 if given_back:
                     self.gave_back(given_back)
                 self.has_room()
-            case AnswerMoves(number):
-                exchange = None if self.express is None else self.express.running(number)
-                self.lanes.answer_moves(exchange, message)
             case TurnEnded(seconds):
                 begun = self.served - len(self.unstarted)
                 self._stall_budget.turned(seconds, begun, self.loop.now)
@@ -546,6 +541,7 @@ class Reactor:
         os.close(self._pidfd)
         self._pulse.close()
         self._control.end()
+        self.clients.end()
         if self.express is not None:
             self.express.end()
             loop.not_after_batch(self.express.flush)

@@ -9,8 +9,8 @@ The response goes through four states. The table says what each message of the a
     COMPLETE    error                   error                            no effect
 
 The head waits for the first body message, as the specification asks. A whole answer of an express
-exchange is sent as one message. The answer moves to a lane that this reactor opens in two cases: it
-is larger than EXPRESS_MAX, or the app suspends before it is complete.
+exchange is sent as one message. The answer leaves in pieces, by a stream, in two cases: it is
+larger than EXPRESS_MAX, or the app suspends before it is complete.
 
 `send` waits while the kernel has not taken more than HIGH_WATER bytes: this is the backpressure. It
 raises OSError once the client is gone. `receive` returns the body as it arrives. After the end of
@@ -53,8 +53,7 @@ from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
-from reactor_run.pulse import BEGUN, WAITS
-from reactor_run.reactor.links.exchange import AppLane
+from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
 from reactor_run.reactor.log import cut_traceback, limited, place_of, runtime_hint
 from reactor_run.reactor.loop.hosted import FINISHED, Hosted
@@ -120,6 +119,7 @@ class AsgiExchange(Hosted):
         "_sending",
         "_state",
         "_status",
+        "_streams",
         "_turn_ends",
         "_unread",
     )
@@ -141,7 +141,7 @@ class AsgiExchange(Hosted):
         head: RequestHead,
         origin: Origin,
         express: int,
-        lane: AppLane | None,
+        lane: AppLink | None,
         payload: bytes,
     ) -> None:
         # The base class is not called: this runs once per request, and a call is measurable.
@@ -166,6 +166,8 @@ class AsgiExchange(Hosted):
         """The exact number of bytes in `_out`. The express lane frames the answer by it."""
         self._on_wire = False
         """Bytes of the answer have been sent to the front end."""
+        self._streams = False
+        """They were sent in pieces, by `lane`."""
         self._receiving: anyio.Event | None = None
         self._sending: anyio.Event | None = None
         self._quota = QUOTA_BYTES
@@ -217,11 +219,11 @@ class AsgiExchange(Hosted):
                     if message is not None:
                         return message
                 elif data is None and lane is not None and not self.gone:
-                    await self._wait_for_body(lane.slot)
+                    await self._wait_for_body(lane)
                 continue
             if self._fin or self.gone:
                 break
-            if self.lane is None or self.lane.opened_here:
+            if self.lane is None:
                 await self._wait_to_receive()
                 continue
             data = self.lane.read()
@@ -279,6 +281,8 @@ class AsgiExchange(Hosted):
             lane = self.lane
             if self._out_size + (0 if lane is None else lane.out.size) > HIGH_WATER:
                 self.write_out()
+                # A stream gathers messages. After a later step of the app, nothing else sends them.
+                self.reactor.flush_soon()
             elif self.suspended:
                 # If the app has not suspended, the end of its first step sends the output.
                 self.reactor.write_ready(self)
@@ -339,7 +343,7 @@ class AsgiExchange(Hosted):
             raise RuntimeError(f"http.response.body is out of order: {_EXPECTED[state]}")
         return state
 
-    async def _wait_for_room(self, lane: AppLane) -> None:
+    async def _wait_for_room(self, lane: AppLink) -> None:
         """Wait until at most LOW_WATER bytes wait, or the exchange has ended (backpressure)."""
         while lane.out.size > LOW_WATER and not (self.gone or self.ended):
             if self._sending is None or self._sending.is_set():
@@ -361,39 +365,45 @@ class AsgiExchange(Hosted):
         self._turn_ends = monotonic() + QUOTA_SECONDS
 
     def write_out(self) -> None:
-        if self.lane is None:
-            if (
-                self._state is _COMPLETE
-                and self._out_size <= EXPRESS_MAX
-                and self._framing != UNTIL_CLOSE
-            ):
-                if not self._on_wire:
-                    self._on_wire = True
-                    self._gateway.express.answer(self.express, self._out, self._out_size)
-                return
-            if not self._out:
-                return
-            self.lane = self._gateway.open_lane(self)
-            if self.lane is None:
-                self.on_gone()
-                return
         if self._out:
             out, self._out = self._out, []
-            self._out_size = 0
-            self._on_wire = True
+            size, self._out_size = self._out_size, 0
+            if self._fits_one_message(size):
+                self._on_wire = True
+                self._gateway.express.answer(self.express, out, size)
+                return
+            if self.lane is None:
+                self.lane = self._gateway.open_stream(self)
+                if self.lane is None:
+                    self.on_gone()
+                    return
+            self._on_wire = self._streams = True
             try:
                 self.lane.write(out)
             except OSError:
                 self.on_gone()
                 return
-        if self._state is _COMPLETE and self._framing == UNTIL_CLOSE:
-            self.lane.half_close()
+        if self._state is _COMPLETE and self._streams and self.lane is not None:
+            try:
+                self.lane.finish(until_close=self._framing == UNTIL_CLOSE)
+            except OSError:
+                self.on_gone()
+
+    def _fits_one_message(self, size: int) -> bool:
+        """Whether the whole answer, of `size` bytes, can be one message of the express lane."""
+        return (
+            self.express != 0
+            and not self._on_wire
+            and self._state is _COMPLETE
+            and size <= EXPRESS_MAX
+            and self._framing != UNTIL_CLOSE
+        )
 
     # What the client does ------------------------------------------------------------------------
 
-    def _read_lane(self, lane: AppLane) -> bytes | None:
-        """Read the next bytes of the body. Returns b"" at the end of the lane, None if there are no
-        bytes now."""
+    def _read_lane(self, lane: AppLink) -> bytes | None:
+        """Read the next bytes of the body. Returns b"" after FIN, None if there are no bytes
+        now."""
         self._continue(lane)
         data = lane.read()
         if data is not None:
@@ -428,25 +438,24 @@ class AsgiExchange(Hosted):
             "more_body": self._unread,
         }
 
-    def _continue(self, lane: AppLane) -> None:
+    def _continue(self, lane: AppLink) -> None:
         """Send 100 Continue if the client waits for it (RFC 9110 §10.1.1)."""
         if self.head.expect_continue:
             self.head.expect_continue = False
             if self._body is None and self._state in (_IDLE, _STARTED):
                 try:
-                    lane.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
+                    lane.say_continue()
                 except OSError:
                     self.on_gone()
 
-    async def _wait_for_body(self, slot: int) -> None:
-        """Wait for more of the body. Byte `slot` of the pulse shows this to the front end."""
-        marks = self.reactor.pulse.lanes
-        marks[slot] = WAITS
+    async def _wait_for_body(self, lane: AppLink) -> None:
+        """Wait for more of the body. The front end is shown that the app waits for its client."""
+        lane.wait_begins()
         try:
             await self._wait_to_receive()
         finally:
             if not self.ended:
-                marks[slot] = BEGUN
+                lane.wait_ends()
 
     async def _wait_to_receive(self) -> None:
         # Several tasks of an app may wait at once: one for the body, one for http.disconnect.
@@ -464,7 +473,9 @@ class AsgiExchange(Hosted):
             self._sending.set()
 
     def on_fin(self) -> None:
-        self._fin = True
+        if self.lane is None:
+            # A lane or a stream tells it after the bytes that came before.
+            self._fin = True
         self.on_read_ready()
 
     def on_gone(self) -> None:
@@ -496,15 +507,11 @@ class AsgiExchange(Hosted):
                 else:
                     self._fail()
         self.ended = True
-        if (
-            self.lane is None
-            and not self._on_wire
-            and not self.gone
-            and self._out_size <= EXPRESS_MAX
-            and self._framing != UNTIL_CLOSE
-        ):
+        if not self.gone and self._fits_one_message(self._out_size):
             # The most frequent end by far: one message has the whole answer and the end of the app.
             self._gateway.express.over(self.express, self._out, self._out_size)
+            if self.lane is not None:
+                self._gateway.over(self, drained=False)
         else:
             if not self.gone:
                 self.write_out()
@@ -567,7 +574,8 @@ class AsgiExchange(Hosted):
         so that the lane may carry the next request."""
         if not self._unread or self.head.body == 0:
             return not self._payload
-        if self.lane is None or self.lane.opened_here or self.lane.closed:
+        if self.express or self.lane is None or self.lane.closed:
+            # Nothing is drained from a stream: the front end drops the rest of the body.
             return False
         body = self._body or body_reader(self.head.body)
         data: bytes | None = self._payload

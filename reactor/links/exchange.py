@@ -14,8 +14,9 @@ from reactor_run.logs import request_name
 from reactor_run.protocol.request import RequestHead
 from reactor_run.pulse import Pulse
 from reactor_run.reactor.links.lane import LaneEnd
+from reactor_run.reactor.links.stream import StreamEnd
 
-__all__ = ["AppExchange", "AppLane", "ExchangeLoop", "signal_write_ready"]
+__all__ = ["AppExchange", "AppLane", "AppLink", "ExchangeLoop", "signal_write_ready"]
 
 
 class ExchangeLoop(Protocol):
@@ -28,6 +29,9 @@ class ExchangeLoop(Protocol):
     def write_ready(self, exchange: AppExchange) -> None:
         """Send the output of an exchange at the next flush. Thread-safe."""
 
+    def flush_soon(self) -> None:
+        """Flush before the loop waits, also after a step of a task that the app started."""
+
     def begins(self, exchange: AppExchange) -> None:
         """Tell the front end that an exchange begins. Call this before the app is called."""
 
@@ -36,8 +40,8 @@ class AppExchange:
     """One request and its response.
 
     express: the number of the exchange on the express lane; 0 if its request came on a plain lane.
-    lane: the plain lane that carries the answer; None while the answer may still use the express
-    lane.
+    lane: the plain lane or the stream that carries the request and the answer in pieces; None while
+    one message each way is enough.
     """
 
     __slots__ = ("__weakref__", "ended", "express", "gone", "head", "lane", "reactor")
@@ -47,12 +51,12 @@ class AppExchange:
         reactor: ExchangeLoop,
         head: RequestHead,
         express: int,
-        lane: AppLane | None,
+        lane: AppLink | None,
     ) -> None:
         self.reactor = reactor
         self.head = head
         self.express = express
-        self.lane = lane
+        self.lane: AppLink | None = lane
         self.gone = False
         """The client does not read the answer any more. Sending raises OSError."""
         self.ended = False
@@ -103,6 +107,8 @@ class AppExchange:
 
 AppLane: TypeAlias = LaneEnd[AppExchange]
 """The reactor's end of a plain lane. It carries one exchange, or none."""
+AppLink: TypeAlias = AppLane | StreamEnd
+"""Carries one exchange in pieces."""
 
 
 def signal_write_ready(exchange: AppExchange) -> None:

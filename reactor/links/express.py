@@ -1,6 +1,7 @@
 """The reactor's end of the express lane.
 
-The express lane carries many exchanges at once. Each request and each answer is one whole message.
+The express lane carries many exchanges at once. Most exchanges are one message each way. What does
+not fit goes in pieces: stream.py.
 """
 
 from __future__ import annotations
@@ -9,19 +10,28 @@ import select
 import socket
 from collections.abc import Callable
 
+from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.express import (
     ANSWER,
     ANSWER_DONE,
+    BODY,
     CANCEL,
+    CREDIT_FOR_ANSWER,
     DONE,
     FIN,
+    GRANT,
+    RELAY,
     REQUEST,
     WITHDRAW,
     WITHDRAWN,
     pack_message,
+    read_count,
+    read_number,
     read_requests,
 )
+from reactor_run.reactor.links.client_sockets import ClientSockets
 from reactor_run.reactor.links.exchange import AppExchange
+from reactor_run.reactor.links.stream import StreamEnd
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["ExpressPort"]
@@ -36,30 +46,40 @@ class ExpressPort:
         self,
         reactor: ReactorLoop,
         sock: socket.socket,
+        clients: ClientSockets,
         on_request: Callable[[int, bytes, bytes], AppExchange],
         on_end: Callable[[], None],
     ) -> None:
-        """`on_request` makes an exchange of its number, its frame's prefix and its request.
-        `on_end` is called when the front end has closed the express lane."""
+        """`clients`: the clients to which this reactor may write. `on_request` makes an exchange of
+        its number, its frame's prefix and its request. `on_end` is called when the front end has
+        closed the express lane."""
         sock.setblocking(False)
+        self.streams: dict[int, StreamEnd] = {}
+        """What does not fit into one message each way, by the number of the exchange. A stream can
+        outlast its exchange: the client takes the end of an answer after the app is done."""
+        self.ended = False
+        """The front end has closed the express lane."""
         self._exchanges: dict[int, AppExchange] = {}
         """The exchanges in flight, by number."""
         self._reactor = reactor
         self._sock = sock
+        self._clients = clients
         self._on_request = on_request
         self._on_end = on_end
         self._space = memoryview(bytearray(_READ))
         self._partial = b""
         self._out: list[bytes] = []
-        self._unsent = b""
+        """Messages that the next flush sends."""
+        self._unsent = Outgoing()
+        """Bytes of an earlier flush that the kernel has not taken."""
         reactor.watch(sock.fileno(), select.EPOLLIN, self._on_events)
         reactor.after_batch(self.flush)
 
+    # Messages in ---------------------------------------------------------------------------------
+
     def _on_events(self, events: int) -> None:
         if events & select.EPOLLOUT:
-            self._reactor.modify(self._sock.fileno(), select.EPOLLIN)
-            unsent, self._unsent = self._unsent, b""
-            self._send(unsent)
+            self._send()
         if events & ~select.EPOLLOUT:
             try:
                 size = self._sock.recv_into(self._space)
@@ -68,8 +88,7 @@ class ExpressPort:
             except OSError:
                 size = 0
             if size == 0:
-                self._reactor.unwatch(self._sock.fileno())
-                self._on_end()
+                self._end()
                 return
             data = bytes(self._space[:size])
             if self._partial:
@@ -81,27 +100,85 @@ class ExpressPort:
             for number, kind, prefix, payload in messages:
                 if kind == REQUEST:
                     exchanges[number] = on_request(number, prefix, payload)
-                    continue
-                exchange = exchanges.get(number)
-                if exchange is None:
-                    pass
-                elif kind == FIN:
-                    exchange.on_fin()
-                elif kind == CANCEL:
-                    self._reactor.cancel(exchange)
-                elif kind == WITHDRAW:
-                    self._withdraw(number, exchange)
                 else:
-                    self._reactor.give_up(exchange)
+                    self._on_message(number, kind, payload)
+
+    def _on_message(self, number: int, kind: int, payload: bytes) -> None:
+        """Handle a message about an exchange. It may be over."""
+        stream = self.streams.get(number)
+        exchange = self._exchanges.get(number)
+        if kind == BODY:
+            if stream is not None:
+                stream.arrived(payload)
+        elif kind == CREDIT_FOR_ANSWER:
+            if stream is not None:
+                stream.credited(read_count(payload))
+        elif kind == GRANT:
+            if stream is not None:
+                stream.granted(self._clients.find(read_number(payload)))
+        elif kind == RELAY:
+            if stream is not None:
+                stream.relayed()
+        elif kind == FIN:
+            if stream is not None:
+                stream.on_fin()
+            if exchange is not None:
+                exchange.on_fin()
+        elif kind == WITHDRAW:
+            if exchange is not None:
+                self._withdraw(number, exchange)
+        else:
+            if stream is not None:
+                stream.drop()
+            if exchange is None:
+                pass
+            elif kind == CANCEL:
+                self._reactor.cancel(exchange)
+            else:
+                self._reactor.give_up(exchange)
 
     def _withdraw(self, number: int, exchange: AppExchange) -> None:
         """Give an exchange back to the front end, if it has not begun. Otherwise it goes on."""
         if exchange.take_out():
             exchange.ended = True
             del self._exchanges[number]
+            stream = self.streams.get(number)
+            if stream is not None:
+                stream.drop()
             self._out.append(pack_message(number, WITHDRAWN))
 
-    # `flush` sends the messages that these methods gather, at the end of each batch.
+    def turn(self) -> None:
+        """Send what is gathered, and block until there is a message or a function of `call_soon`.
+
+        This is for an inline app, which waits in the loop's thread.
+        """
+        reactor = self._reactor
+        self.flush()
+        poll = select.poll()
+        waiting = select.POLLOUT if self._unsent.size else 0
+        poll.register(self._sock, select.POLLIN | waiting)
+        poll.register(reactor.wakeup, select.POLLIN)
+        for descriptor, events in poll.poll():
+            if descriptor == reactor.wakeup:
+                reactor.on_wakeup(events)
+            else:
+                self._on_events(events)
+
+    def _end(self) -> None:
+        """The front end has closed the express lane: no client reads an answer any more."""
+        self.ended = True
+        self._reactor.unwatch(self._sock.fileno())
+        for stream in list(self.streams.values()):
+            stream.drop()
+        self._on_end()
+
+    # Messages out: `flush` sends at the end of each batch what these methods gather --------------
+
+    def gather(self, message: bytes, payload: bytes = b"") -> None:
+        """Gather a message and its payload."""
+        self._out.append(message)
+        if payload:
+            self._out.append(payload)
 
     def answer(self, number: int, pieces: list[bytes], size: int) -> None:
         """Gather a whole answer of `size` bytes, whose app still runs."""
@@ -115,29 +192,36 @@ class ExpressPort:
         self._out += pieces
 
     def done(self, number: int) -> None:
-        """Tell the front end that an app has ended. Its answer was gathered before, is on a plain
-        lane, or is not wanted any more."""
+        """Tell the front end that an app has ended. Its answer is a message of its own, goes on in
+        pieces, or is not wanted any more."""
         if self._exchanges.pop(number, None) is not None:
             self._out.append(pack_message(number, DONE))
 
     def flush(self) -> None:
         """Send the gathered messages, unless bytes of an earlier flush still wait for the
         kernel."""
-        if self._out and not self._unsent:
+        if self._out and not self._unsent.size and not self.ended:
             out = b"".join(self._out)
             self._out.clear()
-            self._send(out)
+            try:
+                sent = self._sock.send(out)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                # The front end is gone. The next read finds this too, and then the process ends.
+                return
+            if sent < len(out):
+                self._unsent.add(memoryview(out)[sent:])
+                self._reactor.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
-    def _send(self, data: bytes) -> None:
+    def _send(self) -> None:
+        """Send bytes of an earlier flush: the kernel takes bytes again."""
         try:
-            sent = self._sock.send(data)
+            while self._unsent.size:
+                self._unsent.send(self._sock)
         except BlockingIOError:
-            sent = 0
-        except OSError:
-            # The front end is gone. The next read finds this too, and then the process ends.
             return
-        if sent < len(data):
-            self._unsent = data[sent:]
-            self._reactor.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
-        else:
-            self.flush()
+        except OSError:
+            self._unsent.clear()
+        self._reactor.modify(self._sock.fileno(), select.EPOLLIN)
+        self.flush()

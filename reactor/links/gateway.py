@@ -1,8 +1,7 @@
 """The gateway between the lanes of a reactor and its app.
 
 It makes an exchange of each request that comes in, and tells the front end when the exchange has
-ended. There is one gateway in a reactor. It owns the lanes that this reactor opened, and the tables
-that find a plain lane by its number.
+ended. There is one gateway in a reactor. It owns the table that finds a plain lane by its number.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from reactor_run.channel import ControlChannel
-from reactor_run.protocol.control_messages import AnswerMoves, LanesDone, ToReactor
+from reactor_run.protocol.control_messages import LanesDone, ToReactor
 from reactor_run.protocol.express import FrameError
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.policy import Rejected
@@ -22,19 +21,37 @@ from reactor_run.protocol.proxy import decode_v1, decode_v2
 from reactor_run.protocol.request import RequestHead, read_relayed_head
 from reactor_run.pulse import NOT_BEGUN
 from reactor_run.reactor import fork
+from reactor_run.reactor.links.client_sockets import ClientSockets
 from reactor_run.reactor.links.exchange import AppExchange, AppLane
 from reactor_run.reactor.links.express import ExpressPort
 from reactor_run.reactor.links.lane import LaneEnd
+from reactor_run.reactor.links.stream import StreamEnd
 from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
-__all__ = ["SERVER_FIELD", "Gateway", "MakeExchange"]
+__all__ = ["SERVER_FIELD", "Gateway", "MakeExchange", "OpenStream"]
 
 
 SERVER_FIELD: Final = b"server: reactor-run\r\n"
 
-MakeExchange = Callable[["Gateway", RequestHead, Origin, int, AppLane | None, bytes], AppExchange]
+MakeExchange = Callable[["Gateway", RequestHead, Origin, int, Any, bytes], AppExchange]
 Admit = Callable[[Any], None]
+
+
+class OpenStream(Protocol):
+    """Makes a stream of the class that the exchanges of an interface use."""
+
+    def __call__(
+        self,
+        loop: ReactorLoop,
+        port: ExpressPort,
+        number: int,
+        exchange: AppExchange | None,
+        /,
+        *,
+        asks: bool,
+    ) -> StreamEnd: ...
+
 
 _ORIGINS_MAX: Final = 4096
 _ORIGIN_SIZE: Final = 256
@@ -57,7 +74,11 @@ class Gateway:
         *,
         runtime: str,
         lane_proxy: str,
+        direct: bool,
+        open_stream: OpenStream,
     ) -> None:
+        """`direct`: ask to write large answers to the clients' sockets. `open_stream`: makes the
+        streams of express exchanges."""
         self.reactor = reactor
         self.control = control
         self.app = app
@@ -67,15 +88,12 @@ class Gateway:
         self._admit = admit
         self._origins: dict[bytes, Origin] = {}
         """The decoded PROXY headers that were seen lately, by their bytes."""
-        self._theirs: weakref.WeakValueDictionary[int, AppLane] = weakref.WeakValueDictionary()
-        """The lanes that the front end opened, by number."""
-        self._lanes: dict[int, AppLane] = {}
-        """The lanes that this reactor opened, by number."""
-        self._free: list[AppLane] = []
-        """The lanes that this reactor opened and that carry no answer now."""
-        self._opened = 0
+        self._direct = direct
+        self._make_stream = open_stream
+        self._lanes: weakref.WeakValueDictionary[int, AppLane] = weakref.WeakValueDictionary()
+        """The plain lanes, by number."""
         self.lock = threading.RLock()
-        """A thread holds this lock while it ends a WSGI exchange or takes a lane for an answer."""
+        """A thread holds this lock while it ends a WSGI exchange or takes a link for an answer."""
         self._done: list[int] = []
         """Numbers of lanes that may carry the next request. The next flush sends them."""
         self._drop: list[int] = []
@@ -86,14 +104,16 @@ class Gateway:
 
     # Requests in -------------------------------------------------------------------------------
 
-    def adopt_express(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
-        """Serve the express lane on `sock`. `on_end` is called when the front end has closed it."""
-        self.express = ExpressPort(self.reactor, sock, self._on_express, on_end)
+    def adopt_express(
+        self, sock: socket.socket, clients: ClientSockets, on_end: Callable[[], None]
+    ) -> None:
+        """Serve the express lane on `sock`. `clients`: those to which the reactor may write.
+        `on_end` is called when the front end has closed the lane."""
+        self.express = ExpressPort(self.reactor, sock, clients, self._on_express, on_end)
 
     def adopt_lane(self, sock: socket.socket, number: int, slot: int) -> None:
-        """Serve a lane that the front end opened. Byte `slot` of the pulse shows whether its
-        exchange has begun."""
-        self._theirs[number] = LaneEnd(
+        """Serve a plain lane. Byte `slot` of the pulse shows whether its exchange has begun."""
+        self._lanes[number] = LaneEnd(
             self.reactor,
             sock,
             number,
@@ -103,17 +123,17 @@ class Gateway:
         )
 
     def cancel(self, number: int) -> None:
-        """Cancel the app of the exchange on a lane that the front end opened."""
-        lane = self._theirs.get(number)
+        """Cancel the app of the exchange on a plain lane."""
+        lane = self._lanes.get(number)
         if lane is not None and lane.exchange is not None:
             self.reactor.cancel(lane.exchange)
 
     def withdraw(self, number: int) -> None:
-        """Give back the request on a lane that the front end opened, if it has not begun.
+        """Give back the request on a plain lane, if it has not begun.
 
         The lane is closed then. If the exchange has begun, nothing happens.
         """
-        lane = self._theirs.get(number)
+        lane = self._lanes.get(number)
         if lane is None or lane.closed or self.reactor.pulse.lanes[lane.slot] != NOT_BEGUN:
             return
         exchange = lane.exchange
@@ -132,11 +152,23 @@ class Gateway:
         if origin is None:
             origin = self._read_origin(prefix)
         head = read_relayed_head(payload)
-        if head is None or 0 <= head.body != len(payload) - head.size:
-            raise FrameError("what came on the express lane is not one whole request")
-        exchange = self._make_exchange(self, head, origin, number, None, payload[head.size :])
+        if head is None or 0 <= head.body < len(payload) - head.size:
+            raise FrameError("what came on the express lane is not one request")
+        body = payload[head.size :]
+        stream = None
+        if head.body != len(body):
+            stream = self._open_stream(head, number, None)
+        exchange = self._make_exchange(self, head, origin, number, stream, body)
+        if stream is not None:
+            stream.exchange = exchange
         self._admit(exchange)
         return exchange
+
+    def _open_stream(
+        self, head: RequestHead, number: int, exchange: AppExchange | None
+    ) -> StreamEnd:
+        asks = self._direct and head.minor_version == 1 and head.keep_alive
+        return self._make_stream(self.reactor, self.express, number, exchange, asks=asks)
 
     def _read_origin(self, prefix: bytes) -> Origin:
         """Decode a frame's prefix. It is mostly the same for all requests of a connection."""
@@ -218,63 +250,14 @@ class Gateway:
 
     # Answers out -------------------------------------------------------------------------------
 
-    def open_lane(self, exchange: AppExchange) -> AppLane | None:
-        """Return a lane for the answer of an express exchange. Thread-safe.
+    def open_stream(self, exchange: AppExchange) -> StreamEnd | None:
+        """Return a stream for the answer of an express exchange. Thread-safe.
 
-        Returns None if the process has no free descriptor: then the front end answers the client.
-        Returns None also in a child that the app forked.
+        Returns None in a child that the app forked.
         """
         if fork.is_child:
             return None
-        with self.lock:
-            while self._free:
-                lane = self._free.pop()
-                if lane.closed:
-                    continue
-                lane.exchange = exchange
-                word = AnswerMoves(exchange.express, lane.number)
-                if self.control.send_at_once(word):
-                    return lane
-                # The message cannot be sent at once, so the answer could arrive before it. A new
-                # lane has no such race: the message itself carries the lane.
-                lane.exchange = None
-                self._free.append(lane)
-                break
-            self._opened += 1
-            number = self._opened
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError as error:
-            self._have_no_lane(exchange, error)
-            return None
-        lane = LaneEnd(self.reactor, ours, number, on_request=None, on_close=self._on_close)
-        lane.exchange = exchange
-        self._lanes[number] = lane
-        try:
-            with theirs:
-                descriptor = theirs.fileno()
-                word = AnswerMoves(exchange.express, number, opened=True, fd=descriptor)
-                self.control.send(word, descriptor)
-        except OSError as error:
-            lane.close()
-            self._have_no_lane(exchange, error)
-            return None
-        return lane
-
-    def _have_no_lane(self, exchange: AppExchange, error: OSError) -> None:
-        limited.error("cannot open a lane for an answer: %s", error)
-        self.control.send(AnswerMoves(exchange.express, None))
-
-    def free_lane(self, number: int) -> None:
-        """Free a lane of this reactor, after the front end has read the whole answer on it."""
-        lane = self._lanes.get(number)
-        if lane is not None and not lane.closed:
-            lane.exchange = None
-            with self.lock:
-                self._free.append(lane)
-
-    def _on_close(self, lane: AppLane) -> None:
-        self._lanes.pop(lane.number, None)
+        return self._open_stream(exchange.head, exchange.express, exchange)
 
     def abort(self, exchange: AppExchange) -> None:
         """Abort an answer, so that the client can see that it is incomplete."""
@@ -285,20 +268,19 @@ class Gateway:
     # The end of an exchange ----------------------------------------------------------------------
 
     def over(self, exchange: AppExchange, drained: bool) -> None:
-        """Release the lane of an exchange whose app has ended.
+        """Release the lane or the stream of an exchange whose app has ended.
 
         `drained`: the whole request was read from the lane. Then the lane may carry the next
         request, unless more bytes or the client's FIN came after it.
         """
         lane = exchange.lane
-        if lane is None or lane.exchange is not exchange:
-            # The front end may have freed the lane already, and another answer may use it now.
+        if lane is None:
+            return
+        if isinstance(lane, StreamEnd):
+            lane.release()
             return
         lane.exchange = None
-        if lane.opened_here:
-            if exchange.gone:
-                lane.close()
-        elif (
+        if (
             drained
             and not lane.closed
             and not exchange.gone

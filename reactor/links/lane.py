@@ -2,10 +2,6 @@
 
 A lane is one socketpair. It carries one exchange at a time, in raw HTTP/1.1.
 
-A lane that the front end opened carries requests to the reactor, and their answers back. A lane
-that this reactor opened carries only answers: those of express exchanges that are too large for the
-express lane.
-
 Lanes are registered edge-triggered for reading, because a socket at its end stays readable for
 ever. `readable` remembers an edge until a read finds no more bytes. Writing is watched only while
 the kernel's buffer is full.
@@ -21,8 +17,11 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from reactor_run.outgoing import Outgoing
+from reactor_run.pulse import BEGUN, WAITS, Pulse
 
-__all__ = ["LANE_READ", "LaneEnd", "LaneLoop", "LaneUser"]
+__all__ = ["CONTINUE", "LANE_READ", "LaneEnd", "LaneLoop", "LaneUser"]
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _SEND_BUFFER = 1 << 20
 """Bytes of the kernel's send buffer that a lane asks for (SO_SNDBUF). A large buffer wakes both
@@ -60,6 +59,8 @@ U_contra = TypeVar("U_contra", bound=LaneUser, contravariant=True)
 class LaneLoop(Protocol[U_contra]):
     """The part of the reactor's loop that lanes use."""
 
+    pulse: Pulse
+
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
         """Call `handler` with each epoll event mask of `fd`."""
 
@@ -93,7 +94,6 @@ class LaneEnd(Generic[U]):
         "exchange",
         "fd",
         "number",
-        "opened_here",
         "out",
         "partial",
         "reactor",
@@ -111,12 +111,12 @@ class LaneEnd(Generic[U]):
         number: int,
         slot: int = 0,
         *,
-        on_request: Callable[[LaneEnd[U]], None] | None,
+        on_request: Callable[[LaneEnd[U]], None],
         on_close: Callable[[LaneEnd[U]], None],
     ) -> None:
-        """`on_request` is called when bytes arrive and the lane has no exchange. None means that
-        this reactor opened the lane, for answers. `on_close` is called when this end is closed.
-        `slot`: the byte of the pulse that shows whether the exchange on this lane has begun."""
+        """`on_request` is called when bytes arrive and the lane has no exchange. `on_close` is
+        called when this end is closed. `slot`: the byte of the pulse that shows whether the
+        exchange on this lane has begun."""
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.reactor = reactor
@@ -124,7 +124,6 @@ class LaneEnd(Generic[U]):
         self.fd = sock.fileno()
         self.number = number
         self.slot = slot
-        self.opened_here = on_request is None
         self._on_request = on_request
         self._on_close = on_close
         self.exchange: U | None = None
@@ -148,7 +147,7 @@ class LaneEnd(Generic[U]):
     def on_events(self, events: int) -> None:
         """Handle the epoll events of this lane."""
         exchange = self.exchange
-        if events == _IN and exchange is None and self._on_request is not None:
+        if events == _IN and exchange is None:
             # The next request is by far the most frequent event.
             self.readable = True
             self._on_request(self)
@@ -171,8 +170,6 @@ class LaneEnd(Generic[U]):
                 self._ending = True
             if exchange is not None:
                 exchange.on_read_ready()
-            elif self._on_request is None:
-                self.end()
             else:
                 self._on_request(self)
 
@@ -193,6 +190,23 @@ class LaneEnd(Generic[U]):
         if len(data) < LANE_READ and not self._ending:
             self.readable = False
         return data
+
+    def wait_begins(self) -> None:
+        """Show in the pulse that the app waits for more of the body."""
+        self.reactor.pulse.lanes[self.slot] = WAITS
+
+    def wait_ends(self) -> None:
+        """Show in the pulse that the app waits no longer."""
+        self.reactor.pulse.lanes[self.slot] = BEGUN
+
+    def say_continue(self) -> None:
+        """Send 100 Continue (RFC 9110 §10.1.1). Thread-safe. Raises OSError."""
+        self.write([CONTINUE])
+
+    def finish(self, *, until_close: bool) -> None:
+        """Complete the answer. `until_close`: it ends with its connection."""
+        if until_close:
+            self._half_close()
 
     def write(self, pieces: list[bytes]) -> None:
         """Send as much of `pieces` as the kernel takes, and keep the rest in `out`.
@@ -312,7 +326,7 @@ class LaneEnd(Generic[U]):
         """
         self._on_request = self._on_close = _ignore
 
-    def half_close(self) -> None:
+    def _half_close(self) -> None:
         """Send FIN after the last byte of an answer that ends with its connection.
 
         This end stays open for reading. If it were closed too, the answer would look aborted.

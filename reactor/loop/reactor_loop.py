@@ -21,6 +21,7 @@ from typing import Final
 from reactor_run.pulse import BEGUN, SLOW, STALL_BUDGET_SECONDS, STALLED_AFTER, Pulse
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
+from reactor_run.reactor.links.lane import LaneEnd
 from reactor_run.reactor.log import log
 from reactor_run.reactor.loop.slow_routes import COUNTED, RouteCounts
 from reactor_run.turns import Turns
@@ -82,6 +83,8 @@ class ReactorLoop:
         """A step stalled the loop, so the front end may have withdrawn exchanges in `ready`."""
         self._dirty: list[AppExchange] = []
         """Exchanges with output that the next `flush` sends."""
+        self._flush_wanted = False
+        """A link has gathered messages, perhaps in a step after which no flush would follow."""
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[socket.socket] = []
@@ -91,8 +94,9 @@ class ReactorLoop:
         self._thread = threading.get_ident()
         self._signalled: deque[Callable[[], None]] = deque()
         self._woken = False
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.watch(self._wakeup, select.EPOLLIN, self._on_wakeup)
+        self.wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        """A descriptor that is readable while functions of `call_soon` wait."""
+        self.watch(self.wakeup, select.EPOLLIN, self.on_wakeup)
         fork.in_child(self._in_child)
 
     def _in_child(self) -> None:
@@ -147,7 +151,7 @@ class ReactorLoop:
             # Threads begin exchanges almost in order. The number must never fall.
             if number > self.pulse.begun[0]:
                 self.pulse.begun[0] = number
-        elif exchange.lane is not None:
+        elif isinstance(exchange.lane, LaneEnd):
             self.pulse.lanes[exchange.lane.slot] = BEGUN
 
     def cancel(self, exchange: AppExchange) -> None:
@@ -169,6 +173,12 @@ class ReactorLoop:
         else:
             self.call_soon(lambda: self._dirty.append(exchange))
 
+    def flush_soon(self) -> None:
+        """Flush before the loop waits, also after a step of a task that the app started."""
+        self._flush_wanted = True
+        if not self.pulse.since[0]:
+            self._wake()
+
     def call_soon(self, function: Callable[[], None]) -> None:
         """Call `function` in the loop's thread. Thread-safe."""
         self._signalled.append(function)
@@ -178,19 +188,22 @@ class ReactorLoop:
         """End the loop's current or next wait. Thread-safe."""
         if not self._woken:
             self._woken = True
-            os.eventfd_write(self._wakeup, 1)
+            os.eventfd_write(self.wakeup, 1)
 
-    def _on_wakeup(self, _: int) -> None:
-        os.eventfd_read(self._wakeup)
+    def on_wakeup(self, _: int) -> None:
+        """Call the functions of `call_soon`."""
+        os.eventfd_read(self.wakeup)
         # Set this before the queue is emptied, so that a later addition wakes the loop again.
         self._woken = False
         signalled = self._signalled
-        while signalled:
+        # What these functions ask for comes after the events that are ready now.
+        for _ in range(len(signalled)):
             signalled.popleft()()
 
     def flush(self) -> None:
         """Send the gathered output, and close the buried sockets. Event handlers must not call
         it."""
+        self._flush_wanted = False
         dirty = self._dirty
         if dirty:
             self._dirty = []

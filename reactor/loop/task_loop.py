@@ -267,6 +267,9 @@ class TaskLoop(HostLoop):
         else:
             super().write_ready(exchange)
 
+    def flush_soon(self) -> None:
+        self._flush_soon()
+
     def _flush_soon(self) -> None:
         if not self._gathers:
             self._gathers = True

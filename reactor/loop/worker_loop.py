@@ -312,7 +312,7 @@ class WorkerLoop(HostLoop):
                 self._end_step(exchange)
             if fork.is_child:
                 fork.leave_loop()
-            if self._dirty:
+            if self._dirty or self._flush_wanted:
                 self._flush_soon()
                 self._flush_if_late()
 
@@ -321,6 +321,11 @@ class WorkerLoop(HostLoop):
             super().write_ready(exchange)
         else:
             self._dirty.append(exchange)
+
+    def flush_soon(self) -> None:
+        self._flush_wanted = True
+        if not (self.pulse.since[0] or self._is_led):
+            self._wake()
 
     @property
     def _is_led(self) -> bool:

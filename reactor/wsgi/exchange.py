@@ -3,17 +3,18 @@
 It is the AnswerSink that run.py writes the answer to, over the express lane or a plain lane.
 
 The app runs inline in the loop, or in a thread. Two sections below belong to the app's thread; the
-rest belongs to the loop. Writing to a full lane and reading from an empty lane block in the kernel.
-In a thread this is intended. An inline app is rarely blocked, because the front end takes whole
-answers from the reactor at once, and sends whole bodies.
+rest belongs to the loop. The app blocks while it writes more than its link takes, and while it
+reads a body that has not arrived. In a thread this is intended. An inline app is rarely blocked,
+because the front end takes whole answers from the reactor at once, and sends whole bodies. An
+answer that the app has made as a whole is handed over, and the app goes on.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from reactor_run.clock import date_field
 from reactor_run.protocol.body import (
@@ -32,6 +33,8 @@ from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.reactor.links.exchange import AppLane
 from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
+from reactor_run.reactor.links.lane import LaneEnd
+from reactor_run.reactor.links.stream import AnswerFile
 from reactor_run.reactor.log import limited, place_of
 from reactor_run.reactor.loop.call_loop import Call
 from reactor_run.reactor.wsgi.file import FileWrapper
@@ -39,6 +42,7 @@ from reactor_run.reactor.wsgi.head import AppHead
 from reactor_run.reactor.wsgi.input import LaneInput
 from reactor_run.reactor.wsgi.prefetch import InlinePrefetch
 from reactor_run.reactor.wsgi.run import ERRORS, run_wsgi
+from reactor_run.reactor.wsgi.stream import WsgiStream
 
 __all__ = ["ENVIRON_CONSTANTS", "WsgiExchange"]
 
@@ -49,6 +53,9 @@ ENVIRON_CONSTANTS: Final = {
     "wsgi.input": None,
 }
 """The entries of environ that come from this package. `wsgi.input` is set for each request."""
+
+WsgiLink: TypeAlias = AppLane | WsgiStream
+"""Carries one exchange of a WSGI app in pieces."""
 
 _HELD_MAX: Final = 65536
 """Bytes of an answer that are gathered before they are written to a lane."""
@@ -69,6 +76,8 @@ class CallPool(Protocol):
 
 class WsgiExchange(Call):
     """One request to a WSGI app, and the AnswerSink of its answer."""
+
+    lane: WsgiLink | None
 
     __slots__ = (
         "_aborted",
@@ -111,7 +120,7 @@ class WsgiExchange(Call):
         head: RequestHead,
         origin: Origin,
         express: int,
-        lane: AppLane | None,
+        lane: WsgiLink | None,
         payload: bytes,
     ) -> None:
         # The base class is not called: this runs once per request, and a call is measurable.
@@ -180,16 +189,19 @@ class WsgiExchange(Call):
         drained = False
         if self._aborted or self.gone:
             gateway.abort(self)
-        elif lane is None:
+        elif not self.head_sent:
             # A thread that the app started may still call `write`. So copy the pieces, and compute
             # the size from the copy.
             held = self._held.copy()
             gateway.express.over(self.express, held, sum(map(len, held)))
+            gateway.over(self, drained=False)
             return
-        elif self._framing == UNTIL_CLOSE:
-            lane.half_close()
         else:
-            drained = self._body is None or (self._body.complete and not self._payload)
+            assert lane is not None
+            lane.finish(until_close=self._framing == UNTIL_CLOSE)
+            drained = self._framing != UNTIL_CLOSE and (
+                self._body is None or (self._body.complete and not self._payload)
+            )
         if lane is not None and lane.in_use:
             # A thread that the app started still uses the lane. Wake it, and close the lane.
             lane.interrupt()
@@ -219,6 +231,14 @@ class WsgiExchange(Call):
         return self._framing
 
     def write(self, data: bytes) -> None:
+        self._hold(data)
+        if len(self._held) > _PIECES_MAX:
+            self._held = [b"".join(self._held)]
+        if self._held_size > (EXPRESS_MAX if self.lane is None else _HELD_MAX):
+            self._push()
+
+    def _hold(self, data: bytes) -> None:
+        """Gather bytes of the body, framed."""
         size = len(data)
         if self._framing == CHUNKED:
             start = chunk_head(size)
@@ -227,10 +247,6 @@ class WsgiExchange(Call):
         else:
             self._held.append(data)
         self._held_size += size
-        if len(self._held) > _PIECES_MAX:
-            self._held = [b"".join(self._held)]
-        if self._held_size > (EXPRESS_MAX if self.lane is None else _HELD_MAX):
-            self._push()
 
     def flush(self) -> None:
         self._push()
@@ -238,47 +254,88 @@ class WsgiExchange(Call):
     def send_file(self, file: io.BufferedIOBase | io.RawIOBase, count: int) -> bool:
         if self._framing == CHUNKED or (self.lane is None and count <= EXPRESS_MAX):
             return False
-        self._push()
-        with self._lane_to_write() as lane:
-            lane.send_file(file.fileno(), file.tell(), count)
+        if isinstance(self.lane, LaneEnd):
+            with self._link_to_write() as lane:
+                assert isinstance(lane, LaneEnd)
+                held, self._held, self._held_size = self._held, [], 0
+                lane.write_blocking(held)
+                lane.send_file(file.fileno(), file.tell(), count)
+            return True
+        try:
+            part = AnswerFile(file.fileno(), file.tell(), count)
+        except OSError:
+            # There is no free descriptor for a duplicate. The file is read and written instead.
+            return False
+        try:
+            with self._link_to_write() as stream:
+                held, self._held, self._held_size = self._held, [], 0
+                assert not isinstance(stream, LaneEnd)
+                stream.hand_over(held)
+                stream.send_file(part)
+        except OSError:
+            part.close()
+            raise
         return True
+
+    def finish_with(self, blocks: Iterable[bytes]) -> None:
+        if isinstance(self.lane, LaneEnd):
+            for block in blocks:
+                if block:
+                    self.write(block)
+            self.finish()
+            return
+        # The pieces are not joined. The first piece of an answer goes whole in one message, and a
+        # long message keeps the front end from its other clients.
+        for block in blocks:
+            if block:
+                self._hold(block)
+        if self._framing == CHUNKED:
+            self._held.append(LAST_CHUNK)
+            self._held_size += len(LAST_CHUNK)
+        if self.head_sent or self._held_size > EXPRESS_MAX or self._framing == UNTIL_CLOSE:
+            with self._link_to_write() as link:
+                held, self._held, self._held_size = self._held, [], 0
+                assert not isinstance(link, LaneEnd)
+                link.hand_over(held)
 
     def finish(self) -> None:
         if self._framing == CHUNKED:
             self._held.append(LAST_CHUNK)
             self._held_size += len(LAST_CHUNK)
-        if self.lane is not None or self._framing == UNTIL_CLOSE:
+        if self._held and (
+            self.head_sent or self._framing == UNTIL_CLOSE or isinstance(self.lane, LaneEnd)
+        ):
             self._push()
 
     def abort(self) -> None:
         self._aborted = True
 
     def _push(self) -> None:
-        """Write all gathered bytes to a lane, and wait until the kernel has taken them."""
-        with self._lane_to_write() as lane:
+        """Send all gathered bytes, and wait until the link has taken them."""
+        with self._link_to_write() as link:
             held, self._held, self._held_size = self._held, [], 0
-            lane.write_blocking(held)
+            link.write_blocking(held)
 
     @contextmanager
-    def _lane_to_write(self) -> Iterator[AppLane]:
-        """Give this thread sole use of the answer's lane for writing.
+    def _link_to_write(self) -> Iterator[WsgiLink]:
+        """Give this thread sole use of the answer's link for writing.
 
-        Raises OSError if no lane can be opened, and once the exchange has ended, because another
+        Raises OSError in a child of the app, and once the exchange has ended, because another
         exchange may use the lane then.
         """
         with self._gateway.lock:
             if self.gone or self.ended:
                 raise BrokenPipeError("the client is gone")
-            lane = self.lane
-            if lane is None:
-                lane = self.lane = self._gateway.open_lane(self)
-                if lane is None:
-                    raise OSError("there is no lane for the answer")
+            link = self.lane
+            if link is None:
+                link = self.lane = self._gateway.open_stream(self)  # type: ignore[assignment]
+                if link is None:
+                    raise OSError("a child of the app cannot answer")
             self.head_sent = True
-        with lane.writing:
+        with link.writing:
             if self.ended:
                 raise BrokenPipeError("the exchange has ended")
-            yield lane
+            yield link
 
     # The input; in the app's thread --------------------------------------------------------------
 
@@ -296,10 +353,10 @@ class WsgiExchange(Call):
             data = self._payload
             if data:
                 self._payload = b""
-            elif self.lane is None or self.lane.opened_here:
+            elif self.lane is None:
                 raise ConnectionResetError("the request ended within its body")
             else:
-                data = self._read_lane(self.lane, size)
+                data = self._read_link(self.lane, size)
                 if not data:
                     raise ConnectionResetError("the client left within the request's body")
             end = body.feed(data, 0, parts)
@@ -309,19 +366,19 @@ class WsgiExchange(Call):
         self._content = content[size:]
         return content[:size]
 
-    def _read_lane(self, lane: AppLane, size: int) -> bytes:
-        """Read at most `size` bytes of the request from the lane. Returns b"" at its end.
+    def _read_link(self, link: WsgiLink, size: int) -> bytes:
+        """Read a part of the request, of about `size` bytes. Returns b"" at its end.
 
         Raises OSError, also once the exchange has ended, because another exchange may use the lane
         then.
         """
         assert self._body is not None
         if self.head.expect_continue and self._body.received == 0 and not self.head_sent:
-            with lane.writing:
+            with link.writing:
                 if not self.ended:
-                    lane.write_blocking([b"HTTP/1.1 100 Continue\r\n\r\n"])
+                    link.say_continue()
         self.head.expect_continue = False
-        with lane.reading:
+        with link.reading:
             if self.ended:
                 raise ConnectionResetError("the exchange has ended")
-            return lane.read_blocking(size)
+            return link.read_blocking(size)

@@ -103,6 +103,13 @@ class AnswerSink(Protocol):
         """Complete the answer."""
         ...
 
+    def finish_with(self, blocks: Iterable[bytes]) -> None:
+        """Take the rest of the body, and complete the answer.
+
+        Returns also before the kernel has taken the bytes.
+        """
+        ...
+
     def abort(self) -> None:
         """Abort the answer, so that the client sees that it is incomplete. Also called after an
         OSError."""
@@ -404,12 +411,8 @@ class _Answer:
 
     def _complete(self, blocks: Sequence[bytes]) -> None:
         """Send the blocks of a whole body, and finish the answer."""
-        sink = self._sink
         try:
-            for block in blocks:
-                if block:
-                    sink.write(block)
-            sink.finish()
+            self._sink.finish_with(blocks)
         except OSError as exc:
             raise self._gone(exc) from exc
         self._phase = _ENDED

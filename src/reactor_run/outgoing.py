@@ -60,6 +60,26 @@ class Outgoing:
             self._pieces.append(memoryview(self._small))
             self._small = bytearray()
 
+    @property
+    def first_size(self) -> int:
+        """The size in bytes of the first piece; 0 if no byte waits."""
+        return len(self._pieces[0]) if self._pieces else len(self._small)
+
+    def take(self, size: int) -> bytes:
+        """Remove and return the first `size` bytes, or all if there are fewer."""
+        self._close_small()
+        taken: list[memoryview] = []
+        left = size
+        while left and self._pieces:
+            piece = self._pieces.popleft()
+            if len(piece) > left:
+                self._pieces.appendleft(piece[left:])
+                piece = piece[:left]
+            taken.append(piece)
+            left -= len(piece)
+        self.size -= size - left
+        return b"".join(taken)
+
     def send(self, sock: Writable) -> int:
         """Send once what the kernel takes; return the number of bytes. At least one byte must wait.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,6 +30,12 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     yield run
     for front in fronts:
         front.close()
+
+
+@pytest.fixture(params=["express", "plain"])
+def start_each(start: Start, request: pytest.FixtureRequest) -> Start:
+    """`start`, for a test that runs on each kind of link."""
+    return partial(start, lanes=request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
@@ -41,15 +41,60 @@ from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.server import Server
 from reactor_run.frontend.sockets.addresses import parse_bind
 from reactor_run.frontend.sockets.listeners import open_listeners
+from reactor_run.protocol.body import BodyReader, body_reader
 from reactor_run.protocol.control import ControlDecoder, encode_control
-from reactor_run.protocol.express import ANSWER_DONE, REQUEST, pack_message, read_requests
-from reactor_run.protocol.origin import NOWHERE, read_origin
+from reactor_run.protocol.express import (
+    ABORT,
+    ANSWER_DONE,
+    ASK,
+    BEGIN,
+    BLOCKED,
+    BODY,
+    BYTES,
+    CANCEL,
+    CREDIT_FOR_ANSWER,
+    CREDIT_FOR_BODY,
+    DONE,
+    END,
+    EXPRESS_MAX,
+    FIN,
+    GIVE_BACK,
+    GONE,
+    GRANT,
+    INTERIM,
+    MOVES,
+    REQUEST,
+    WAITS,
+    WINDOW,
+    WITHDRAW,
+    WRITTEN,
+    pack_count,
+    pack_message,
+    pack_number,
+    read_count,
+    read_number,
+    read_requests,
+)
+from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.proxy import decode_v2
+from reactor_run.protocol.response_head import KnownResponseHeads
 from reactor_run.pulse import BEGUN, Pulse
+from reactor_run.pulse import WAITS as MARK_WAITS
 from tests.integration.client import Client
 from tests.integration.waiting import eventually
 
-__all__ = ["OK", "Front", "LaneEnd", "StandIn", "answer", "get", "post", "pour"]
+__all__ = [
+    "OK",
+    "Front",
+    "LaneEnd",
+    "LinkEnd",
+    "Pieces",
+    "StandIn",
+    "answer",
+    "get",
+    "post",
+    "pour",
+]
 
 DEADLINE = 30.0
 """The most seconds of real time that one step of a test may take."""
@@ -155,6 +200,260 @@ class LaneEnd:
         self.sock.close()
 
 
+class Pieces:
+    """A reactor's end of one exchange on the express lane, in pieces.
+
+    It can be used like a `LaneEnd`, so that a test can run on both kinds of link: `send` takes the
+    bytes of HTTP/1.1 answers, and sends the messages that a reactor would send for them.
+    """
+
+    def __init__(self, reactor: StandIn, number: int, request: bytes) -> None:
+        """`request`: the payload of the message that began the exchange."""
+        self.reactor = reactor
+        self.number = number
+        self.credits_body = True
+        """Credit each byte of the request that the test reads, as soon as it is read."""
+        self.answer_credit = WINDOW
+        """Bytes that may still be sent as BYTES."""
+        self.credited = 0
+        """All bytes of the answer that the front end has credited."""
+        self.body = 0
+        """All bytes that came as BODY."""
+        self.kinds: list[int] = []
+        """The kinds of all other messages that came, in order."""
+        self.connection = 0
+        """The number in the last GRANT."""
+        self.asked = False
+        """The answer began with ASK."""
+        self._method = request.split(b" ", 1)[0]
+        self._data = bytearray(request)
+        self._credited_body = len(request)
+        """Bytes of the request that need no more credit."""
+        self._partial = b""
+        """The first bytes of an answer head that is not whole."""
+        self._reader: BodyReader | None = None
+
+    # The request
+
+    def head(self, *, begin: bool = True) -> bytes:
+        """The head of the request. The app has begun it then, unless told otherwise."""
+        end = self._data.index(b"\r\n\r\n") + 4
+        head = self.exactly(end)
+        if begin:
+            self.tell(BEGUN)
+        return head
+
+    def exactly(self, size: int) -> bytes:
+        """Read exactly `size` bytes of the request."""
+        data = b""
+        while len(data) < size:
+            if not self._data:
+                self._take_one()
+            piece = bytes(self._data[: size - len(data)])
+            del self._data[: len(piece)]
+            data += piece
+            free = min(len(piece), self._credited_body)
+            self._credited_body -= free
+            if self.credits_body and len(piece) > free:
+                self.credit(len(piece) - free)
+        return data
+
+    def _take_one(self) -> None:
+        kind, payload = self.reactor.message_of(self.number)
+        assert kind in (BODY, CREDIT_FOR_ANSWER), f"{kind:x} after {bytes(self._data[-100:])!r}"
+        self.take(kind, payload)
+
+    def take(self, kind: int, payload: bytes) -> None:
+        """Take one message."""
+        if kind == BODY:
+            assert 0 < len(payload) <= EXPRESS_MAX
+            self.body += len(payload)
+            self._data += payload
+        elif kind == CREDIT_FOR_ANSWER:
+            self.credited += read_count(payload)
+            self.answer_credit += read_count(payload)
+        else:
+            self.kinds.append(kind)
+            if kind == GRANT:
+                self.connection = read_number(payload)
+
+    def take_all(self) -> None:
+        """Take all messages that have arrived."""
+        for kind, payload in self.reactor.messages_of(self.number):
+            self.take(kind, payload)
+
+    def hear(self, kind: int) -> None:
+        """Take messages up to the next one of `kind`, credit and bytes apart."""
+        before = len(self.kinds)
+        while len(self.kinds) == before:
+            self.take(*self.reactor.message_of(self.number))
+        assert self.kinds[-1] == kind, f"{self.kinds[-1]:x}"
+
+    @property
+    def unread(self) -> int:
+        """The bytes of the request that have arrived, and that the test has not read."""
+        self.take_all()
+        return len(self._data)
+
+    @property
+    def silent(self) -> bool:
+        """Whether there are no bytes to read, and no end."""
+        return not self.unread and not self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more bytes arrive, and none are left to read."""
+        return not self.unread and (FIN in self.kinds or self.closed)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the front end wants nothing more of the exchange."""
+        self.take_all()
+        return any(kind in (GONE, CANCEL, WITHDRAW) for kind in self.kinds)
+
+    def tell(self, state: int) -> None:
+        """Show the front end that the app has begun, or waits for more of the body."""
+        self.reactor.begin(self.number)
+        if state == MARK_WAITS:
+            self.credit(0, WAITS)
+        else:
+            self.credit(0)
+
+    def credit(self, count: int, kind: int = CREDIT_FOR_BODY) -> None:
+        """Let the front end send `count` bytes more."""
+        self.reactor.express.sendall(pack_count(self.number, kind, count))
+
+    def waits(self, count: int = 0) -> None:
+        """The same, and show that the app waits for them."""
+        self.credit(count, WAITS)
+
+    # The answer
+
+    def begin(self, data: bytes, *, ask: bool = False) -> None:
+        """Begin the answer with its head and first bytes. `ask`: for a grant."""
+        self.asked = ask
+        self.reactor.reply(self.number, data, ASK if ask else BEGIN)
+
+    def more(self, data: bytes) -> None:
+        """Send one piece, whether or not there is credit for it."""
+        self.answer_credit -= len(data)
+        self.reactor.reply(self.number, data, BYTES)
+
+    def send_piece(self, data: bytes) -> None:
+        """Send one piece. Waits for credit if there is not enough."""
+        while self.answer_credit < len(data):
+            self._take_one()
+        self.more(data)
+
+    def fill_pieces(self, data: bytes) -> int:
+        """Send as much of `data` as there is credit for; return how many bytes that was."""
+        self.take_all()
+        sent = 0
+        while sent < len(data) and self.answer_credit:
+            piece = data[sent : sent + min(EXPRESS_MAX, self.answer_credit)]
+            self.more(piece)
+            sent += len(piece)
+        return sent
+
+    def end(self) -> None:
+        self.reactor.reply(self.number, b"", END)
+
+    def abort(self) -> None:
+        self.reactor.reply(self.number, b"", ABORT)
+
+    def granted(self) -> socket.socket:
+        """Wait for the grant that `begin` asked for; return the client's socket."""
+        self.hear(GRANT)
+        return self.reactor.client(self.connection)
+
+    def written(self, count: int) -> None:
+        self._say(WRITTEN, count)
+
+    def give_back(self, count: int) -> None:
+        self._say(GIVE_BACK, count)
+
+    def blocked(self, count: int) -> None:
+        self._say(BLOCKED, count)
+
+    def moves(self, count: int) -> None:
+        self._say(MOVES, count)
+
+    def _say(self, kind: int, number: int) -> None:
+        self.reactor.express.sendall(pack_number(self.number, kind, number))
+
+    def say(self, kind: int, payload: bytes) -> None:
+        """Send any message about this exchange."""
+        self.reactor.reply(self.number, payload, kind)
+
+    def done(self) -> None:
+        self.reactor.reply(self.number, b"", DONE)
+
+    # As a lane
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of the answer. Waits for credit if there is none."""
+        sent = len(data) - len(self._begin(data))
+        while sent < len(data):
+            while not self.answer_credit:
+                self._take_one()
+            sent += self._send_piece(data[sent : sent + EXPRESS_MAX])
+
+    def fill(self, data: bytes) -> int:
+        """Send as much of `data` as there is credit for; return how many bytes that was."""
+        self.take_all()
+        sent = len(data) - len(self._begin(data))
+        while sent < len(data) and self.answer_credit:
+            sent += self._send_piece(data[sent : sent + EXPRESS_MAX])
+        return sent
+
+    def _begin(self, data: bytes) -> bytes:
+        """Send the 1xx answers and the head in `data`, if they are whole; return the rest."""
+        while self._reader is None:
+            data = self._partial + data
+            head = KnownResponseHeads().parse(data, self._method)
+            if head is None:
+                self._partial = data
+                return b""
+            self._partial = b""
+            if head.interim:
+                self.reactor.reply(self.number, data[: head.size], INTERIM)
+                data = data[head.size :]
+                continue
+            self._reader = body_reader(head.body)
+            self.begin(data[: head.size])
+            data = data[head.size :]
+            self._end_if_complete()
+        return data
+
+    def _send_piece(self, data: bytes) -> int:
+        """Send one piece of `data` for which there is credit; return its size."""
+        assert self._reader is not None
+        piece = data[: min(len(data), EXPRESS_MAX, self.answer_credit)]
+        assert self._reader.feed(piece, 0) == len(piece), "bytes after the end of an answer"
+        self.more(piece)
+        self._end_if_complete()
+        return len(piece)
+
+    def _end_if_complete(self) -> None:
+        if self._reader is not None and self._reader.complete:
+            self.end()
+
+    def half_close(self) -> None:
+        """End an answer without a length."""
+        assert self._reader is not None
+        if self._reader.end_of_stream():
+            self.end()
+        else:
+            self.abort()
+
+    def close(self) -> None:
+        """Cut the answer. It must have begun."""
+        self.abort()
+
+
+LinkEnd: TypeAlias = LaneEnd | Pieces
+
+
 class StandIn:
     """A reactor that the test plays: each method sends or reads one message."""
 
@@ -168,10 +467,16 @@ class StandIn:
         self._decoder = ControlDecoder()
         self._heard: deque[dict[str, Any]] = deque()
         self._unread = b""
-        self._requests: deque[tuple[int, int, bytes, bytes]] = deque()
+        self._messages: deque[tuple[int, int, bytes]] = deque()
+        """Messages of the express lane that no test has taken: exchange, kind, payload."""
+        self._origins: dict[int, Origin] = {}
         self.origin = NOWHERE
         """The origin that the last request on the express lane named."""
         self._pulse: Pulse | None = None
+        self.clients: dict[int, socket.socket] = {}
+        """The duplicates of clients' sockets, by the number of the connection."""
+        self.shared: list[int] = []
+        """The numbers of all connections whose socket came, in order."""
 
     @property
     def inside(self) -> Reactor:
@@ -228,8 +533,28 @@ class StandIn:
             elif "pulse" in message:
                 self._pulse = Pulse(message["fd"])
                 os.close(message["fd"])
+            elif "client" in message:
+                assert message["client"] not in self.clients
+                self.clients[message["client"]] = socket.socket(fileno=message["fd"])
+                self.shared.append(message["client"])
+            elif "closed" in message:
+                for number in message["closed"]:
+                    self.clients.pop(number).close()
             else:
                 self._heard.append(message)
+
+    # Clients' sockets
+
+    def client(self, number: int) -> socket.socket:
+        """Return the duplicate of the socket of a connection."""
+        while number not in self.clients:
+            self._listen()
+        return self.clients[number]
+
+    def hear_all(self) -> None:
+        """Handle all control messages that have arrived."""
+        while not _silent(self.control):
+            self._listen()
 
     # The express lane
 
@@ -241,20 +566,43 @@ class StandIn:
 
     def message(self) -> tuple[int, int, bytes]:
         """Return the next message of the express lane: exchange, kind, payload."""
-        while not self._requests:
-            data = self.express.recv(1 << 20)
-            assert data, "the express lane has ended"
-            messages, consumed = read_requests(self._unread + data)
-            self._unread = (self._unread + data)[consumed:]
-            self._requests += messages
-        number, kind, prefix, payload = self._requests.popleft()
-        if kind == REQUEST:
-            header = bytearray(prefix)
-            header[14:16] = (len(prefix) - 16).to_bytes(2, "big")
-            decoded = decode_v2(header)
-            assert decoded is not None
-            self.origin = read_origin(decoded)
-        return number, kind, payload
+        while not self._messages:
+            self._read_express()
+        return self._messages.popleft()
+
+    def message_of(self, number: int) -> tuple[int, bytes]:
+        """Return the next message of the express lane about one exchange: kind, payload."""
+        while True:
+            for message in self._messages:
+                if message[0] == number:
+                    self._messages.remove(message)
+                    return message[1:]
+            self._read_express()
+
+    def messages_of(self, number: int) -> list[tuple[int, bytes]]:
+        """Return all messages about one exchange that have arrived."""
+        while not _silent(self.express):
+            if not self._read_express(may_end=True):
+                break
+        found = [message[1:] for message in self._messages if message[0] == number]
+        self._messages = deque(each for each in self._messages if each[0] != number)
+        return found
+
+    def _read_express(self, *, may_end: bool = False) -> bool:
+        """Read once; return False at the end of the lane."""
+        data = self.express.recv(1 << 20)
+        assert data or may_end, "the express lane has ended"
+        messages, consumed = read_requests(self._unread + data)
+        self._unread = (self._unread + data)[consumed:]
+        for number, kind, prefix, payload in messages:
+            self._messages.append((number, kind, payload))
+            if kind == REQUEST:
+                header = bytearray(prefix)
+                header[14:16] = (len(prefix) - 16).to_bytes(2, "big")
+                decoded = decode_v2(header)
+                assert decoded is not None
+                self._origins[number] = read_origin(decoded)
+        return bool(data)
 
     def request(self, *, begin: bool = True) -> tuple[int, bytes]:
         """Return the exchange and the payload of the next message, which must be a request.
@@ -263,6 +611,7 @@ class StandIn:
         """
         number, kind, payload = self.message()
         assert kind == REQUEST, kind
+        self.origin = self._origins[number]
         if begin:
             self.begin(number)
         return number, payload
@@ -285,20 +634,38 @@ class StandIn:
         self.lanes.append(lane)
         return lane
 
-    def open_lane(self, exchange: int, number: int) -> LaneEnd:
-        """Open a lane from the reactor's side, and announce it for the answer to an exchange."""
-        theirs, ours = socket.socketpair()
-        lane = LaneEnd(number, ours)
-        self.lanes.append(lane)
-        with theirs:
-            self.say(answer=exchange, lane=number, sock=theirs)
-        return lane
+    def pieces(self) -> Pieces:
+        """Return the exchange of the next request on the express lane."""
+        while True:
+            for message in self._messages:
+                number, kind, payload = message
+                if kind == REQUEST:
+                    self._messages.remove(message)
+                    self.origin = self._origins[number]
+                    return Pieces(self, number, payload)
+            self._read_express()
 
-    def done(self, lane: LaneEnd) -> None:
-        self.say(done=[lane.number])
+    def link(self) -> LinkEnd:
+        """Return what carries the next exchange: `pieces` or `lane`, as --lanes says."""
+        return self.pieces() if self._front.settings.lanes == "express" else self.lane()
 
-    def drop(self, lane: LaneEnd) -> None:
-        self.say(drop=[lane.number])
+    def again(self, link: LinkEnd) -> LinkEnd:
+        """Return what carries the next exchange while `link` is free: a lane is used again."""
+        return link if isinstance(link, LaneEnd) else self.pieces()
+
+    def done(self, link: LinkEnd) -> None:
+        """Say that the app is done."""
+        if isinstance(link, Pieces):
+            link.done()
+        else:
+            self.say(done=[link.number])
+
+    def drop(self, link: LinkEnd) -> None:
+        """Say that the app is done. A lane carries no other exchange."""
+        if isinstance(link, Pieces):
+            link.done()
+        else:
+            self.say(drop=[link.number])
 
     @property
     def silent(self) -> bool:
@@ -307,7 +674,7 @@ class StandIn:
             self._listen()
         return (
             not self._heard
-            and not self._requests
+            and not self._messages
             and (self._express is None or _silent(self._express))
         )
 
@@ -333,6 +700,8 @@ class StandIn:
             self._express.close()
         for lane in self.lanes:
             lane.close()
+        for client in self.clients.values():
+            client.close()
 
     def kill(self) -> None:
         """Kill the process only. The sockets stay open, as if a child of it still held them."""
@@ -603,8 +972,8 @@ class Front:
         assert not left_open, f"left open: {left_open}"
 
 
-def pour(front: Front, lane: LaneEnd, data: bytes) -> int:
-    """Write to a lane until the front end takes no more; return how many bytes that was."""
+def pour(front: Front, lane: LinkEnd, data: bytes) -> int:
+    """Write to a link until the front end takes no more; return how many bytes that was."""
     total = 0
     while sent := lane.fill(data[total:]):
         total += sent

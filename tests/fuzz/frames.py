@@ -12,10 +12,19 @@ from typing import Any, Final
 from reactor_run.protocol.control import ControlDecoder, ControlError, encode_control
 from reactor_run.protocol.express import (
     EXPRESS_MAX,
+    GIVE_BACK,
+    GRANT,
+    RELAY,
+    REQUEST,
+    WAITS,
     FrameError,
+    pack_count,
     pack_message,
+    pack_number,
     pack_request,
     read_answers,
+    read_count,
+    read_number,
     read_requests,
     request_prefix,
 )
@@ -67,8 +76,19 @@ def check_frames(split: Split, control: bytes, content: bytes) -> None:
     assert cut[0] == messages[: len(cut[0])]
     for message in messages:
         assert message[0] < 1 << 64
-        assert 0xE0 <= message[1] <= 0xE2
-        assert len(message[-1]) <= EXPRESS_MAX
+        assert REQUEST <= message[1] <= (RELAY if split is read_requests else GIVE_BACK)
+        check_numbers(message[-1])
+
+
+def check_numbers(payload: bytes) -> None:
+    """A payload is a count, a number or neither."""
+    for read, size in (read_count, 4), (read_number, 8):
+        try:
+            number = read(payload)
+        except FrameError:
+            assert len(payload) != size
+        else:
+            assert number.to_bytes(size, "big") == payload
 
 
 def check_control(control: bytes, content: bytes) -> None:
@@ -115,14 +135,21 @@ def check_packed(control: bytes, choices: Choices) -> None:
     for _ in range(choices.below(6)):
         number = choices.below(65536) << 48 | choices.below(256)
         payload = bytes([choices.below(256)]) * choices.pick([0, 1, 300, EXPRESS_MAX])
-        kind = 0xE0 + choices.below(3)
-        frame = pack_message(number, kind, len(payload)) + payload
+        kind = REQUEST + choices.below(GIVE_BACK - REQUEST + 1)
+        if choices.below(2):
+            frame = pack_message(number, kind, len(payload)) + payload
+        elif choices.below(2):
+            frame = pack_count(number, kind, len(payload))
+            payload = frame[-4:]
+        else:
+            frame = pack_number(number, kind, len(payload))
+            payload = frame[-8:]
         answers.append((number, kind, payload))
         to_front_end += frame
-        if kind == 0xE0:
+        if kind == REQUEST:
             requests.append((number, kind, prefix, payload))
             to_reactor += pack_request(prefix, number, len(payload)) + payload
-        else:
+        elif kind <= RELAY:
             requests.append((number, kind, frame[:16], payload))
             to_reactor += frame
     # Reading byte by byte would take too long.
@@ -142,14 +169,17 @@ def seeds() -> Iterator[bytes]:
         request * 3,
         pack_message(7, 0xE1) + pack_message(8, 0xE2) + request[:30],
         pack_message(7, 0xE0, 5) + b"hello" + pack_message(7, 0xE2),
-        pack_message(7, 0xE0, EXPRESS_MAX + 1),
+        pack_message(7, 0xE0, (1 << 20) + 1),
+        pack_number(7, GRANT, 3) + pack_message(7, 0xE5, 4) + b"body" + pack_count(7, WAITS, 9),
+        pack_message(7, GIVE_BACK, 3) + b"bad" + pack_message(7, GIVE_BACK + 1),
         request + b"no frame at all, but long enough to be seen as none",
     ]
     messages: list[dict[str, Any]] = [
         {"ready": {"interface": "asgi", "capacity": 1000}},
         {"lane": 1, "fd": True},
         {"done": [1, 2], "drop": [3]},
-        {"answer": 7, "lane": None},
+        {"client": 7, "fd": True},
+        {"closed": [7]},
         {"stop": 5.5},
     ]
     lines = b"".join([encode_control(message) for message in messages])

@@ -7,19 +7,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reactor_run.protocol.express import (
+    ABORT,
     ANSWER,
     ANSWER_DONE,
+    ASK,
+    BEGIN,
+    BLOCKED,
+    BODY,
+    BYTES,
     CANCEL,
+    CREDIT_FOR_ANSWER,
+    CREDIT_FOR_BODY,
     DONE,
+    END,
     EXPRESS_MAX,
     FIN,
+    GIVE_BACK,
     GONE,
+    GRANT,
+    INTERIM,
+    MOVES,
+    RELAY,
     REQUEST,
+    WAITS,
     WITHDRAW,
+    WITHDRAWN,
+    WRITTEN,
     FrameError,
+    pack_count,
     pack_message,
+    pack_number,
     pack_request,
     read_answers,
+    read_count,
+    read_number,
     read_requests,
     request_prefix,
 )
@@ -34,6 +55,10 @@ from reactor_run.protocol.proxy import (
 CLIENT: Endpoint = ("192.0.2.7", 40001)
 SERVER: Endpoint = ("192.0.2.1", 80)
 EXCHANGE_MAX = (1 << 64) - 1
+
+TO_REACTOR = [REQUEST, FIN, GONE, CANCEL, WITHDRAW, BODY, CREDIT_FOR_ANSWER, GRANT, RELAY]
+TO_FRONT_END = [ANSWER_DONE, ANSWER, DONE, WITHDRAWN, BEGIN, ASK, BYTES, END, ABORT, INTERIM]
+TO_FRONT_END += [CREDIT_FOR_BODY, WAITS, BLOCKED, MOVES, WRITTEN, GIVE_BACK]
 
 exchanges = st.integers(0, EXCHANGE_MAX)
 endpoints = st.sampled_from(
@@ -71,9 +96,21 @@ def test_a_request_on_the_wire():
     )
 
 
+def test_the_kinds_are_numbered_without_gaps():
+    assert list(range(0xE0, 0xE9)) == TO_REACTOR
+    assert list(range(0xE0, 0xF0)) == TO_FRONT_END
+
+
 @pytest.mark.parametrize(
     ("kind", "byte"),
-    [(ANSWER_DONE, b"\xe0"), (ANSWER, b"\xe1"), (DONE, b"\xe2"), (FIN, b"\xe1"), (GONE, b"\xe2")],
+    [
+        (ANSWER_DONE, b"\xe0"),
+        (ANSWER, b"\xe1"),
+        (GONE, b"\xe2"),
+        (BODY, b"\xe5"),
+        (BYTES, b"\xe6"),
+        (GIVE_BACK, b"\xef"),
+    ],
 )
 def test_any_other_message_on_the_wire(kind, byte):
     assert (
@@ -83,6 +120,15 @@ def test_any_other_message_on_the_wire(kind, byte):
             b"\x05\x00\x08\x00\x00\x00\x00\x00\x00\x00\x07" + byte + b"\x00\x04\x00\x00\x03\x00"
         )
     )
+
+
+def test_a_count_on_the_wire():
+    assert pack_count(7, WAITS, 0x0300) == message_frame(7, WAITS, b"\x00\x00\x03\x00")
+
+
+def test_a_number_on_the_wire():
+    number = b"\x00\x00\x00\x00\x00\x00\x01\x02"
+    assert pack_number(7, GRANT, 0x0102) == message_frame(7, GRANT, number)
 
 
 @given(exchanges, endpoints)
@@ -123,7 +169,7 @@ def test_requests_come_back_however_they_are_cut(requests, data):
     ]
 
 
-kinds = st.sampled_from([ANSWER_DONE, ANSWER, DONE])
+kinds = st.sampled_from(TO_FRONT_END)
 
 
 @given(st.lists(st.tuples(exchanges, kinds, payloads), max_size=6), st.data())
@@ -147,24 +193,55 @@ def test_every_proper_beginning_of_a_frame_is_incomplete():
         assert read(frame)[1] == len(frame)
 
 
-@pytest.mark.parametrize("kind", [FIN, GONE, CANCEL])
+@given(exchanges, st.sampled_from(TO_REACTOR[1:]), payloads)
+def test_other_messages_to_a_reactor_come_back(exchange, kind, payload):
+    frame = message_frame(exchange, kind, payload)
+    assert read_requests(frame) == ([(exchange, kind, frame[:16], payload)], len(frame))
+
+
+@given(st.integers(0, (1 << 32) - 1))
+def test_counts_come_back(count):
+    ((_, _, payload),), _ = read_answers(pack_count(1, CREDIT_FOR_BODY, count))
+    assert read_count(payload) == count
+
+
+@given(st.integers(0, (1 << 64) - 1))
+def test_numbers_come_back(number):
+    ((_, _, payload),), _ = read_answers(pack_number(1, WRITTEN, number))
+    assert read_number(payload) == number
+
+
+@given(payloads)
+def test_payloads_of_another_size_are_no_numbers(payload):
+    for read, size in (read_count, 4), (read_number, 8):
+        if len(payload) != size:
+            with pytest.raises(FrameError):
+                read(payload)
+
+
+@pytest.mark.parametrize("kind", [FIN, GONE, CANCEL, WITHDRAW, RELAY])
 def test_the_clients_end_is_a_message_without_payload(kind):
     ((exchange, read, _, payload),), _ = read_requests(message_frame(EXCHANGE_MAX, kind))
     assert (exchange, read, payload) == (EXCHANGE_MAX, kind, b"")
 
 
-def test_a_reactor_cannot_send_a_kind_of_the_front_end():
+@pytest.mark.parametrize("kind", TO_FRONT_END[len(TO_REACTOR) :])
+def test_the_front_end_cannot_send_a_kind_of_the_reactor(kind):
     with pytest.raises(FrameError):
-        read_answers(message_frame(1, WITHDRAW))
+        read_requests(message_frame(1, kind))
 
 
-def test_a_request_of_the_largest_size_is_read_and_a_larger_one_rejected():
-    largest = request_frame(1, b"x" * EXPRESS_MAX)
-    messages, taken = read_requests(largest)
-    assert (len(messages), taken) == (1, len(largest))
+def test_a_long_payload_is_read_and_one_beyond_the_bound_rejected():
+    """A head may be longer than EXPRESS_MAX, and is never cut."""
+    most = 1 << 26
+    large = request_frame(1, b"x" * 2 * EXPRESS_MAX)
+    messages, taken = read_requests(large)
+    assert (len(messages), taken) == (1, len(large))
+    largest = pack_request(request_prefix(CLIENT, SERVER), 1, most)
+    assert read_requests(largest) == ([], 0)
     # It is rejected before it has arrived: a reader that waited would gather up to 4 GiB.
-    with pytest.raises(FrameError, match=str(EXPRESS_MAX + 1)):
-        read_requests(pack_request(request_prefix(CLIENT, SERVER), 1, EXPRESS_MAX + 1))
+    with pytest.raises(FrameError, match=str(most + 1)):
+        read_requests(pack_request(request_prefix(CLIENT, SERVER), 1, most + 1))
 
 
 # Bytes that are no frame. The offsets are those of a LOCAL message.
@@ -178,7 +255,7 @@ WRONG = [
     pytest.param(16, b"\x04", id="type of the first TLV"),
     pytest.param(17, b"\x00\x07", id="size of the first TLV"),
     pytest.param(27, b"\xdf", id="kind below all"),
-    pytest.param(27, b"\xe5", id="kind above all"),
+    pytest.param(27, b"\xf0", id="kind above all"),
     pytest.param(28, b"\x00\x05", id="size of the second TLV"),
 ]
 

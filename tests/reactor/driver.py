@@ -25,21 +25,33 @@ from typing import Any, cast
 
 from reactor_run.protocol.control import ControlDecoder, encode_control
 from reactor_run.protocol.express import (
+    ABORT,
     ANSWER,
     ANSWER_DONE,
+    ASK,
+    BEGIN,
+    BODY,
+    BYTES,
     CANCEL,
+    CREDIT_FOR_ANSWER,
     DONE,
+    END,
     FIN,
     GONE,
+    GRANT,
+    RELAY,
     WITHDRAW,
+    pack_count,
     pack_message,
+    pack_number,
     pack_request,
     read_answers,
+    read_number,
     request_prefix,
 )
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 
-__all__ = ["APPS", "CLIENT", "SERVER", "Driver", "LaneEnd", "Response", "get", "post"]
+__all__ = ["APPS", "CLIENT", "SERVER", "Driver", "LaneEnd", "Pieces", "Response", "get", "post"]
 
 APPS = Path(__file__).parent / "apps"
 DEADLINE = 30.0
@@ -176,6 +188,88 @@ class Told:
     """All of the express lane: exchange, kind, payload."""
 
 
+class Pieces:
+    """An answer that a reactor sends in pieces. The test is the front end, and so credits it."""
+
+    def __init__(self, driver: Driver, exchange: int) -> None:
+        self._driver = driver
+        self._exchange = exchange
+        self._seen = 0
+        """Frames of the driver that were looked at."""
+        self._arrived = bytearray()
+        self._relayed = self._credited = 0
+        """Bytes that came as BYTES, and those that the reactor got credit for."""
+        self._taken = 0
+        """Bytes that the test has taken."""
+
+    @property
+    def arrived(self) -> bytearray:
+        """All bytes so far, also those that the test has taken."""
+        frames = self._driver.frames
+        for number, kind, data in frames[self._seen :]:
+            if number == self._exchange and kind in (BEGIN, ASK, BYTES):
+                self._arrived += data
+                self._relayed += len(data) if kind == BYTES else 0
+        self._seen = len(frames)
+        return self._arrived
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the reactor has said that the answer is complete or cut."""
+        return bool({END, ABORT} & set(self._driver.kinds(self._exchange)))
+
+    @property
+    def is_cut(self) -> bool:
+        return ABORT in self._driver.kinds(self._exchange)
+
+    def credit(self) -> None:
+        """Credit all BYTES that have arrived."""
+        if self.arrived and self._relayed > self._credited:
+            count = self._relayed - self._credited
+            self._driver.send_express(pack_count(self._exchange, CREDIT_FOR_ANSWER, count))
+            self._credited = self._relayed
+
+    def read(self, size: int) -> bytes:
+        """Take `size` bytes, or fewer at the end."""
+
+        def ready() -> bool:
+            self.credit()
+            return len(self.arrived) >= self._taken + size or self.is_over
+
+        self._driver.wait(ready)
+        data = bytes(self.arrived[self._taken : self._taken + size])
+        self._taken += len(data)
+        return data
+
+    def read_until(self, end: bytes) -> bytes:
+        """Take bytes up to `end`, which are the last that have come."""
+        self._driver.wait(lambda: self.arrived[self._taken :].endswith(end))
+        data = bytes(self.arrived[self._taken :])
+        self._taken += len(data)
+        return data
+
+    def read_to_end(self) -> bytes:
+        """Take all bytes of a complete answer."""
+        data = self._to_end()
+        assert not self.is_cut
+        return data
+
+    def _to_end(self) -> bytes:
+        def ready() -> bool:
+            self.credit()
+            return self.is_over
+
+        self._driver.wait(ready)
+        return bytes(self.arrived)
+
+    def response(self, method: str = "GET") -> Response:
+        """Read the answer. Raises http.client.HTTPException if it is cut."""
+        stream = _Kept(self._to_end())
+        response = read_response(stream, method)
+        assert not stream.read(), "something follows the answer"
+        return response
+
+
 class Driver:
     """One reactor process and its channels. As a context manager, it ends the process."""
 
@@ -201,8 +295,7 @@ class Driver:
         self._lanes = 0
         self._lane_proxy = lane_proxy
         self._sockets: list[socket.socket] = [self.control]
-        self.answer_lanes: dict[int, LaneEnd] = {}
-        """The lanes that the reactor opened, by number."""
+        self._clients = 0
         command = [sys.executable, "-m", "reactor_run.reactor", "--app-dir", str(app_dir)]
         command += ["--control-fd", str(theirs.fileno()), "--lane-proxy", lane_proxy]
         with theirs:
@@ -254,10 +347,6 @@ class Driver:
         self.tell({"lane": self._lanes, "slot": self._lanes, "fd": True}, theirs)
         encode = {"v1": encode_v1, "v2": encode_v2, "off": lambda *_: b""}[self._lane_proxy]
         return LaneEnd(self._lanes, ours, encode(source, destination))
-
-    def free(self, lane: LaneEnd) -> None:
-        """Free a lane that the reactor opened."""
-        self.tell({"free": lane.number})
 
     def send_express(self, data: bytes) -> None:
         """Send raw bytes on the express lane."""
@@ -353,10 +442,6 @@ class Driver:
             numbers.frombytes(raw)
         for message in self._decoder.feed(data, numbers):
             self.messages.append(message)
-            if "answer" in message and message.get("fd") is not None:
-                sock = socket.socket(fileno=message["fd"])
-                self._sockets.append(sock)
-                self.answer_lanes[message["lane"]] = LaneEnd(message["lane"], sock)
 
     def _read_express(self, sock: socket.socket) -> None:
         try:
@@ -402,19 +487,47 @@ class Driver:
         assert not stream.read(), "something follows the answer"
         return response
 
-    def answer_lane(self, exchange: int) -> LaneEnd:
-        """Wait for the lane that the reactor chose for an answer."""
-        message = self.wait(lambda: [m for m in self.messages if m.get("answer") == exchange])[0]
-        return self.answer_lanes[message["lane"]]
+    def asked(self, exchange: int) -> None:
+        """Wait until the reactor asks whether it may write an answer to the client."""
+        self.wait(lambda: ASK in self.kinds(exchange))
 
-    def wait_done(self, exchange: int, *, control: bool = True) -> None:
-        """Wait until the app of an exchange on the express lane has ended.
+    def relayed(self, exchange: int) -> Pieces:
+        """Wait for an answer in pieces, and let the reactor send the rest over the express lane."""
+        self.wait(lambda: {BEGIN, ASK} & set(self.kinds(exchange)))
+        if ASK in self.kinds(exchange):
+            self.send_express(pack_message(exchange, RELAY))
+        return Pieces(self, exchange)
 
-        control: what comes over the control channel meanwhile is taken in too.
-        """
-        while not control and not {DONE, ANSWER_DONE} & set(self.kinds(exchange)):
-            assert self._express is not None
-            self._read_express(self._express)
+    def share_client(self) -> tuple[int, socket.socket]:
+        """Send the reactor a client's socket; return its number and the client's end."""
+        client, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        client.settimeout(DEADLINE)
+        self._sockets.append(client)
+        self._clients += 1
+        self.tell({"client": self._clients, "fd": True}, theirs)
+        return self._clients, client
+
+    def grant(self, exchange: int, client: int) -> None:
+        """Let the reactor write the rest of an answer to a client."""
+        self.asked(exchange)
+        self.send_express(pack_number(exchange, GRANT, client))
+
+    def number_in(self, exchange: int, kind: int) -> int:
+        """Wait for a message of the exchange; return the number in the last one of its kind."""
+
+        def numbers() -> list[int]:
+            return [read_number(d) for n, k, d in self.frames if (n, k) == (exchange, kind)]
+
+        self.wait(numbers)
+        return numbers()[-1]
+
+    def body(self, exchange: int, data: bytes) -> None:
+        """Send more of a request."""
+        self.send_express(pack_message(exchange, BODY, len(data)) + data)
+
+    def wait_done(self, exchange: int) -> None:
+        """Wait until the app of an exchange on the express lane has ended."""
         self.wait(lambda: {DONE, ANSWER_DONE} & set(self.kinds(exchange)))
 
     def get(self, path: str, *fields: str) -> Response:

@@ -85,25 +85,30 @@ def test_the_page_lists_every_message_with_its_form(
         assert set(word) == set(message), message
 
 
-def test_the_page_lists_every_kind_of_the_express_lane() -> None:
-    rows = re.findall(r"^\| `(E\d)` \| (.*?) \| (.*?) ?\|$", PAGE, re.MULTILINE)
-    to_reactor = {int(kind, 16) for kind, text, _ in rows if text}
-    to_front_end = {int(kind, 16) for kind, _, text in rows if text}
-    assert to_reactor == {
-        express.REQUEST,
-        express.FIN,
-        express.GONE,
-        express.CANCEL,
-        express.WITHDRAW,
-    }
-    assert to_front_end == {
-        express.ANSWER_DONE,
-        express.ANSWER,
-        express.DONE,
-        express.WITHDRAWN,
-    }
+# The page and both processes call these by one name.
+NAMES = {"CREDIT_FOR_ANSWER": "CREDIT", "CREDIT_FOR_BODY": "CREDIT"}
+TO_REACTOR = [
+    *("REQUEST", "FIN", "GONE", "CANCEL", "WITHDRAW"),
+    *("BODY", "CREDIT_FOR_ANSWER", "GRANT", "RELAY"),
+]
+TO_FRONT_END = [
+    *("ANSWER_DONE", "ANSWER", "DONE", "WITHDRAWN", "BEGIN", "ASK", "BYTES", "END", "ABORT"),
+    *("INTERIM", "CREDIT_FOR_BODY", "WAITS", "BLOCKED", "MOVES", "WRITTEN", "GIVE_BACK"),
+]
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [("Kind | From the front end", TO_REACTOR), ("Kind | From the reactor", TO_FRONT_END)],
+)
+def test_the_page_lists_every_kind_of_the_express_lane(heading: str, names: list[str]) -> None:
+    table = PAGE.partition(f"| {heading} |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(E[0-9A-F])` (\w+) \|", table, re.MULTILINE)
+    kinds = {int(kind, 16): name for kind, name in rows}
+    assert kinds == {getattr(express, name): NAMES.get(name, name) for name in names}
 
 
 def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     assert f"from 0 to {SLOTS - 1}." in section("From the front end")
-    assert f"at most {express.EXPRESS_MAX}\n" in section("The express lane")
+    assert f"at most {express.EXPRESS_MAX // 1024} KiB" in section("The express lane")
+    assert f"{express.WINDOW // 1024} KiB" in section("Windows")

@@ -223,9 +223,8 @@ FRAME = frame(REQUEST)
     [
         pytest.param(REQUEST + bytes(64), "FrameError", id="no PROXY header"),
         pytest.param(FRAME.replace(b"\5\0\10", b"\4\0\10"), "FrameError", id="no TLVs"),
-        pytest.param(pack_message(1, 0xE5), "FrameError", id="unknown kind"),
+        pytest.param(pack_message(1, 0xE9), "FrameError", id="unknown kind"),
         pytest.param(frame(REQUEST[:9]), "FrameError", id="half a request"),
-        pytest.param(frame(post("/echo", b"body")[:-1]), "FrameError", id="half a body"),
         pytest.param(frame(post("/echo", b"body") + b"!"), "FrameError", id="more than a body"),
         pytest.param(frame(b"\0\0\r\n\r\n"), "Rejected", id="no request"),
         pytest.param(pack_request(PREFIX, 1, 1 << 30), "FrameError", id="too large"),
@@ -238,14 +237,13 @@ def test_a_malformed_express_lane_ends_the_process(start, data, told):
     assert told in driver.log()
 
 
-@pytest.mark.parametrize("body", [b"bod", b"body!", b""])
-def test_a_wrong_body_behind_a_known_head_ends_the_process(start, body):
+def test_a_longer_body_behind_a_known_head_ends_the_process(start):
     driver = start("driven_asgi:app")
     request = post("/echo", b"body")
     for _ in range(3):
         for number in driver.request(request):
             driver.answer(number)
-    driver.send_express(frame(request[:-4] + body))
+    driver.send_express(frame(request + b"!"))
     assert driver.wait_exit() == 1
     assert "FrameError" in driver.log()
 

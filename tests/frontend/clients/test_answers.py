@@ -1,4 +1,4 @@
-"""Answers over the express lane, over lanes and moved to a lane; and invalid ones."""
+"""Answers over the express lane, whole and in pieces, and over plain lanes; and invalid ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from reactor_run.protocol.express import ANSWER, ANSWER_DONE, DONE, GONE, pack_message
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post
+from tests.frontend.standin import OK, Front, LaneEnd, LinkEnd, StandIn, answer, get, post
 from tests.integration.client import Client
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -27,6 +27,15 @@ def begin_lane(
     lane = reactor.lane()
     lane.head()
     return front, client, reactor, lane
+
+
+def begin_link(
+    start: Start, request: bytes = get(), **options: object
+) -> tuple[Front, Client, StandIn, LinkEnd]:
+    front, client, reactor = begin(start, request, **options)
+    link = reactor.link()
+    link.head()
+    return front, client, reactor, link
 
 
 def read_to_end(client: Client) -> bytes:
@@ -118,9 +127,9 @@ def test_an_invalid_express_answer_harms_no_other_exchange(
 )
 @pytest.mark.parametrize("bytewise", [False, True])
 def test_every_framing_is_relayed_as_it_came(
-    start: Start, raw: bytes, body: bytes, bytewise: bool
+    start_each: Start, raw: bytes, body: bytes, bytewise: bool
 ) -> None:
-    front, client, reactor, lane = begin_lane(start)
+    front, client, reactor, lane = begin_link(start_each)
     if bytewise:
         for index in range(len(raw)):
             lane.send(raw[index : index + 1])
@@ -131,16 +140,16 @@ def test_every_framing_is_relayed_as_it_came(
     reactor.done(lane)
     front.settle()
     client.send(get("/again"))
-    assert lane.head().startswith(b"GET /again")
+    assert reactor.again(lane).head().startswith(b"GET /again")
 
 
-def test_interim_answers_are_relayed_to_http_1_1_only(start: Start) -> None:
-    front = start(lanes="plain")
+def test_interim_answers_are_relayed_to_http_1_1_only(start_each: Start) -> None:
+    front = start_each()
     (reactor,) = front.reactors
     for version, interim in ("1.1", [102, 103]), ("1.0", []):
         client = front.connect()
         client.send(get(version=version))
-        lane = reactor.lane()
+        lane = reactor.link()
         lane.head()
         lane.send(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early")
         front.settle()
@@ -150,13 +159,14 @@ def test_interim_answers_are_relayed_to_http_1_1_only(start: Start) -> None:
         assert response.body == b"ok"
 
 
-def test_head_has_no_body_whatever_its_fields_say(start: Start) -> None:
-    front, client, reactor, lane = begin_lane(start, get(method="HEAD"))
+def test_head_has_no_body_whatever_its_fields_say(start_each: Start) -> None:
+    front, client, reactor, lane = begin_link(start_each, get(method="HEAD"))
     lane.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
     assert client.response("HEAD").field("content-length") == b"1000"
     reactor.done(lane)
     front.settle()
     client.send(get(method="HEAD"))
+    lane = reactor.again(lane)
     lane.head()
     lane.send(CHUNKED)
     assert client.response("HEAD").status == 200
@@ -331,30 +341,33 @@ def test_a_client_sees_that_its_answer_was_cut(start: Start, cut: bytes, how: st
     assert reactor.silent
 
 
-def test_an_answer_until_close_ends_with_the_connection(start: Start) -> None:
-    front, client, reactor, lane = begin_lane(start, get(version="1.0"))
+def test_an_answer_until_close_ends_with_the_connection(start_each: Start) -> None:
+    front, client, reactor, lane = begin_link(start_each, get(version="1.0"))
     lane.send(UNTIL_CLOSE + b"some")
     front.settle()
     lane.send(b" more")
     lane.half_close()
     assert client.response().body == b"some more"
     front.settle()
-    assert not lane.closed
+    if isinstance(lane, LaneEnd):
+        assert not lane.closed
     reactor.drop(lane)
     front.settle()
-    assert lane.closed
+    if isinstance(lane, LaneEnd):
+        assert lane.closed
+    assert front.call(lambda: reactor.inside.in_flight) == 0
 
 
-def test_an_answer_until_close_has_connection_close(start: Start) -> None:
-    _, client, _, lane = begin_lane(start, get("/", "Connection: keep-alive", version="1.0"))
+def test_an_answer_until_close_has_connection_close(start_each: Start) -> None:
+    _, client, _, lane = begin_link(start_each, get("/", "Connection: keep-alive", version="1.0"))
     lane.send(UNTIL_CLOSE)
     lane.half_close()
     assert client.response().field("connection") == b"close"
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_cut_answer_until_close_is_a_reset(start: Start, together: bool) -> None:
-    front, client, _, lane = begin_lane(start, get(version="1.0"))
+def test_a_cut_answer_until_close_is_a_reset(start_each: Start, together: bool) -> None:
+    front, client, _, lane = begin_link(start_each, get(version="1.0"))
     if not together:
         lane.send(UNTIL_CLOSE + b"some")
         assert client.begin().status == 200
@@ -409,136 +422,98 @@ def test_lanes_are_used_again_and_no_more_are_opened_than_needed(start: Start) -
     assert reactor.silent
 
 
-# Answers that move to a lane of the reactor's own -------------------------------------------------
+# Answers in pieces on the express lane ------------------------------------------------------------
 
 
-def test_the_lane_of_a_moved_answer_is_given_back(start: Start) -> None:
+def test_an_app_that_is_done_may_still_send_its_answer(start: Start) -> None:
     front, client, reactor = begin(start)
-    number, _ = reactor.request()
-    lane = reactor.open_lane(number, 1)
-    lane.send(CHUNKED + b"2\r\nok\r\n")
-    assert client.begin().status == 200
-    lane.send(b"0\r\n\r\n")
-    assert b"".join(client.pieces()) == b"ok"
-    # It is given back as soon as the answer was read, whether or not the app is done.
-    assert reactor.hear("free") == {"free": 1}
-    reactor.reply(number, b"", DONE)
+    pieces = reactor.pieces()
+    pieces.begin(CHUNKED)
+    pieces.done()
+    front.settle()
+    assert front.call(lambda: reactor.inside.in_flight) == 0
+    pieces.more(b"2\r\nok\r\n0\r\n\r\n")
+    pieces.end()
+    assert client.response().body == b"ok"
     client.send(get("/again"))
-    number, _ = reactor.request()
-    reactor.say(answer=number, lane=1)
-    lane.send(answer(b"again"))
-    assert client.response().body == b"again"
-    assert reactor.hear("free") == {"free": 1}
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
+    assert reactor.inside.express is not None
+    assert not reactor.inside.express.exchanges
+
+
+def test_an_answer_may_end_before_its_app_is_done(start: Start) -> None:
+    front, client, reactor = begin(start)
+    pieces = reactor.pieces()
+    pieces.begin(OK)
+    pieces.end()
+    assert client.response().body == b"ok"
+    client.send(get("/again"))
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
     assert front.call(lambda: reactor.inside.in_flight) == 1
-    reactor.reply(number, b"", DONE)
+    pieces.done()
     front.settle()
     assert front.call(lambda: reactor.inside.in_flight) == 0
 
 
-def test_the_announcement_may_be_read_after_the_first_bytes(start: Start) -> None:
+def test_a_client_sees_that_its_answer_in_pieces_was_cut(start: Start) -> None:
     front, client, reactor = begin(start)
-    number, _ = reactor.request()
-    lane = reactor.open_lane(number, 7)
-    lane.send(OK)
-    reactor.reply(number, b"", DONE)
-    assert client.response().body == b"ok"
-    reactor.hear("free")
-    client.send(get("/again"))
-    number, _ = reactor.request()
-    with front.held():
-        # The lane becomes readable first, so its event comes first.
-        lane.send(answer(b"again"))
-        reactor.reply(number, b"", DONE)
-        reactor.say(answer=number, lane=7)
-    assert client.response().body == b"again"
-
-
-def test_the_end_of_the_app_may_be_read_before_the_announcement(start: Start) -> None:
-    front, client, reactor = begin(start)
-    number, _ = reactor.request()
-    with front.held():
-        reactor.reply(number, b"", DONE)
-        lane = reactor.open_lane(number, 1)
-        lane.send(OK)
-    assert client.response().body == b"ok"
-
-
-def test_a_reactor_without_descriptors_for_a_lane_gives_502(start: Start) -> None:
-    front, client, reactor = begin(start)
-    number, _ = reactor.request()
-    reactor.say(answer=number, lane=None)
-    assert client.response().status == 502
-    reactor.reply(number, b"", DONE)
+    pieces = reactor.pieces()
+    pieces.begin(CHUNKED + b"2\r\nok\r\n")
     front.settle()
-    assert front.call(lambda: reactor.inside.in_flight) == 0
-
-
-def test_a_client_sees_that_its_moved_answer_was_cut(start: Start) -> None:
-    front, client, reactor = begin(start)
-    number, _ = reactor.request()
-    lane = reactor.open_lane(number, 1)
-    lane.send(CHUNKED + b"2\r\nok\r\n")
-    front.settle()
-    lane.close()
+    pieces.abort()
     assert read_to_end(client) == CHUNKED + b"2\r\nok\r\n"
-    reactor.reply(number, b"", DONE)
+    pieces.hear(GONE)
+    pieces.done()
     front.settle()
     assert front.call(lambda: reactor.inside.in_flight) == 0
 
 
-def test_a_moved_answer_until_close(start: Start) -> None:
-    front, client, reactor = begin(start, get(version="1.0"))
-    number, _ = reactor.request()
-    lane = reactor.open_lane(number, 1)
-    lane.send(UNTIL_CLOSE + b"all")
-    lane.half_close()
-    reactor.reply(number, b"", DONE)
-    assert client.response().body == b"all"
-    front.settle()
-    assert lane.closed
-
-
-def test_bytes_after_a_moved_answer_close_its_lane(start: Start) -> None:
+def test_an_abort_before_the_answer_gives_502(start: Start) -> None:
     front, client, reactor = begin(start)
-    number, _ = reactor.request()
-    lane = reactor.open_lane(number, 1)
-    lane.send(OK + b"x")
-    assert client.response().body == b"ok"
+    pieces = reactor.pieces()
+    pieces.abort()
+    assert client.response().status == 502
+    pieces.hear(GONE)
+    pieces.done()
+    client.send(get("/again"))
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
     front.settle()
-    assert lane.closed
-    assert reactor.silent
+    assert front.call(lambda: reactor.inside.in_flight) == 0
 
 
-def test_a_lane_announced_for_a_client_that_left_is_closed(start: Start) -> None:
+def test_pieces_for_a_client_that_left_are_dropped(start: Start) -> None:
     front, client, reactor = begin(start)
-    number, _ = reactor.request()
+    pieces = reactor.pieces()
     client.reset()
     front.settle()
-    lane = reactor.open_lane(number, 1)
+    assert pieces.closed
+    pieces.begin(CHUNKED)
+    pieces.more(b"2\r\nok\r\n0\r\n\r\n")
+    pieces.end()
     front.settle()
-    assert lane.closed
-    reactor.reply(number, b"", DONE)
+    assert front.call(lambda: reactor.inside.in_flight) == 1
+    pieces.done()
     front.settle()
     assert front.call(lambda: reactor.inside.in_flight) == 0
-    assert not reactor.inside.lanes._theirs
 
 
-def test_abandoned_moved_answers_leave_no_lane_open(start: Start) -> None:
+def test_abandoned_answers_in_pieces_leave_nothing(start: Start) -> None:
     front = start()
     (reactor,) = front.reactors
-    for index in range(1, 4):
+    for _ in range(3):
         client = front.connect()
         client.send(get())
-        number, _ = reactor.request()
-        lane = reactor.open_lane(number, index)
-        lane.send(CHUNKED)
+        pieces = reactor.pieces()
+        pieces.begin(CHUNKED)
         client.begin()
         client.reset()
         front.settle()
-        assert lane.closed
-        reactor.message()
-        reactor.reply(number, b"", DONE)
+        assert pieces.closed
+        pieces.done()
     front.settle()
-    assert not reactor.inside.lanes._theirs
     assert reactor.inside.express is not None
     assert not reactor.inside.express.exchanges
+    assert not reactor.inside.express.streams

@@ -17,9 +17,20 @@ import pytest
 from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.clients.http1_state import Http1State
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
-from reactor_run.protocol.express import ANSWER, DONE, REQUEST
+from reactor_run.protocol.express import (
+    ABORT,
+    ANSWER,
+    BEGIN,
+    BYTES,
+    DONE,
+    END,
+    GRANT,
+    INTERIM,
+    RELAY,
+    REQUEST,
+)
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post
+from tests.frontend.standin import OK, Front, LinkEnd, Pieces, StandIn, answer, get, post
 from tests.integration.client import Client
 
 STEPS = 150
@@ -78,10 +89,16 @@ class Player:
         self.to_send: dict[Client, list[bytes]] = {}
         self.numbers: list[int] = []
         """Exchanges of the express lane whose app is not done."""
-        self.lanes: list[LaneEnd] = []
-        """Lanes whose app is not done."""
-        self.to_answer: dict[LaneEnd, bytes] = {}
+        self.lanes: list[LinkEnd] = []
+        """Lanes, and exchanges in pieces, whose app is not done."""
+        self.pieces: dict[int, Pieces] = {}
+        """The exchanges in pieces, by number."""
+        self.to_answer: dict[LinkEnd, bytes] = {}
         """The rest of an answer that the front end has not taken."""
+        self.answered: set[Pieces] = set()
+        """Exchanges in pieces whose answer is complete."""
+        self.direct: set[Pieces] = set()
+        """Exchanges in pieces that have used their grant."""
         self.done: list[str] = []
 
     @property
@@ -188,9 +205,15 @@ class Player:
                 else:
                     reactor._heard.popleft()
             else:
-                number, kind_of, _ = reactor.message()
-                if kind_of == REQUEST:
+                number, kind_of, payload = reactor.message()
+                if kind_of != REQUEST:
+                    if number in self.pieces:
+                        self.pieces[number].take(kind_of, payload)
+                elif self.random.random() < 0.5:
                     self.numbers.append(number)
+                else:
+                    self.pieces[number] = pieces = Pieces(reactor, number, payload)
+                    self.lanes.append(pieces)
 
     def reply(self) -> None:
         number = self.numbers.pop(self.random.randrange(len(self.numbers)))
@@ -203,15 +226,64 @@ class Player:
     def answer_on_lane(self) -> None:
         """Send an answer, or a part of one, as far as the front end takes it."""
         lane = self.random.choice(self.lanes)
+        if isinstance(lane, Pieces):
+            self._answer_in_pieces(lane)
+            return
         data = self.to_answer.get(lane) or self.random.choice(ANSWERS)
         try:
             self.to_answer[lane] = data[lane.fill(data) :]
         except OSError:
             return
 
+    def _answer_in_pieces(self, pieces: Pieces) -> None:
+        if pieces in self.answered:
+            # The front end must ignore it.
+            self.reactor.reply(pieces.number, b"x", self.random.choice([BYTES, END, BEGIN, ABORT]))
+        elif pieces not in self.to_answer:
+            data = self.random.choice(ANSWERS)
+            end = data.index(b"\r\n\r\n") + 4
+            if data.startswith(b"HTTP/1.1 1"):
+                self.reactor.reply(pieces.number, data, INTERIM)
+                return
+            pieces.begin(data[:end], ask=self.random.random() < 0.7)
+            self.to_answer[pieces] = data[end:]
+        else:
+            self._go_on_in_pieces(pieces)
+
+    def _go_on_in_pieces(self, pieces: Pieces) -> None:
+        data = self.to_answer[pieces]
+        if pieces.closed:
+            return
+        if GRANT in pieces.kinds and pieces not in self.direct:
+            self.direct.add(pieces)
+            try:
+                sent = self.reactor.client(pieces.connection).send(data, socket.MSG_DONTWAIT)
+            except OSError:
+                sent = 0
+            if sent == len(data):
+                pieces.written(sent)
+                self.answered.add(pieces)
+                return
+            self.random.choice([pieces.blocked, pieces.moves])(sent)
+            pieces.give_back(sent)
+            data = data[sent:]
+        if GRANT in pieces.kinds or RELAY in pieces.kinds or not pieces.asked:
+            piece = data[: min(65536, pieces.answer_credit)]
+            if piece:
+                pieces.more(piece)
+            data = data[len(piece) :]
+            if not data:
+                pieces.end()
+                self.answered.add(pieces)
+        self.to_answer[pieces] = data
+
     def read_lane(self) -> None:
+        lane = self.random.choice(self.lanes)
+        if isinstance(lane, Pieces):
+            lane.exactly(self.random.randint(0, lane.unread))
+            return
         try:
-            _at_once(self.random.choice(self.lanes).sock).recv(1 << 20)
+            _at_once(lane.sock).recv(1 << 20)
         except OSError:
             return
 

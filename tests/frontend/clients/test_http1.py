@@ -10,7 +10,7 @@ import pytest
 from reactor_run.frontend.reactors.lane import Lane
 from reactor_run.protocol.express import ANSWER, CANCEL, DONE, FIN, GONE
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
+from tests.frontend.standin import OK, Front, LinkEnd, StandIn, answer, get, post, pour
 from tests.integration.client import Client
 
 CHUNKED_POST = get("/", "Transfer-Encoding: chunked", method="POST")
@@ -29,11 +29,11 @@ PART_OF_UPLOAD = post(b"123" + b"x" * 70_000)[:-70_000]
 
 def begin_upload(
     start: Start, request: bytes, **options: object
-) -> tuple[Front, Client, StandIn, LaneEnd]:
-    """A request that goes over a lane because it is not whole; its head has been read."""
+) -> tuple[Front, Client, StandIn, LinkEnd]:
+    """A request that is not whole, so that it goes in pieces; its head has been read."""
     front, client, reactor = begin(start, **options)
     client.send(request)
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     return front, client, reactor, lane
 
@@ -79,8 +79,8 @@ def test_pipelined_requests_are_read_up_to_a_limit(start: Start) -> None:
         assert client.response().status == 200
 
 
-def test_requests_behind_an_upload_are_read_up_to_a_limit(start: Start) -> None:
-    front, client, reactor, lane = begin_upload(start, post(b"x" * LARGE)[:-LARGE])
+def test_requests_behind_an_upload_are_read_up_to_a_limit(start_each: Start) -> None:
+    front, client, reactor, lane = begin_upload(start_each, post(b"x" * LARGE)[:-LARGE])
     with client.sending([b"x" * LARGE + get("/next") * 100_000], may_be_cut=True):
         assert len(lane.exactly(LARGE)) == LARGE
         for _ in range(50):
@@ -181,10 +181,10 @@ def test_fin_in_the_same_segment_is_passed_on_too(start: Start) -> None:
     assert client.response().body == b"ok"
 
 
-def test_fin_half_closes_the_lane(start: Start) -> None:
-    front, client, reactor = begin(start, lanes="plain")
+def test_fin_half_closes_the_lane(start_each: Start) -> None:
+    front, client, reactor = begin(start_each)
     client.send(get())
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     client.finish_sending()
     front.settle()
@@ -196,9 +196,9 @@ def test_fin_half_closes_the_lane(start: Start) -> None:
     assert client.at_end()
 
 
-def test_fin_counts_after_a_body_that_the_lane_has_not_taken(start: Start) -> None:
+def test_fin_counts_after_a_body_that_the_lane_has_not_taken(start_each: Start) -> None:
     body = b"x" * LARGE
-    front, client, _reactor, lane = begin_upload(start, post(body)[:-LARGE])
+    front, client, _reactor, lane = begin_upload(start_each, post(body)[:-LARGE])
     with client.sending([body]):
         front.settle()
     client.finish_sending()
@@ -212,7 +212,7 @@ def test_fin_counts_after_a_body_that_the_lane_has_not_taken(start: Start) -> No
 
 def test_fin_is_passed_on_after_a_body_that_filled_the_lane(start: Start) -> None:
     """The whole body has arrived by then, so its client is still read."""
-    front = start()
+    front = start(lanes="plain")
     (reactor,) = front.reactors
     client = front.connect(front.unix)
     body = b"x" * 70_000
@@ -266,8 +266,8 @@ def test_fin_within_a_body_is_a_400(start: Start, lanes: str) -> None:
     reactor.drop(lane)
 
 
-def test_fin_within_a_body_leaves_an_answer_that_has_begun_to_the_app(start: Start) -> None:
-    front, client, reactor, lane = begin_upload(start, PART_OF_UPLOAD)
+def test_fin_within_a_body_leaves_an_answer_that_has_begun_to_the_app(start_each: Start) -> None:
+    front, client, reactor, lane = begin_upload(start_each, PART_OF_UPLOAD)
     assert lane.exactly(3) == b"123"
     lane.send(answer(b"ok")[:-1])
     client.begin()
@@ -320,28 +320,29 @@ def test_fin_that_comes_before_its_turn_cuts_a_pipelined_body(
     assert not front.clients
 
 
-def test_fin_within_a_drained_body_closes_the_connection(start: Start) -> None:
-    _front, client, _reactor, lane = begin_upload(start, PART_OF_UPLOAD)
+def test_fin_within_a_drained_body_closes_the_connection(start_each: Start) -> None:
+    _front, client, _reactor, lane = begin_upload(start_each, PART_OF_UPLOAD)
     lane.send(OK)
     assert client.response().status == 200
     client.finish_sending()
     assert client.at_end()
 
 
-def test_fin_within_a_body_while_its_early_answer_is_still_sent(start: Start) -> None:
-    front = start()
+def test_fin_within_a_body_while_its_early_answer_is_still_sent(start_each: Start) -> None:
+    front = start_each()
     (reactor,) = front.reactors
     client = front.connect(front.unix)
     client.send(PART_OF_UPLOAD)
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
+    lane.exactly(3)
     raw = answer(b"x" * 400_000)
     while raw:
         raw = raw[lane.fill(raw) :]
         front.settle()
     reactor.drop(lane)
     front.settle()
-    assert lane.closed
+    assert lane.ended
     client.finish_sending()
     front.settle()
     assert len(client.response().body) == 400_000
@@ -365,8 +366,8 @@ def test_reset_is_passed_on_over_the_express_lane(start: Start, answered: bool) 
     reactor.reply(number, b"", DONE)
 
 
-def test_reset_closes_the_lane(start: Start) -> None:
-    front, client, reactor, lane = begin_upload(start, PART_OF_UPLOAD)
+def test_reset_closes_the_lane(start_each: Start) -> None:
+    front, client, reactor, lane = begin_upload(start_each, PART_OF_UPLOAD)
     client.reset()
     front.settle()
     assert lane.closed
@@ -375,10 +376,10 @@ def test_reset_closes_the_lane(start: Start) -> None:
     assert front.call(lambda: reactor.inside.in_flight) == 0
 
 
-def test_reset_within_an_answer_closes_the_lane(start: Start) -> None:
-    front, client, reactor = begin(start, lanes="plain")
+def test_reset_within_an_answer_closes_the_lane(start_each: Start) -> None:
+    front, client, reactor = begin(start_each)
     client.send(get())
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(answer(b"x" * LARGE)[:1000])
     client.begin()
@@ -411,8 +412,8 @@ def test_a_unix_client_that_closes_has_left(start: Start) -> None:
 # Bodies -------------------------------------------------------------------------------------------
 
 
-def test_a_body_streams_to_the_app_as_it_arrives(start: Start) -> None:
-    front, client, reactor, lane = begin_upload(start, CHUNKED_POST)
+def test_a_body_streams_to_the_app_as_it_arrives(start_each: Start) -> None:
+    front, client, reactor, lane = begin_upload(start_each, CHUNKED_POST)
     for piece in b"3\r\nab", b"c\r\n", b"0\r\n", b"\r\n":
         client.send(piece)
         assert lane.exactly(len(piece)) == piece
@@ -420,12 +421,12 @@ def test_a_body_streams_to_the_app_as_it_arrives(start: Start) -> None:
     front.settle()
     assert lane.silent
     lane.send(OK)
-    reactor.done(lane)
     assert client.response().status == 200
-    assert reactor.request()[1] == get("/next")
+    assert reactor.link().head() == get("/next")
+    reactor.done(lane)
 
 
-def test_a_request_that_outgrows_express_goes_over_a_lane(start: Start) -> None:
+def test_a_request_that_outgrows_one_message_goes_in_pieces(start: Start) -> None:
     front, client, reactor = begin(start)
     head = len(post(b"x" * 60_000)) - 60_000
     largest = post(b"x" * (65536 - head))
@@ -435,7 +436,7 @@ def test_a_request_that_outgrows_express_goes_over_a_lane(start: Start) -> None:
     reactor.reply(1)
     assert client.response().status == 200
     with client.sending([post(b"x" * (65537 - head))]):
-        lane = reactor.lane()
+        lane = reactor.link()
         assert len(lane.head()) == head
         lane.exactly(65537 - head)
     front.settle()
@@ -444,8 +445,8 @@ def test_a_request_that_outgrows_express_goes_over_a_lane(start: Start) -> None:
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
 @pytest.mark.parametrize("framing", ["length", "chunked", "one chunk"])
-def test_a_body_beyond_the_limit_gets_413(start: Start, interface: str, framing: str) -> None:
-    front, client, reactor = begin(start, interface=interface, max_body_size=100)
+def test_a_body_beyond_the_limit_gets_413(start_each: Start, interface: str, framing: str) -> None:
+    front, client, reactor = begin(start_each, interface=interface, max_body_size=100)
     if framing == "length":
         client.send(post(b"x" * 101))
     elif framing == "one chunk":
@@ -460,7 +461,7 @@ def test_a_body_beyond_the_limit_gets_413(start: Start, interface: str, framing:
     assert response.field("connection") == b"close"
     assert client.at_end()
     if reactor.lanes or not reactor.silent:
-        lane = reactor.lane()
+        lane = reactor.link()
         front.settle()
         assert lane.closed
 
@@ -478,8 +479,8 @@ def test_a_body_as_large_as_the_limit_is_accepted(
     assert payload.endswith(body if interface == "wsgi" or not chunked else raw)
 
 
-def test_a_body_beyond_the_limit_cuts_an_answer_that_has_begun(start: Start) -> None:
-    front, client, _reactor, lane = begin_upload(start, CHUNKED_POST, max_body_size=100)
+def test_a_body_beyond_the_limit_cuts_an_answer_that_has_begun(start_each: Start) -> None:
+    front, client, _reactor, lane = begin_upload(start_each, CHUNKED_POST, max_body_size=100)
     lane.send(answer(b"x" * 1000)[:100])
     client.begin()
     client.send(b"65\r\n" + b"x" * 101)
@@ -504,14 +505,14 @@ def test_a_malformed_chunk_gets_400(start: Start, interface: str) -> None:
 # Answers that come early --------------------------------------------------------------------------
 
 
-def test_a_small_unread_body_keeps_the_connection(start: Start) -> None:
-    _front, client, reactor, lane = begin_upload(start, post(b"x" * 70_000)[:-70_000])
+def test_a_small_unread_body_keeps_the_connection(start_each: Start) -> None:
+    _front, client, reactor, lane = begin_upload(start_each, post(b"x" * 70_000)[:-70_000])
     lane.send(answer(b"no", status="403 No"))
     response = client.response()
     assert response.status == 403
     assert response.field("connection") is None
     client.send(b"x" * 70_000 + get("/next"))
-    assert reactor.request()[1] == get("/next")
+    assert reactor.link().head() == get("/next")
 
 
 @pytest.mark.parametrize(
@@ -520,9 +521,9 @@ def test_a_small_unread_body_keeps_the_connection(start: Start) -> None:
     ids=["large", "chunked", "expected"],
 )
 def test_a_large_unread_body_closes_the_connection_after_the_answer(
-    start: Start, request_: bytes
+    start_each: Start, request_: bytes
 ) -> None:
-    front, client, _reactor, lane = begin_upload(start, request_)
+    front, client, _reactor, lane = begin_upload(start_each, request_)
     lane.send(answer(b"no", status="403 No"))
     front.settle()
     for _ in range(20):
@@ -537,18 +538,18 @@ def test_a_large_unread_body_closes_the_connection_after_the_answer(
     assert not front.clients
 
 
-def test_a_successful_early_answer_keeps_the_connection(start: Start) -> None:
-    front, client, reactor, lane = begin_upload(start, CHUNKED_POST)
+def test_a_successful_early_answer_keeps_the_connection(start_each: Start) -> None:
+    front, client, reactor, lane = begin_upload(start_each, CHUNKED_POST)
     lane.send(OK)
     assert client.response().field("connection") is None
     client.send(b"3\r\nabc\r\n")
     front.settle()
     client.send(b"0\r\n\r\n" + get("/next"))
-    assert reactor.request()[1] == get("/next")
+    assert reactor.link().head() == get("/next")
 
 
-def test_the_app_is_told_that_the_rest_of_its_unread_body_will_not_come(start: Start) -> None:
-    front, client, _reactor, lane = begin_upload(start, CHUNKED_POST)
+def test_the_app_is_told_that_the_rest_of_its_unread_body_will_not_come(start_each: Start) -> None:
+    front, client, _reactor, lane = begin_upload(start_each, CHUNKED_POST)
     lane.send(OK)
     assert client.response().status == 200
     front.settle()
@@ -559,8 +560,8 @@ def test_the_app_is_told_that_the_rest_of_its_unread_body_will_not_come(start: S
     assert lane.ended
 
 
-def test_draining_an_endless_body_stops(start: Start) -> None:
-    front, client, _reactor, lane = begin_upload(start, CHUNKED_POST)
+def test_draining_an_endless_body_stops(start_each: Start) -> None:
+    front, client, _reactor, lane = begin_upload(start_each, CHUNKED_POST)
     lane.send(OK)
     assert client.response().status == 200
     for _ in range(30):
@@ -570,12 +571,12 @@ def test_draining_an_endless_body_stops(start: Start) -> None:
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_a_malformed_unread_body_gets_no_second_answer(start: Start, slow: bool) -> None:
-    front = start()
+def test_a_malformed_unread_body_gets_no_second_answer(start_each: Start, slow: bool) -> None:
+    front = start_each()
     (reactor,) = front.reactors
     client = front.connect(front.unix)
     client.send(CHUNKED_POST)
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     raw = answer(b"x" * (400_000 if slow else 10))
     while raw:
@@ -656,8 +657,10 @@ def test_the_head_of_a_later_request_has_its_own_timeout(start: Start) -> None:
 
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
-def test_a_body_that_stops_is_rejected(start: Start, interface: str) -> None:
-    front, client, reactor = begin(start, interface=interface, body_timeout=10.0, min_body_rate=0)
+def test_a_body_that_stops_is_rejected(start_each: Start, interface: str) -> None:
+    front, client, reactor = begin(
+        start_each, interface=interface, body_timeout=10.0, min_body_rate=0
+    )
     client.send(post(b"x" * 70_000)[:-70_000])
     for _ in range(3):
         front.pass_time(8)
@@ -667,13 +670,13 @@ def test_a_body_that_stops_is_rejected(start: Start, interface: str) -> None:
     assert client.response().status == 408
     assert client.at_end()
     if interface == "asgi":
-        lane = reactor.lane()
+        lane = reactor.link()
         front.settle()
         assert lane.closed
 
 
-def test_a_body_that_stops_cuts_an_answer_that_has_begun(start: Start) -> None:
-    front, client, _reactor, lane = begin_upload(start, PART_OF_UPLOAD, body_timeout=10.0)
+def test_a_body_that_stops_cuts_an_answer_that_has_begun(start_each: Start) -> None:
+    front, client, _reactor, lane = begin_upload(start_each, PART_OF_UPLOAD, body_timeout=10.0)
     lane.send(answer(b"x" * 100)[:-1])
     client.begin()
     front.pass_time(12)
@@ -681,8 +684,8 @@ def test_a_body_that_stops_cuts_an_answer_that_has_begun(start: Start) -> None:
     assert front.clients == []
 
 
-def test_an_unread_body_that_stops_closes_the_connection(start: Start) -> None:
-    front, client, _reactor, lane = begin_upload(start, PART_OF_UPLOAD, body_timeout=10.0)
+def test_an_unread_body_that_stops_closes_the_connection(start_each: Start) -> None:
+    front, client, _reactor, lane = begin_upload(start_each, PART_OF_UPLOAD, body_timeout=10.0)
     lane.send(OK)
     assert client.response().status == 200
     front.pass_time(12)
@@ -727,10 +730,10 @@ def test_an_app_that_takes_too_long_gives_504_and_keeps_its_place(start: Start, 
         assert reactor.lane().head() == get("/next")
 
 
-def test_an_answer_that_takes_too_long_is_cut(start: Start) -> None:
-    front, client, reactor = begin(start, lanes="plain", request_timeout=10.0)
+def test_an_answer_that_takes_too_long_is_cut(start_each: Start) -> None:
+    front, client, reactor = begin(start_each, request_timeout=10.0)
     client.send(get())
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     for _ in range(3):
         lane.send(answer(b"x" * 100)[:40])
@@ -754,12 +757,12 @@ def test_a_request_deadline_ends_with_its_request(start: Start) -> None:
     assert client.response().status == 200
 
 
-def test_a_client_that_takes_nothing_is_closed(start: Start) -> None:
-    front = start(lanes="plain", response_timeout=10.0)
+def test_a_client_that_takes_nothing_is_closed(start_each: Start) -> None:
+    front = start_each(response_timeout=10.0)
     (reactor,) = front.reactors
     client = front.connect(front.unix)
     client.send(get())
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(answer(b"x" * (8 * LARGE))[:1000])
     for _ in range(3):

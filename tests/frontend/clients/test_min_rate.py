@@ -9,7 +9,7 @@ import pytest
 
 from reactor_run.frontend.clients.min_rate import MinimumRate
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
+from tests.frontend.standin import OK, Front, LinkEnd, StandIn, answer, get, post, pour
 from tests.integration.client import Client
 from tests.integration.waiting import eventually
 
@@ -114,15 +114,17 @@ def test_a_body_that_drips_before_each_check_is_rejected(start: Start, interface
 
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
-def test_a_body_that_comes_fast_enough_may_take_its_time(start: Start, interface: str) -> None:
-    front, client, reactor = begin(start, interface=interface, body_timeout=10.0, min_body_rate=400)
+def test_a_body_that_comes_fast_enough_may_take_its_time(start_each: Start, interface: str) -> None:
+    front, client, reactor = begin(
+        start_each, interface=interface, body_timeout=10.0, min_body_rate=400
+    )
     client.send(post(b"x" * 80_000)[:-80_000])
     for _ in range(25):
         # It pauses, for nearly as long as it may, and then goes on.
         front.pass_time(8)
         assert front.silent(client)
         client.send(b"x" * 3200)
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     assert len(lane.exactly(80_000)) == 80_000
     lane.send(OK)
@@ -144,10 +146,10 @@ def test_a_fast_client_earns_no_more_than_the_full_credit(start: Start) -> None:
     assert client.response().status == 408
 
 
-def test_time_does_not_count_while_the_app_reads_nothing(start: Start) -> None:
-    front, client, reactor = begin(start, body_timeout=10.0)
+def test_time_does_not_count_while_the_app_reads_nothing(start_each: Start) -> None:
+    front, client, reactor = begin(start_each, body_timeout=10.0)
     client.send(post(b"x" * 4 * LARGE)[: -4 * LARGE])
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     with client.sending([b"x" * 4 * LARGE]):
         body = front.inside.requester.body
@@ -162,10 +164,10 @@ def test_time_does_not_count_while_the_app_reads_nothing(start: Start) -> None:
         assert client.response().status == 200
 
 
-def test_time_does_not_count_before_a_client_may_send_its_body(start: Start) -> None:
-    front, client, reactor = begin(start, body_timeout=10.0)
+def test_time_does_not_count_before_a_client_may_send_its_body(start_each: Start) -> None:
+    front, client, reactor = begin(start_each, body_timeout=10.0)
     client.send(post(b"x" * 10, CONTINUE)[:-10])
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     for _ in range(5):
         front.pass_time(10)
@@ -178,10 +180,10 @@ def test_time_does_not_count_before_a_client_may_send_its_body(start: Start) -> 
     assert client.response("POST").status == 408
 
 
-def test_time_counts_for_a_client_that_does_not_wait_for_100_continue(start: Start) -> None:
-    front, client, reactor = begin(start, body_timeout=10.0)
+def test_time_counts_for_a_client_that_does_not_wait_for_100_continue(start_each: Start) -> None:
+    front, client, reactor = begin(start_each, body_timeout=10.0)
     client.send(post(b"x" * 10, CONTINUE)[:-10])
-    reactor.lane().head()
+    reactor.link().head()
     front.pass_time(20)
     client.send(b"x")
     front.pass_time(8)
@@ -190,26 +192,30 @@ def test_time_counts_for_a_client_that_does_not_wait_for_100_continue(start: Sta
     assert client.response("POST").status == 408
 
 
-def test_time_does_not_count_in_the_queue_before_100_continue(start: Start) -> None:
-    front, client, reactor = begin(start, capacities=(1,), body_timeout=10.0, queue_timeout=100.0)
+def test_time_does_not_count_in_the_queue_before_100_continue(start_each: Start) -> None:
+    front, client, reactor = begin(
+        start_each, capacities=(1,), body_timeout=10.0, queue_timeout=100.0
+    )
     other = front.connect()
     other.send(get())
-    number, _ = reactor.request()
+    first = reactor.link()
+    first.head()
     client.send(post(b"x" * 10, CONTINUE)[:-10])
     for _ in range(5):
         front.pass_time(10)
     assert front.silent(client)
-    reactor.reply(number)
-    reactor.lane().head()
+    first.send(OK)
+    reactor.drop(first)
+    reactor.link().head()
 
 
-def test_a_body_that_stops_while_its_early_answer_goes_out(start: Start) -> None:
+def test_a_body_that_stops_while_its_early_answer_goes_out(start_each: Start) -> None:
     """The answer is complete, and reaches the client."""
-    front = start(body_timeout=10.0, response_timeout=100.0, lanes="plain")
+    front = start_each(body_timeout=10.0, response_timeout=100.0)
     (reactor,) = front.reactors
     client = front.connect(front.unix)
     client.send(post(b"x" * 70_000)[:-5])
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(answer(b"y" * 300_000))
     reactor.drop(lane)
@@ -222,16 +228,18 @@ def test_a_body_that_stops_while_its_early_answer_goes_out(start: Start) -> None
 # Pipelined uploads --------------------------------------------------------------------------------
 
 
-def test_an_upload_behind_other_requests_is_read_when_its_turn_comes(start: Start) -> None:
+def test_an_upload_behind_other_requests_is_read_when_its_turn_comes(start_each: Start) -> None:
     """More bytes arrived with them than are held, so the client was not read meanwhile."""
-    front, client, reactor = begin(start, interface="wsgi", body_timeout=10.0)
+    front, client, reactor = begin(start_each, interface="wsgi", body_timeout=10.0)
     body = b"x" * LARGE
     with client.sending([get("/first") + post(body)]):
-        number, _ = reactor.request()
+        first = reactor.link()
+        first.head()
         for _ in range(20):
             front.settle()
-        reactor.reply(number)
-        lane = reactor.lane()
+        first.send(OK)
+        reactor.drop(first)
+        lane = reactor.link()
         assert b"Content-Length: 1048576" in lane.head()
         assert lane.exactly(LARGE) == body
     assert client.response().status == 200
@@ -240,10 +248,10 @@ def test_an_upload_behind_other_requests_is_read_when_its_turn_comes(start: Star
 # Answers ------------------------------------------------------------------------------------------
 
 
-def stream(front: Front, reactor: StandIn, client: Client, size: int) -> LaneEnd:
+def stream(front: Front, reactor: StandIn, client: Client, size: int) -> LinkEnd:
     """Begin an answer of `size` bytes. The client reads nothing of it."""
     client.send(get())
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(answer(b"x" * size)[:-size])
     return lane
@@ -256,10 +264,8 @@ def let_the_timeout_pass(front: Front) -> None:
 
 
 @pytest.mark.parametrize("interface", ["asgi", "wsgi"])
-def test_an_answer_taken_below_the_minimum_rate_is_cut(start: Start, interface: str) -> None:
-    front = start(
-        interface=interface, lanes="plain", response_timeout=10.0, min_response_rate=10_000
-    )
+def test_an_answer_taken_below_the_minimum_rate_is_cut(start_each: Start, interface: str) -> None:
+    front = start_each(interface=interface, response_timeout=10.0, min_response_rate=10_000)
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
     lane = stream(front, reactor, client, 16 * LARGE)
@@ -275,9 +281,9 @@ def test_an_answer_taken_below_the_minimum_rate_is_cut(start: Start, interface: 
         assert lane.closed
 
 
-def test_an_answer_that_is_taken_fast_enough_may_take_its_time(start: Start) -> None:
+def test_an_answer_that_is_taken_fast_enough_may_take_its_time(start_each: Start) -> None:
     """The kernel asks for no bytes for minutes, while the client takes those in its buffer."""
-    front = start(lanes="plain", response_timeout=10.0, min_response_rate=100)
+    front = start_each(response_timeout=10.0, min_response_rate=100)
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
     lane = stream(front, reactor, client, 16 * LARGE)
@@ -290,12 +296,12 @@ def test_an_answer_that_is_taken_fast_enough_may_take_its_time(start: Start) -> 
         assert front.clients
 
 
-def test_a_pause_of_the_app_does_not_count_against_the_client(start: Start) -> None:
-    front = start(lanes="plain", response_timeout=10.0)
+def test_a_pause_of_the_app_does_not_count_against_the_client(start_each: Start) -> None:
+    front = start_each(response_timeout=10.0)
     (reactor,) = front.reactors
     client = front.connect()
     client.send(get())
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
     client.begin()
@@ -306,13 +312,13 @@ def test_a_pause_of_the_app_does_not_count_against_the_client(start: Start) -> N
         assert next(pieces) == b"x"
 
 
-def test_a_body_that_drips_does_not_keep_an_answer_waiting(start: Start) -> None:
+def test_a_body_that_drips_does_not_keep_an_answer_waiting(start_each: Start) -> None:
     """Progress of the body does not extend the deadline of the answer."""
-    front = start(lanes="plain", response_timeout=10.0, body_timeout=10.0, min_body_rate=0)
+    front = start_each(response_timeout=10.0, body_timeout=10.0, min_body_rate=0)
     (reactor,) = front.reactors
     client = front.connect(front.unix)
     client.send(post(b"x" * 70_000)[:-70_000])
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(answer(b"x" * 8 * LARGE)[: -8 * LARGE])
     pour(front, lane, b"x" * 8 * LARGE)
@@ -325,13 +331,13 @@ def test_a_body_that_drips_does_not_keep_an_answer_waiting(start: Start) -> None
 
 
 @pytest.mark.parametrize("head", [b"", b"content-length: 100000000\r\n"], ids=["close", "length"])
-def test_a_client_below_the_minimum_rate_is_reset(start: Start, head: bytes) -> None:
+def test_a_client_below_the_minimum_rate_is_reset(start_each: Start, head: bytes) -> None:
     """Otherwise the kernel would hold its bytes on, and some answers would look complete."""
-    front = start(lanes="plain", response_timeout=10.0)
+    front = start_each(response_timeout=10.0)
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
     client.send(get(version="1.0"))
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
     pour(front, lane, b"x" * 16 * LARGE)
@@ -394,10 +400,10 @@ def test_stopping_does_not_wait_for_ever_for_a_client_to_read(start: Start) -> N
     assert client.response().status == 400
 
 
-def test_stopping_lets_a_client_that_still_sends_read_its_answer(start: Start) -> None:
-    front, client, reactor = begin(start, lanes="plain")
+def test_stopping_lets_a_client_that_still_sends_read_its_answer(start_each: Start) -> None:
+    front, client, reactor = begin(start_each)
     client.send(post(b"x" * 70_000)[:-500])
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(answer(b"early", status="200 OK"))
     reactor.drop(lane)

@@ -105,7 +105,7 @@ def test_bytes_after_a_header_are_the_first_request(
         serve(client, reactor, get())
         serve(client, reactor, get("/b"))
     elif behind.startswith(b"POST"):
-        assert reactor.lane().head().startswith(b"POST")
+        assert reactor.link().head().startswith(b"POST")
     else:
         assert reactor.silent
         client.send(get()[len(behind) :])

@@ -6,10 +6,8 @@ import pytest
 
 from reactor_run.pulse import BEGUN, WAITS
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, LaneEnd, StandIn, get, post, pour
+from tests.frontend.standin import OK, Front, LinkEnd, StandIn, get, post, pour
 from tests.integration.client import Client
-
-LANES = pytest.mark.parametrize("lanes", ["express", "plain"])
 
 CHUNKED = b"POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
 LARGE = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n"
@@ -20,31 +18,26 @@ BODIES = [
 ]
 
 
-def uploading(front: Front, request: bytes) -> tuple[Client, LaneEnd]:
+def uploading(front: Front, request: bytes) -> tuple[Client, LinkEnd]:
     """Return a client that has sent a part of its body, and its lane. The app has begun."""
     client = front.connect()
     client.send(request)
-    lane = front.reactors[0].lane()
+    lane = front.reactors[0].link()
     lane.head()
     return client, lane
 
 
-def is_given_another(front: Front, reactor: StandIn, lanes: str) -> bool:
+def is_given_another(front: Front, reactor: StandIn) -> bool:
     """Return whether the reactor gets a new request. It answers the request then."""
     client = front.connect()
     client.send(get("/other"))
     front.settle()
     if front.server.dispatcher.waiting:
         return False
-    if lanes == "express":
-        number, payload = reactor.request()
-        assert payload == get("/other")
-        reactor.reply(number)
-    else:
-        lane = reactor.lane()
-        assert lane.head() == get("/other")
-        lane.send(OK)
-        reactor.drop(lane)
+    lane = reactor.link()
+    assert lane.head() == get("/other")
+    lane.send(OK)
+    reactor.drop(lane)
     assert client.response().status == 200
     front.settle()
     return True
@@ -59,9 +52,8 @@ def told(front: Front) -> tuple[int, int]:
 # Bodies -------------------------------------------------------------------------------------------
 
 
-@LANES
-def test_a_small_body_is_collected_before_a_reactor_gets_it(start: Start, lanes: str) -> None:
-    front = start(capacities=(1,), lanes=lanes)
+def test_a_small_body_is_collected_before_a_reactor_gets_it(start_each: Start) -> None:
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     clients = [front.connect() for _ in range(5)]
     for client in clients:
@@ -69,10 +61,10 @@ def test_a_small_body_is_collected_before_a_reactor_gets_it(start: Start, lanes:
     front.settle()
     assert reactor.silent
     assert told(front) == (0, 0)
-    assert is_given_another(front, reactor, lanes)
+    assert is_given_another(front, reactor)
     clients[0].send(b"y")
-    # The head and the body together are too large for the express lane.
-    lane = reactor.lane()
+    # The head and the body together are too large for one message.
+    lane = reactor.link()
     assert lane.head().startswith(b"POST / ")
     assert lane.exactly(65536) == b"x" * 65535 + b"y"
 
@@ -96,144 +88,122 @@ def test_a_full_queue_rejects_a_small_body_before_it_is_read(start: Start) -> No
     assert client.response().status == 503
 
 
-@LANES
 @pytest.mark.parametrize("request_", BODIES)
 def test_an_exchange_that_waits_for_more_of_its_body_takes_no_capacity(
-    start: Start, lanes: str, request_: bytes
+    start_each: Start, request_: bytes
 ) -> None:
-    front = start(capacities=(1,), lanes=lanes)
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     _, lane = uploading(front, request_)
     # The app is at work.
     assert told(front) == (1, 0)
     lane.tell(WAITS)
     assert told(front) == (1, 1)
-    assert is_given_another(front, reactor, lanes)
-    assert is_given_another(front, reactor, lanes)
+    assert is_given_another(front, reactor)
+    assert is_given_another(front, reactor)
 
 
-@LANES
-def test_an_exchange_whose_app_works_takes_capacity(start: Start, lanes: str) -> None:
-    front = start(capacities=(1,), lanes=lanes)
+def test_an_exchange_whose_app_works_takes_capacity(start_each: Start) -> None:
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     uploading(front, CHUNKED)
-    assert not is_given_another(front, reactor, lanes)
+    assert not is_given_another(front, reactor)
 
 
-@LANES
-def test_an_exchange_that_resumes_may_exceed_the_capacity(start: Start, lanes: str) -> None:
-    front = start(capacities=(1,), lanes=lanes)
+def test_an_exchange_that_resumes_may_exceed_the_capacity(start_each: Start) -> None:
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     _, lane = uploading(front, CHUNKED)
     lane.tell(WAITS)
     client = front.connect()
     client.send(get("/other"))
-    if lanes == "express":
-        number, _ = reactor.request()
-    else:
-        other = reactor.lane()
-        other.head()
+    other = reactor.link()
+    other.head()
     lane.tell(BEGUN)
     front.pass_time(0.1)
     assert told(front) == (2, 0)
-    assert not is_given_another(front, reactor, lanes)
-    if lanes == "express":
-        reactor.reply(number)
-    else:
-        other.send(OK)
-        reactor.done(other)
+    assert not is_given_another(front, reactor)
+    other.send(OK)
+    reactor.done(other)
     assert client.response().status == 200
     front.settle()
     # The place that the uploader has taken is not free for requests that wait.
     assert front.server.dispatcher.waiting == 1
 
 
-def test_the_queue_moves_when_an_exchange_begins_to_wait_for_its_client(start: Start) -> None:
-    """The reactor sends no message then."""
-    front = start(capacities=(1,))
+def test_the_queue_moves_when_an_exchange_begins_to_wait_for_its_client(start_each: Start) -> None:
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     _, lane = uploading(front, CHUNKED)
-    assert not is_given_another(front, reactor, "express")
+    assert not is_given_another(front, reactor)
     lane.tell(WAITS)
     front.pass_time(0.3)
-    assert reactor.request()[1] == get("/other")
+    assert reactor.link().head() == get("/other")
 
 
-def test_an_exchange_with_a_whole_body_does_not_wait_for_its_client(start: Start) -> None:
-    front = start(capacities=(1,))
+def test_an_exchange_with_a_whole_body_does_not_wait_for_its_client(start_each: Start) -> None:
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     client, lane = uploading(front, CHUNKED)
     lane.tell(WAITS)
     client.send(b"0\r\n\r\n")
     front.settle()
-    assert not is_given_another(front, reactor, "express")
+    assert not is_given_another(front, reactor)
 
 
 def test_an_exchange_whose_client_has_left_takes_capacity_until_its_app_is_done(
-    start: Start,
+    start_each: Start,
 ) -> None:
-    front = start(capacities=(1,))
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     client, lane = uploading(front, CHUNKED)
     lane.tell(WAITS)
     client.reset()
     front.settle()
     assert told(front) == (1, 0)
-    assert not is_given_another(front, reactor, "express")
+    assert not is_given_another(front, reactor)
 
 
 # Answers ------------------------------------------------------------------------------------------
 
 
-@LANES
-def test_an_exchange_whose_client_does_not_read_takes_no_capacity(start: Start, lanes: str) -> None:
-    front = start(capacities=(1,), lanes=lanes)
+def test_an_exchange_whose_client_does_not_read_takes_no_capacity(start_each: Start) -> None:
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
     client.send(get("/large"))
-    if lanes == "express":
-        lane = reactor.open_lane(reactor.request()[0], 1)
-    else:
-        lane = reactor.lane()
-        lane.head()
+    lane = reactor.link()
+    lane.head()
     lane.send(LARGE)
     front.settle()
     assert told(front) == (1, 0)
     pour(front, lane, b"x" * 50_000_000)
     assert told(front) == (1, 1)
-    assert is_given_another(front, reactor, lanes)
+    assert is_given_another(front, reactor)
 
 
-@LANES
-def test_an_app_that_is_done_is_not_counted(start: Start, lanes: str) -> None:
-    front = start(capacities=(1,), lanes=lanes)
+def test_an_app_that_is_done_is_not_counted(start_each: Start) -> None:
+    front = start_each(capacities=(1,))
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
     client.send(get("/large"))
-    if lanes == "express":
-        number, _ = reactor.request()
-        lane = reactor.open_lane(number, 1)
-        lane.send(LARGE)
-        pour(front, lane, b"x" * 50_000_000)
-        reactor.reply(number, b"", 0xE2)
-    else:
-        lane = reactor.lane()
-        lane.head()
-        lane.send(LARGE)
-        pour(front, lane, b"x" * 50_000_000)
-        reactor.done(lane)
+    lane = reactor.link()
+    lane.head()
+    lane.send(LARGE)
+    pour(front, lane, b"x" * 50_000_000)
+    reactor.done(lane)
     front.settle()
     assert told(front) == (0, 0)
 
 
-def test_a_wsgi_thread_that_waits_for_a_client_takes_capacity(start: Start) -> None:
-    front = start(capacities=(1,), interface="wsgi", lanes="plain", answer_spool_size=0)
+def test_a_wsgi_thread_that_waits_for_a_client_takes_capacity(start_each: Start) -> None:
+    front = start_each(capacities=(1,), interface="wsgi", answer_spool_size=0)
     (reactor,) = front.reactors
     client = front.connect(receive_buffer=4096)
     client.send(get("/large"))
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     lane.send(LARGE)
     pour(front, lane, b"x" * 50_000_000)
     assert told(front) == (1, 0)
-    assert not is_given_another(front, reactor, "plain")
+    assert not is_given_another(front, reactor)

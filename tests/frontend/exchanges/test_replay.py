@@ -222,17 +222,13 @@ def test_a_retry_repeats_an_earlier_fin(start: Start) -> None:
 # Answers that have begun --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_request_whose_answer_has_begun_is_not_retried(start: Start, moved: bool) -> None:
-    front = start(lanes="express" if moved else "plain")
+def test_a_request_whose_answer_has_begun_is_not_retried(start_each: Start) -> None:
+    front = start_each()
     (reactor,) = front.reactors
     client = front.connect()
     client.send(get())
-    if moved:
-        lane = reactor.open_lane(reactor.request()[0], 1)
-    else:
-        lane = reactor.lane()
-        lane.head()
+    lane = reactor.link()
+    lane.head()
     lane.send(CHUNKED)
     assert client.begin().status == 200
     reactor.die()
@@ -240,31 +236,27 @@ def test_a_request_whose_answer_has_begun_is_not_retried(start: Start, moved: bo
     assert replacement(front).silent
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_request_with_half_an_answer_head_is_retried(start: Start, moved: bool) -> None:
-    front = start(lanes="express" if moved else "plain")
-    (reactor,) = front.reactors
-    client = front.connect()
-    client.send(get())
-    if moved:
-        lane = reactor.open_lane(reactor.request()[0], 1)
-    else:
-        lane = reactor.lane()
-        lane.head()
-    lane.send(CHUNKED[:30])
-    front.settle()
-    reactor.die()
-    Request(replacement(front), "express" if moved else "plain").reply()
-    response = client.response()
-    assert (response.status, response.body) == (200, b"ok")
-
-
-def test_after_an_interim_answer_there_is_no_retry(start: Start) -> None:
+def test_a_request_with_half_an_answer_head_is_retried(start: Start) -> None:
     front = start(lanes="plain")
     (reactor,) = front.reactors
     client = front.connect()
     client.send(get())
     lane = reactor.lane()
+    lane.head()
+    lane.send(CHUNKED[:30])
+    front.settle()
+    reactor.die()
+    Request(replacement(front), "plain").reply()
+    response = client.response()
+    assert (response.status, response.body) == (200, b"ok")
+
+
+def test_after_an_interim_answer_there_is_no_retry(start_each: Start) -> None:
+    front = start_each()
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    lane = reactor.link()
     lane.head()
     lane.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
     assert client.informational("GET") == 103
@@ -337,13 +329,13 @@ def test_retries_of_an_unstarted_request_are_limited(start: Start, lanes: str) -
     assert client.response().status == 502
 
 
-def test_a_collected_body_in_a_file_is_kept_until_its_app_has_begun(start: Start) -> None:
-    front = start(interface="wsgi", capacities=(2,))
+def test_a_collected_body_in_a_file_is_kept_until_its_app_has_begun(start_each: Start) -> None:
+    front = start_each(interface="wsgi", capacities=(2,))
     (reactor,) = front.reactors
     body = b"x" * (2 * MEMORY_MAX)
     client = front.connect()
     client.send(post(body))
-    lane = reactor.lane()
+    lane = reactor.link()
     assert lane.head(begin=False).startswith(b"POST / ")
     assert lane.exactly(len(body)) == body
     front.settle()
@@ -351,7 +343,7 @@ def test_a_collected_body_in_a_file_is_kept_until_its_app_has_begun(start: Start
     reactor.wait_for_end()
     second = front.reactors[-1]
     second.ready(2, "wsgi")
-    lane = second.lane()
+    lane = second.link()
     assert lane.head().startswith(b"POST / ")
     assert lane.exactly(len(body)) == body
     lane.send(OK)
@@ -449,7 +441,7 @@ def test_a_body_in_a_file_whose_lane_took_nothing_is_retried(start: Start, lanes
     front.settle()
     front.pass_time(4)
     reactor.wait_for_end()
-    lane = replacement(front).lane()
+    lane = replacement(front).link()
     assert lane.head().startswith(b"POST / HTTP/1.1\r\n")
     assert lane.exactly(len(body)) == body
     lane.send(OK)
@@ -484,13 +476,13 @@ def test_a_body_that_still_arrives_for_a_dead_reactor_is_retried(start: Start, s
 
 
 @pytest.mark.parametrize(("size", "replayed"), [(70_000, True), (KEPT_MAX, False)])
-def test_a_small_streamed_body_is_retried(start: Start, size: int, replayed: bool) -> None:
-    front = start(lanes="plain", replay="idempotent")
+def test_a_small_streamed_body_is_retried(start_each: Start, size: int, replayed: bool) -> None:
+    front = start_each(replay="idempotent")
     (reactor,) = front.reactors
     client = front.connect()
     whole = get("/", f"Content-Length: {size}", method="PUT") + b"x" * size
     client.send(whole[:100])
-    lane = reactor.lane()
+    lane = reactor.link()
     front.settle()
     client.send(whole[100:-1])
     lane.head()
@@ -499,7 +491,7 @@ def test_a_small_streamed_body_is_retried(start: Start, size: int, replayed: boo
     if not replayed:
         assert client.response().status == 502
         return
-    second = replacement(front).lane()
+    second = replacement(front).link()
     client.send(whole[-1:])
     assert second.head() + second.exactly(size) == whole
     second.send(OK)
@@ -508,34 +500,35 @@ def test_a_small_streamed_body_is_retried(start: Start, size: int, replayed: boo
 
 @pytest.mark.parametrize("size", [1000, 1_000_000])
 @pytest.mark.parametrize("half", [False, True])
-def test_a_collected_body_is_retried(start: Start, size: int, half: bool) -> None:
+def test_a_collected_body_is_retried(start_each: Start, size: int, half: bool) -> None:
     """The body is in memory or in a file, and was sent whole or in part."""
-    front = start(interface="wsgi", lanes="plain", replay="idempotent")
+    front = start_each(interface="wsgi", replay="idempotent")
     (reactor,) = front.reactors
     client = front.connect()
     body = os.urandom(size)
     with client.sending([get("/", f"Content-Length: {size}", method="PUT"), body]):
-        lane = reactor.lane()
+        lane = reactor.link()
         head = lane.head()
         assert lane.exactly(size // 2 if half else size)
     front.settle()
     reactor.die()
     front.settle()
     front.reactors[-1].ready(10, "wsgi")
-    second = front.reactors[-1].lane()
+    second = front.reactors[-1].link()
     assert second.head() == head
     assert second.exactly(size) == body
     second.send(OK)
     front.reactors[-1].done(second)
     assert client.response().status == 200
-    # The lane can be used again.
-    client.send(get("/next"))
-    front.settle()
-    assert second.head() == get("/next")
+    if isinstance(second, LaneEnd):
+        # The lane can be used again.
+        client.send(get("/next"))
+        front.settle()
+        assert second.head() == get("/next")
 
 
 def test_the_file_of_a_retried_body_is_closed_with_the_answer(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start_each: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = []
     create = tempfile.TemporaryFile
@@ -545,12 +538,12 @@ def test_the_file_of_a_retried_body_is_closed_with_the_answer(
         return files[-1]
 
     monkeypatch.setattr(tempfile, "TemporaryFile", note)
-    front = start(interface="wsgi", replay="idempotent")
+    front = start_each(interface="wsgi", replay="idempotent")
     (reactor,) = front.reactors
     client = front.connect()
     body = b"x" * 1_000_000
     with client.sending([get("/", f"Content-Length: {len(body)}", method="PUT"), body]):
-        lane = reactor.lane()
+        lane = reactor.link()
         lane.head()
         lane.exactly(len(body))
     front.settle()
@@ -567,12 +560,8 @@ def test_a_request_is_kept_only_while_it_may_be_retried(start: Start, lanes: str
     (reactor,) = front.reactors
     client = front.connect()
     client.send(get())
-    if lanes == "express":
-        number, payload = reactor.request()
-        lane = reactor.open_lane(number, 1)
-    else:
-        lane = reactor.lane()
-        payload = lane.head()
+    lane = reactor.link()
+    payload = lane.head()
     front.settle()
     exchange = front.inside.requester.exchange
     assert exchange is not None

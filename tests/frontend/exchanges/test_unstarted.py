@@ -239,13 +239,14 @@ def test_a_reactor_with_a_late_exchange_gets_nothing_more(start: Start, lanes: s
     assert Request(first, lanes).payload == get("/again")
 
 
-def test_the_rest_of_a_body_follows_to_the_other_reactor(start: Start) -> None:
+@LANES
+def test_the_rest_of_a_body_follows_to_the_other_reactor(start: Start, lanes: str) -> None:
     body = b"x" * 70_000
-    front, second, _, (client,), (request,) = stalled(start, "plain", post(body)[:-60_000])
+    front, second, _, (client,), (request,) = stalled(start, lanes, post(body)[:-60_000])
     front.pass_time(0.3)
     assert request.is_asked_for()
     request.give_back()
-    lane = second.lane()
+    lane = second.link()
     assert post(body).startswith(lane.head())
     client.send(body[:60_000])
     assert lane.exactly(len(body)) == body

@@ -22,3 +22,8 @@ def options(**settings: object) -> Options:
 @pytest.mark.parametrize("switch", ["on", "off"])
 def test_sched_yield_is_passed_to_reactors(switch: str) -> None:
     assert options(sched_yield=switch).no_sched_yield is (switch == "off")
+
+
+@pytest.mark.parametrize("answers", ["direct", "relay"])
+def test_how_answers_are_written_is_passed_to_reactors(answers: str) -> None:
+    assert options(answers=answers).answers == answers

@@ -175,12 +175,12 @@ def test_old_reactors_finish_their_exchanges(start: Start) -> None:
     serves(front, front.reactors[1], client)
 
 
-def test_a_reactor_with_an_unread_answer_is_not_stopped(start: Start) -> None:
-    front = start(lanes="plain")
+def test_a_reactor_with_an_unread_answer_is_not_stopped(start_each: Start) -> None:
+    front = start_each()
     old = front.reactors[0]
     client = front.connect()
     client.send(get())
-    lane = old.lane()
+    lane = old.link()
     lane.head()
     lane.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok")
     old.done(lane)

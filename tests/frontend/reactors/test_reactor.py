@@ -14,9 +14,9 @@ import pytest
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.reactor import Reactor
-from reactor_run.protocol.express import ANSWER, DONE
+from reactor_run.protocol.express import ANSWER, BEGIN, BYTES, DONE, FIN
 from tests.frontend.conftest import Start
-from tests.frontend.standin import OK, Front, LaneEnd, StandIn, answer, get, post, pour
+from tests.frontend.standin import OK, Front, LaneEnd, Pieces, StandIn, answer, get, post, pour
 from tests.integration.client import Client
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -63,20 +63,20 @@ def test_exchanges_of_a_dead_reactor_end_by_their_state(start: Start) -> None:
     number, _ = reactor.request()
     reactor.reply(number, OK, ANSWER)
     assert answered.response().status == 200
-    express, moved, uploading, waiting = (front.connect() for _ in range(4))
+    express, in_pieces, uploading, waiting = (front.connect() for _ in range(4))
     express.send(get("/express"))
     reactor.request()
-    moved.send(get("/moved"))
+    in_pieces.send(get("/pieces"))
     number, _ = reactor.request()
-    reactor.open_lane(number, 1).send(PART)
-    assert moved.begin().status == 200
+    reactor.reply(number, PART, BEGIN)
+    assert in_pieces.begin().status == 200
     uploading.send(post(b"x" * 70_000)[:-1])
-    reactor.lane().head()
+    reactor.pieces().head()
     waiting.send(get("/waiting"))
     front.settle()
     reactor.die()
     assert express.response().status == 502
-    assert len(read_to_end(moved)) == 0
+    assert len(read_to_end(in_pieces)) == 0
     assert uploading.response().status == 502
     second = replacement(front)
     number, payload = second.request()
@@ -115,14 +115,13 @@ def test_bytes_sent_before_a_death_reach_the_clients(start: Start, lanes: str, h
     assert client.response().body == body
 
 
-def test_an_answer_on_a_lane_announced_before_a_death_is_read(start: Start) -> None:
+def test_an_answer_in_pieces_sent_before_a_death_is_read(start: Start) -> None:
     front, client, reactor = begin(start)
     client.send(get())
-    number, _ = reactor.request()
+    pieces = reactor.pieces()
     with front.held():
-        lane = reactor.open_lane(number, 1)
-        lane.send(answer(b"x" * 100_000))
-        reactor.reply(number, b"", DONE)
+        pieces.send(answer(b"x" * 100_000))
+        pieces.done()
         reactor.die()
     assert len(client.response().body) == 100_000
 
@@ -140,12 +139,12 @@ def test_a_done_app_whose_answer_was_lost_gives_502(start: Start) -> None:
     assert len(read_to_end(client)) == 0
 
 
-def test_a_paused_answer_of_a_dead_reactor_is_read_to_its_end(start: Start) -> None:
-    front = start(lanes="plain")
+def test_a_paused_answer_of_a_dead_reactor_is_read_to_its_end(start_each: Start) -> None:
+    front = start_each()
     (reactor,) = front.reactors
     client = front.connect(front.unix)
     client.send(get())
-    lane = reactor.lane()
+    lane = reactor.link()
     lane.head()
     sent = pour(front, lane, answer(b"x" * (16 << 20)))
     reactor.done(lane)
@@ -177,43 +176,20 @@ def test_a_pipelined_request_behind_a_death_is_served(start: Start, lanes: str) 
     assert client.response().status == 200
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_lane_that_ends_shortly_before_its_reactor(start: Start, moved: bool) -> None:
+def test_a_lane_that_ends_shortly_before_its_reactor(start: Start) -> None:
     """A dying process closes its sockets one by one. A 502 sent too early would bring the next
     request to it."""
-    front, client, reactor = begin(start, lanes="express" if moved else "plain")
-    client.send(get())
-    if moved:
-        number, _ = reactor.request()
-        lane = reactor.open_lane(number, 1)
-    else:
-        lane = reactor.lane()
-        lane.head()
+    front, client, reactor, lane = begin_lane(start)
     front.settle()
     lane.close()
     assert front.silent(client)
     reactor.die()
     assert client.response().status == 502
     client.send(get())
-    second = replacement(front)
-    if moved:
-        second.reply(second.request()[0])
-    else:
-        lane = second.lane()
-        lane.head()
-        lane.send(OK)
+    lane = replacement(front).lane()
+    lane.head()
+    lane.send(OK)
     assert client.response().status == 200
-
-
-def test_a_moved_answer_that_never_arrives_gives_502(start: Start) -> None:
-    front, client, reactor = begin(start)
-    client.send(get())
-    number, _ = reactor.request()
-    lane = reactor.open_lane(number, 1)
-    lane.close()
-    assert front.silent(client)
-    reactor.reply(number, b"", DONE)
-    assert client.response().status == 502
 
 
 def test_room_in_a_dead_reactor_is_not_used(start: Start) -> None:
@@ -299,7 +275,6 @@ def test_a_reactor_that_stops_reading_its_express_lane_is_replaced(start: Start)
     [
         b"nonsense\n",
         b"[]\n",
-        b'{"answer":[],"lane":1}\n',
         b'{"done":5}\n',
         b'{"done":[[]]}\n',
         b'{"capacity":"many"}\n',
@@ -332,17 +307,17 @@ def test_an_invalid_control_message_kills_only_its_reactor(start: Start, line: b
     assert clients[2].response().status == 200
 
 
-def test_a_lane_that_is_not_a_socket_gives_502(start: Start) -> None:
+def test_the_descriptor_of_an_unknown_control_message_is_closed(start: Start) -> None:
     front, client, reactor = begin(start)
-    client.send(get())
-    number, _ = reactor.request()
     with open("/dev/null", "rb") as file:
-        line = b'{"answer":%d,"lane":1,"fd":true}\n' % number
+        line = b'{"unknown":1,"fd":true}\n'
         socket.send_fds(reactor.control, [line], [file.fileno()])
-    assert client.response().status == 502
-    reactor.reply(number, b"", DONE)
+    reactor.say(unknown=1, fd=0)
+    # The fixture `start` finds descriptors that are left open.
     front.settle()
-    assert front.call(lambda: reactor.inside.in_flight) == 0
+    client.send(get())
+    reactor.reply(reactor.request()[0])
+    assert client.response().status == 200
 
 
 @pytest.mark.parametrize("line", [b'{"ready":[]}\n', b'{"ready":{"interface":"asgi"}}\n'])
@@ -378,15 +353,14 @@ def test_an_invalid_frame_on_the_express_lane_kills_its_reactor(start: Start) ->
 
 
 def test_answers_with_unknown_numbers_are_ignored(start: Start) -> None:
-    front, client, reactor = begin(start)
+    _front, client, reactor = begin(start)
     client.send(get())
     number, _ = reactor.request()
     for kind in ANSWER, DONE:
         reactor.reply(99, OK if kind == ANSWER else b"", kind)
     reactor.reply(99)
-    lane = reactor.open_lane(98, 5)
-    front.settle()
-    assert lane.closed
+    reactor.reply(98, OK, BEGIN)
+    reactor.reply(98, b"x", BYTES)
     reactor.say(unknown=1)
     reactor.say(pong=1)
     reactor.reply(number)
@@ -466,18 +440,6 @@ def test_a_lane_that_epoll_refuses_gives_503(start: Start, monkeypatch: pytest.M
     lane.head()
     lane.send(OK)
     assert client.response().status == 200
-
-
-def test_a_lane_of_a_reactor_that_epoll_refuses_gives_502(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    front, client, reactor = begin(start)
-    client.send(get())
-    number, _ = reactor.request()
-    with monkeypatch.context() as patch:
-        patch.setattr(front.server.loop, "_epoll", FullEpoll(front.server.loop._epoll))
-        reactor.open_lane(number, 1)
-        assert client.response().status == 502
 
 
 def test_a_lane_without_descriptors_gives_503(
@@ -624,26 +586,29 @@ def test_a_reactor_that_ignores_stop_is_killed(start: Start) -> None:
     front.exit(13)
 
 
-def test_the_loop_does_not_spin_on_closed_and_paused_sockets(start: Start) -> None:
+def test_the_loop_does_not_spin_on_closed_and_paused_sockets(start_each: Start) -> None:
     """Half-closed, closed and paused sockets cause no events."""
-    front, client, reactor = begin(start)
+    front, client, reactor = begin(start_each)
     client.send(get("/", version="1.0"))
-    number, _ = reactor.request()
-    lane = reactor.open_lane(number, 1)
+    lane = reactor.link()
+    lane.head()
     lane.send(b"HTTP/1.1 200 OK\r\n\r\nx")
     client.finish_sending()
     front.settle()
+    if isinstance(lane, Pieces):
+        lane.hear(FIN)
     slow = front.connect(front.unix)
     slow.send(post(b"x" * 70_000)[:-1])
-    upload = reactor.lane()
+    upload = reactor.link()
     upload.head()
     pour(front, upload, answer(b"x" * (1 << 22)))
     slow.finish_sending()
     front.settle()
     upload.close()
     front.settle()
-    reactor.express.shutdown(socket.SHUT_RD)
-    front.settle()
+    if isinstance(lane, Pieces):
+        reactor.express.shutdown(socket.SHUT_RD)
+        front.settle()
     reactor.control.shutdown(socket.SHUT_RD)
     front.settle()
     poll = select.poll()

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tests.reactor.driver import get, post
+from tests.reactor.driver import LaneEnd, Pieces, get, post
 
 WAYS = pytest.mark.parametrize("way", ["express", "lane"])
 
@@ -110,14 +110,14 @@ def test_a_send_that_is_cancelled_has_sent_nothing(asgi, key, way, timeout):
     request = get(f"/impatient-send?timeout={timeout}&n={pieces}&key={key}")
     if way == "express":
         (number,) = asgi.request(request)
-        lane = asgi.answer_lane(number)
+        answer: Pieces | LaneEnd = asgi.relayed(number)
     else:
-        lane = asgi.open_lane()
+        answer = lane = asgi.open_lane()
         lane.send(request)
     # Until then the test does not read, so the calls wait.
     key.wait_for(asgi, "cancelled")
     expected = b"".join(number.to_bytes(4, "big") * 16384 for number in range(pieces))
-    body = lane.response().body
+    body = answer.response().body
     assert len(body) == len(expected)
     assert body == expected
 

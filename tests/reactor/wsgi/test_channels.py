@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reactor_run.protocol.express import ANSWER, ANSWER_DONE, END
 from tests.reactor.driver import get, post
 
 
@@ -20,14 +21,14 @@ def test_a_thread_that_waits_for_the_body_wakes_when_the_exchange_ends(wsgi, key
 def test_a_thread_that_waits_in_write_wakes_when_its_answer_is_aborted(wsgi, key, way):
     if way == "express":
         (number,) = wsgi.request(get(f"/leave-writer?key={key}"))
-        lane = wsgi.answer_lane(number)
         wsgi.wait_done(number)
+        assert not {ANSWER, ANSWER_DONE, END} & set(wsgi.kinds(number))
     else:
         lane = wsgi.open_lane()
         lane.send(get(f"/leave-writer?key={key}"))
         assert wsgi.verdict(lane) == "drop"
+        assert lane.is_hung_up
     assert key.wait_for(wsgi, "OSError") == ["OSError"]
-    assert lane.is_hung_up
 
 
 @pytest.mark.parametrize("body", [b"", b"unread"])

@@ -104,6 +104,12 @@ class Recorder:
         self._record("flush")
         self.head_sent = True
 
+    def finish_with(self, blocks):
+        for block in blocks:
+            if block:
+                self.write(block)
+        self.finish()
+
     def send_file(self, file, count):
         assert count > 0
         if self.sends_files is None:

@@ -1,0 +1,66 @@
+"""Which clients' sockets a reactor holds duplicates of, so that it can write answers itself.
+
+A duplicate is sent with the first grant of a connection, and closed when the connection ends. At
+most SHARED_MAX are kept. Then the one that was granted longest ago, and is not in use, is closed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from reactor_run.frontend.exchanges.ports import ClientSocket
+from reactor_run.protocol.control_messages import ClientsClosed, ClientShared, ToReactor
+
+__all__ = ["SHARED_MAX", "SharedClients"]
+
+SHARED_MAX: Final = 4096
+"""The most duplicates that one reactor keeps, apart from those in use."""
+
+
+class SharedClients:
+    """The duplicates of one reactor: a `SocketHolder` of ports.py."""
+
+    def __init__(self, say: Callable[[ToReactor, int | None], None]) -> None:
+        """`say`: sends the reactor a control message, with a descriptor if one is given."""
+        self._say = say
+        self._clients: OrderedDict[int, ClientSocket] = OrderedDict()
+        """By number: in the order of the last grant."""
+
+    def share(self, client: ClientSocket) -> None:
+        """Send the reactor a duplicate of a client's socket, unless it has one. Raises OSError."""
+        number = client.number
+        if number in self._clients:
+            self._clients.move_to_end(number)
+            return
+        descriptor = client.fileno()
+        self._say(ClientShared(number, descriptor), descriptor)
+        client.held_by(self)
+        self._clients[number] = client
+        if len(self._clients) > SHARED_MAX:
+            self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        """Close the duplicate that was granted longest ago, unless it is in use."""
+        number, client = next(iter(self._clients.items()))
+        if client.granted:
+            self._clients.move_to_end(number)
+            return
+        del self._clients[number]
+        client.not_held_by(self)
+        self._say(ClientsClosed([number]), None)
+
+    def client_closed(self, number: int) -> None:
+        """Let the reactor close a duplicate: the connection has ended."""
+        if self._clients.pop(number, None) is not None:
+            self._say(ClientsClosed([number]), None)
+
+    def end(self) -> None:
+        """Forget all duplicates: the reactor has died."""
+        for client in self._clients.values():
+            client.not_held_by(self)
+        self._clients.clear()
+
+    def __len__(self) -> int:
+        return len(self._clients)
