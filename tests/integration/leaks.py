@@ -68,8 +68,10 @@ def settled(server: Server, start: Figures, temporary: Path | None = None) -> Fi
         assert set(now.sockets) == set(start.sockets), "a process was replaced"
         more = {pid: now.sockets[pid] - start.sockets[pid] for pid in now.sockets}
         lanes = more.pop(server.pid)
-        # Each lane has one end here and one there; and all else is gone.
+        # Each plain lane has one end here and one there; and all else is gone. A client's socket
+        # that a reactor shares would look the same, so without plain lanes there must be nothing.
         assert lanes == sum(more.values()), f"{lanes} sockets more, and {more} in the reactors"
+        assert lanes <= 0 or "plain" in server.command, f"{lanes} clients' sockets"
         # They are fewer than at the start if some of them have idled for too long since.
         assert all(each <= 2 * POOL for each in more.values()), more
         assert not now.files

@@ -69,6 +69,8 @@ class Recording:
         self._lane_proxy = lane_proxy
         self._wires: dict[str, _Wire] = {}
         self._sent: list[Sent] = []
+        self._express: dict[bytes, Sent] = {}
+        """The requests of the express lane, by the number of the exchange."""
 
     def close(self) -> None:
         self._file.close()
@@ -80,8 +82,10 @@ class Recording:
 
     @property
     def reused(self) -> int:
-        """How many requests found a lane that had carried another before."""
-        return sum(wire.requests - 1 for wire in self._wires.values() if wire.requests)
+        """How many requests found a lane that had carried another before. The express lane counts
+        too."""
+        lanes = sum(wire.requests - 1 for wire in self._wires.values() if wire.requests)
+        return lanes + max(len(self._express) - 1, 0)
 
     def requests(self) -> list[Sent]:
         """The requests that were begun since the last call, in order."""
@@ -153,7 +157,7 @@ class Recording:
         return size if len(data) >= max(size, 16) else None
 
     def _read_frames(self, wire: _Wire) -> None:
-        """The express lane: whole messages, each in a frame."""
+        """The express lane: a request is one frame, or its head and pieces of its body."""
         data = wire.unread
         while len(data) >= 16:
             assert data.startswith(SIGNATURE), data
@@ -164,14 +168,20 @@ class Recording:
             kind, end = data[payload - 7], payload + int.from_bytes(data[payload - 4 : payload])
             if len(data) < end:
                 break
-            if kind == 0xE0:
-                sent = Sent("express", data[payload:end])
+            number = data[payload - 15 : payload - 7]
+            if kind in (0xE0, 0xE5):
+                if kind == 0xE0:
+                    self._express[number] = Sent("express")
+                    self._sent.append(self._express[number])
+                sent = self._express[number]
+                sent.raw += data[payload:end]
                 sent.read()
-                assert sent.message is not None
-                assert sent.message.end == end - payload, f"express: not one request: {sent}"
-                self._sent.append(sent)
+                assert sent.message is not None, f"express: half a head: {sent}"
+                if sent.whole:
+                    assert sent.message.end == len(sent.raw), f"express: bytes beyond {sent}"
             else:
-                assert kind in (0xE1, 0xE2)
-                assert end == payload
+                # A count, the number of a client's connection, or nothing.
+                assert end - payload == {0xE6: 4, 0xE7: 8}.get(kind, 0)
+                assert 0xE1 <= kind <= 0xE8
             data = data[end:]
         wire.unread = data

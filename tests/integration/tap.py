@@ -135,8 +135,8 @@ class Tap:
         if descriptor is None:
             to.send(word)
             return
-        if "pulse" in message:
-            # Memory: there is nothing in between to listen to.
+        if "pulse" in message or "client" in message:
+            # Memory, or a client's socket: there is nothing in between to listen to.
             to.send(Word({**message, "fd": True}), descriptor)
             os.close(descriptor)
             return

@@ -257,7 +257,7 @@ def test_the_corpus(tapped: Tapped) -> None:
 
 
 def test_many_clients_at_once(tapped: Tapped) -> None:
-    """Their requests share the express lane, and take lanes from each other."""
+    """Their requests share the express lane, or take lanes from each other."""
 
     def talk(seed: int) -> None:
         for pieces in generated(40, seed):
@@ -357,7 +357,7 @@ def test_no_byte_of_an_abandoned_body_is_read_as_a_request(
     tapped.sent()
     for number, do in enumerate(("read", "some", "early", "late")):
         abandon(tapped, do, framing, SIZES[size], ending)
-        # One may go express if there is such a lane, the other needs a lane of its own.
+        # On the express lane one is a single message, and the other goes in pieces.
         for body in (b"", bytes(70_000)):
             with tapped.connect() as client:
                 answer = client.request("POST", f"/after/{number}", body=body)
