@@ -82,7 +82,7 @@ class ClientShared(NamedTuple):
 
 
 class ClientsClosed(NamedTuple):
-    """Close the duplicates of these connections: they have ended, or need none now."""
+    """Close these duplicates: their clients' connections have ended, or need none now."""
 
     numbers: Sequence[int]
 

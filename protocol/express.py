@@ -13,7 +13,7 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     E4 WITHDRAW   do not begin it                 none
     E5 BODY       more of the request             bytes as the client sent them
     E6 CREDIT     the front end takes more BYTES  how many: 4 bytes
-    E7 GRANT      write the rest to the client    the number of the client's connection: 8 bytes
+    E7 GRANT      write the rest to the client    the number of its socket's duplicate: 8 bytes
     E8 RELAY      send the rest as BYTES          none
 
     reactor to front end

@@ -14,7 +14,6 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 from enum import Enum
-from itertools import count
 from math import inf
 from typing import Final, Protocol
 
@@ -35,7 +34,6 @@ _DROP: Final = 65536
 """The most bytes of a lingering client that one read drops."""
 _LINGER: Final = 5.0
 """Seconds that a client has to read a last answer before the connection closes."""
-_numbers: Final = count(1)
 
 
 class ConnectionPhase(Enum):
@@ -93,7 +91,6 @@ class Connection:
     to a later time by itself; an earlier one is set by `wait_until`.
     events: what it listens to. EPOLLIN alone: the client is read, and nothing waits for it.
     granted: a reactor writes to the client. Nothing is written here meanwhile.
-    number: no other connection of this process ever has it.
     recv, send: the transport's, for requests and for answers that are taken whole.
     writer: what waits for the client; None while nothing does.
     """
@@ -112,7 +109,6 @@ class Connection:
         "events",
         "granted",
         "loop",
-        "number",
         "phase",
         "protocol",
         "recv",
@@ -138,7 +134,6 @@ class Connection:
         self.phase = _OPEN
         self.writer: ResponseWriter | None = None
         self.granted = False
-        self.number = next(_numbers)
         self._holders: set[SocketHolder] | None = None
         """The reactors with a duplicate of the socket; None: there was none yet."""
         self._blocked: ReadingRate | None = None
@@ -415,6 +410,6 @@ class Connection:
             self.writer.close()
         if self._holders:
             for holder in self._holders:
-                holder.client_closed(self.number)
+                holder.client_closed(self)
             self._holders.clear()
         self._on_close(self)

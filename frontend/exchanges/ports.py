@@ -27,15 +27,13 @@ class AnswerSource(Protocol):
 class SocketHolder(Protocol):
     """Holds a duplicate of a client's socket: a reactor does."""
 
-    def client_closed(self, number: int) -> None:
-        """Close the duplicate: the connection `number` has ended."""
+    def client_closed(self, client: ClientSocket) -> None:
+        """Close the duplicate: the client's connection has ended."""
 
 
 class ClientSocket(Protocol):
     """A client's socket, to which a reactor may write an answer."""
 
-    number: int
-    """The number of the connection. No other connection of this process ever has it."""
     granted: bool
     """A reactor may write to it now."""
 

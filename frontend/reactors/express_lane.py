@@ -114,9 +114,12 @@ class ExpressLane:
         if payload:
             self._out.append(payload)
 
-    def share(self, client: ClientSocket) -> None:
-        """Send the reactor a duplicate of a client's socket, unless it has one. Raises OSError."""
-        self._clients.share(client)
+    def share(self, client: ClientSocket) -> int:
+        """Send the reactor a duplicate of a client's socket, unless it has one; return its number.
+
+        Raises OSError.
+        """
+        return self._clients.share(client)
 
     def tell(self, number: int, kind: int) -> None:
         """Add a message of `kind` about an exchange to the batch."""

@@ -62,8 +62,8 @@ class StreamCarrier(Protocol):
     def gather(self, message: bytes, payload: bytes = b"") -> None:
         """Send a message at the end of the batch."""
 
-    def share(self, client: ClientSocket) -> None:
-        """Send the reactor a duplicate of a client's socket, unless it has one.
+    def share(self, client: ClientSocket) -> int:
+        """Send the reactor a duplicate of a client's socket, unless it has one; return its number.
 
         Raises OSError if there is no free descriptor for the duplicate.
         """
@@ -218,18 +218,18 @@ class ExpressStream:
         if not asks or exchange.state is not RUNNING:
             return
         client = requester.grant()
+        duplicate = 0
         if client is not None:
             try:
-                self._lane.share(client)
+                duplicate = self._lane.share(client)
             except OSError as error:
                 limited.warning("an answer is relayed, as its client cannot be shared: %s", error)
                 requester.grant_ends(0)
-                client = None
-        if client is None:
-            self._lane.gather(pack_message(self._number, RELAY))
-        else:
+        if duplicate:
             self.granted = True
-            self._lane.gather(pack_number(self._number, GRANT, client.number))
+            self._lane.gather(pack_number(self._number, GRANT, duplicate))
+        else:
+            self._lane.gather(pack_message(self._number, RELAY))
 
     def _count(self, size: int) -> None:
         """Count bytes of the answer's body. Raises BadResponse if they are too many: those would

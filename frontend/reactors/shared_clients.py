@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import count
 from typing import Final
 
 from reactor_run.frontend.exchanges.ports import ClientSocket
@@ -25,40 +26,47 @@ class SharedClients:
     def __init__(self, say: Callable[[ToReactor, int | None], None]) -> None:
         """`say`: sends the reactor a control message, with a descriptor if one is given."""
         self._say = say
-        self._clients: OrderedDict[int, ClientSocket] = OrderedDict()
-        """By number: in the order of the last grant."""
+        self._numbers = count(1)
+        self._clients: OrderedDict[ClientSocket, int] = OrderedDict()
+        """The number of each client's duplicate, in the order of the last grant."""
 
-    def share(self, client: ClientSocket) -> None:
-        """Send the reactor a duplicate of a client's socket, unless it has one. Raises OSError."""
-        number = client.number
-        if number in self._clients:
-            self._clients.move_to_end(number)
-            return
+    def share(self, client: ClientSocket) -> int:
+        """Send the reactor a duplicate of a client's socket, unless it has one; return its number.
+
+        No two duplicates of one reactor ever have the same number. Raises OSError.
+        """
+        number = self._clients.get(client)
+        if number is not None:
+            self._clients.move_to_end(client)
+            return number
+        number = next(self._numbers)
         descriptor = client.fileno()
         self._say(ClientShared(number, descriptor), descriptor)
         client.held_by(self)
-        self._clients[number] = client
+        self._clients[client] = number
         if len(self._clients) > SHARED_MAX:
             self._close_oldest()
+        return number
 
     def _close_oldest(self) -> None:
         """Close the duplicate that was granted longest ago, unless it is in use."""
-        number, client = next(iter(self._clients.items()))
+        client, number = next(iter(self._clients.items()))
         if client.granted:
-            self._clients.move_to_end(number)
+            self._clients.move_to_end(client)
             return
-        del self._clients[number]
+        del self._clients[client]
         client.not_held_by(self)
         self._say(ClientsClosed([number]), None)
 
-    def client_closed(self, number: int) -> None:
+    def client_closed(self, client: ClientSocket) -> None:
         """Let the reactor close a duplicate: the connection has ended."""
-        if self._clients.pop(number, None) is not None:
+        number = self._clients.pop(client, None)
+        if number is not None:
             self._say(ClientsClosed([number]), None)
 
     def end(self) -> None:
         """Forget all duplicates: the reactor has died."""
-        for client in self._clients.values():
+        for client in self._clients:
             client.not_held_by(self)
         self._clients.clear()
 

@@ -1,9 +1,9 @@
 """Duplicates of clients' sockets, to which this reactor may write answers when it has a grant.
 
 The front end sends a duplicate the first time that a client's connection needs one in this reactor,
-and tells when the connection has ended. A connection's number is never used again. The descriptors
-share their flags with those of the front end, and a child of the app may change the flags. So each
-call asks for MSG_DONTWAIT instead of relying on O_NONBLOCK.
+and tells when the connection has ended. The number of a duplicate is never used again. The
+descriptors share their flags with those of the front end, and a child of the app may change the
+flags. So each call asks for MSG_DONTWAIT instead of relying on O_NONBLOCK.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ClientDuplicate:
 
 
 class ClientSockets:
-    """The duplicates that this reactor holds, by the number of the client's connection."""
+    """The duplicates that this reactor holds, by number."""
 
     def __init__(self, read_control: Callable[[], None]) -> None:
         """`read_control`: handles the control messages that have arrived."""
@@ -84,7 +84,7 @@ class ClientSockets:
         fork.disconnect(client.fileno() for client in self._sockets.values())
 
     def adopt(self, number: int, descriptor: int) -> None:
-        """Keep a duplicate of the socket of connection `number`."""
+        """Keep a duplicate of a client's socket."""
         try:
             self._sockets[number] = ClientDuplicate(descriptor)
         except OSError:
@@ -92,14 +92,14 @@ class ClientSockets:
             return
 
     def find(self, number: int) -> ClientDuplicate | None:
-        """Return the duplicate for a connection. None: there was no free descriptor for it."""
-        # Two sockets keep no order between them. The duplicate was sent before the grant, and also
-        # the word to close an earlier one.
-        self._read_control()
+        """Return a duplicate by its number. None: there was no free descriptor for it."""
+        if number not in self._sockets:
+            # Two sockets keep no order between them: the duplicate was sent before the grant.
+            self._read_control()
         return self._sockets.get(number)
 
     def close(self, numbers: Iterable[int]) -> None:
-        """Close the duplicates of these connections, which have ended or need none now."""
+        """Close these duplicates: the connections have ended, or need none now."""
         for number in numbers:
             client = self._sockets.pop(number, None)
             if client is not None:
