@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from contextlib import ExitStack
 from typing import NamedTuple
 
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.sockets.listeners import (
     Listener,
+    all_or_none,
     open_admin,
     open_health,
     open_listeners,
@@ -30,19 +30,12 @@ def open_endpoints(settings: Settings, environ: MutableMapping[str, str]) -> End
 
     Raises OperatorError; then no socket stays open.
     """
-    endpoints = Endpoints([], [], [])
-    with ExitStack() as undo:
+    with all_or_none() as opened:
         clients = open_listeners(
             settings.bind, environ, backlog=settings.backlog, unix_mode=settings.unix_mode
         )
-        endpoints.clients.extend(clients)
-        for listener in clients:
-            undo.callback(listener.close)
-        if settings.admin is not None:
-            endpoints.admin.extend(open_admin(settings.admin, settings.admin_mode))
-            for listener in endpoints.admin:
-                undo.callback(listener.close)
-        if settings.health is not None:
-            endpoints.health.extend(open_health(settings.health))
-        undo.pop_all()
-    return endpoints
+        opened += clients
+        admin = open_admin(settings.admin, settings.admin_mode) if settings.admin else []
+        opened += admin
+        health = open_health(settings.health) if settings.health else []
+    return Endpoints(clients, admin, health)

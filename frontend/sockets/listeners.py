@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from reactor_run.frontend.errors import OperatorError
@@ -29,6 +30,7 @@ __all__ = [
     "KEEPALIVE",
     "SYSTEMD_FIRST_FD",
     "Listener",
+    "all_or_none",
     "open_admin",
     "open_health",
     "open_listeners",
@@ -128,6 +130,18 @@ def _name_of(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+@contextmanager
+def all_or_none() -> Iterator[list[Listener]]:
+    """Yield a list for the listeners that the block opens. If the block raises, close them."""
+    listeners: list[Listener] = []
+    try:
+        yield listeners
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+
+
 def open_listeners(
     binds: Sequence[Bind], environ: MutableMapping[str, str], *, backlog: int, unix_mode: int
 ) -> list[Listener]:
@@ -139,28 +153,24 @@ def open_listeners(
     variables that announce them are removed from `environ`. The umask of the process changes for a
     moment, so call this before any thread starts. Raises OperatorError; then no socket stays open.
     """
-    listeners: list[Listener] = []
-    try:
+    option = "--bind"
+    with all_or_none() as listeners:
         for fd, name in _systemd_sockets(environ):
             listeners.append(_adopt(fd, f"systemd:{name}"))
         passed = {listener.socket.fileno() for listener in listeners}
         binds = binds or (() if listeners else (DEFAULT_BIND,))
         for position, bind in enumerate(binds):
             if bind in binds[:position]:
-                raise OperatorError(f"--bind names {written(bind)} twice; remove one")
+                raise OperatorError(f"{option} names {written(bind)} twice; remove one")
             match bind:
                 case TCPBind():
-                    _open_tcp(bind, backlog, listeners)
+                    _open_tcp(bind, backlog, listeners, option)
                 case UnixBind():
-                    listeners.append(_open_unix(bind, unix_mode, backlog))
+                    listeners.append(_open_unix(bind, unix_mode, backlog, option))
                 case FDBind(fd) if fd in passed:
-                    raise OperatorError(f"systemd already passes fd {fd}; remove --bind fd:{fd}")
+                    raise OperatorError(f"systemd already passes fd {fd}; remove {option} fd:{fd}")
                 case FDBind(fd):
                     listeners.append(_adopt(fd, f"fd:{fd}"))
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
     return listeners
 
 
@@ -172,22 +182,18 @@ def open_admin(bind: AdminBind, mode: int) -> list[Listener]:
     """
     from ipaddress import ip_address  # imported here, because most services do not need it
 
-    listeners: list[Listener] = []
-    try:
+    option = "--admin"
+    with all_or_none() as listeners:
         if isinstance(bind, UnixBind):
-            listeners.append(_open_unix(bind, mode, _ADMIN_BACKLOG))
+            listeners.append(_open_unix(bind, mode, _ADMIN_BACKLOG, option))
             return listeners
         for _family, host, _scope in _addresses(bind):
             if not ip_address(host.partition("%")[0]).is_loopback:
                 raise OperatorError(
-                    f"--admin {written(bind)}: other machines can reach {host}; "
+                    f"{option} {written(bind)}: other machines can reach {host}; "
                     f"use 127.0.0.1:{bind.port} or unix:/PATH"
                 )
-        _open_tcp(bind, _ADMIN_BACKLOG, listeners)
-    except OperatorError as error:
-        for listener in listeners:
-            listener.close()
-        raise OperatorError(str(error).replace("--bind", "--admin")) from error
+        _open_tcp(bind, _ADMIN_BACKLOG, listeners, option)
     return listeners
 
 
@@ -196,26 +202,23 @@ def open_health(bind: TCPBind) -> list[Listener]:
 
     Raises OperatorError; then no socket stays open.
     """
-    listeners: list[Listener] = []
-    try:
-        _open_tcp(bind, _ADMIN_BACKLOG, listeners)
-    except OperatorError as error:
-        for listener in listeners:
-            listener.close()
-        raise OperatorError(str(error).replace("--bind", "--health")) from error
+    with all_or_none() as listeners:
+        _open_tcp(bind, _ADMIN_BACKLOG, listeners, "--health")
     return listeners
 
 
 # --- TCP ---
 
 
-def _open_tcp(bind: TCPBind, backlog: int, listeners: list[Listener]) -> None:
+def _open_tcp(bind: TCPBind, backlog: int, listeners: list[Listener], option: str) -> None:
     """Open one listener for each address of `bind` and append them to `listeners`.
 
     Every interface, or a name with an IPv4 and an IPv6 address, gives one listener for each family.
     IPv6 sockets accept IPv6 only, so a client's address never reads `::ffff:192.0.2.1`. An address
     that this machine lacks is left out if there is another. With port 0 all get the port of the
     first.
+
+    `option`: the flag that an error tells the operator to change.
     """
     port = bind.port
     missing: OperatorError | None = None
@@ -225,7 +228,7 @@ def _open_tcp(bind: TCPBind, backlog: int, listeners: list[Listener]) -> None:
         try:
             sock = _listen_tcp(family, address, backlog)
         except OSError as error:
-            refusal = OperatorError(_tcp_trouble(error, host, port))
+            refusal = OperatorError(_tcp_trouble(error, host, port, option))
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise refusal from error
             missing = missing or refusal
@@ -285,11 +288,11 @@ def _is_ipv4(host: str) -> bool:
     return True
 
 
-def _tcp_trouble(error: OSError, host: str, port: int) -> str:
+def _tcp_trouble(error: OSError, host: str, port: int, option: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return (
-                f"port {port} on {host} is in use; stop the other server or choose another --bind"
+                f"port {port} on {host} is in use; stop the other server or choose another {option}"
             )
         case errno.EACCES | errno.EPERM:
             return (
@@ -297,10 +300,13 @@ def _tcp_trouble(error: OSError, host: str, port: int) -> str:
                 "CAP_NET_BIND_SERVICE or let systemd pass the socket"
             )
         case errno.EADDRNOTAVAIL:
-            return f"{host} is not an address of this machine; choose another --bind (`ip address`)"
+            return (
+                f"{host} is not an address of this machine; choose another {option} (`ip address`)"
+            )
         case errno.EAFNOSUPPORT:
             return (
-                f"this machine does not support the address family of {host}; choose another --bind"
+                f"this machine does not support the address family of {host}; choose another "
+                f"{option}"
             )
     return f"cannot listen on port {port} of {host}: {error.strerror}"
 
@@ -308,7 +314,7 @@ def _tcp_trouble(error: OSError, host: str, port: int) -> str:
 # --- unix ---
 
 
-def _open_unix(bind: UnixBind, mode: int, backlog: int) -> Listener:
+def _open_unix(bind: UnixBind, mode: int, backlog: int, option: str) -> Listener:
     """Listen at a path, or at an abstract name, which has no mode and needs no removal.
 
     The socket is bound under its own name and not renamed into place: the kernel keeps the name of
@@ -320,7 +326,7 @@ def _open_unix(bind: UnixBind, mode: int, backlog: int) -> Listener:
         if abstract:
             sock.bind(b"\0" + os.fsencode(bind.path[1:]))
         else:
-            _remove_stale(bind.path)
+            _remove_stale(bind.path, option)
             umask = os.umask(0o777 & ~mode)  # the socket has its mode from the first moment on
             try:
                 sock.bind(bind.path)
@@ -332,14 +338,14 @@ def _open_unix(bind: UnixBind, mode: int, backlog: int) -> Listener:
             listener.owns_path(bind.path)
     except OSError as error:
         sock.close()
-        raise OperatorError(_unix_trouble(error, bind.path)) from error
+        raise OperatorError(_unix_trouble(error, bind.path, option)) from error
     except BaseException:
         sock.close()
         raise
     return listener
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(path: str, option: str) -> None:
     """Remove a socket at `path` that no process serves. Raises OperatorError for anything else
     there."""
     try:
@@ -348,19 +354,19 @@ def _remove_stale(path: str) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise OperatorError(
-            f"{path} exists and is not a socket; remove it or choose another --bind"
+            f"{path} exists and is not a socket; remove it or choose another {option}"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # with a full backlog: EAGAIN at once instead of a wait
         outcome = probe.connect_ex(path)
     if outcome in (0, errno.EAGAIN):
-        raise OperatorError(_unix_trouble(OSError(errno.EADDRINUSE, ""), path))
+        raise OperatorError(_unix_trouble(OSError(errno.EADDRINUSE, ""), path, option))
     if outcome == errno.ENOENT:
         return
     if outcome != errno.ECONNREFUSED:
         raise OperatorError(
             f"{path} is a socket that cannot be probed ({os.strerror(outcome)}); remove it or "
-            "choose another --bind"
+            f"choose another {option}"
         )
     try:
         os.unlink(path)
@@ -369,26 +375,26 @@ def _remove_stale(path: str) -> None:
     except OSError as error:
         raise OperatorError(
             f"{path} is a stale socket and cannot be removed ({error.strerror}); remove it or "
-            "choose another --bind"
+            f"choose another {option}"
         ) from error
 
 
-def _unix_trouble(error: OSError, path: str) -> str:
+def _unix_trouble(error: OSError, path: str, option: str) -> str:
     directory = os.path.dirname(path) or "."
     match error.errno:
         case errno.EADDRINUSE:
             return (
                 f"unix:{path} is already served by another process; stop it or choose another "
-                "--bind"
+                f"{option}"
             )
         case errno.ENOENT:
             return f"directory {directory} of unix:{path} does not exist; create it"
         case errno.ENOTDIR:
-            return f"{directory} of unix:{path} is not a directory; choose another --bind"
+            return f"{directory} of unix:{path} is not a directory; choose another {option}"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return (
                 f"no permission to create a socket in {directory} for unix:{path} "
-                f"({error.strerror}); make it writable or choose another --bind"
+                f"({error.strerror}); make it writable or choose another {option}"
             )
     return f"cannot listen on unix:{path}: {error.strerror}"
 

@@ -444,6 +444,34 @@ def test_an_admin_socket_that_cannot_be_opened_names_its_own_flag() -> None:
             open_admin(parse_admin(f"127.0.0.1:{port}"), 0o600)
 
 
+def test_a_unix_admin_socket_that_cannot_be_opened_names_its_own_flag(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    path.write_text("precious")
+    with pytest.raises(OperatorError, match=r"is not a socket; .* choose another --admin$"):
+        open_admin(parse_admin(f"unix:{path}"), 0o600)
+    with socket.socket(socket.AF_UNIX) as other:
+        path.unlink()
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(OperatorError, match=r"already served .* choose another --admin$"):
+            open_admin(parse_admin(f"unix:{path}"), 0o600)
+
+
+def test_an_admin_socket_is_open_on_all_addresses_of_its_name_or_on_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        module,
+        "_addresses",
+        lambda _: iter([(socket.AF_INET, "127.0.0.1", 0), (socket.AF_INET, "127.0.0.2", 0)]),
+    )
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        before = descriptors()
+        with pytest.raises(OperatorError, match=r"127\.0\.0\.2 is in use"):
+            open_admin(TCPBind("localhost", other.getsockname()[1]), 0o600)
+        assert descriptors() == before
+
+
 # --- health for other machines ---
 
 
