@@ -18,7 +18,15 @@ from reactor_run.protocol import policy
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.proxy import PP2_TYPE_SSL, Address, Endpoint, ProxyHeader
 
-__all__ = ["FORWARDED_FOR", "NOWHERE", "Origin", "origin_tlvs", "over_tls", "read_origin"]
+__all__ = [
+    "FORWARDED_FOR",
+    "NOWHERE",
+    "Origin",
+    "origin_tlvs",
+    "over_tls",
+    "read_origin",
+    "unpack_address",
+]
 
 FORWARDED_FOR: Final = 0xE3
 """The TLV type for a client that a proxy named, from the range for custom types."""
@@ -74,13 +82,18 @@ def read_origin(header: ProxyHeader) -> Origin:
         client = (source[0], source[1])
     for kind, value in header.tlvs:
         if kind == FORWARDED_FOR:
-            client = _unpack(value)
+            host = unpack_address(value)
+            client = (host, 0) if host else None
     return Origin(client, header.destination, "https" if over_tls(header) else "http")
 
 
-def _unpack(packed: bytes) -> Address | None:
+def unpack_address(packed: bytes) -> str:
+    """Return the text of a packed address; empty if it is empty, as for an unknown client.
+
+    Raises `Rejected` if it holds neither 0, 4 nor 16 bytes.
+    """
     if not packed:
-        return None
+        return ""
     if len(packed) not in (4, 16):
         raise Rejected(policy.PROXY_MALFORMED)
-    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed), 0
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
+from reactor_run.frontend.exchanges.ended import EndedRecords, Observer
 from reactor_run.frontend.exchanges.orphans import Orphans
+from reactor_run.frontend.exchanges.record import Record
 from reactor_run.frontend.loop.epoll import LATE, Loop
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
@@ -37,6 +39,10 @@ class ClientContext:
         self.counters = counters
         self.answers = counters.answers
         self.orphans = Orphans(loop)
+        self.ended: list[Record] | None = None
+        """Where requesters put the records of exchanges that have ended; None: no one reads them.
+        """
+        self._ended: EndedRecords | None = None
         self.limits = Limits(
             request_line=settings.limit_request_line,
             field_count=settings.limit_field_count,
@@ -65,6 +71,13 @@ class ClientContext:
         """The service stops: every answer is the last one of its connection."""
         self._lane_proxy = settings.lane_proxy
         self._answer_spool_size = settings.answer_spool_size
+
+    def observe(self, observer: Observer) -> None:
+        """Hand the records of ended exchanges to `observer` too, from now on."""
+        if self._ended is None:
+            self._ended = EndedRecords(self.loop)
+            self.ended = self._ended.records
+        self._ended.add(observer)
 
     def serves(self, interface: str) -> None:
         """Serve an app of this interface: `asgi` or `wsgi`."""

@@ -9,7 +9,7 @@ from reactor_run.frontend.sockets.networks import Networks
 from reactor_run.protocol.express import request_prefix
 from reactor_run.protocol.forwarded import Forwarded, read_forwarded, read_x_forwarded
 from reactor_run.protocol.meaning import Fields
-from reactor_run.protocol.origin import origin_tlvs
+from reactor_run.protocol.origin import origin_tlvs, unpack_address
 from reactor_run.protocol.proxy import Endpoint
 
 __all__ = ["ConnectionOrigin", "ForwardedOrigin", "Forwarding", "Prefixes"]
@@ -22,8 +22,8 @@ _MEMO_MAX: Final = 64
 _MEMO_SIZE: Final = 256
 """The most bytes of fields for which a prefix is remembered."""
 
-Prefixes = tuple[bytes, bytes]
-"""The bytes that precede a request: on the express lane, and on a lane."""
+Prefixes = tuple[bytes, bytes, str]
+"""The bytes that precede a request: on the express lane, and on a lane. The client's address."""
 Lines = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
 
@@ -71,6 +71,11 @@ class ConnectionOrigin:
         self.https = https
         self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https))
 
+    def client_of(self, fields: Fields) -> str:
+        """Return the address of the client of a request with these fields; empty: unknown."""
+        source = self.peers[0]
+        return "" if source is None else source[0]
+
     def lane_prefix(self) -> bytes:
         """Return the PROXY header that precedes each request on a lane."""
         return self._context.encode_proxy(*self.peers, origin_tlvs(https=self.https))
@@ -94,8 +99,12 @@ class ForwardedOrigin(ConnectionOrigin):
         self._forwarding = forwarding
         self._prefixes: dict[Lines, Prefixes] = {}
 
+    def client_of(self, fields: Fields) -> str:
+        """Return the address of the client of a request with these fields; empty: unknown."""
+        return self.prefixes(fields)[2]
+
     def prefixes(self, fields: Fields) -> Prefixes:
-        """Return the bytes that precede a request with these fields."""
+        """Return the bytes that precede a request with these fields, and its client's address."""
         lines = self._forwarding.lines(fields)
         known = self._prefixes.get(lines)
         if known is not None:
@@ -106,6 +115,7 @@ class ForwardedOrigin(ConnectionOrigin):
         prefixes = (
             request_prefix(*self.peers, tlvs),
             self._context.encode_proxy(*self.peers, tlvs),
+            super().client_of(fields) if client is None else unpack_address(client),
         )
         if sum(map(len, lines[0] + lines[1])) <= _MEMO_SIZE:
             if len(self._prefixes) >= _MEMO_MAX:

@@ -186,7 +186,7 @@ class Http1:
         try:
             head = parse_request_head(data, context.limits, self._seen)
         except Rejected as rejected:
-            self.requester.reject(rejected.rule, head_only=data.startswith(b"HEAD "))
+            self.requester.reject(rejected.rule, data)
             return
         except Rewritten as rewritten:
             self._seen = 0
@@ -308,6 +308,7 @@ class Http1:
         )
         if body.collected:
             self.state = _BUFFERING
+            exchange.collected = inf
             if context.dispatcher.full:
                 # Reject it now: to read its body would be useless.
                 body.drop()
@@ -402,6 +403,7 @@ class Http1:
             self._pass_on(exchange, body, data)
         elif body.complete:
             body.hand_over(exchange)
+            exchange.collected = self._loop.now
             self.state = _BUSY
             self.reckon()
             self._context.dispatcher.submit(exchange)
@@ -441,7 +443,7 @@ class Http1:
         """Go on after an answer, which was written or waits for the client."""
         if self.state is _ENDED:
             return
-        self.requester.exchange = None
+        self.requester.end_exchange()
         self.requester.clock.due = inf
         self.connection.release()
         if self.connection.unsent:
@@ -527,7 +529,8 @@ class Http1:
         if exchange is not None and self.requester.clock.due <= now:
             self.requester.overdue(exchange)
         elif state is _HEAD:
-            self.requester.reject(policy.HEAD_TIMEOUT)
+            since = now - self._context.head_timeout
+            self.requester.reject(policy.HEAD_TIMEOUT, self.held, since=since)
         elif state is _IDLE:
             # A request that has just arrived is served: a proxy may not send it again.
             if not self.shed():

@@ -24,6 +24,7 @@ from reactor_run.frontend.clients.own_answers import (
 from reactor_run.frontend.clients.request_body import RequestBody
 from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, WAITING, Exchange
 from reactor_run.frontend.exchanges.ports import AnswerSource
+from reactor_run.frontend.exchanges.record import Record, UnparsedHead
 from reactor_run.frontend.log import limited
 from reactor_run.protocol.body import UNTIL_CLOSE
 from reactor_run.protocol.meaning import Fields
@@ -118,7 +119,11 @@ class Http1Requester:
     def take_origin(self, fields: Fields) -> None:
         """A trusted proxy has sent a head with these fields: they say whose request it is."""
         assert self.forwarded is not None
-        self.express_prefix, self._lane_prefix = self.forwarded.prefixes(fields)
+        self.express_prefix, self._lane_prefix, _ = self.forwarded.prefixes(fields)
+
+    def client_of(self, fields: Fields) -> str:
+        """Return the address of the client of a request with these fields; empty: unknown."""
+        return self._origin.client_of(fields)
 
     @property
     def lane_prefix(self) -> bytes:
@@ -219,6 +224,8 @@ class Http1Requester:
                 sent = 0
             if sent == size:
                 self.exchange = None
+                if context.ended is not None:
+                    context.ended.append(exchange)
                 self._source.state = _IDLE
                 connection.due = when = now + context.keep_alive
                 if when < connection.check_at:
@@ -329,22 +336,32 @@ class Http1Requester:
     def _connection_option(self) -> bytes:
         return b"keep-alive" if self.after is _NEXT else b"close"
 
+    def end_exchange(self) -> None:
+        """End the exchange, if there is one. Its record is read at the end of this turn."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None and self._context.ended is not None:
+            self._context.ended.append(exchange)
+
     # Answers of the front end's own ---------------------------------------------------------------
 
-    def answer_here(self, own: OwnAnswer, *, head_only: bool = False) -> None:
-        """Answer instead of the app, or cut its answer, and abandon the exchange."""
+    def answer_here(self, own: OwnAnswer, unparsed: Record | None = None) -> None:
+        """Answer instead of the app, or cut its answer, and abandon the exchange.
+
+        `unparsed`: the record of a request that could not be parsed. It has no exchange.
+        """
         exchange = self.exchange
-        if exchange is not None:
-            exchange.error = own.reason
+        record: Record | None = exchange or unparsed
+        if record is not None:
+            record.error = own.reason
         if self.answer_begun:
             self._cut()
             return
+        head_only = record is not None and record.head.method == b"HEAD"
         old = False
         if exchange is None or not exchange.whole:
             # The next bytes may be the rest of this request, or a new one.
             self.end_with(_LINGER)
         if exchange is not None:
-            head_only = exchange.head.method == b"HEAD"
             old = exchange.head.minor_version == 0
         self.abandon()
         if self._context.draining:
@@ -353,23 +370,40 @@ class Http1Requester:
         answer = own.encode(head_only=head_only)
         if old or self.after is not _NEXT:
             answer = insert_connection(answer, self._connection_option)
-        if exchange is not None:
-            exchange.status_code = b"%d" % own.status
-            exchange.bytes_out = len(answer)
+        if record is not None:
+            # The record of the exchange is read at the end of this turn.
+            record.status_code = b"%d" % own.status
+            record.bytes_out = len(answer)
         self._connection.write(answer)
         self._source.answered()
 
-    def reject(self, rule: Rule, *, head_only: bool = False) -> None:
-        """Reject a request that breaks a rule. `head_only`: it is a HEAD, and was not parsed."""
+    def reject(
+        self, rule: Rule, arrived: bytes | memoryview = b"", *, since: float | None = None
+    ) -> None:
+        """Reject a request that breaks a rule.
+
+        `arrived`: the bytes of a request that was not parsed. `since`: when they began to arrive,
+        in seconds of the loop's clock; None: now.
+        """
         limited.debug("rejected a request: %s (%s)", rule.name, rule.section, kind=rule.name)
         self._context.counters.refused[rule.name] += 1
         self._source.held = b""
         if self.body is not None:
             self.body.drop()
             self.body = None
+        unparsed = None
         if self.exchange is not None:
             self.exchange.whole = False
-        self.answer_here(OwnAnswer(rule.status, rule.reason), head_only=head_only)
+            self.exchange.rule = rule.name
+        else:
+            now = self._loop.now
+            head = UnparsedHead(arrived)
+            unparsed = Record(self, head, len(arrived), now if since is None else since)
+            unparsed.rule = rule.name
+            unparsed.ended = now
+            if self._context.ended is not None:
+                self._context.ended.append(unparsed)
+        self.answer_here(OwnAnswer(rule.status, rule.reason), unparsed)
 
     # The end --------------------------------------------------------------------------------------
 
@@ -380,13 +414,14 @@ class Http1Requester:
 
     def abandon(self) -> None:
         """Abandon the exchange in flight, if there is one."""
-        exchange, self.exchange = self.exchange, None
+        exchange = self.exchange
         if self.body is not None:
             self.body.drop()
         self._connection.release()
         if exchange is None:
             return
         exchange.ended = self._loop.now
+        self.end_exchange()
         if exchange.state is WAITING:
             exchange.state = OVER
             self._context.dispatcher.withdraw(exchange)

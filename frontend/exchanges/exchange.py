@@ -67,17 +67,18 @@ class Exchange(Record):
 
     __slots__ = (
         "app_done",
-        "head",
         "lane",
         "number",
         "reactor",
         "request",
-        "requester",
         "slot",
         "spool",
         "state",
         "whole",
     )
+
+    head: RequestHead
+    requester: Requester
 
     def __init__(
         self, requester: Requester, head: RequestHead, request: bytes, whole: bool, now: float
@@ -128,6 +129,7 @@ class Exchange(Record):
         self.state = WAITING
         self.retries += 1
         self.reactor = self.lane = None
+        self.dispatched = 0.0
         self.number = 0
         self.app_done = self.withdrawing = False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from reactor_run.outgoing import Outgoing
+from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.response_head import ResponseHead
 
 __all__ = ["AnswerSource", "ClientSocket", "Link", "Requester", "Runner", "SocketHolder"]
@@ -89,6 +90,9 @@ class Requester(Protocol):
     @property
     def lane_prefix(self) -> bytes:
         """The PROXY header that precedes the request on a lane."""
+
+    def client_of(self, fields: Fields) -> str:
+        """Return the address of the client of a request with these fields; empty: unknown."""
 
     def queued(self) -> None:
         """Note that the exchange waits for a reactor."""

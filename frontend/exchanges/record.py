@@ -1,32 +1,93 @@
 """The record of an exchange: what happened to one request, and when.
 
 Access log, metrics and hooks read only the record. Exchange inherits from Record, so that a request
-costs no second object.
+costs no second object. A request that could not be parsed is no exchange, and has a record alone.
+ended.py hands records to those who read them.
 """
 
 from __future__ import annotations
 
-__all__ = ["Record"]
+import re
+from math import inf
+from typing import Final, Protocol
+
+from reactor_run.protocol.meaning import Fields
+
+__all__ = ["LINE_MAX", "Client", "Record", "RequestLine", "UnparsedHead"]
+
+LINE_MAX: Final = 1024
+"""Most bytes of the request line that are kept of a request that could not be parsed."""
+
+_METHOD: Final = re.compile(rb"[!#-'*+.0-9A-Z^-z|~-]{1,32} ")
+"""A token and the space behind it (RFC 9110 §5.6.2), of a length that a method may have."""
+
+
+class RequestLine(Protocol):
+    """What a record tells of a request: a `RequestHead`, or an `UnparsedHead`."""
+
+    @property
+    def method(self) -> bytes: ...
+    @property
+    def target(self) -> bytes: ...
+    @property
+    def minor_version(self) -> int: ...
+    @property
+    def fields(self) -> Fields: ...
+
+
+class UnparsedHead:
+    """The first line of a request that could not be parsed, as far as it arrived.
+
+    line: its bytes as sent, at most LINE_MAX.
+    method: empty if the line does not begin with a method.
+    """
+
+    __slots__ = ("line", "method")
+
+    minor_version = 1
+    target = b""
+    fields: Fields = ()
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        """`data`: the bytes that arrived."""
+        line = bytes(data[: LINE_MAX + 2]).lstrip(b"\r\n")[:LINE_MAX]
+        self.line = re.split(rb"[\r\n]", line, maxsplit=1)[0]
+        method = _METHOD.match(self.line)
+        self.method = b"" if method is None else method[0][:-1]
+
+
+class Client(Protocol):
+    """Knows whose requests arrive on a connection: a requester does."""
+
+    def client_of(self, fields: Fields) -> str:
+        """Return the address of the client of a request with these fields; empty: unknown."""
 
 
 class Record:
     """Facts about one exchange. Times are seconds of the loop's clock; 0.0: not yet.
 
-    arrived: when the head of the request was read.
-    dispatched: when a reactor was last given the exchange.
+    head: the request line and the fields of the request.
+    requester: knows the client of the request.
+    arrived: when the head of the request was read, or rejected.
+    collected: when its body was whole, if it is collected before dispatch; inf: it is not whole.
+    dispatched: when the reactor that has the exchange was given it; 0.0 while it waits.
     answer_began: when the first piece of an answer in pieces was written.
     ended: when the last byte of the answer was written or buffered, or the exchange was abandoned.
     status_code: the status of the final answer, three digits; empty: there was none.
     bytes_in: bytes of the request that were read, its head included.
-    bytes_out: bytes of the final answer that were written or buffered, its head included.
+    bytes_out: bytes of the final answer that were written or buffered, its head included. If the
+        client leaves during a direct answer, those that the reactor had reported.
     retries: how many times the exchange was taken from a reactor to be given to another one.
     error: why the exchange failed, in a few words; empty: it did not fail.
+    rule: the name of the rule that the request broke; empty: it was not rejected by a rule.
     """
 
     # These are set on few exchanges. The class holds the defaults, so that the others do not pay.
+    collected = 0.0
     answer_began = 0.0
     retries = 0
     error = ""
+    rule = ""
 
     __slots__ = (
         "__dict__",
@@ -35,15 +96,41 @@ class Record:
         "bytes_out",
         "dispatched",
         "ended",
+        "head",
+        "requester",
         "status_code",
     )
 
-    arrived: float
-    dispatched: float
-    ended: float
-    status_code: bytes
-    bytes_in: int
-    bytes_out: int
+    head: RequestLine
+    requester: Client
+
+    def __init__(self, requester: Client, head: RequestLine, bytes_in: int, now: float) -> None:
+        """`now`: the time in seconds of the loop's clock."""
+        self.requester = requester
+        self.head = head
+        self.arrived = now
+        self.bytes_in = bytes_in
+        self.dispatched = self.ended = 0.0
+        self.bytes_out = 0
+        self.status_code = b""
+
+    @property
+    def request_line(self) -> bytes:
+        """The request line as sent; of a request that could not be parsed, the beginning."""
+        head = self.head
+        if isinstance(head, UnparsedHead):
+            return head.line
+        return b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor_version)
+
+    @property
+    def client(self) -> str:
+        """The address of the client, which a trusted proxy may have named; empty: unknown."""
+        return self.requester.client_of(self.head.fields)
+
+    @property
+    def reactor_name(self) -> str:
+        """The name of the reactor that has it or had it last; empty: none."""
+        return ""
 
     @property
     def first_byte(self) -> float:
@@ -54,9 +141,21 @@ class Record:
     @property
     def tries(self) -> int:
         """How many times a reactor was given the exchange."""
-        return self.retries + 1 if self.dispatched else 0
+        return self.retries + 1 if self.dispatched else self.retries
 
     @property
     def status(self) -> int:
         """The status of the final answer; 0: there was none."""
         return int(self.status_code) if self.status_code.isdigit() else 0
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the arrival of the head to the end."""
+        return self.ended - self.arrived
+
+    @property
+    def queue_time(self) -> float:
+        """Seconds from the arrival, or from the end of a collected body, to the dispatch to the
+        last reactor; to the end if no reactor had it."""
+        begun = max(self.arrived, self.collected)
+        return 0.0 if begun == inf else (self.dispatched or self.ended) - begun

@@ -85,6 +85,8 @@ class Loop:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._buried: list[Closing] = []
         self._after_batch: list[Callable[[], None]] = []
+        """Calls at the end of each batch. The last `_lasts` of them were asked to be last."""
+        self._lasts = 0
         self._deferred: deque[Callable[[], None]] = deque()
         self._due: dict[int, set[Deadlined]] = {}
         """Objects with deadlines, by the tick in which they are checked."""
@@ -159,9 +161,16 @@ class Loop:
 
     # Running -----------------------------------------------------------------------------------
 
-    def after_batch(self, work: Callable[[], None]) -> None:
-        """Call `work` at the end of every batch, before the loop waits again."""
-        self._after_batch.append(work)
+    def after_batch(self, work: Callable[[], None], *, last: bool = False) -> None:
+        """Call `work` at the end of every batch, before the loop waits again.
+
+        `last`: after all calls without this parameter, whenever these were added.
+        """
+        if last:
+            self._after_batch.append(work)
+            self._lasts += 1
+        else:
+            self._after_batch.insert(len(self._after_batch) - self._lasts, work)
 
     def defer(self, work: Callable[[], None]) -> None:
         """Call `work` once, after a later batch. The loop makes one such call per batch, in order.
@@ -176,7 +185,7 @@ class Loop:
         return bool(self._deferred)
 
     def not_after_batch(self, work: Callable[[], None]) -> None:
-        """Do not call `work` at the end of batches any more."""
+        """Do not call `work`, which was added without `last`, at the end of batches any more."""
         self._after_batch.remove(work)
 
     def _call_deferred(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from reactor_run.frontend.clients import http1 as client_module
@@ -92,11 +94,11 @@ def test_a_fault_at_a_deadline_costs_no_other_deadline(
     reject = Http1Requester.reject
     faults: list[Http1Requester] = []
 
-    def fail_once(self: Http1Requester, rule: object) -> None:
+    def fail_once(self: Http1Requester, rule: object, *arrived: Any, **since: Any) -> None:
         if not faults:
             faults.append(self)
             raise Bug("unexpected")
-        reject(self, rule)  # type: ignore[arg-type]
+        reject(self, rule, *arrived, **since)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Http1Requester, "reject", fail_once)
     front.pass_time(40)

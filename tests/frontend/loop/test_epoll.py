@@ -163,3 +163,18 @@ def test_a_long_rest_is_not_counted_by_the_second(loop: Loop) -> None:
     assert item.calls == 0
     pass_time(loop, 5)
     assert item.calls == 1
+
+
+def test_calls_that_are_last_stay_last(loop: Loop) -> None:
+    calls: list[str] = []
+
+    def end() -> None:
+        calls.append("third")
+        loop.stop()
+
+    loop.after_batch(end, last=True)
+    loop.after_batch(lambda: calls.append("first"))
+    loop.after_batch(lambda: calls.append("second"))
+    loop.defer(lambda: None)
+    loop.run()
+    assert calls == ["first", "second", "third"]
