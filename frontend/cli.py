@@ -1,22 +1,23 @@
-"""The `reactor-run` command: from the command line and the environment to `Settings`.
+"""The `reactor-run` command: from what the operator has written to `Settings`.
 
-This file owns the order in which they are read, the settings that exclude each other, and the
-output of an operator's error. `command.settings` knows the name and the values of each option. The
-server is imported only after the settings are valid, because that takes time.
+This file owns the settings that exclude each other, and the output of an operator's error.
+`command.sources` finds what was written, `command.settings` knows the name and the values of each
+option. The server is imported only after the settings are valid, because that takes time.
 """
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from reactor_run.frontend.command.argv import sort_words
-from reactor_run.frontend.command.options import Option
-from reactor_run.frontend.command.settings import OPTIONS, Settings
+from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.command.sources import Reading, read_sources
 from reactor_run.frontend.errors import SEE_HELP, OperatorError
 from reactor_run.frontend.sockets.networks import NOBODY
 
-COMMANDS = ("status", "reload", "stop")
+REMOTE_COMMANDS = ("status", "reload", "stop")
+"""Commands to a running service."""
+COMMANDS = (*REMOTE_COMMANDS, "config")
 """First words of the command line that are a command and not the name of an app."""
 
 
@@ -28,10 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     try:
-        if words and words[0] in COMMANDS:
+        if words and words[0] in REMOTE_COMMANDS:
             from reactor_run.frontend.command.remote import run_command
 
             return run_command(words, os.environ)
+        if words and words[0] == "config":
+            return _show_config(words[1:], os.environ)
         settings = read_settings(words, os.environ)
         from reactor_run.frontend.service.server import serve
 
@@ -42,50 +45,49 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """Read the settings. The command line wins over the environment, and both win over the
-    defaults.
+    """Read the settings. The command line wins over the environment, the environment over the
+    configuration file, and the file over the defaults.
 
-    An empty environment variable counts as unset. Raises OperatorError, which names the flag or
-    variable at fault, and SystemExit(0) after help and version.
+    An empty environment variable counts as unset. Raises OperatorError, which names the flag, the
+    variable or the key at fault, and SystemExit(0) after help and version.
     """
-    written = sort_words(argv)
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for option in OPTIONS:
-        if option.name in written:
-            source, texts = option.flag, written[option.name]
-        elif environ.get(option.variable):
-            source, texts = option.variable, _split(option, environ[option.variable])
-        else:
-            continue
-        sources[option.name] = source
-        try:
-            values[option.name] = option.parse(texts)
-        except OperatorError as error:
-            raise OperatorError(f"{source}: {error}") from None
-    if "app" not in values:
+    reading = _read(argv, environ)
+    if "app" not in reading.values:
         raise OperatorError(f"no app given; name it, as in `reactor-run shop.web:app` ({SEE_HELP})")
-    if "app" in written and values["app"] in COMMANDS:
+    return Settings(**reading.values)
+
+
+def _show_config(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Print each setting in force, and its source. Raises OperatorError as `read_settings` does."""
+    from reactor_run.frontend.command.show import table
+
+    reading = _read(argv, environ)
+    try:
+        print("\n".join(table(reading.values, reading.sources)), flush=True)
+    except BrokenPipeError:
+        # `reactor-run config | head`: Python must not flush again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _read(argv: Sequence[str], environ: Mapping[str, str]) -> Reading:
+    """Read the settings, and check them. The app may be missing."""
+    written = sort_words(argv)
+    reading = read_sources(written, environ)
+    app = reading.values.get("app", "")
+    if "app" in written and app in COMMANDS:
         raise OperatorError(
-            f"{values['app']} is a command and must be the first word, as in `reactor-run "
-            f"{values['app']} --admin unix:/PATH`; for an app in a module of that name, add its "
-            f"attribute: {values['app']}:app"
+            f"{app} is a command and must be the first word, as in `reactor-run {app}`; for an app "
+            f"in a module of that name, add its attribute: {app}:app"
         )
-    settings = Settings(**values)
-    _check(settings, sources)
-    return settings
-
-
-def _split(option: Option, text: str) -> list[str]:
-    if not option.repeatable:
-        return [text]
-    return [part.strip() for part in text.split(",") if part.strip()]
+    _check(Settings(**{"app": "", **reading.values}), reading.sources)
+    return reading
 
 
 def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     """Raise OperatorError for settings that contradict each other or cannot work.
 
-    `sources`: the flag or variable of each setting that is not a default.
+    `sources`: the flag, variable or key of each setting that is not a default.
     """
     if settings.interface == "asgi" and settings.threads > 1:
         raise OperatorError(

@@ -54,10 +54,13 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="reactor-run",
         usage="reactor-run [options] module[:attribute]\n"
-        "       reactor-run status|reload|stop [--admin ADDRESS]",
-        description="Run a WSGI or ASGI app, or control a running service.",
+        "       reactor-run status|reload|stop [--admin ADDRESS]\n"
+        "       reactor-run config [options] [module[:attribute]]",
+        description="Run a WSGI or ASGI app, control a running service, or show the settings in "
+        "force and where each was written.",
         epilog="Every option is also an environment variable: --bind is REACTOR_RUN_BIND (several "
-        "addresses are separated by commas). The command line wins over the environment.",
+        "addresses are separated by commas). In a file it is the key bind. The command line wins "
+        "over the environment, and the environment over the file.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,

@@ -23,6 +23,7 @@ __all__ = [
     "parse_app",
     "parse_directory",
     "parse_root_path",
+    "parse_text",
     "seconds",
 ]
 
@@ -40,11 +41,13 @@ class Kind(NamedTuple, Generic[T]):
     metavar: its name in the help.
     parse: reads its text; raises OperatorError, which does not name the option.
     show: writes the value as an operator would.
+    show_number: writes a number of a TOML file as that text. There 0o22 is the number 18.
     """
 
     metavar: str
     parse: Callable[[str], T]
     show: Callable[[T], str] = str
+    show_number: Callable[[int | float], str] = str
 
 
 class Option(NamedTuple):
@@ -54,6 +57,8 @@ class Option(NamedTuple):
     default: MISSING for the app, which has none.
     shown_default: the default as text, for help and documentation.
     repeatable: the option may be given several times; the value is a tuple.
+    separator: what separates the values of a repeatable option in its environment variable.
+    short: its short flag, as in `-b`; "" if it has none.
     """
 
     name: str
@@ -62,7 +67,9 @@ class Option(NamedTuple):
     meaning: str
     default: Any
     shown_default: str
-    repeatable: bool
+    repeatable: bool = False
+    separator: str = ","
+    short: str = ""
 
     @property
     def positional(self) -> bool:
@@ -83,6 +90,24 @@ class Option(NamedTuple):
     def variable(self) -> str:
         """Its environment variable."""
         return "REACTOR_RUN_" + self.name.upper()
+
+    @property
+    def key(self) -> str:
+        """Its key in a configuration file."""
+        return self.name.replace("_", "-")
+
+    def split(self, text: str) -> list[str]:
+        """Return the texts of its values in the text of its variable."""
+        if not self.repeatable:
+            return [text]
+        return [part.strip() for part in text.split(self.separator) if part.strip()]
+
+    def show(self, value: Any) -> str:
+        """Return a value as text. The default is described, as in help and documentation."""
+        if value == self.default:
+            return self.shown_default
+        values = value if self.repeatable else (value,)
+        return ", ".join(map(self.kind.show, values))
 
     def parse(self, texts: list[str]) -> Any:
         """Return the value for the texts that were written for it. Raises OperatorError."""
@@ -188,6 +213,10 @@ def _show_reactors(number: int) -> str:
     return str(number) if number else "auto"
 
 
+def parse_text(text: str) -> str:
+    return text
+
+
 def parse_directory(text: str) -> str:
     if not os.path.isdir(text):
         raise OperatorError(f"{text!r} is not a directory; give an existing one")
@@ -202,7 +231,12 @@ def parse_root_path(text: str) -> str:
     return text
 
 
-MODE: Final = Kind("MODE", _parse_mode, lambda mode: f"0o{mode:03o}")
+MODE: Final = Kind(
+    "MODE",
+    _parse_mode,
+    lambda mode: f"0o{mode:03o}",
+    lambda number: f"0o{number:03o}" if isinstance(number, int) else str(number),
+)
 """Permissions, in octal."""
 
 REACTORS: Final = Kind("N|auto", _parse_reactors, _show_reactors)

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from reactor_run.frontend.command.config_file import Found
 from reactor_run.frontend.command.help import Parser
+from reactor_run.frontend.command.sources import find_settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.sockets.addresses import AdminBind, UnixBind, parse_admin
 
@@ -41,16 +43,31 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
     parser.add_argument(
         "--admin",
         metavar="ADDRESS",
-        default=environ.get(_VARIABLE),
-        help=f"The --admin address of the service (default: {_VARIABLE}).",
+        help=f"The --admin address of the service (default: {_VARIABLE}, then the file).",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="The --config file of the service, which may hold the address.",
     )
     if words[0] == "status":
         parser.add_argument("--json", action="store_true", help="Print the whole report as JSON.")
     options = parser.parse_args(words[1:])
-    if not options.admin:
-        raise OperatorError(f"no service given; name it by --admin unix:/PATH or by {_VARIABLE}")
+    if options.admin:
+        admin: Found | None = Found("--admin", [options.admin])
+    elif environ.get(_VARIABLE):
+        admin = Found(_VARIABLE, [environ[_VARIABLE]])
+    else:
+        # A file is read only if it is needed: a fault in it must not keep a service from stopping.
+        written = {"config": [options.config]} if options.config else {}
+        admin = find_settings(written, environ).get("admin")
+    if admin is None:
+        raise OperatorError(
+            f"no service given; name it by --admin unix:/PATH, by {_VARIABLE}, or by admin in the "
+            "configuration file"
+        )
     try:
-        service = _Service(options.admin)
+        service = _Service(admin)
         if words[0] == "status":
             return _status(service, raw=options.json)
         if words[0] == "reload":
@@ -68,13 +85,14 @@ class _NoAnswer(Exception):
 class _Service:
     """A running service, reached over its admin socket."""
 
-    def __init__(self, address: str) -> None:
-        """Raises OperatorError if `address` is no address of an admin socket."""
+    def __init__(self, admin: Found) -> None:
+        """`admin`: what was written for --admin. Raises OperatorError if that is no address of an
+        admin socket."""
+        self._address = admin.texts[-1]
         try:
-            self._bind: AdminBind = parse_admin(address)
+            self._bind: AdminBind = parse_admin(self._address)
         except OperatorError as error:
-            raise OperatorError(f"--admin: {error}") from None
-        self._address = address
+            raise OperatorError(f"{admin.source}: {error}") from None
 
     def _connect(self) -> socket.socket:
         try:

@@ -1,8 +1,9 @@
 """The settings of reactor-run, as one table.
 
 The table is the body of `Settings`: each field gives its default, the kind of its value, its unit
-and its meaning. Flags, environment variables and docs/settings.md are derived from it. `OPTIONS`
-lists the rows in order. `cli` reads them and knows which settings exclude each other.
+and its meaning. Flags, environment variables, keys of configuration files and docs/settings.md are
+derived from it. `OPTIONS` lists the rows in order. `sources` reads them. `cli` knows which settings
+exclude each other.
 """
 
 import re
@@ -21,6 +22,7 @@ from reactor_run.frontend.command.options import (
     parse_app,
     parse_directory,
     parse_root_path,
+    parse_text,
     seconds,
 )
 from reactor_run.frontend.sockets.addresses import (
@@ -30,6 +32,7 @@ from reactor_run.frontend.sockets.addresses import (
     parse_admin,
     parse_bind,
     parse_health,
+    written,
 )
 from reactor_run.frontend.sockets.networks import LOCAL, NOBODY, Networks, parse_networks
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
@@ -49,6 +52,7 @@ OnOff = Literal["on", "off"]
 
 GROUPS = {
     "app": "The app",
+    "files": "Files with settings",
     "server": "Server",
     "proxies": "Proxies in front",
     "operation": "Operation",
@@ -66,14 +70,18 @@ def _parse_admin(text: str) -> AdminBind | None:
     return None if text == "off" else parse_admin(text)
 
 
-ADMIN = Kind("ADDRESS", _parse_admin, lambda _: "off")
+def _show_address(bind: Bind | None) -> str:
+    return "off" if bind is None else written(bind)
+
+
+ADMIN = Kind("ADDRESS", _parse_admin, _show_address)
 
 
 def _parse_health(text: str) -> TCPBind | None:
     return None if text == "off" else parse_health(text)
 
 
-HEALTH = Kind("ADDRESS", _parse_health, lambda _: "off")
+HEALTH = Kind("ADDRESS", _parse_health, _show_address)
 
 
 _rows: list[dict[str, Any]] = [
@@ -83,7 +91,6 @@ _rows: list[dict[str, Any]] = [
         "meaning": "The WSGI or ASGI app: its module, and its name in the module.",
         "default": MISSING,
         "shown_default": "",
-        "repeatable": False,
     }
 ]
 """The row of each field of `Settings`, in order. The first field has no default, so its row is
@@ -91,7 +98,13 @@ here."""
 
 
 def _option(
-    group: str, kind: Kind[T], default: T, meaning: str, *, shown_default: str | None = None
+    group: str,
+    kind: Kind[T],
+    default: T,
+    meaning: str,
+    *,
+    shown_default: str | None = None,
+    short: str = "",
 ) -> T:
     """Add the row of a field of `Settings`; return the default."""
     row = {
@@ -100,13 +113,21 @@ def _option(
         "meaning": meaning,
         "default": default,
         "shown_default": kind.show(default) if shown_default is None else shown_default,
-        "repeatable": False,
+        "short": short,
     }
     _rows.append(row)
     return default
 
 
-def _options(group: str, kind: Kind[T], meaning: str, *, shown_default: str) -> tuple[T, ...]:
+def _options(
+    group: str,
+    kind: Kind[T],
+    meaning: str,
+    *,
+    shown_default: str,
+    separator: str = ",",
+    short: str = "",
+) -> tuple[T, ...]:
     """Add the row of a repeatable field of `Settings`; return its default, which is empty."""
     row = {
         "group": group,
@@ -115,6 +136,8 @@ def _options(group: str, kind: Kind[T], meaning: str, *, shown_default: str) -> 
         "default": (),
         "shown_default": shown_default,
         "repeatable": True,
+        "separator": separator,
+        "short": short,
     }
     _rows.append(row)
     return ()
@@ -152,9 +175,17 @@ class Settings(NamedTuple):
         shown_default="not mounted",
     )
 
+    config: str = _option(
+        "files",
+        Kind("FILE", parse_text),
+        "",
+        "TOML file with settings. Its keys are the long flags without --.",
+        shown_default="[tool.reactor-run] in pyproject.toml",
+    )
+
     bind: tuple[Bind, ...] = _options(
         "server",
-        Kind("ADDRESS", parse_bind),
+        Kind("ADDRESS", parse_bind, written),
         "Address to listen on: HOST:PORT, [IPV6]:PORT, :PORT (every interface), unix:/PATH, "
         "unix:@NAME (abstract) or fd:N (passed by the parent). May be repeated.",
         shown_default="127.0.0.1:8000, or the sockets that systemd passes",

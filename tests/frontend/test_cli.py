@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +97,7 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
     text = {
         "app": "shop:app",
         "bind": ":9",
+        "config": "/dev/null",
         "factory": "on",
         "proxy_protocol": "on",
         "root_path": "/shop",
@@ -105,6 +108,185 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
     by_variable = cli.read_settings(base, {option.variable: text})
     assert by_flag == by_variable
     assert getattr(by_flag, option.name) == option.parse([text])
+
+
+# --- files ---
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+EVERY_TYPE = """
+app = "shop:app"
+factory = true
+busy-poll = false
+lifespan = true
+bind = [":1", "unix:/run/shop.sock"]
+threads = 4
+reactors = "auto"
+timeout = 1.5
+graceful-timeout = 7
+max-body-size = "10M"
+max-rss = 1000
+unix-mode = 0o660
+admin-mode = "0o640"
+proxy-protocol = false
+"""
+READ = Settings(
+    app="shop:app",
+    factory=True,
+    busy_poll="off",
+    lifespan="on",
+    bind=(TCPBind("", 1), UnixBind("/run/shop.sock")),
+    threads=4,
+    reactors=0,
+    timeout=1.5,
+    graceful_timeout=7.0,
+    max_body_size=10 << 20,
+    max_rss=1000,
+    unix_mode=0o660,
+    admin_mode=0o640,
+    proxy_protocol=False,
+)
+
+
+def test_a_file_sets_values_of_every_type(here: Path) -> None:
+    (here / "shop.toml").write_text(EVERY_TYPE)
+    expected = READ._replace(config="shop.toml")
+    assert cli.read_settings(["--config", "shop.toml"], {}) == expected
+    assert cli.read_settings([], {"REACTOR_RUN_CONFIG": "shop.toml"}) == expected
+    (here / "shop.toml").write_text("bind = ':2'")
+    settings = cli.read_settings(["--config", "shop.toml", "shop:app"], {})
+    assert settings.bind == (TCPBind("", 2),)
+
+
+def test_pyproject_is_read_without_being_named(here: Path) -> None:
+    (here / "pyproject.toml").write_text("[project]\nname = 'x'\n[tool.reactor-run]" + EVERY_TYPE)
+    assert cli.read_settings([], {}) == READ
+    (here / "deeper").mkdir()
+    (here / "deeper" / "shop.toml").write_text("[tool.reactor-run]")
+    assert cli.read_settings(["--config", "/dev/null", "a:b"], {}).threads == 1
+    assert cli.read_settings(["--config", f"{here}/pyproject.toml"], {}).threads == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.reactor-run]\nthreads = 2",
+        '[ tool . "reactor-run" ]\nthreads = 2',
+        "tool.reactor-run.threads = 2",
+        "[tool]\nreactor-run.threads = 2",
+        "[ 'tool' ]\nreactor-run = {threads = 2}",
+    ],
+)
+def test_each_spelling_of_our_table_is_found(here: Path, text: str) -> None:
+    (here / "pyproject.toml").write_text(text)
+    assert cli.read_settings(["shop:app"], {}).threads == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[project]\ndependencies = ['reactor-run']", "[tool.ruff]", "not TOML at all"]
+)
+def test_a_pyproject_without_our_table_is_no_matter(here: Path, text: str) -> None:
+    (here / "pyproject.toml").write_text(text)
+    assert cli.read_settings(["shop:app"], {}) == Settings(app="shop:app")
+
+
+def test_flags_win_over_variables_and_variables_over_the_file(here: Path) -> None:
+    (here / "pyproject.toml").write_text(
+        "[tool.reactor-run]\napp = 'of:file'\nthreads = 2\nbacklog = 2\nqueue-size = 2"
+    )
+    environ = {"REACTOR_RUN_THREADS": "3", "REACTOR_RUN_BACKLOG": "3", "REACTOR_RUN_QUEUE_SIZE": ""}
+    settings = cli.read_settings(["--threads=4", "of:flag"], environ)
+    assert (settings.threads, settings.backlog, settings.queue_size) == (4, 3, 2)
+    assert settings.app == "of:flag"
+    assert cli.read_settings([], environ).app == "of:file"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("thread = 1", "shop.toml: there is no setting 'thread'; the nearest is 'threads'"),
+        ("max_body_size = 1", "the nearest is 'max-body-size'"),
+        ("zzzzzz = 1", "there is no setting 'zzzzzz'; the nearest is '"),
+        ("[bnid]", "there is no setting 'bnid'; the nearest is 'bind'"),
+        ("config = 'x'", "config cannot stand in a file"),
+        ("threads = 0", "threads in shop.toml: expected a whole number"),
+        (
+            "threads = true",
+            "threads in shop.toml: expected a whole number of at least 1, not 'true'",
+        ),
+        ("threads = 1.5", "not '1.5'"),
+        ("threads = [1]", "threads in shop.toml: expected one value, not a list"),
+        (
+            "threads = 2026-11-30",
+            "expected a string, a number, true or false, not a list or a date",
+        ),
+        ("bind = [[':1']]", "not a list or a date"),
+        (
+            "bind = {host = ''}",
+            "bind in shop.toml: expected a string, a number, true or false, not a t",
+        ),
+        ("unix-mode = 660", "unix-mode in shop.toml: expected a mode of three octal digits"),
+        ("unix-mode = 6.0", "expected a mode of three octal digits, as in 0o660, not '6.0'"),
+        ("threads = 1\nb ind = 2", "shop.toml, line 2, column 3: Expected '='"),
+        ("threads = [1,", "shop.toml, line 1, column 14: "),
+        ("threads = 1\nthreads = 2\n", "shop.toml, line 2, column 12: Cannot overwrite a value"),
+        ("a = '\udcff'", "shop.toml, line 1, column 6: not UTF-8 (byte 0xff)"),
+    ],
+)
+def test_mistakes_in_a_file(here: Path, text: str, says: str) -> None:
+    (here / "shop.toml").write_text(text, errors="surrogateescape")
+    assert says in refusal("shop:app", "--config", "shop.toml")
+
+
+def test_a_file_that_cannot_be_read(here: Path) -> None:
+    (here / "pyproject.toml").mkdir()
+    said = refusal("shop:app", "--config", "none.toml")
+    assert said == "--config: cannot read none.toml: No such file or directory"
+    assert refusal("shop:app") == "cannot read pyproject.toml: Is a directory"
+    assert refusal("shop:app", REACTOR_RUN_CONFIG="/").startswith("REACTOR_RUN_CONFIG: cannot read")
+    (here / "pyproject.toml").rmdir()
+    (here / "pyproject.toml").write_text("[tool]\nreactor-run = 1")
+    assert "tool.reactor-run is not a table" in refusal("shop:app")
+    (here / "pyproject.toml").write_text("[project]")
+    assert "has no [tool.reactor-run]" in refusal("shop:app", "--config", "pyproject.toml")
+
+
+def test_settings_that_exclude_each_other_name_the_file(here: Path) -> None:
+    (here / "pyproject.toml").write_text("[tool.reactor-run]\nthreads = 2\ninterface = 'asgi'")
+    assert "threads in pyproject.toml is for WSGI apps, but interface in" in refusal("shop:app")
+
+
+def test_config_shows_each_setting_and_its_source(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+    (here / "pyproject.toml").write_text(
+        "[tool.reactor-run]\nbacklog = 5\nthreads = 6\nadmin = 'unix:/run/a'\nbind = [':1', ':2']"
+    )
+    monkeypatch.setenv("REACTOR_RUN_THREADS", "7")
+    assert cli.main(["config", "--timeout=4.50", "shop:app", "--factory"]) == 0
+    title, *rows = [re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()]
+    assert title == ["SETTING", "VALUE", "SOURCE"]
+    assert [row[0] for row in rows] == [option.key for option in OPTIONS]
+    shown = {key: (value, source) for key, value, source in rows}
+    assert shown["app"] == ("shop:app", "command line")
+    assert shown["factory"] == ("on", "--factory")
+    assert shown["timeout"] == ("4.5", "--timeout")
+    assert shown["threads"] == ("7", "REACTOR_RUN_THREADS")
+    assert shown["backlog"] == ("5", "backlog in pyproject.toml")
+    assert shown["admin"] == ("unix:/run/a", "admin in pyproject.toml")
+    assert shown["bind"] == (":1, :2", "bind in pyproject.toml")
+    assert shown["queue-size"] == ("1024", "default")
+    assert cli.main(["config"]) == 0
+    assert re.search(r"^app +none +default$", capsys.readouterr().out, re.MULTILINE)
+    assert cli.main(["config", "--threads=2", "--interface=asgi"]) == 2
 
 
 # --- refusing ---

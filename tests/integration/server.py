@@ -42,18 +42,21 @@ class Server:
 
     def __init__(
         self,
-        app: str,
+        app: str = "",
         *options: str,
         bind: Sequence[str] = ("127.0.0.1:0",),
-        app_dir: Path = ROOT,
+        app_dir: Path | None = ROOT,
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         wrapper: Sequence[str] = (),
     ) -> None:
-        """`wrapper`: the words of a command that becomes `reactor-run`, by exec."""
+        """`wrapper`: the words of a command that becomes `reactor-run`, by exec. Without `app` and
+        `app_dir` no word names them."""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
         binds = [word for each in bind for word in ("--bind", each)]
-        self.command = [*wrapper, *command(app, "--app-dir", str(app_dir), *binds, *options)]
+        apps = [app] if app else []
+        dirs = [] if app_dir is None else ["--app-dir", str(app_dir)]
+        self.command = [*wrapper, *command(*apps, *dirs, *binds, *options)]
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,

@@ -74,6 +74,25 @@ def test_the_address_comes_from_the_flag_or_the_environment(
     assert capsys.readouterr().out == '{"ready": true}\n' * 2
 
 
+def test_the_address_may_stand_in_a_file(serve: Serve, tmp_path: Path) -> None:
+    good = http("200 OK", '{"ready": true}\n')
+    config = tmp_path / "shop.toml"
+    config.write_text(f"admin = {serve(good)!r}")
+    assert run_command(["status", "--json", "--config", str(config)], {}) == 0
+    config.write_text("admin = 'fd:3'")
+    assert "admin in " in refusal(["status"], {"REACTOR_RUN_CONFIG": str(config)})
+
+
+def test_a_faulty_file_does_not_matter_if_the_address_is_given(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.reactor-run")
+    monkeypatch.chdir(tmp_path)
+    good = http("200 OK", '{"ready": true}\n')
+    assert run_command(["status", "--json", "--admin", serve(good)], {}) == 0
+    assert refusal(["status"], {}).startswith("pyproject.toml, line 1, column 18: ")
+
+
 def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
     report = http("200 OK", '{"ready": false}\n')
     assert run_command(["status", "--json", "--admin", serve(report)], {}) == 1
@@ -82,7 +101,7 @@ def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["status"], "--admin unix:/PATH or by REACTOR_RUN_ADMIN"),
+        (["status"], "--admin unix:/PATH, by REACTOR_RUN_ADMIN, or by admin in the"),
         (["stop", "--admin", "fd:3"], "--admin: 'fd:3' has no permissions"),
         (["stop", "--admin", "unix:/no/such/socket"], "no service listens at unix:/no/such/socket"),
         (["status", "--admin", "127.0.0.1:1"], "no service listens at 127.0.0.1:1"),

@@ -1,0 +1,132 @@
+"""Settings in a TOML file: `--config FILE`, or `[tool.reactor-run]` in pyproject.toml.
+
+The keys are the long flags without `--`. A value is a string as on the command line, a number,
+true or false, or a list of these for a setting that may be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Final, NamedTuple
+
+from reactor_run.frontend.command.files import place, read_text
+from reactor_run.frontend.command.options import Option
+from reactor_run.frontend.command.settings import OPTIONS
+from reactor_run.frontend.errors import OperatorError
+
+__all__ = ["Found", "read_config", "read_pyproject"]
+
+_PYPROJECT: Final = "pyproject.toml"
+_TABLE: Final = "[tool.reactor-run]"
+_MAY_HAVE_TABLE: Final = re.compile(
+    r"""tool["']?\s*\.\s*["']?reactor-run|\[\s*["']?tool["']?\s*\]"""
+)
+"""Finds `[tool.reactor-run]` in each spelling of TOML, also as a key of `[tool]`."""
+_KEYS: Final = {option.key: option for option in OPTIONS if option.name != "config"}
+
+
+class Found(NamedTuple):
+    """What was written for a setting.
+
+    source: the flag, the variable, or the key with its file, as an error names it.
+    texts: one for each value.
+    """
+
+    source: str
+    texts: list[str]
+
+
+def read_config(path: str) -> dict[str, Found]:
+    """Return the settings in a file, by the names of their fields.
+
+    A file of the name pyproject.toml has them in a table of its own. Raises OperatorError, which
+    names the file, if it cannot be read or has a key that is no setting.
+    """
+    content = _parse(path, read_text(path))
+    if os.path.basename(path) != _PYPROJECT:
+        return _settings(content, path, path)
+    table = _own_table(content, path)
+    if table is None:
+        raise OperatorError(f"{path} has no {_TABLE}; add it, or name another file")
+    return _settings(table, path, f"{path}, {_TABLE}")
+
+
+def read_pyproject() -> dict[str, Found]:
+    """Return the settings in pyproject.toml of the current directory; none without such a file.
+
+    Raises OperatorError as `read_config` does.
+    """
+    if not os.path.exists(_PYPROJECT):
+        return {}
+    text = read_text(_PYPROJECT)
+    if _MAY_HAVE_TABLE.search(text) is None:
+        # Importing the TOML parser takes 13 ms. Most projects do not need it here.
+        return {}
+    table = _own_table(_parse(_PYPROJECT, text), _PYPROJECT)
+    return {} if table is None else _settings(table, _PYPROJECT, f"{_PYPROJECT}, {_TABLE}")
+
+
+def _parse(path: str, text: str) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message, _, where = str(error).rpartition(" (at ")
+        where = where.removesuffix(")")
+        if where == "end of document":
+            where = place(text, len(text))
+        raise OperatorError(f"{path}, {where}: {message}") from None
+
+
+def _own_table(content: dict[str, Any], path: str) -> dict[str, Any] | None:
+    tools = content.get("tool")
+    table = tools.get("reactor-run") if isinstance(tools, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise OperatorError(f"{path}: tool.reactor-run is not a table; write {_TABLE}")
+    return table
+
+
+def _settings(table: dict[str, Any], path: str, where: str) -> dict[str, Found]:
+    found = {}
+    for key, value in table.items():
+        option = _KEYS.get(key)
+        if option is None:
+            raise OperatorError(f"{where}: {_unknown(key)}")
+        source = f"{key} in {path}"
+        try:
+            found[option.name] = Found(source, _texts(option, value))
+        except OperatorError as error:
+            raise OperatorError(f"{source}: {error}") from None
+    return found
+
+
+def _unknown(key: str) -> str:
+    from difflib import get_close_matches
+
+    if key == "config":
+        return "config cannot stand in a file; give it as --config or REACTOR_RUN_CONFIG"
+    (nearest,) = get_close_matches(key.replace("_", "-").lower(), _KEYS, 1, cutoff=0)
+    return f"there is no setting {key!r}; the nearest is {nearest!r}"
+
+
+def _texts(option: Option, value: object) -> list[str]:
+    """Return the texts that would be written on the command line."""
+    if not isinstance(value, list):
+        return [_text(option, value)]
+    if not option.repeatable:
+        raise OperatorError("expected one value, not a list")
+    return [_text(option, each) for each in value]
+
+
+def _text(option: Option, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        word = "on" if value else "off"
+        return word if word in option.kind.metavar.split("|") else str(value).lower()
+    if isinstance(value, int | float):
+        return option.kind.show_number(value)
+    what = "a table" if isinstance(value, dict) else "a list or a date"
+    raise OperatorError(f"expected a string, a number, true or false, not {what}")

@@ -1,0 +1,117 @@
+"""Settings from files and from the environment, as a real service takes them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.integration.client import Client
+from tests.integration.server import Server, clean_environment, command, is_alive
+from tests.integration.waiting import eventually
+
+APP = """
+import json, os
+
+async def app(scope, receive, send):
+    facts = {"root_path": scope["root_path"]}
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": json.dumps(facts).encode()})
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of an app, which is the current one."""
+    (tmp_path / "configured_app.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def facts(address: str) -> dict[str, str]:
+    with Client(address) as client:
+        found: dict[str, str] = client.get("/").json()
+    return found
+
+
+@pytest.fixture
+def upgraded() -> Iterator[list[int]]:
+    """The processes of new front ends, which are ended when the test is over."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGTERM)
+        assert eventually(lambda pid=pid: not is_alive(pid), deadline=20)  # type: ignore[misc]
+
+
+def upgrade(server: Server, upgraded: list[int]) -> None:
+    server.signal(signal.SIGUSR2)
+    pattern = r"the new front end is process (\d+)"
+    assert eventually(lambda: re.search(pattern, server.log()))
+    upgraded.append(int(re.findall(pattern, server.log())[-1]))
+    assert server.wait(deadline=30) == 0
+
+
+def refused(*words: str, env: Mapping[str, str] | None = None) -> str:
+    """Run until it gives up with status 2; return the one line that it wrote."""
+    done = subprocess.run(
+        command(*words), capture_output=True, text=True, timeout=30, env=clean_environment(env)
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_service_is_run_by_its_pyproject_alone(here: Path, upgraded: list[int]) -> None:
+    settings = """
+[tool.reactor-run]
+app = "configured_app:app"
+bind = ["unix:web.sock", "127.0.0.1:0"]
+reactors = 2
+lifespan = false
+root-path = {!r}
+"""
+    (here / "pyproject.toml").write_text(settings.format("/one"))
+    with Server(app_dir=None, bind=()) as server:
+        assert len(server.reactor_pids()) == 2
+        assert len(server.addresses) == 2
+        assert facts(f"unix:{here}/web.sock") == {"root_path": "/one"}
+
+        # A reload keeps the settings; an upgrade reads the file again.
+        (here / "pyproject.toml").write_text(settings.format("/two"))
+        server.signal(signal.SIGHUP)
+        assert eventually(lambda: "generation 2 serves" in server.log())
+        assert facts(server.address) == {"root_path": "/one"}
+        (here / "pyproject.toml").write_text("[tool.reactor-run")
+        server.signal(signal.SIGUSR2)
+        assert eventually(lambda: "UPGRADE FAILED" in server.log())
+        assert "error: pyproject.toml, line 1, column 18: " in server.log()
+        assert facts(server.address) == {"root_path": "/one"}
+        (here / "pyproject.toml").write_text(settings.format("/two"))
+        upgrade(server, upgraded)
+        assert facts(f"unix:{here}/web.sock") == {"root_path": "/two"}
+
+
+def test_a_faulty_file_ends_the_start(here: Path) -> None:
+    (here / "shop.toml").write_text("threds = 2")
+    assert refused("a:b", "--config", "shop.toml") == (
+        "reactor-run: error: --config: shop.toml: there is no setting 'threds'; the nearest is "
+        "'threads'\n"
+    )
+
+
+def test_the_table_may_be_piped_to_a_reader_that_leaves(here: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    shown = subprocess.Popen(
+        command("config"), stdout=writer, stderr=subprocess.PIPE, env=clean_environment()
+    )
+    os.close(writer)
+    assert shown.communicate(timeout=30)[1] == b""
+    assert shown.returncode == 0
