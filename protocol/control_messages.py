@@ -175,12 +175,15 @@ class Ready(NamedTuple):
     """The app has started.
 
     interface: `asgi` or `wsgi`. capacity: how many exchanges the reactor takes at once. inline: the
-    app runs in the loop itself.
+    app runs in the loop itself. runtime: the runtime of an ASGI app. reason: why the reactor chose
+    it; empty if the operator did.
     """
 
     interface: str
     capacity: int
     inline: bool
+    runtime: str = ""
+    reason: str = ""
 
     def to_json(self) -> Json:
         return {"ready": self._asdict()}
@@ -271,8 +274,13 @@ def read_for_front_end(message: Json) -> ToFrontEnd | None:
             case {"capacity": capacity}:
                 return CapacityChanged(_integer(capacity))
             case {"ready": ready}:
-                inline = bool(ready.get("inline"))
-                return Ready(_text(ready["interface"]), _integer(ready["capacity"]), inline)
+                return Ready(
+                    _text(ready["interface"]),
+                    _integer(ready["capacity"]),
+                    bool(ready.get("inline")),
+                    _text(ready.get("runtime", "")),
+                    _text(ready.get("reason", "")),
+                )
             case {"failed": line}:
                 details = message.get("details")
                 return Failed(_text(line), None if details is None else _text(details))

@@ -232,8 +232,8 @@ def summary(exc: BaseException) -> str:
 # (3.11 to 3.14) and trio (0.30 to 0.35), and of their task runners when they get an object that the
 # other runtime's awaitables yield. They are compiled only after an app has failed.
 _ASYNCIO_IS_MISSING: Final = (
-    r"no running event loop"
-    r"|There is no current event loop"
+    # "no running event loop", "There is no current event loop", and the like of other libraries.
+    r"(?i)\bevent loop\b"
     r"|trio\.run received unrecognized yield message"
     # asyncio.Lock, Event and Queue use the running loop without checking that there is one.
     r"|'NoneType' object has no attribute '(create_future|create_task|call_\w+)'"

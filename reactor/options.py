@@ -19,7 +19,7 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --control-fd N                       the control channel: an inherited descriptor
   --name TEXT                          what its log lines call it (reactor)
   --interface auto|asgi|wsgi           what the app speaks (auto)
-  --runtime trio|asyncio|uvloop        the event loop (trio)
+  --runtime auto|trio|asyncio|uvloop   the event loop; auto: as the app needs it (auto)
   --threads N                          WSGI: requests at once, each in a thread (1)
   --concurrency N                      ASGI: requests at once (1000)
   --multiprocess                       other reactors run the app too
@@ -36,7 +36,7 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
 
 _CHOICES: Final = {
     "interface": ("auto", "asgi", "wsgi"),
-    "runtime": ("trio", "asyncio", "uvloop"),
+    "runtime": ("auto", "trio", "asyncio", "uvloop"),
     "lifespan": ("auto", "on", "off"),
     "lane_proxy": ("v2", "v1", "off"),
     "answers": ("direct", "relay"),
@@ -50,7 +50,7 @@ class Options(NamedTuple):
     control_fd: int
     name: str = "reactor"
     interface: str = "auto"
-    runtime: str = "trio"
+    runtime: str = "auto"
     threads: int = 1
     concurrency: int = 1000
     multiprocess: bool = False

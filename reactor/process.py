@@ -13,8 +13,10 @@ import os
 import select
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from reactor_run import turns
@@ -53,7 +55,10 @@ from reactor_run.reactor.log import AppFailure, configure, log
 from reactor_run.reactor.loop.call_loop import CallLoop
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 from reactor_run.reactor.loop.slow_routes import RouteCounts
+from reactor_run.reactor.monkey_patches import refuse_monkey_patches
 from reactor_run.reactor.options import Options, parse_options
+from reactor_run.reactor.runtime_choice import RuntimeChoice, choose_runtime
+from reactor_run.reactor.shadowing import hide_app
 from reactor_run.reactor.wsgi.exchange import ENVIRON_CONSTANTS, WsgiExchange
 from reactor_run.reactor.wsgi.prefetch import InlinePrefetch, ThreadsPrefetch
 from reactor_run.reactor.wsgi.stream import Waiter, WsgiStream
@@ -73,9 +78,13 @@ class ReactorProcess:
     gateway: Gateway
     """The gateway. It is set before the front end's messages are read."""
 
-    def __init__(self, options: Options, control: ControlChannel[ToReactor]) -> None:
+    def __init__(
+        self, options: Options, control: ControlChannel[ToReactor], chosen: RuntimeChoice
+    ) -> None:
+        """`chosen`: the runtime for an ASGI app; empty for a WSGI app."""
         self.options = options
         self.control = control
+        self.chosen = chosen
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
         self.clients = ClientSockets(self._read_control)
         self._control_is_full = False
@@ -91,7 +100,7 @@ class ReactorProcess:
 
         from reactor_run.reactor.loop.runtime import backend_options
 
-        backend, options = backend_options(self.options.runtime)
+        backend, options = backend_options(self.chosen.runtime)
         anyio.run(self._serve_asgi, app, backend=backend, backend_options=options)
 
     async def _serve_asgi(self, app: Callable[..., Any]) -> None:
@@ -107,7 +116,8 @@ class ReactorProcess:
         lifespan = Lifespan(app, self.options.lifespan)
         async with anyio.create_task_group() as group:
             await lifespan.startup(group)
-            loop = loop_for(self.options.runtime)()
+            refuse_monkey_patches()
+            loop = loop_for(self.chosen.runtime)()
             state = lifespan.state if lifespan.supported else None
             scopes = ScopeBuilder(root_path=self.options.root_path, state=state)
             make = partial(AsgiExchange, scopes)
@@ -163,7 +173,7 @@ class ReactorProcess:
             app,
             make_exchange,
             admit,
-            runtime=self.options.runtime,
+            runtime=self.chosen.runtime,
             lane_proxy=self.options.lane_proxy,
             direct=self.options.answers == "direct",
             open_stream=open_stream,
@@ -172,11 +182,11 @@ class ReactorProcess:
         loop.after_batch(self._flush_control)
 
     def _tell_ready(self, interface: str, capacity: int, *, inline: bool) -> None:
-        """Send Ready: the interface of the app, and the exchanges that it takes at once."""
+        """Send Ready: the interface of the app, the exchanges it takes at once, and its runtime."""
         # Objects from the start-up of the app and the loop stay as long as the process.
         gc.collect()
         gc.freeze()
-        self.control.send(Ready(interface, capacity, inline))
+        self.control.send(Ready(interface, capacity, inline, *self.chosen))
 
     def _announce(self, capacity: int) -> None:
         self.control.send(CapacityChanged(capacity))
@@ -261,14 +271,25 @@ class ReactorProcess:
 def _import_asgi(runtime: str) -> None:
     """Import the modules that serve an ASGI app on `runtime`.
 
-    These imports take most of the start, and a WSGI app needs none of them. They must come before
-    the app's import, because modules in the app's directory must not replace theirs.
+    These imports take most of the start, and a WSGI app needs none of them.
     """
     import reactor_run.reactor.asgi.http
     import reactor_run.reactor.asgi.lifespan  # noqa: F401
     from reactor_run.reactor.loop.runtime import loop_for
 
     loop_for(runtime)
+
+
+def _import_asgi_after_the_app(runtime: str, app_dir: str) -> None:
+    """Import the same modules, and not those in the app's directory that have their names."""
+    gc.disable()
+    with hide_app(os.path.realpath(app_dir)):
+        _import_asgi(runtime)
+        # anyio imports its backend late.
+        import_module(f"anyio._backends._{'trio' if runtime == 'trio' else 'asyncio'}")
+        if runtime == "uvloop":
+            import_module("uvloop")
+    gc.enable()
 
 
 def die_with_parent() -> None:
@@ -293,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
     fork.in_child(lambda: fork.disconnect(control.in_child()))
     fork.watch_forks()
     status = 0
-    if options.interface != "wsgi":
+    if options.interface != "wsgi" and options.runtime != "auto":
         _import_asgi(options.runtime)
     # All objects so far live as long as the process, so no collection needs to examine them. A
     # collection before the freeze is not worth its time: there is little garbage. The objects of
@@ -304,14 +325,17 @@ def main(argv: list[str] | None = None) -> int:
         app = load_app(options.app, factory=options.factory, app_dir=options.app_dir)
         if fork.is_child:
             fork.leave()
+        refuse_monkey_patches()
         interface = options.interface
         if interface == "auto":
             interface = detect_interface(app)
-        process = ReactorProcess(options, control)
         if interface == "asgi":
-            process.serve_asgi(app)
+            chosen = choose_runtime(options.runtime, sys.modules, options.app, options.app_dir)
+            if options.runtime == "auto":
+                _import_asgi_after_the_app(chosen.runtime, options.app_dir)
+            ReactorProcess(options, control, chosen).serve_asgi(app)
         else:
-            process.serve_wsgi(app)
+            ReactorProcess(options, control, RuntimeChoice("", "")).serve_wsgi(app)
     except* AppFailure as failures:
         failure = failures.exceptions[0]
         assert isinstance(failure, AppFailure)

@@ -40,7 +40,7 @@ from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
 T = TypeVar("T")
 
 Interface = Literal["auto", "asgi", "wsgi"]
-Runtime = Literal["trio", "asyncio", "uvloop"]
+Runtime = Literal["auto", "trio", "asyncio", "uvloop"]
 Lifespan = Literal["auto", "on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Lanes = Literal["express", "plain"]
@@ -212,8 +212,10 @@ class Settings(NamedTuple):
     runtime: Runtime = _option(
         "server",
         choice(Runtime),
-        "trio",
-        "Event loop of the reactors, for ASGI apps. WSGI apps run in no event loop.",
+        "auto",
+        "Event loop of the reactors, for ASGI apps. auto: uvloop, or asyncio if uvloop is not "
+        "installed, for an app that imports a library that needs asyncio; else trio. WSGI apps run "
+        "in no event loop.",
     )
     max_requests: int = _option(
         "server",

@@ -115,6 +115,10 @@ class Reactor:
         self.served = 0
         """The number of exchanges that it was given since its start."""
         self.interface = ""
+        self.runtime = ""
+        """The runtime of an ASGI app."""
+        self.runtime_reason = ""
+        """Why the reactor chose this runtime; empty if the operator did."""
         self.inline = False
         """It runs its app in its loop, and reads nothing meanwhile."""
         self.ends_children = False
@@ -437,9 +441,11 @@ class Reactor:
                 self.capacity = capacity
                 log.debug("%s: the capacity is now %d exchanges", self.name, capacity)
                 self.has_room()
-            case Ready(interface, capacity, inline):
+            case Ready(interface, capacity, inline, runtime, reason):
                 if self.state is STARTING:
                     self.interface = interface
+                    self.runtime = runtime
+                    self.runtime_reason = reason
                     self.capacity = capacity
                     self.inline = inline
                     self.state = READY

@@ -98,6 +98,8 @@ class Supervisor:
         """How many successors failed to start in a row."""
         self._ever_ready = False
         """A reactor has been ready since the start of the service."""
+        self._runtime_reason = ""
+        """The reason for the runtime that was last logged."""
         self._start_errors: dict[Reactor, tuple[str, str | None]] = {}
         """Why reactors that are about to exit could not start: a line, and a traceback if any."""
         self._stopping = False
@@ -215,7 +217,7 @@ class Supervisor:
         if self._stopping:
             self._dismiss(reactor, 0)
             return
-        log.info("%s (pid %d) is ready: %s", reactor.name, reactor.pid, reactor.interface)
+        self._log_ready(reactor)
         if not self._ever_ready:
             self._ever_ready = True
             if len(self._serving) < self.wanted:
@@ -230,6 +232,16 @@ class Supervisor:
         else:
             # It became ready at the moment when it was given up.
             self._dismiss(reactor, 0)
+
+    def _log_ready(self, reactor: Reactor) -> None:
+        """Log that a reactor is ready, with its runtime, and the reason for it if that is new."""
+        line = f"{reactor.name} (pid {reactor.pid}) is ready: {reactor.interface}"
+        if reactor.runtime:
+            line += f" on {reactor.runtime}"
+        if reactor.runtime_reason != self._runtime_reason:
+            self._runtime_reason = reactor.runtime_reason
+            line += f", because {reactor.runtime_reason}" if reactor.runtime_reason else ""
+        log.info("%s", line)
 
     def reactor_has_room(self, reactor: Reactor) -> None:
         """Start exchanges that wait: one is over, a capacity changed, or a stall has ended."""

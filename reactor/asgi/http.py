@@ -26,6 +26,7 @@ carry another exchange.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Awaitable, Iterable
 from enum import Enum
@@ -296,6 +297,8 @@ class AsgiExchange(Hosted):
             self._status = message["status"]
             self._fields = message.get("headers", ())
             self._state = _STARTED
+            if self._status >= 500:
+                self._look_at_handled_error()
         else:
             raise RuntimeError(f"an HTTP response has no message {kind!r}")
 
@@ -549,6 +552,26 @@ class AsgiExchange(Hosted):
                 "%s: the app failed%s\n%s",
                 self.name,
                 advice,
+                cut_traceback(error),
+                kind=place_of(error),
+            )
+
+    def _look_at_handled_error(self) -> None:
+        """Log advice if the app handles an error that shows that it needs another runtime.
+
+        Litestar and other frameworks answer 500 themselves, and the reactor does not get the error.
+        But while they handle it, it is the current exception of the app's coroutines.
+        """
+        error = sys.exception()
+        if error is None:
+            return
+        hint = runtime_hint(error, self._gateway.runtime)
+        if hint is not None:
+            limited.error(
+                "%s: the app responds %d (%s)\n%s",
+                self.name,
+                self._status,
+                hint,
                 cut_traceback(error),
                 kind=place_of(error),
             )

@@ -23,6 +23,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Literal
 
@@ -100,6 +101,8 @@ class Lifespan:
         self._failed = False  # The app has sent startup.failed or shutdown.failed.
         self._message = ""  # The message of startup.failed or shutdown.failed.
         self._error: BaseException | None = None  # The exception that ended the task.
+        # The exception that the app handled when it sent startup.failed or shutdown.failed.
+        self._handled: BaseException | None = None
         self._told = False
 
     @property
@@ -196,10 +199,11 @@ class Lifespan:
         else:
             line = lines[0] if lines else "it gave no reason"
         message = f"{what}: {line}"
+        cause = error or self._handled
+        if cause is not None and (hint := runtime_hint(cause, _runtime())):
+            message += f"; {hint}"
         if error is None:
             return message, self._message if len(lines) > 1 else None
-        if hint := runtime_hint(error, _runtime()):
-            message += f"; {hint}"
         # A message of several lines is itself a traceback, as with Starlette.
         return message, self._message if len(lines) > 1 else cut_traceback(error)
 
@@ -271,6 +275,7 @@ class Lifespan:
         if kind.endswith(".failed"):
             self._message = str(message.get("message", "")).strip()
             self._failed = True
+            self._handled = sys.exception()
         self.phase = following
         self._started.set()
         if following is Phase.STOPPED:
@@ -278,9 +283,8 @@ class Lifespan:
 
 
 def _runtime() -> str:
-    import trio
-
-    return "trio" if trio.lowlevel.in_trio_run() else "asyncio"
+    trio: Any = sys.modules.get("trio")
+    return "trio" if trio is not None and trio.lowlevel.in_trio_run() else "asyncio"
 
 
 def _without_our_cancellation(exc: BaseException) -> BaseException | None:

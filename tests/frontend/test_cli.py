@@ -399,7 +399,11 @@ def test_an_operator_error_of_the_server_is_one_line(
     [
         ([], {}, "no app given"),
         (["shop:app", "--bogus"], {}, "--bogus"),
-        (["shop:app"], {"REACTOR_RUN_RUNTIME": "curio"}, "REACTOR_RUN_RUNTIME: expected trio or"),
+        (
+            ["shop:app"],
+            {"REACTOR_RUN_RUNTIME": "curio"},
+            "REACTOR_RUN_RUNTIME: expected auto or trio or",
+        ),
         (["shop:app", "--bind", "http://localhost:8000"], {}, "--bind: "),
     ],
 )

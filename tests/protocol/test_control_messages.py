@@ -48,6 +48,7 @@ TO_REACTOR: list[ToReactor] = [
 ]
 TO_FRONT_END: list[ToFrontEnd] = [
     Ready("asgi", 1000, inline=False),
+    Ready("asgi", 1000, inline=False, runtime="uvloop", reason="the app imports asyncpg"),
     Ready("wsgi", 1, inline=True),
     Failed("no app", None),
     Failed("no app", "Traceback …"),
