@@ -49,7 +49,7 @@ def hide_app(directory: str) -> Iterator[None]:
 def _is_from(module: types.ModuleType, name: str, directory: str) -> bool:
     """Return whether the top-level module of `module` is directly in `directory`."""
     top = sys.modules.get(name.partition(".")[0], module)
-    file = getattr(top, "__file__", None)
+    file: str | None = getattr(top, "__file__", None)
     if not file:
         return False
     place = os.path.dirname(os.path.realpath(file))
