@@ -17,7 +17,7 @@ from reactor_run.frontend.sockets.networks import NOBODY
 
 REMOTE_COMMANDS = ("status", "reload", "stop")
 """Commands to a running service."""
-COMMANDS = (*REMOTE_COMMANDS, "config")
+COMMANDS = (*REMOTE_COMMANDS, "check", "config")
 """First words of the command line that are a command and not the name of an app."""
 
 
@@ -35,6 +35,11 @@ def main(argv: list[str] | None = None) -> int:
             return run_command(words, os.environ)
         if words and words[0] == "config":
             return _show_config(words[1:], os.environ)
+        if words and words[0] == "check":
+            settings = read_settings(words[1:], os.environ)
+            from reactor_run.frontend.service.check import check
+
+            return check(settings)
         settings = read_settings(words, os.environ)
         from reactor_run.frontend.service.server import serve
 
