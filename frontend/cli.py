@@ -40,10 +40,11 @@ def main(argv: list[str] | None = None) -> int:
             from reactor_run.frontend.service.check import check
 
             return check(settings)
-        settings = read_settings(words, os.environ)
+        reading = _read(words, os.environ)
+        settings = _settings(reading)
         from reactor_run.frontend.service.server import serve
 
-        return serve(settings)
+        return serve(settings, reading.warnings)
     except OperatorError as error:
         print(f"reactor-run: error: {error}", file=sys.stderr)
         return 2
@@ -56,7 +57,10 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     An empty environment variable counts as unset. Raises OperatorError, which names the flag, the
     variable or the key at fault, and SystemExit(0) after help and version.
     """
-    reading = _read(argv, environ)
+    return _settings(_read(argv, environ))
+
+
+def _settings(reading: Reading) -> Settings:
     if "app" not in reading.values:
         raise OperatorError(f"no app given; name it, as in `reactor-run shop.web:app` ({SEE_HELP})")
     return Settings(**reading.values)
@@ -67,6 +71,8 @@ def _show_config(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from reactor_run.frontend.command.show import table
 
     reading = _read(argv, environ)
+    for warning in reading.warnings:
+        print(f"reactor-run: warning: {warning}", file=sys.stderr)
     try:
         print("\n".join(table(reading.values, reading.sources)), flush=True)
     except BrokenPipeError:

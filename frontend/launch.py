@@ -11,10 +11,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import Final
 
 from reactor_run.frontend.log import log
 
-__all__ = ["StartDirectory", "explain"]
+__all__ = ["UPGRADE_VARIABLE", "StartDirectory", "explain"]
+
+UPGRADE_VARIABLE: Final = "REACTOR_RUN_UPGRADE"
+"""The environment variable by which a front end passes its listeners on. It is no setting."""
 
 
 class StartDirectory:

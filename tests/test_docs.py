@@ -94,7 +94,9 @@ def flags_in_help(show: Callable[[], object], capsys: pytest.CaptureFixture[str]
     """Return the flags that a command's help lists."""
     with pytest.raises(SystemExit):
         show()
-    return set(re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    return set(
+        re.findall(r"^ +(?:-\w(?: \S+)?, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    )
 
 
 @every_page
@@ -103,7 +105,11 @@ def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"--bind", "--help", "--version"} <= ours
     reactors = flags_in_help(lambda: parse_options(["--help"]), capsys)
     status = flags_in_help(lambda: run_command(["status", "--help"], {}), capsys)
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text()))
+    text = page.read_text()
+    if page.name == "migrating.md":
+        # The first column has flags of other servers.
+        text = re.sub(r"^\|[^|]*\|", "", text, flags=re.MULTILINE)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
     assert named - ours - status - reactors - FOREIGN_FLAGS == set()
 
 

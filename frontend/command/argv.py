@@ -3,22 +3,38 @@
 from collections.abc import Sequence
 
 from reactor_run.frontend.command.settings import OPTIONS
+from reactor_run.frontend.errors import OperatorError
 
 __all__ = ["sort_words"]
 
-_FLAGS = {option.flag: option for option in OPTIONS if not option.positional}
+_FLAGS = {
+    flag: option
+    for option in OPTIONS
+    if not option.positional
+    for flag in (option.flag, option.short)
+    if flag
+}
 
 
 def sort_words(words: Sequence[str]) -> dict[str, list[str]]:
     """Return the texts written for each option, by its name. The texts are not checked.
 
     Raises OperatorError for words that cannot be sorted, and SystemExit(0) after help and version.
+    A flag of another server is answered with ours.
     """
     written = _sort_plain(words)
     if written is None:
         from reactor_run.frontend.command.help import build_parser
 
-        written = vars(build_parser().parse_args(words))
+        try:
+            written = vars(build_parser().parse_args(words))
+        except OperatorError:
+            from reactor_run.frontend.command.foreign import answer_flags
+
+            answer = answer_flags(words)
+            if answer is None:
+                raise
+            raise OperatorError(answer) from None
     return written
 
 

@@ -43,6 +43,8 @@ def read_config(path: str) -> dict[str, Found]:
     A file of the name pyproject.toml has them in a table of its own. Raises OperatorError, which
     names the file, if it cannot be read or has a key that is no setting.
     """
+    if path.endswith(".py"):
+        raise OperatorError(f"{path} is Python; write its settings in TOML, see docs/migrating.md")
     content = _parse(path, read_text(path))
     if os.path.basename(path) != _PYPROJECT:
         return _settings(content, path, path)

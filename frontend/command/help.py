@@ -61,7 +61,8 @@ def build_parser() -> Parser:
         "force and where each was written.",
         epilog="Every option is also an environment variable: --bind is REACTOR_RUN_BIND (several "
         "addresses are separated by commas). In a file it is the key bind. The command line wins "
-        "over the environment, and the environment over the file.",
+        "over the environment, and the environment over the file. PORT, WEB_CONCURRENCY and "
+        "FORWARDED_ALLOW_IPS replace defaults.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -75,6 +76,7 @@ def build_parser() -> Parser:
     about = parser.add_argument_group("About")
     about.add_argument("-h", "--help", action="help", help="Show this help.")
     about.add_argument(
+        "-V",
         "--version",
         action=_Version,
         nargs=0,
@@ -91,13 +93,14 @@ def _add(section: argparse._ArgumentGroup, option: Option) -> None:
         )
         return
     meaning += f" (default: {option.shown_default})"
+    flags = [option.short, option.flag] if option.short else [option.flag]
     if option.switch:
         section.add_argument(
-            option.flag, dest=option.name, action="append_const", const="on", help=meaning
+            *flags, dest=option.name, action="append_const", const="on", help=meaning
         )
     else:
         section.add_argument(
-            option.flag,
+            *flags,
             dest=option.name,
             action="append",
             metavar=option.kind.metavar,

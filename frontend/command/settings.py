@@ -189,6 +189,7 @@ class Settings(NamedTuple):
         "Address to listen on: HOST:PORT, [IPV6]:PORT, :PORT (every interface), unix:/PATH, "
         "unix:@NAME (abstract) or fd:N (passed by the parent). May be repeated.",
         shown_default="127.0.0.1:8000, or the sockets that systemd passes",
+        short="-b",
     )
     unix_mode: int = _option(
         "server",
@@ -208,6 +209,7 @@ class Settings(NamedTuple):
         1,
         "Number of reactor processes. auto: one for each CPU that affinity and cgroup allow; it "
         "follows their number.",
+        short="-r",
     )
     runtime: Runtime = _option(
         "server",
@@ -529,7 +531,7 @@ def reference() -> str:
         lines += ["|---|---|---|---|"]
         for option in OPTIONS:
             if option.group == group:
-                written = option.flag
+                written = f"{option.short}, {option.flag}" if option.short else option.flag
                 if not option.positional and not option.switch:
                     written += " " + option.kind.metavar
                 cells = (written, option.shown_default, option.variable, option.meaning)

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from reactor_run import __version__, turns
@@ -41,12 +42,17 @@ from reactor_run.heap import keep_dropped_memory
 __all__ = ["Server", "serve"]
 
 
-def serve(settings: Settings) -> int:
-    """Serve until a signal ends it; return the exit status. Raises OperatorError."""
+def serve(settings: Settings, warnings: Sequence[str] = ()) -> int:
+    """Serve until a signal ends it; return the exit status. Raises OperatorError.
+
+    `warnings`: lines for the log about what the operator has written.
+    """
     # Imported objects live as long as the process. Garbage collection need not look at them.
     gc.freeze()
     gc.enable()
     configure(settings.log_level)
+    for warning in warnings:
+        log.warning("%s", warning)
     # This works while the loop stalls, which is when an operator asks for a dump.
     faulthandler.register(signal.SIGUSR1)
     keep_dropped_memory()

@@ -15,17 +15,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any
 
-from reactor_run.frontend.launch import StartDirectory, explain
+from reactor_run.frontend.launch import UPGRADE_VARIABLE, StartDirectory, explain
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.service.endpoints import Endpoints
 from reactor_run.frontend.sockets.listeners import Listener
 
 __all__ = ["Inheritance", "Upgrade", "inherit"]
-
-_VARIABLE: Final = "REACTOR_RUN_UPGRADE"
 
 
 class Inheritance:
@@ -61,7 +59,7 @@ class Inheritance:
 
 def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     """Return what an old front end passed to this process; None if it was started otherwise."""
-    text = environ.pop(_VARIABLE, "")
+    text = environ.pop(UPGRADE_VARIABLE, "")
     if not text:
         return None
     left = json.loads(text)
@@ -122,7 +120,7 @@ class Upgrade:
                 "listeners": [_described(listeners) for listeners in self._endpoints],
             }
             directory = self._place.enter()
-            environment = {**os.environ, **self._environment, _VARIABLE: json.dumps(left)}
+            environment = {**os.environ, **self._environment, UPGRADE_VARIABLE: json.dumps(left)}
             if directory is not None:
                 environment["PWD"] = directory
             listeners = [each for listeners in self._endpoints for each in listeners]

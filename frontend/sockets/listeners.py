@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -34,6 +34,7 @@ __all__ = [
     "open_admin",
     "open_health",
     "open_listeners",
+    "systemd_passes_sockets",
 ]
 
 logger = logging.getLogger(__name__)
@@ -426,6 +427,11 @@ def _adopt(fd: int, origin: str) -> Listener:
         sock.detach()  # not ours: the process that opened it closes it
         raise
     return Listener(sock, origin)
+
+
+def systemd_passes_sockets(environ: Mapping[str, str]) -> bool:
+    """Whether systemd passes sockets to this process (sd_listen_fds(3))."""
+    return environ.get("LISTEN_PID") == str(os.getpid()) and bool(environ.get("LISTEN_FDS"))
 
 
 def _systemd_sockets(environ: MutableMapping[str, str]) -> list[tuple[int, str]]:

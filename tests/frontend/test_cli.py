@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,21 @@ def test_a_repeatable_flag_adds_up_and_the_last_of_any_other_holds() -> None:
     )
     assert settings.bind == (TCPBind("", 1), TCPBind("::1", 2))
     assert settings.threads == 3
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-b", ":1", "-r", "3", "shop:app"],
+        ["-b:1", "-r3", "shop:app"],
+        ["shop:app", "-b=:1", "-r=3"],
+        ["--bind", ":9", "-r", "7", "shop:app", "-r", "3", "-b", ":1"],
+    ],
+)
+def test_short_forms(argv: list[str]) -> None:
+    settings = cli.read_settings(argv, {})
+    assert settings.bind[-1] == TCPBind("", 1)
+    assert settings.reactors == 3
 
 
 # Settings that other settings need.
@@ -289,6 +305,141 @@ def test_config_shows_each_setting_and_its_source(
     assert cli.main(["config", "--threads=2", "--interface=asgi"]) == 2
 
 
+# --- variables that platforms set ---
+
+SHARED = {"PORT": "5000", "WEB_CONCURRENCY": "3", "FORWARDED_ALLOW_IPS": "10.0.0.1, 192.0.2.0/24"}
+
+
+def test_platform_variables_replace_defaults() -> None:
+    settings = cli.read_settings(["shop:app"], SHARED)
+    assert settings.bind == (TCPBind("", 5000),)
+    assert settings.reactors == 3
+    covers = settings.forwarded_allow_from.cover
+    assert covers(("10.0.0.1", 1))
+    assert covers(("192.0.2.9", 1))
+    assert covers(("", None)), "as with gunicorn, clients of unix sockets are always trusted"
+    assert not covers(("10.0.0.2", 1))
+    assert cli.read_settings(["shop:app"], dict.fromkeys(SHARED, "")) == Settings(app="shop:app")
+
+
+def test_flags_our_variables_and_the_file_win_over_platform_variables(here: Path) -> None:
+    words = ["shop:app", "--bind=:1", "--reactors=2", "--forwarded-allow-from=none"]
+    expected = cli.read_settings(words, {})
+    assert expected.reactors == 2
+    assert cli.read_settings(words, SHARED) == expected
+    ours = {
+        "REACTOR_RUN_BIND": ":1",
+        "REACTOR_RUN_REACTORS": "2",
+        "REACTOR_RUN_FORWARDED_ALLOW_FROM": "none",
+    }
+    assert cli.read_settings(["shop:app"], SHARED | ours) == expected
+    (here / "pyproject.toml").write_text(
+        "[tool.reactor-run]\nbind = ':1'\nreactors = 2\nforwarded-allow-from = 'none'"
+    )
+    assert cli.read_settings(["shop:app"], SHARED) == expected
+
+
+def test_sockets_of_systemd_win_over_port() -> None:
+    passed = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+    assert cli.read_settings(["shop:app"], SHARED | passed).bind == ()
+    for another in {"LISTEN_PID": "1", "LISTEN_FDS": "1"}, {"LISTEN_PID": str(os.getpid())}:
+        assert cli.read_settings(["shop:app"], SHARED | another).bind == (TCPBind("", 5000),)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "says"),
+    [
+        ("PORT", "http", "PORT: expected the number of a port, up to 65535, not 'http'"),
+        ("PORT", "70000", "PORT: expected the number of a port"),
+        ("PORT", "-1", "PORT: expected the number of a port"),
+        ("PORT", "\u0663", "PORT: expected the number of a port"),
+        ("WEB_CONCURRENCY", "0", "WEB_CONCURRENCY: expected a whole number of at least 1"),
+        ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY: expected a whole number of at least 1"),
+        ("FORWARDED_ALLOW_IPS", "proxy", "FORWARDED_ALLOW_IPS: expected addresses"),
+    ],
+)
+def test_platform_variables_that_are_wrong(variable: str, text: str, says: str) -> None:
+    assert refusal("shop:app", **{variable: text}).startswith(says)
+
+
+# --- what has no effect ---
+
+
+def warnings(capsys: pytest.CaptureFixture[str], *argv: str, **variables: str) -> list[str]:
+    """Return what `reactor-run config` warns of."""
+    with pytest.MonkeyPatch.context() as patch:
+        for option in OPTIONS:
+            patch.delenv(option.variable, raising=False)
+        for name, text in variables.items():
+            patch.setenv(name, text)
+        assert cli.main(["config", *argv]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("reactor-run: warning: ") for line in lines)
+    return [line.removeprefix("reactor-run: warning: ") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "REACTOR_RUN_THRED",
+            "is no setting and has no effect; the nearest is REACTOR_RUN_THREADS",
+        ),
+        ("REACTOR_RUN_KEEPALIVE", "the nearest is REACTOR_RUN_KEEP_ALIVE"),
+        ("UVICORN_PORT", "has no effect here: use REACTOR_RUN_BIND, or --bind HOST:PORT"),
+        ("UVICORN_ROOT_PATH", "use REACTOR_RUN_ROOT_PATH, or --root-path PATH"),
+        ("UVICORN_SSL_KEYFILE", "has no effect here: a proxy such as nginx terminates TLS"),
+        ("UVICORN_NONSENSE", "has no effect here: see docs/migrating.md"),
+        ("GRANIAN_WORKERS_MAX_RSS", "use REACTOR_RUN_MAX_RSS, or --max-rss SIZE"),
+        ("UWSGI_HARAKIRI", "use REACTOR_RUN_REQUEST_TIMEOUT, or --request-timeout SECONDS"),
+    ],
+)
+def test_a_variable_without_effect_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, says: str
+) -> None:
+    (warning,) = warnings(capsys, **{name: "1"})
+    assert warning.startswith(f"{name} ")
+    assert says in warning
+
+
+def test_variables_that_we_know_cause_no_warning(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"REACTOR_RUN_PURE": "1", "REACTOR_RUN_UPGRADE": "", "REACTOR_RUN_THREADS": "2"}
+    assert warnings(capsys, **known, **SHARED, UVICORN="x", PORT_X="1") == []
+
+
+def test_arguments_for_gunicorn_are_answered_with_ours(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (warning,) = warnings(capsys, GUNICORN_CMD_ARGS="-w 4 --bind=:80 --worker-connections 9")
+    assert "there is no -w: use --reactors N; there is no --worker-connections: use --m" in warning
+    (warning,) = warnings(capsys, GUNICORN_CMD_ARGS="--bind=:80")
+    assert warning.endswith("has no effect here: write its flags on the command line")
+
+
+def test_a_configuration_of_gunicorn_is_not_read(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "gunicorn.conf.py").write_text("workers = 4")
+    (warning,) = warnings(capsys)
+    assert warning.startswith("gunicorn.conf.py is not read here; write its settings into [tool.")
+    said = refusal("shop:app", "--config", "gunicorn.conf.py")
+    assert said.startswith("--config: gunicorn.conf.py is Python; write its settings in TOML")
+
+
+def test_trust_in_every_client_causes_a_warning(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (warning,) = warnings(capsys, FORWARDED_ALLOW_IPS="*")
+    assert warning.startswith("FORWARDED_ALLOW_IPS=* trusts every client")
+    assert cli.read_settings(["a:b"], {"FORWARDED_ALLOW_IPS": "*"}).forwarded_allow_from.cover(
+        ("203.0.113.7", 1)
+    )
+    assert warnings(capsys, "--forwarded-allow-from=unix", FORWARDED_ALLOW_IPS="*") == []
+    assert warnings(capsys, FORWARDED_ALLOW_IPS="10.0.0.1") == []
+
+
 # --- refusing ---
 
 
@@ -359,7 +510,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     OperatorError."""
     seen: list[Settings] = []
 
-    def serve(settings: Settings) -> int:
+    def serve(settings: Settings, warnings: Sequence[str]) -> int:
+        assert list(warnings) == []
         seen.append(settings)
         if settings.app == "refuse":
             raise OperatorError("port 8000 on 127.0.0.1 is in use; stop the other server")
@@ -418,8 +570,9 @@ def test_a_mistake_ends_the_process_with_status_2_and_one_line(
     assert says in done.stderr
 
 
-def test_version() -> None:
-    done = run("--version")
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version(flag: str) -> None:
+    done = run(flag)
     assert done.returncode == 0
     assert done.stdout.startswith("reactor-run 0.")
     assert f"(Python {sys.version.split()[0]}, trio " in done.stdout
@@ -432,6 +585,8 @@ def test_help_shows_every_flag_and_default() -> None:
     words = " ".join(done.stdout.split())
     for option in OPTIONS:
         written = option.flag if option.switch else f"{option.flag} {option.kind.metavar}"
+        if option.short:
+            written = f"{option.short} {option.kind.metavar}, {written}"
         if option.positional:
             assert f"{option.flag} {option.meaning}" in words
         else:

@@ -21,6 +21,19 @@ from types import TracebackType
 from tests.integration.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
+_MEANT_FOR_SERVERS = (
+    "REACTOR_RUN_",
+    "LISTEN_",
+    "NOTIFY_",
+    "WATCHDOG_",
+    "PORT",
+    "WEB_CONCURRENCY",
+    "FORWARDED_ALLOW_IPS",
+    "UVICORN_",
+    "GUNICORN_",
+    "GRANIAN_",
+)
+"""Beginnings of variables that a server may take for its own."""
 START_DEADLINE = 30.0
 STOP_DEADLINE = 40.0
 
@@ -178,9 +191,7 @@ def command(*words: str) -> list[str]:
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of this process without settings meant for a `reactor-run`, plus `extra`."""
     kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("REACTOR_RUN_", "LISTEN_", "NOTIFY_", "WATCHDOG_"))
+        name: value for name, value in os.environ.items() if not name.startswith(_MEANT_FOR_SERVERS)
     }
     # Without the grace that idle connections have at the end: a test has no more to ask.
     ours = {"PYTHONUNBUFFERED": "1", "REACTOR_RUN_CLOSE_GRACE": "0"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -115,3 +116,33 @@ def test_the_table_may_be_piped_to_a_reader_that_leaves(here: Path) -> None:
     os.close(writer)
     assert shown.communicate(timeout=30)[1] == b""
     assert shown.returncode == 0
+
+
+def test_a_service_on_a_platform(here: Path) -> None:
+    """`PORT` and its companions are enough, and what has no effect is in the log."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    env = {
+        "PORT": str(port),
+        "WEB_CONCURRENCY": "2",
+        "FORWARDED_ALLOW_IPS": "*",
+        "REACTOR_RUN_THRED": "1",
+        "UVICORN_HOST": "::",
+    }
+    with Server("configured_app:app", app_dir=None, bind=(), env=env) as server:
+        assert len(server.reactor_pids()) == 2
+        assert server.addresses[0] == f"http://0.0.0.0:{port}"
+        assert facts(f"http://127.0.0.1:{port}")["root_path"] == ""
+        warned = re.findall(r"warning (.*)", server.log())
+        assert [line.split()[0] for line in warned] == [
+            "REACTOR_RUN_THRED",
+            "UVICORN_HOST",
+            "FORWARDED_ALLOW_IPS=*",
+        ]
+
+
+def test_a_flag_of_another_server_ends_the_start(here: Path) -> None:
+    assert refused("a:b", "--host", "0.0.0.0", "--port", "80") == (
+        "reactor-run: error: there is no --host or --port: use --bind HOST:PORT; see "
+        "docs/migrating.md\n"
+    )

@@ -23,7 +23,8 @@ def test_the_page_ends_with_the_tables_as_generated() -> None:
 def test_the_page_names_flag_default_and_variable(option: Option) -> None:
     rows = [line for line in PAGE.read_text().splitlines() if f"`{option.variable}`" in line]
     assert len(rows) == 1
-    assert f"| `{option.flag}" in rows[0]
+    flags = f"{option.short}, {option.flag}" if option.short else option.flag
+    assert f"| `{flags}" in rows[0]
     assert option.shown_default in rows[0]
 
 
