@@ -40,11 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             from reactor_run.frontend.service.check import check
 
             return check(settings)
-        reading = _read(words, os.environ)
-        settings = _settings(reading)
-        from reactor_run.frontend.service.server import serve
-
-        return serve(settings, reading.warnings)
+        return serve_written(sort_words(words), os.environ)
     except OperatorError as error:
         print(f"reactor-run: error: {error}", file=sys.stderr)
         return 2
@@ -57,7 +53,25 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     An empty environment variable counts as unset. Raises OperatorError, which names the flag, the
     variable or the key at fault, and SystemExit(0) after help and version.
     """
-    return _settings(_read(argv, environ))
+    return read_written(sort_words(argv), environ)
+
+
+def read_written(written: Mapping[str, list[str]], environ: Mapping[str, str]) -> Settings:
+    """Read the settings, as `read_settings` does. `written`: the texts of the command line, by the
+    name of the option."""
+    return _settings(_read(written, environ))
+
+
+def serve_written(written: Mapping[str, list[str]], environ: Mapping[str, str]) -> int:
+    """Serve, with settings as `read_written` reads them, until a signal ends the service.
+
+    Returns the exit status. Raises OperatorError.
+    """
+    reading = _read(written, environ)
+    settings = _settings(reading)
+    from reactor_run.frontend.service.server import serve
+
+    return serve(settings, reading.warnings)
 
 
 def _settings(reading: Reading) -> Settings:
@@ -70,7 +84,7 @@ def _show_config(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print each setting in force, and its source. Raises OperatorError as `read_settings` does."""
     from reactor_run.frontend.command.show import table
 
-    reading = _read(argv, environ)
+    reading = _read(sort_words(argv), environ)
     for warning in reading.warnings:
         print(f"reactor-run: warning: {warning}", file=sys.stderr)
     try:
@@ -81,9 +95,8 @@ def _show_config(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return 0
 
 
-def _read(argv: Sequence[str], environ: Mapping[str, str]) -> Reading:
+def _read(written: Mapping[str, list[str]], environ: Mapping[str, str]) -> Reading:
     """Read the settings, and check them. The app may be missing."""
-    written = sort_words(argv)
     reading = read_sources(written, environ)
     app = reading.values.get("app", "")
     if "app" in written and app in COMMANDS:

@@ -15,10 +15,13 @@ from typing import Final
 
 from reactor_run.frontend.log import log
 
-__all__ = ["UPGRADE_VARIABLE", "StartDirectory", "explain"]
+__all__ = ["PARENT_VARIABLE", "UPGRADE_VARIABLE", "StartDirectory", "explain"]
 
 UPGRADE_VARIABLE: Final = "REACTOR_RUN_UPGRADE"
 """The environment variable by which a front end passes its listeners on. It is no setting."""
+PARENT_VARIABLE: Final = "REACTOR_RUN_PARENT"
+"""The environment variable that holds the number of the parent's process, if the front end is to
+end with it. It is no setting."""
 
 
 class StartDirectory:

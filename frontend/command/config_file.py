@@ -15,7 +15,7 @@ from reactor_run.frontend.command.options import Option
 from reactor_run.frontend.command.settings import OPTIONS
 from reactor_run.frontend.errors import OperatorError
 
-__all__ = ["Found", "read_config", "read_pyproject"]
+__all__ = ["Found", "read_config", "read_pyproject", "texts_of"]
 
 _PYPROJECT: Final = "pyproject.toml"
 _TABLE: Final = "[tool.reactor-run]"
@@ -98,7 +98,7 @@ def _settings(table: dict[str, Any], path: str, where: str) -> dict[str, Found]:
             raise OperatorError(f"{where}: {_unknown(key)}")
         source = f"{key} in {path}"
         try:
-            found[option.name] = Found(source, _texts(option, value))
+            found[option.name] = Found(source, texts_of(option, value))
         except OperatorError as error:
             raise OperatorError(f"{source}: {error}") from None
     return found
@@ -113,7 +113,7 @@ def _unknown(key: str) -> str:
     return f"there is no setting {key!r}; the nearest is {nearest!r}"
 
 
-def _texts(option: Option, value: object) -> list[str]:
+def texts_of(option: Option, value: object) -> list[str]:
     """Return the texts that would be written on the command line."""
     if not isinstance(value, list):
         return [_text(option, value)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from reactor_run.frontend.command.settings import OPTIONS
-from reactor_run.frontend.launch import UPGRADE_VARIABLE
+from reactor_run.frontend.launch import PARENT_VARIABLE, UPGRADE_VARIABLE
 from reactor_run.native import PURE_VARIABLE
 
 __all__ = ["find_stray"]
@@ -15,7 +15,7 @@ __all__ = ["find_stray"]
 _PREFIX: Final = "REACTOR_RUN_"
 _FOREIGN: Final = ("UVICORN_", "GRANIAN_", "UWSGI_", "GUNICORN_CMD_ARGS")
 _SETTINGS: Final = [option.variable for option in OPTIONS]
-_KNOWN: Final = {*_SETTINGS, PURE_VARIABLE, UPGRADE_VARIABLE}
+_KNOWN: Final = {*_SETTINGS, PARENT_VARIABLE, PURE_VARIABLE, UPGRADE_VARIABLE}
 _GUNICORN_FILE: Final = "gunicorn.conf.py"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.launch import StartDirectory
+from reactor_run.interpreter import interpreter_options
 
 __all__ = ["CommandLine"]
 
@@ -24,7 +25,8 @@ class CommandLine:
         """
         settings = self._settings
         # -P: the current directory belongs to the app. No module of this server is found there.
-        command = [self._place.interpreter, "-P", "-m", "reactor_run.reactor"]
+        python = [self._place.interpreter, *interpreter_options(), "-P"]
+        command = [*python, "-m", "reactor_run.reactor"]
         options = {
             "--control-fd": control_fd,
             "--name": name,

@@ -33,6 +33,7 @@ from reactor_run.frontend.service.endpoints import Endpoints, open_endpoints
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.orphan_reaper import Reaper
+from reactor_run.frontend.service.parent import Parent
 from reactor_run.frontend.service.shutdown import Shutdown
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.service.upgrade import Inheritance, Upgrade, inherit
@@ -165,13 +166,14 @@ class Server:
             admins=(self.admin, self.health),
         )
         self._terminal = Terminal(self.loop)
+        self._parent = Parent(self.loop, os.environ, self._parent_ended)
         self._reaper = Reaper(self.loop, self._children)
 
     # From start to end ---------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve until a signal ends it; return the exit status. Raises OperatorError."""
-        with Signals(self.loop, self._on_signal), self._terminal:
+        with Signals(self.loop, self._on_signal), self._terminal, self._parent:
             for listener in self._endpoints.clients:
                 origin = f" ({listener.origin})" if listener.origin else ""
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
@@ -241,6 +243,10 @@ class Server:
             self._failure = (error, details)
         self.supervisor.kill()
         self.loop.stop()
+
+    def _parent_ended(self) -> None:
+        """End the service at once: nothing that it would finish is awaited any more."""
+        self.shutdown.begin(signal.SIGQUIT, "the process that started this service has ended")
 
     # Commands of the operator --------------------------------------------------------------------
 

@@ -1,0 +1,212 @@
+"""`serve`: a real server for tests, as a context manager.
+
+    with serve("shop.web:app", runtime="trio") as url:
+        assert httpx.get(f"{url}/cart").status_code == 200
+
+The server is a process of its own, which this process starts, waits for and stops. It ends also if
+this process is killed: it watches its parent (`frontend/service/parent.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from time import monotonic
+from typing import Any, Final
+
+from reactor_run.app_names import name_app
+from reactor_run.frontend.cli import read_written
+from reactor_run.frontend.command.keywords import Value, sort_keywords, words_of
+from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.launch import PARENT_VARIABLE
+from reactor_run.frontend.sockets.addresses import TCPBind, written
+from reactor_run.interpreter import interpreter_options
+
+__all__ = ["DidNotStart", "serve"]
+
+_DEFAULTS: Final[Mapping[str, Value]] = {
+    # A test depends on no file of the project, and on no variable of the machine.
+    "config": os.devnull,
+    "reactors": 1,
+    # A test has no more requests when it ends.
+    "close_grace": 0,
+    "graceful_timeout": 5,
+}
+_LATE: Final = 10.0
+"""Seconds that the server may take longer than its settings allow, to start and to stop."""
+_LINES_MAX: Final = 200
+"""Most lines of the log that an error shows."""
+
+
+class DidNotStart(Exception):
+    """The server ended before it was ready, or took too long. The text is its log."""
+
+
+@contextmanager
+def serve(
+    app: str | Callable[..., Any], *, env: Mapping[str, str] | None = None, **settings: Value
+) -> Iterator[str]:
+    """Serve an app in processes of their own, and yield the URL, such as `http://127.0.0.1:38211`.
+
+    `app`: `module:attribute`, or an app object that is an attribute of a module. The module is
+    imported anew in the reactor, with this process's sys.path. `env`: variables of the environment
+    that are added. `settings`: as for `reactor_run.run`. Without `bind`, the server listens on a
+    free port of 127.0.0.1. Variables `REACTOR_RUN_…` and pyproject.toml are not read.
+
+    At the end of the context the server stops within `graceful_timeout` (5 s).
+
+    Raises DidNotStart with the server's log, and the errors of `reactor_run.run` for wrong
+    arguments. Raises RuntimeError at the end of the context if the server has ended before.
+    """
+    target, app_dir = name_app(app)
+    if app_dir is not None:
+        settings.setdefault("app_dir", app_dir)
+    texts = sort_keywords(target, {**_DEFAULTS, **settings})
+    read = read_written(texts, {})
+    with ExitStack() as closing:
+        listener, url = _listen(read)
+        if listener is not None:
+            closing.enter_context(listener)
+            texts["bind"] = [f"fd:{listener.fileno()}"]
+        notified = closing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        # The kernel chooses an abstract name (unix(7), "Autobind feature").
+        notified.bind("")
+        process = subprocess.Popen(
+            [sys.executable, *interpreter_options(), "-P", "-m", "reactor_run", *words_of(texts)],
+            env=_environment(notified, env or {}),
+            pass_fds=[] if listener is None else [listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            # Ctrl-C ends the test, and the test ends the server.
+            process_group=0,
+        )
+        log = closing.enter_context(_Log(process))
+        closing.callback(_end, process, read.graceful_timeout)
+        _await_ready(process, notified, read.start_timeout, log)
+        yield url
+        if process.poll() is not None:
+            raise RuntimeError(f"the server has ended, with status {process.returncode}")
+
+
+def _listen(settings: Settings) -> tuple[socket.socket | None, str]:
+    """Return a socket for the server to listen on, and the URL.
+
+    The socket is None if the port is fixed: then the server opens its sockets itself.
+    """
+    bind = settings.bind[0] if settings.bind else TCPBind("127.0.0.1", 0)
+    if not isinstance(bind, TCPBind) or bind.port:
+        return None, f"http://{written(bind)}" if isinstance(bind, TCPBind) else written(bind)
+    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+    listener = socket.create_server((bind.host, 0), family=family, backlog=settings.backlog)
+    return listener, f"http://{written(TCPBind(bind.host, listener.getsockname()[1]))}"
+
+
+def _environment(notified: socket.socket, added: Mapping[str, str]) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("REACTOR_RUN_", "LISTEN_", "WATCHDOG_"))
+    }
+    path = [*_python_path(), *filter(None, [kept.get("PYTHONPATH")])]
+    ours = {
+        "NOTIFY_SOCKET": "@" + notified.getsockname()[1:].decode(),
+        PARENT_VARIABLE: str(os.getpid()),
+    }
+    if path:
+        ours["PYTHONPATH"] = os.pathsep.join(path)
+    return {**kept, **ours, **added}
+
+
+def _python_path() -> list[str]:
+    """Return what tests and pytest have added to sys.path, for the server's processes."""
+    of_python = {os.path.realpath(path) for path in sysconfig.get_paths().values()}
+    return [
+        path
+        for entry in sys.path
+        if os.path.isdir(path := os.path.abspath(entry))
+        and os.path.realpath(path) not in of_python
+        and os.path.basename(path) != "lib-dynload"
+    ]
+
+
+class _Log:
+    """Copies the server's standard error to ours, and keeps its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        self._stream = process.stderr
+        self._lines: deque[str] = deque(maxlen=_LINES_MAX)
+        self._thread = threading.Thread(target=self._copy, name="log of reactor-run", daemon=True)
+
+    def _copy(self) -> None:
+        for line in self._stream:
+            text = line.decode(errors="replace")
+            self._lines.append(text)
+            try:
+                # pytest replaces sys.stderr, and shows its content with a failed test.
+                sys.stderr.write(text)
+            except ValueError:
+                # It was closed.
+                pass
+
+    def __enter__(self) -> _Log:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A process that the app left behind may hold the pipe.
+        self._thread.join(1)
+        if not self._thread.is_alive():
+            self._stream.close()
+
+    def whole(self) -> str:
+        """Return the text of a process that has ended."""
+        self._thread.join(1)
+        return "".join(self._lines).rstrip()
+
+
+def _await_ready(
+    process: subprocess.Popen[bytes], notified: socket.socket, timeout: float, log: _Log
+) -> None:
+    """Wait until the server accepts requests. Raises DidNotStart."""
+    until = monotonic() + timeout + _LATE if timeout else None
+    ended = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.register(notified, select.POLLIN)
+        while True:
+            left = None if until is None else max(0.0, until - monotonic()) * 1000
+            ready = [fd for fd, _ in poll.poll(left)]
+            if notified.fileno() in ready:
+                if "READY=1" in notified.recv(65536).decode(errors="replace").split("\n"):
+                    return
+            elif ended in ready:
+                process.wait()
+                raise DidNotStart(log.whole())
+            else:
+                process.kill()
+                process.wait()
+                raise DidNotStart(f"not ready within {timeout + _LATE:g} s\n{log.whole()}")
+    finally:
+        os.close(ended)
+
+
+def _end(process: subprocess.Popen[bytes], graceful: float) -> None:
+    """Stop the server; kill it if it does not end in time."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(graceful + _LATE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
