@@ -8,12 +8,14 @@ option. The server is imported only after the settings are valid, because that t
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from reactor_run.frontend.command.argv import sort_words
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.command.sources import Reading, read_sources
 from reactor_run.frontend.errors import SEE_HELP, OperatorError
 from reactor_run.frontend.sockets.networks import NOBODY
+from reactor_run.protocol.own_fields import SIZE_MAX
 
 REMOTE_COMMANDS = ("status", "reload", "stop")
 """Commands to a running service."""
@@ -138,6 +140,8 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             f"{sources['forwarded_allow_from']} needs --lane-proxy v2, but {sources['lane_proxy']} "
             f"is {settings.lane_proxy}, which cannot carry what proxies send; remove it"
         )
+    if sum(map(len, chain.from_iterable(settings.header))) > SIZE_MAX:
+        raise OperatorError(f"{sources['header']}: more than {SIZE_MAX >> 10} KiB; use less")
     if settings.runtime == "uvloop":
         from importlib.util import find_spec
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
 from reactor_run.protocol.fields import TOKEN
+from reactor_run.protocol.own_fields import HOP_BY_HOP, ONLY_DATE, OwnFields
 
 __all__ = [
     "BODYLESS",
@@ -68,14 +69,7 @@ _MEANINGS: Final = {
     b"content-length": LENGTH,
     b"date": DATE,
     b"server": SERVER,
-    # RFC 9110 §7.6.1: hop-by-hop fields, which the server sets itself.
-    b"connection": DROPPED,
-    b"keep-alive": DROPPED,
-    b"proxy-connection": DROPPED,
-    b"te": DROPPED,
-    b"trailer": DROPPED,
-    b"transfer-encoding": DROPPED,
-    b"upgrade": DROPPED,
+    **dict.fromkeys(HOP_BY_HOP, DROPPED),
 }
 
 
@@ -128,14 +122,14 @@ def encode_response_head(
     minor_version: int,
     length: int | None,
     date_field: bytes,
-    server_field: bytes,
+    own_fields: OwnFields,
     reason: bytes | None = None,
 ) -> tuple[bytes, int]:
     """Encode an app's final response to a `method` request of HTTP/1.`minor_version`.
 
-    `length`: bytes of the whole body if the caller has all of it, else None. `date_field` and
-    `server_field`: whole lines with their line end, or b""; the app's own fields replace them.
-    `reason`: the reason phrase; None means the standard one.
+    `length`: bytes of the whole body if the caller has all of it, else None. `date_field`: a whole
+    line with its line end; it is left out if `own_fields` says so. The app's fields replace it and
+    `own_fields`. `reason`: the reason phrase; None means the standard one.
 
     Returns the head, its empty line included, and the framing of the body: a number of bytes,
     CHUNKED or UNTIL_CLOSE (RFC 9112 §6). The app's Content-Length decides if there is one, even
@@ -156,16 +150,14 @@ def encode_response_head(
     try:
         given = tuple(fields)
         if type(status) is int and len(given) <= _KNOWN_FIELDS_MAX:
-            key = status, given, method, minor_version, length, date_field, server_field, reason
+            key = status, given, method, minor_version, length, date_field, own_fields, reason
             known = _known_heads.get(key)
             if known is not None:
                 return known
     except TypeError:
         # Part of the key cannot be hashed. `_encode` decides whether it can be sent.
         key = None
-    encoded = _encode(
-        status, given, method, minor_version, length, date_field, server_field, reason
-    )
+    encoded = _encode(status, given, method, minor_version, length, date_field, own_fields, reason)
     if key is not None and _size_of(given) <= _KNOWN_SIZE_MAX:
         if len(_known_heads) >= _KNOWN_MAX:
             _known_heads.clear()
@@ -180,10 +172,13 @@ def _encode(
     minor_version: int,
     length: int | None,
     date_field: bytes,
-    server_field: bytes,
+    own_fields: OwnFields,
     reason: bytes | None,
 ) -> tuple[bytes, int]:
     """Return the head and the framing. Raises `ResponseError`."""
+    server_field = own_fields.server
+    if not own_fields.dated:
+        date_field = b""
     line = _STATUS_LINES.get(status) if isinstance(status, int) else None
     if line is None:
         raise ResponseError(f"status must be an int from 200 to 999, not {shown(status)}")
@@ -238,7 +233,8 @@ def _encode(
         framing = UNTIL_CLOSE
     if declared is not None:
         pieces += (_LENGTH_START, declared)
-    head = b"".join((*pieces, b"\r\n", date_field, server_field, b"\r\n"))
+    chosen = own_fields.lines_beside(name for name, _ in fields) if own_fields.chosen else b""
+    head = b"".join((*pieces, b"\r\n", date_field, server_field, chosen, b"\r\n"))
     if len(head) > HEAD_MAX:
         raise ResponseError(f"the response's fields make a head of more than {HEAD_MAX} bytes")
     return head, framing
@@ -335,6 +331,7 @@ def simple_response(
     *,
     fields: Iterable[tuple[bytes, bytes]] = (),
     date_field: bytes,
+    own_fields: OwnFields = ONLY_DATE,
     close: bool,
     head_only: bool = False,
     content_type: bytes = b"text/plain; charset=utf-8",
@@ -351,7 +348,7 @@ def simple_response(
         minor_version=1,
         length=len(body),
         date_field=date_field,
-        server_field=b"",
+        own_fields=own_fields,
     )
     message = head + body if framing else head
     return insert_connection(message, b"close") if close else message

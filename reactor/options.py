@@ -30,6 +30,9 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --root-path PATH                     where the app is mounted
   --lane-proxy v2|v1|off               the header before each request on a lane (v2)
   --answers direct|relay               who writes large answers to clients (direct)
+  --header NAME:VALUE                  a field of each answer; may be repeated
+  --no-server-header                   answers have no Server field
+  --no-date-header                     answers have no Date field
   --log-level LEVEL                    the least urgent message logged (info)
   --help                               show this
 """
@@ -61,12 +64,21 @@ class Options(NamedTuple):
     root_path: str = ""
     lane_proxy: str = "v2"
     answers: str = "direct"
+    header: tuple[str, ...] = ()
+    no_server_header: bool = False
+    no_date_header: bool = False
     log_level: str = "info"
 
 
 _FIELDS: Final = {"--" + name.replace("_", "-"): name for name in Options._fields[1:]}
 _NUMBERS: Final = ("control_fd", "threads", "concurrency")
-_SWITCHES: Final = ("multiprocess", "no_sched_yield", "factory")
+_SWITCHES: Final = (
+    "multiprocess",
+    "no_sched_yield",
+    "factory",
+    "no_server_header",
+    "no_date_header",
+)
 
 
 def parse_options(argv: Sequence[str] | None = None) -> Options:
@@ -101,7 +113,10 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
                 if not words:
                     _fail(f"{flag} needs a value")
                 text = words.pop(0)
-            values[name] = _value(flag, name, text)
+            if name == "header":
+                values[name] = (*values.get(name, ()), text)
+            else:
+                values[name] = _value(flag, name, text)
     if len(apps) != 1:
         _fail("name one app")
     if "control_fd" not in values:

@@ -44,6 +44,7 @@ from reactor_run.protocol.control_messages import (
     read_for_reactor,
 )
 from reactor_run.protocol.environ import EnvironBuilder
+from reactor_run.protocol.own_fields import OwnFields, read_own_field
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import SLOTS, Pulse
 from reactor_run.reactor import fork
@@ -177,6 +178,11 @@ class ReactorProcess:
             lane_proxy=self.options.lane_proxy,
             direct=self.options.answers == "direct",
             open_stream=open_stream,
+            own_fields=OwnFields(
+                [read_own_field(os.fsencode(text)) for text in self.options.header],
+                server=not self.options.no_server_header,
+                dated=not self.options.no_date_header,
+            ),
         )
         loop.watch(self.control.fileno(), select.EPOLLIN, self._on_control)
         loop.after_batch(self._flush_control)

@@ -15,6 +15,7 @@ from reactor_run.frontend.exchanges.ended import EndedRecords, Observer
 from reactor_run.frontend.exchanges.orphans import Orphans
 from reactor_run.frontend.exchanges.record import Record
 from reactor_run.frontend.loop.epoll import LATE, Loop
+from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 
@@ -51,6 +52,12 @@ class ClientContext:
             body_size=settings.max_body_size,
             path_policy=settings.path_policy,
         )
+        self.own_fields = OwnFields(
+            settings.header,
+            server=not settings.no_server_header,
+            dated=not settings.no_date_header,
+        )
+        """What each answer of the front end has beside its own fields."""
         self.head_timeout = settings.head_timeout
         self.body_timeout = settings.body_timeout
         self.min_body_rate = settings.min_body_rate

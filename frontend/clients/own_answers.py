@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reactor_run.clock import date_field
+from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.response import simple_response
 
 __all__ = ["BAD_GATEWAY", "GATEWAY_TIMEOUT", "INSUFFICIENT_STORAGE", "OVERLOADED", "OwnAnswer"]
@@ -17,15 +18,16 @@ class OwnAnswer:
         """`reason`: the text of the body, and the error in the record of the exchange."""
         self.status = status
         self.reason = reason
-        self._fields = (*fields, (b"server", b"reactor-run"))
+        self._fields = fields
 
-    def encode(self, *, head_only: bool) -> bytes:
+    def encode(self, own_fields: OwnFields, *, head_only: bool) -> bytes:
         """Return the bytes of the answer. `head_only`: the request was a HEAD."""
         return simple_response(
             self.status,
             self.reason.encode() + b"\n",
             fields=self._fields,
             date_field=date_field(),
+            own_fields=own_fields,
             close=False,
             head_only=head_only,
         )

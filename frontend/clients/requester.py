@@ -367,7 +367,7 @@ class Http1Requester:
         if self._context.draining:
             self.end_with(_CLOSE)
         self._context.counters.answered_here(own.status)
-        answer = own.encode(head_only=head_only)
+        answer = own.encode(self._context.own_fields, head_only=head_only)
         if old or self.after is not _NEXT:
             answer = insert_connection(answer, self._connection_option)
         if record is not None:

@@ -6,6 +6,7 @@ derived from it. `OPTIONS` lists the rows in order. `sources` reads them. `cli` 
 exclude each other.
 """
 
+import os
 import re
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ from reactor_run.frontend.command.options import (
     parse_text,
     seconds,
 )
+from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.sockets.addresses import (
     AdminBind,
     Bind,
@@ -35,6 +37,7 @@ from reactor_run.frontend.sockets.addresses import (
     written,
 )
 from reactor_run.frontend.sockets.networks import LOCAL, NOBODY, Networks, parse_networks
+from reactor_run.protocol.own_fields import read_own_field
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
 
 T = TypeVar("T")
@@ -82,6 +85,16 @@ def _parse_health(text: str) -> TCPBind | None:
 
 
 HEALTH = Kind("ADDRESS", _parse_health, _show_address)
+
+
+def _parse_header(text: str) -> tuple[bytes, bytes]:
+    try:
+        return read_own_field(os.fsencode(text))
+    except ValueError as error:
+        raise OperatorError(f"{text!r}: {error}") from None
+
+
+HEADER = Kind("NAME:VALUE", _parse_header, lambda field: os.fsdecode(b":".join(field)))
 
 
 _rows: list[dict[str, Any]] = [
@@ -264,6 +277,20 @@ class Settings(NamedTuple):
         "Requests that are retried once on another reactor if theirs dies before it responds. "
         "safe: GET, HEAD, OPTIONS and TRACE; idempotent: also PUT and DELETE; off: only what has "
         "not begun.",
+    )
+    header: tuple[tuple[bytes, bytes], ...] = _options(
+        "server",
+        HEADER,
+        "Header field of every response, also of those of the front end, unless the app sets it. "
+        "May be repeated.",
+        shown_default="none",
+        separator="\n",
+    )
+    no_server_header: bool = _option(
+        "server", SWITCH, False, "Responses have no Server field, unless the app sets it."
+    )
+    no_date_header: bool = _option(
+        "server", SWITCH, False, "Responses have no Date field, unless the app sets it."
     )
     log_level: LogLevel = _option(
         "server", choice(LogLevel), "info", "Lowest level of messages that are logged."

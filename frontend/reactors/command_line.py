@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.command.settings import HEADER, Settings
 from reactor_run.frontend.launch import StartDirectory
 from reactor_run.interpreter import interpreter_options
 
@@ -42,6 +42,11 @@ class CommandLine:
             "--log-level": settings.log_level,
         }
         command += [f"{flag}={value}" for flag, value in options.items()]
+        command += [f"--header={HEADER.show(field)}" for field in settings.header]
+        if settings.no_server_header:
+            command.append("--no-server-header")
+        if settings.no_date_header:
+            command.append("--no-date-header")
         if settings.factory:
             command.append("--factory")
         if settings.sched_yield == "off":

@@ -33,6 +33,7 @@ from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.generation import Told
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.policy import Limits, Rejected
 from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
 from reactor_run.protocol.response import simple_response
@@ -73,15 +74,18 @@ class Admin:
         *,
         reload: Callable[[Told], None],
         stop: Callable[[], None],
+        own_fields: OwnFields,
         health_only: bool = False,
     ) -> None:
         """`reload`: reloads the app, and passes the outcome to its argument.
         `stop`: stops the service.
+        `own_fields`: what each answer has beside its own fields.
         `health_only`: any machine may connect, and may only check the health.
         """
         self.status = status
         self.reload = reload
         self.stop = stop
+        self.own_fields = own_fields
         self.health_only = health_only
         self.paths = _HEALTH_PATHS if health_only else _PATHS
         self._name = "health" if health_only else "admin socket"
@@ -310,8 +314,9 @@ class _Connection:
             status,
             text.encode() + b"\n",
             content_type=content_type,
-            fields=(*fields, (b"cache-control", b"no-store"), (b"server", b"reactor-run")),
+            fields=(*fields, (b"cache-control", b"no-store")),
             date_field=date_field(),
+            own_fields=self._admin.own_fields,
             close=True,
             head_only=self._head_only,
         )

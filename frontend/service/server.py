@@ -142,7 +142,12 @@ class Server:
             self.lifecycle,
         )
         self.admin = Admin(
-            self.loop, endpoints.admin, self.status, reload=self.reload, stop=self.stop
+            self.loop,
+            endpoints.admin,
+            self.status,
+            reload=self.reload,
+            stop=self.stop,
+            own_fields=self.clients.own_fields,
         )
         self.health = Admin(
             self.loop,
@@ -150,6 +155,7 @@ class Server:
             self.status,
             reload=self.reload,
             stop=self.stop,
+            own_fields=self.clients.own_fields,
             health_only=True,
         )
         self.upgrade = Upgrade(self.loop, endpoints, place, notifier.environment)

@@ -55,7 +55,7 @@ from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.links.exchange import AppLink
-from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
+from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.log import cut_traceback, limited, place_of, runtime_hint
 from reactor_run.reactor.loop.hosted import FINISHED, Hosted
 
@@ -272,7 +272,7 @@ class AsgiExchange(Hosted):
                     minor_version=self.head.minor_version,
                     length=None if more else len(body),
                     date_field=date_field(),
-                    server_field=SERVER_FIELD,
+                    own_fields=self._gateway.own_fields,
                 )
                 self._lacking = self._framing
                 self._state = _STREAMING
@@ -586,7 +586,7 @@ class AsgiExchange(Hosted):
             minor_version=self.head.minor_version,
             length=len(text),
             date_field=date_field(),
-            server_field=SERVER_FIELD,
+            own_fields=self._gateway.own_fields,
         )
         self._out = [head] if self.head.method == b"HEAD" else [head, text]
         self._out_size = sum(map(len, self._out))

@@ -16,6 +16,7 @@ from reactor_run.channel import ControlChannel
 from reactor_run.protocol.control_messages import LanesDone, ToReactor
 from reactor_run.protocol.express import FrameError
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
+from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.proxy import decode_v1, decode_v2
 from reactor_run.protocol.request import RequestHead, read_relayed_head
@@ -29,10 +30,8 @@ from reactor_run.reactor.links.stream import StreamEnd
 from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
-__all__ = ["SERVER_FIELD", "Gateway", "MakeExchange", "OpenStream"]
+__all__ = ["Gateway", "MakeExchange", "OpenStream"]
 
-
-SERVER_FIELD: Final = b"server: reactor-run\r\n"
 
 MakeExchange = Callable[["Gateway", RequestHead, Origin, int, Any, bytes], AppExchange]
 Admit = Callable[[Any], None]
@@ -76,6 +75,7 @@ class Gateway:
         lane_proxy: str,
         direct: bool,
         open_stream: OpenStream,
+        own_fields: OwnFields,
     ) -> None:
         """`direct`: ask to write large answers to the clients' sockets. `open_stream`: makes the
         streams of express exchanges."""
@@ -83,6 +83,8 @@ class Gateway:
         self.control = control
         self.app = app
         self.runtime = runtime
+        self.own_fields = own_fields
+        """What each answer has beside the app's own fields."""
         self._make_exchange = make_exchange
         self._decode = {"v1": decode_v1, "v2": decode_v2, "off": None}[lane_proxy]
         self._admit = admit

@@ -32,7 +32,7 @@ from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.reactor.links.exchange import AppLane
-from reactor_run.reactor.links.gateway import SERVER_FIELD, Gateway
+from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.links.lane import LaneEnd
 from reactor_run.reactor.links.stream import AnswerFile
 from reactor_run.reactor.log import limited, place_of
@@ -223,7 +223,7 @@ class WsgiExchange(Call):
             minor_version=request.minor_version,
             length=length,
             date_field=date_field(),
-            server_field=SERVER_FIELD,
+            own_fields=self._gateway.own_fields,
             reason=head.reason,
         )
         self._held = [start]

@@ -114,6 +114,9 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
         "app": "shop:app",
         "bind": ":9",
         "config": "/dev/null",
+        "header": "X-A: b, c",
+        "no_server_header": "on",
+        "no_date_header": "on",
         "factory": "on",
         "proxy_protocol": "on",
         "root_path": "/shop",
@@ -448,6 +451,28 @@ def test_a_bad_value_is_reported_by_the_flag_or_by_the_variable() -> None:
     assert refusal("shop:app", REACTOR_RUN_THREADS="0").startswith("REACTOR_RUN_THREADS: ")
     assert refusal("shop:app", "--bind", "8000").startswith("--bind: '8000' is a port without a")
     assert refusal("shop:app", REACTOR_RUN_BIND=":1,x").startswith("REACTOR_RUN_BIND: 'x' ")
+
+
+def test_header_fields() -> None:
+    expected = ((b"X-A", b"b, c"), (b"x-b", "ä".encode()))
+    words = ["shop:app", "--header", "X-A: b, c", "--header=x-b:ä"]
+    assert cli.read_settings(words, {}).header == expected
+    variable = {"REACTOR_RUN_HEADER": "X-A: b, c\nx-b: ä\n"}
+    assert cli.read_settings(["shop:app"], variable).header == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("X-A", "--header: 'X-A': expected NAME:VALUE, as in X-Frame-Options:DENY"),
+        ("X-A:b\r\nX-B:c", "--header: 'X-A:b\\r\\nX-B:c': the value has a line end"),
+        ("Content-Length:5", "--header: 'Content-Length:5': the server itself sets Content-Length"),
+        ("Connection:close", "the server itself sets Connection, because it frames responses"),
+        ("X-A:" + "b" * (16 << 10), "--header: more than 16 KiB; use less"),
+    ],
+)
+def test_header_fields_that_cannot_be_sent(text: str, says: str) -> None:
+    assert says in refusal("shop:app", "--header", text)
 
 
 def test_no_app() -> None:

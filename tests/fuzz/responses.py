@@ -13,6 +13,7 @@ from typing import Final
 import h11
 
 from reactor_run.protocol.body import body_reader
+from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.response import (
     HEAD_MAX,
@@ -133,6 +134,9 @@ def check_h11(content: bytes, head: ResponseHead, method: bytes) -> None:
         assert (b"".join(parts), content[end:]) == (body, rest)
 
 
+OWN = OwnFields([(b"X-A", b"z"), (b"x-b", b"")])
+
+
 def encode(choices: Choices, method: bytes) -> bytes | None:
     """Return an app's response, encoded; None if it is no response."""
     status = choices.pick([200, 204, 304, 500, 101, 404, 999, 1000])
@@ -152,7 +156,7 @@ def encode(choices: Choices, method: bytes) -> bytes | None:
             minor_version=minor_version,
             length=length,
             date_field=b"date: x\r\n",
-            server_field=b"server: y\r\n",
+            own_fields=OWN,
             reason=reason,
         )
     except ResponseError:

@@ -146,3 +146,59 @@ def test_a_flag_of_another_server_ends_the_start(here: Path) -> None:
         "reactor-run: error: there is no --host or --port: use --bind HOST:PORT; see "
         "docs/migrating.md\n"
     )
+
+
+FIELDS_APP = """
+async def asgi(scope, receive, send):
+    headers = {"/own": [(b"X-A", b"mine"), (b"Date", b"then")]}.get(scope["path"], [])
+    if scope["path"] == "/fails":
+        raise ValueError
+    size = 300_000 if scope["path"] == "/large" else 2
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"x" * size})
+
+def wsgi(environ, start_response):
+    headers = [("x-a", "mine"), ("Server", "mine")] if environ["PATH_INFO"] == "/own" else []
+    if environ["PATH_INFO"] == "/fails":
+        raise ValueError
+    start_response("200 OK", headers)
+    return [b"x" * (300_000 if environ["PATH_INFO"] == "/large" else 2)]
+"""
+
+
+@pytest.mark.parametrize("app", ["asgi", "wsgi"])
+def test_chosen_fields_are_in_every_answer(here: Path, app: str) -> None:
+    (here / "fields_app.py").write_text(FIELDS_APP)
+    (here / "shop.toml").write_text('header = ["X-A: 1", "x-b: 2"]\nno-server-header = true')
+    words = ["--config=shop.toml", "--no-date-header", "--admin=unix:admin.sock"]
+    with Server(f"fields_app:{app}", *words, app_dir=None) as server:
+        with Client(server.address) as client:
+            for path, status in ("/", 200), ("/large", 200), ("/fails", 500):
+                response = client.request("GET", path)
+                assert response.status == status
+                assert response.field("x-a") == b"1"
+                assert response.field("x-b") == b"2"
+                assert response.field("server") is None
+                assert response.field("date") is None
+            response = client.get("/own")
+            assert response.field("x-a") == b"mine"
+            assert response.field("x-b") == b"2"
+            mine = {"date": b"then"} if app == "asgi" else {"server": b"mine"}
+            assert all(response.field(name) == value for name, value in mine.items())
+            client.send(b"GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
+            rejected = client.response()
+        with Client(f"unix:{here}/admin.sock") as client:
+            alive = client.get("/healthz")
+        assert (rejected.status, alive.status) == (400, 200)
+        for response in rejected, alive:
+            assert response.field("x-a") == b"1"
+            assert response.field("server") is None
+            assert response.field("date") is None
+
+
+def test_a_field_that_cannot_be_chosen_ends_the_start(here: Path) -> None:
+    (here / "shop.toml").write_text('header = ["X-A: 1", "Transfer-Encoding: chunked"]')
+    assert refused("a:b", "--config=shop.toml") == (
+        "reactor-run: error: header in shop.toml: 'Transfer-Encoding: chunked': the server itself "
+        "sets Transfer-Encoding, because it frames responses\n"
+    )

@@ -9,6 +9,7 @@ import pytest
 
 from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.origin import NOWHERE
+from reactor_run.protocol.own_fields import ONLY_DATE
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.request import RequestHead, parse_request_head
 from reactor_run.protocol.response import encode_response_head
@@ -56,7 +57,7 @@ def encode_heads() -> object:
             minor_version=1,
             length=0,
             date_field=b"",
-            server_field=b"",
+            own_fields=ONLY_DATE,
         )
     return None
 

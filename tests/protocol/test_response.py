@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from reactor_run.protocol import response
 from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
+from reactor_run.protocol.own_fields import ONLY_DATE, OwnFields, read_own_field
 from reactor_run.protocol.response import (
     HEAD_MAX,
     ResponseError,
@@ -39,7 +41,7 @@ def encode(
     minor_version: int = 1,
     length: int | None = None,
     date_field: bytes = b"",
-    server_field: bytes = b"",
+    own_fields: OwnFields = ONLY_DATE,
     reason: Any = None,
 ) -> tuple[bytes, int]:
     return encode_response_head(
@@ -49,7 +51,7 @@ def encode(
         minor_version=minor_version,
         length=length,
         date_field=date_field,
-        server_field=server_field,
+        own_fields=own_fields,
         reason=reason,
     )
 
@@ -113,7 +115,7 @@ def test_whole_head() -> None:
         [(b"Content-Type", b"text/plain"), (b"X-One", b"1")],
         length=13,
         date_field=DATE,
-        server_field=SERVER,
+        own_fields=OwnFields(),
     )
     assert head == (
         b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nx-one: 1\r\ncontent-length: 13\r\n"
@@ -157,13 +159,91 @@ def test_fields_of_one_hop_are_dropped(name: bytes, spelling: Any) -> None:
 
 @pytest.mark.parametrize("name", [b"date", b"Date", b"DATE"])
 def test_date_of_the_app_takes_the_place_of_ours(name: bytes) -> None:
-    head, _ = encode([(name, b"then")], length=0, date_field=DATE, server_field=SERVER)
+    head, _ = encode([(name, b"then")], length=0, date_field=DATE, own_fields=OwnFields())
     assert lines(head) == [b"date: then", b"content-length: 0", SERVER[:-2]]
+
+
+def test_fields_that_the_operator_has_chosen() -> None:
+    own = OwnFields([(b"X-A", b"1"), (b"x-b", b""), (b"X-A", b"2")])
+    head, _ = encode([(b"x-c", b"3")], length=0, date_field=DATE, own_fields=own)
+    assert lines(head) == [
+        b"x-c: 3",
+        b"content-length: 0",
+        DATE[:-2],
+        SERVER[:-2],
+        b"x-a: 1",
+        b"x-b: ",
+        b"x-a: 2",
+    ]
+    head, _ = encode([(b"x-A", b"3"), (b"Server", b"4")], length=0, own_fields=own)
+    assert lines(head) == [b"x-a: 3", b"server: 4", b"content-length: 0", b"x-b: "]
+
+
+def test_a_response_without_server_and_date() -> None:
+    head, _ = encode(length=0, date_field=DATE, own_fields=OwnFields(server=False, dated=False))
+    assert lines(head) == [b"content-length: 0"]
+    mine = [(b"date", b"then"), (b"server", b"mine")]
+    head, _ = encode(mine, length=0, own_fields=OwnFields(server=False, dated=False))
+    assert lines(head) == [b"date: then", b"server: mine", b"content-length: 0"]
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_a_chosen_server_replaces_ours(server: bool) -> None:
+    head, _ = encode(length=0, own_fields=OwnFields([(b"SERVER", b"x")], server=server))
+    assert lines(head) == [b"content-length: 0", b"server: x"]
+
+
+def test_heads_of_servers_with_other_fields_are_not_mixed_up() -> None:
+    for value in b"1", b"2":
+        own = OwnFields([(b"x-a", value)], server=False)
+        head, _ = encode(length=0, own_fields=own)
+        assert lines(head) == [b"content-length: 0", b"x-a: " + value]
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (b"X-A:1", (b"X-A", b"1")),
+        (b"x-a: \t1: 2 \t", (b"x-a", b"1: 2")),
+        (b"X-A:", (b"X-A", b"")),
+        (b"x-a:caf\xc3\xa9", (b"x-a", b"caf\xc3\xa9")),
+    ],
+)
+def test_a_field_as_an_operator_writes_it(text: bytes, field: tuple[bytes, bytes]) -> None:
+    assert read_own_field(text) == field
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "expected NAME:VALUE"),
+        (b"X-A", "expected NAME:VALUE"),
+        (b":1", "expected a name"),
+        (b"X A:1", "expected a name"),
+        (b"X-A :1", "expected a name"),
+        (b"X-\xc3\xa4:1", "expected a name"),
+        (b"X\r\nA:1", "expected a name"),
+        (b"X-A:1\r\nX-B:2", "a line end"),
+        (b"X-A:1\n", "a line end"),
+        (b"X-A:\x00", "control character"),
+        (b"X-A:\x7f", "control character"),
+        (b"content-length:0", "content-length, because it frames"),
+        (b"Transfer-Encoding: chunked", "Transfer-Encoding, because it frames"),
+        (b"connection:close", "connection, because it frames"),
+        (b"Keep-Alive:1", "Keep-Alive, because it frames"),
+        (b"Upgrade:x", "Upgrade, because it frames"),
+        (b"Trailer:x", "Trailer, because it frames"),
+        (b"Date:now", "--no-date-header"),
+    ],
+)
+def test_fields_that_an_operator_cannot_choose(text: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        read_own_field(text)
 
 
 @pytest.mark.parametrize("name", [b"server", b"Server"])
 def test_server_of_the_app_takes_the_place_of_ours(name: bytes) -> None:
-    head, _ = encode([(name, b"mine")], length=0, date_field=DATE, server_field=SERVER)
+    head, _ = encode([(name, b"mine")], length=0, date_field=DATE, own_fields=OwnFields())
     assert lines(head) == [b"server: mine", b"content-length: 0", DATE[:-2]]
 
 
@@ -419,7 +499,7 @@ def test_what_is_encoded_is_read_again(
             minor_version=minor_version,
             length=length,
             date_field=DATE,
-            server_field=SERVER,
+            own_fields=OwnFields(),
             reason=reason,
         )
     except ResponseError:

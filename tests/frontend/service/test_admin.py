@@ -38,6 +38,7 @@ class AdminFront:
             server.status,
             reload=server.reload,
             stop=server.stop,
+            own_fields=server.clients.own_fields,
             health_only=health_only,
         )
         front.call(self.admin.begin)
