@@ -108,7 +108,13 @@ def _greatest(cases: str, measure: str, *servers: str) -> Callable[[Results], Va
 _ASGI: Final = "reactor-run"
 _UVLOOP: Final = "reactor-run-uvloop"
 _WSGI: Final = "reactor-run-wsgi"
-_KINDS: Final = {_ASGI: "ASGI on Trio", _UVLOOP: "ASGI on uvloop", _WSGI: "WSGI"}
+_ACCESS_LOG: Final = "reactor-run-access-log"
+_KINDS: Final = {
+    _ASGI: "ASGI on Trio",
+    _UVLOOP: "ASGI on uvloop",
+    _WSGI: "WSGI",
+    _ACCESS_LOG: "ASGI on Trio",
+}
 _OURS: Final = (_ASGI, _WSGI)
 
 
@@ -231,8 +237,20 @@ _REAL: Final[Sequence[Bar]] = (
     _front("answers of 1 MB", "real/answer-1m", 60),
 )
 
+_SWITCHED_ON: Final[Sequence[Bar]] = (
+    _cpu("hello with an access log", "switched-on/access-log", _ACCESS_LOG, _ASGI, 0.85),
+    _cpu(
+        "hello, both with an access log",
+        "switched-on/access-log",
+        _ACCESS_LOG,
+        "uvicorn-access-log",
+        1.3,
+    ),
+)
+
 BARS: Final[Sequence[Bar]] = (
     *_REAL,
+    *_SWITCHED_ON,
     _hello("uvicorn", 1.5),
     _hello("granian-asgi", 1.4),
     _hello("fastpysgi-asgi", 1.0),

@@ -96,10 +96,12 @@ _GUNICORN: Final = (
     "gunicorn --workers {workers} --worker-connections {connections} --keep-alive 75"
     " --log-level warning --no-control-socket"
 )
-_UVICORN: Final = (
-    "uvicorn --loop uvloop --http httptools --no-access-log --log-level warning"
-    " --workers {workers} --timeout-keep-alive 75 {flags}"
+_UVICORN_WITH: Final = (
+    "uvicorn --loop uvloop --http httptools {log} --workers {{workers}} --timeout-keep-alive 75"
+    " {{flags}}"
 )
+_UVICORN: Final = _UVICORN_WITH.format(log="--no-access-log --log-level warning")
+_LOGGING_UVICORN: Final = _UVICORN_WITH.format(log="--access-log --log-level info")
 # Its default closes a connection after 1000 requests, which has no flag; 75 s as elsewhere.
 _HYPERCORN: Final = (
     "--bind 127.0.0.1:{port} --workers {workers} --keep-alive 75 --backlog 2048"
@@ -164,6 +166,13 @@ _BUILD: Final = "it did not build when `make bench` tried; see bench/README.md"
 SERVERS: Final[Sequence[Server]] = (
     Server("reactor-run", "ours", "asgi", _OUR_PARTS, _one(f"{_OURS} {{app}}", *_RELAY)),
     Server(
+        "reactor-run-access-log",
+        "ours",
+        "asgi",
+        _OUR_PARTS,
+        _one(f"{_OURS} --access-log - {{app}}", *_RELAY),
+    ),
+    Server(
         "reactor-run-no-aside",
         "ours",
         "asgi",
@@ -204,6 +213,13 @@ SERVERS: Final[Sequence[Server]] = (
         "asgi",
         ("uvicorn", "uvloop", "httptools"),
         _one(f"{_UVICORN} --host 127.0.0.1 --port {{port}} {{app}}", "uvicorn", "worker"),
+    ),
+    Server(
+        "uvicorn-access-log",
+        "uvicorn",
+        "asgi",
+        ("uvicorn", "uvloop", "httptools"),
+        _one(f"{_LOGGING_UVICORN} --host 127.0.0.1 --port {{port}} {{app}}", "uvicorn", "worker"),
     ),
     Server(
         "granian-asgi",

@@ -714,6 +714,15 @@ head_target(PyObject *self, void *Py_UNUSED(closure))
     return PyBytes_FromStringAndSize(text_of(head) + head->target, head->target_size);
 }
 
+/* The request line, without its line end. */
+static PyObject *
+head_line(PyObject *self, void *Py_UNUSED(closure))
+{
+    Head *head = (Head *)self;
+    enum { VERSION = sizeof " HTTP/1.1" - 1 };
+    return PyBytes_FromStringAndSize(text_of(head), head->target + head->target_size + VERSION);
+}
+
 static PyObject *
 head_size(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -759,6 +768,54 @@ head_fields(PyObject *self, void *Py_UNUSED(closure))
         }
     }
     return fields;
+}
+
+/* Return the last field of this name, in lower case; NULL if there is none. */
+static const Field *
+last_field(Head *head, const char *lower, Py_ssize_t size)
+{
+    for (Py_ssize_t i = Py_SIZE(head); i-- > 0;) {
+        const Field *field = &head->fields[i];
+        const char *name = text_of(head) + field->name;
+        Py_ssize_t same = 0;
+        if (field->name_size != size) {
+            continue;
+        }
+        while (same < size && Py_TOLOWER(name[same]) == lower[same]) {
+            same++;
+        }
+        if (same == size) {
+            return field;
+        }
+    }
+    return NULL;
+}
+
+static PyObject *
+head_values(PyObject *self, PyObject *names)
+{
+    Head *head = (Head *)self;
+    if (!PyTuple_CheckExact(names)) {
+        PyErr_Format(PyExc_TypeError, "names are a tuple, not %R", names);
+        return NULL;
+    }
+    Py_ssize_t count = PyTuple_GET_SIZE(names);
+    PyObject *values = PyList_New(count);
+    for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
+        char *lower;
+        Py_ssize_t size;
+        PyObject *value = NULL;
+        if (PyBytes_AsStringAndSize(PyTuple_GET_ITEM(names, i), &lower, &size) == 0) {
+            const Field *field = last_field(head, lower, size);
+            value = field != NULL ? value_of(head, field) : PyBytes_FromStringAndSize(NULL, 0);
+        }
+        if (value == NULL) {
+            Py_CLEAR(values);
+        } else {
+            PyList_SET_ITEM(values, i, value);
+        }
+    }
+    return values;
 }
 
 /* Return `names` as Names, or NULL with an exception. */
@@ -956,6 +1013,7 @@ static PyGetSetDef head_getset[] = {
     {"method", head_method, NULL, NULL, NULL},
     {"target", head_target, NULL, NULL, NULL},
     {"fields", head_fields, NULL, NULL, NULL},
+    {"line", head_line, NULL, NULL, NULL},
     {"size", head_size, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -965,6 +1023,8 @@ static PyMethodDef head_methods[] = {
      "scope(template, names, origin): a new ASGI scope."},
     {"environ", (PyCFunction)(void (*)(void))head_environ, METH_FASTCALL,
      "environ(template, names): a new WSGI environ, or None: Python must build it."},
+    {"values", head_values, METH_O,
+     "values(names): the value of the last field of each name, or b\"\"."},
     {NULL, NULL, 0, NULL},
 };
 

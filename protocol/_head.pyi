@@ -16,6 +16,8 @@ class Head:
     @property
     def fields(self) -> tuple[tuple[bytes, bytes], ...]: ...
     @property
+    def line(self) -> bytes: ...
+    @property
     def size(self) -> int: ...
     @property
     def body(self) -> int: ...
@@ -24,6 +26,9 @@ class Head:
     expect_continue: bool
     @property
     def upgrade(self) -> bool: ...
+    def values(self, names: tuple[bytes, ...], /) -> list[bytes]:
+        """Return the value of the last field of each name, in lower case; b"" if there is none."""
+
     def scope(
         self,
         template: dict[str, Any],

@@ -65,6 +65,7 @@ class RequestHead(Protocol):
 
     method, target: as sent. minor_version: 0 or 1, of HTTP/1.x.
     fields: names as sent, values without surrounding white space.
+    line: the request line, without its line end.
     size: bytes of the head, its empty line included.
     body: bytes of Content-Length, 0 without a body, or CHUNKED.
     keep_alive: the client allows another request after this one (RFC 9112 §9.3).
@@ -81,6 +82,8 @@ class RequestHead(Protocol):
     @property
     def fields(self) -> Fields: ...
     @property
+    def line(self) -> bytes: ...
+    @property
     def size(self) -> int: ...
     @property
     def body(self) -> int: ...
@@ -91,6 +94,9 @@ class RequestHead(Protocol):
 
     @property
     def upgrade(self) -> bool: ...
+
+    def values(self, names: tuple[bytes, ...], /) -> list[bytes]:
+        """Return the value of the last field of each name, in lower case; b"" if there is none."""
 
 
 class ParsedHead:
@@ -129,6 +135,16 @@ class ParsedHead:
         self.keep_alive = keep_alive
         self.expect_continue = expect_continue
         self.upgrade = upgrade
+
+    @property
+    def line(self) -> bytes:
+        """The request line, without its line end."""
+        return b"%b %b HTTP/1.%d" % (self.method, self.target, self.minor_version)
+
+    def values(self, names: tuple[bytes, ...], /) -> list[bytes]:
+        """Return the value of the last field of each name, in lower case; b"" if there is none."""
+        values = {name.lower(): value for name, value in self.fields}
+        return [values.get(name, b"") for name in names]
 
 
 _ANY_SIZE: Final = Limits(1 << 20, FIELD_COUNT_MAX, 1 << 20, 1 << 24, 0, "pass")

@@ -16,11 +16,13 @@ from bench.workloads.reloads import Reloads
 from bench.workloads.slow_clients import SlowClients
 from bench.workloads.start import Start
 from bench.workloads.stops import Stops
+from bench.workloads.switched_on import SwitchedOn
 from bench.workloads.uneven import Uneven
 
 WORKLOADS: Final[tuple[Workload, ...]] = (
     Real(),
     Hello(),
+    SwitchedOn(),
     Uneven(),
     Gigabyte(),
     SlowClients(),

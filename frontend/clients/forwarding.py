@@ -22,7 +22,7 @@ _MEMO_MAX: Final = 64
 _MEMO_SIZE: Final = 256
 """The most bytes of fields for which a prefix is remembered."""
 
-Prefixes = tuple[bytes, bytes, str]
+Prefixes = tuple[bytes, bytes, bytes]
 """The bytes that precede a request: on the express lane, and on a lane. The client's address."""
 Lines = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
@@ -55,7 +55,7 @@ class Forwarding:
 class ConnectionOrigin:
     """A connection whose peer is the client of every request."""
 
-    __slots__ = ("_context", "express_prefix", "https", "peers")
+    __slots__ = ("_context", "client", "express_prefix", "https", "peers")
 
     def __init__(
         self,
@@ -69,12 +69,13 @@ class ConnectionOrigin:
         self._context = context
         self.peers = (source, destination)
         self.https = https
+        self.client = b"" if source is None else source[0].encode()
+        """The address of the client of every request, as text; empty: unknown."""
         self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https))
 
-    def client_of(self, fields: Fields) -> str:
+    def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
-        source = self.peers[0]
-        return "" if source is None else source[0]
+        return self.client
 
     def lane_prefix(self) -> bytes:
         """Return the PROXY header that precedes each request on a lane."""
@@ -84,7 +85,7 @@ class ConnectionOrigin:
 class ForwardedOrigin(ConnectionOrigin):
     """A connection from a trusted proxy: each request may be from another client."""
 
-    __slots__ = ("_forwarding", "_prefixes")
+    __slots__ = ("_forwarding", "_peer", "_prefixes")
 
     def __init__(
         self,
@@ -96,10 +97,12 @@ class ForwardedOrigin(ConnectionOrigin):
         https: bool,
     ) -> None:
         super().__init__(context, source, destination, https=https)
+        self._peer = self.client
+        self.client = b""
         self._forwarding = forwarding
         self._prefixes: dict[Lines, Prefixes] = {}
 
-    def client_of(self, fields: Fields) -> str:
+    def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
         return self.prefixes(fields)[2]
 
@@ -115,7 +118,7 @@ class ForwardedOrigin(ConnectionOrigin):
         prefixes = (
             request_prefix(*self.peers, tlvs),
             self._context.encode_proxy(*self.peers, tlvs),
-            super().client_of(fields) if client is None else unpack_address(client),
+            self._peer if client is None else unpack_address(client).encode(),
         )
         if sum(map(len, lines[0] + lines[1])) <= _MEMO_SIZE:
             if len(self._prefixes) >= _MEMO_MAX:

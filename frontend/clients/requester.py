@@ -68,6 +68,7 @@ class Http1Requester:
     body: the rest of the request's body, or None. It may outlast the exchange.
     answer_begun: bytes of the final answer were sent, so no other answer is possible.
     after: what the connection does after the answer.
+    client: the address of the client of all requests, as text; empty: `client_of` may know it.
     clock: the deadline of the exchange.
     express_prefix: the bytes that precede the request on an express lane.
     forwarded: set if a trusted proxy is at the other end, which names the clients of its requests.
@@ -84,6 +85,7 @@ class Http1Requester:
         "after",
         "answer_begun",
         "body",
+        "client",
         "clock",
         "exchange",
         "express_prefix",
@@ -111,6 +113,7 @@ class Http1Requester:
         self._loop = context.loop
         self._connection = connection
         self._origin = origin
+        self.client = origin.client
         self.forwarded = origin if isinstance(origin, ForwardedOrigin) else None
         self._source = source
 
@@ -121,7 +124,7 @@ class Http1Requester:
         assert self.forwarded is not None
         self.express_prefix, self._lane_prefix, _ = self.forwarded.prefixes(fields)
 
-    def client_of(self, fields: Fields) -> str:
+    def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
         return self._origin.client_of(fields)
 
@@ -208,14 +211,16 @@ class Http1Requester:
         connection = self._connection
         now = exchange.ended = self._loop.now
         exchange.status_code = answer[9:12]
+        exchange.answer_head = answer
         size = exchange.bytes_out = len(answer)
         if self.after is not _NEXT or exchange.head.minor_version == 0 or context.draining:
             try:
-                answer = self._with_connection(exchange, answer)
+                answer = exchange.answer_head = self._with_connection(exchange, answer)
             except ValueError:
                 limited.error("an answer without a status line cannot be relayed")
                 self.answer_failed()
                 return
+            exchange.bytes_out = len(answer)
         elif not self._source.held and connection.events == _IN:
             # By far the most frequent case: the client takes all of it, and sent no more requests.
             try:
@@ -250,6 +255,8 @@ class Http1Requester:
         self.answer_begun = True
         exchange.answer_began = self._loop.now
         exchange.status_code = b"%d" % head.status
+        if self._context.ended is not None:
+            exchange.answer_head = data[: data.find(b"\r\n\r\n") + 4]
         if self._context.first_byte_timeout:
             self.clock.answer_begins()
             self._source.reckon()
@@ -374,6 +381,7 @@ class Http1Requester:
             # The record of the exchange is read at the end of this turn.
             record.status_code = b"%d" % own.status
             record.bytes_out = len(answer)
+            record.answer_head = answer
         self._connection.write(answer)
         self._source.answered()
 

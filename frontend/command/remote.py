@@ -1,4 +1,4 @@
-"""`reactor-run status`, `reload` and `stop`: commands to a running service, over its admin socket.
+"""Commands to a service over its admin socket: `reactor-run status|reload|reopen-logs|stop`.
 
 Exit status 0: done. 1: the service is not ready, reports a failure, or does not answer. 2: the
 operator has to correct something, such as the address of a socket at which no service listens.
@@ -36,6 +36,7 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
             "status": "Show the status of a running service.",
             "reload": "Reload the app of a running service, as SIGHUP does, and wait until the new "
             "generation serves.",
+            "reopen-logs": "Open the log files of a running service anew, after a rotation.",
             "stop": "Stop a running service, as SIGTERM does, and wait until it has ended.",
         }[words[0]],
         allow_abbrev=False,
@@ -72,6 +73,9 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
             return _status(service, raw=options.json)
         if words[0] == "reload":
             return _reload(service)
+        if words[0] == "reopen-logs":
+            print(service.ask("POST", "/reopen-logs"))
+            return 0
         return _stop(service)
     except _NoAnswer as error:
         print(f"reactor-run: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ import os
 import re
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from reactor_run.clock import Zone
 from reactor_run.frontend.command.options import (
     MISSING,
     MODE,
@@ -58,6 +59,7 @@ GROUPS = {
     "files": "Files with settings",
     "server": "Server",
     "proxies": "Proxies in front",
+    "logs": "Logs",
     "operation": "Operation",
     "lanes": "Lanes between front end and reactors",
     "heuristics": "Heuristics",
@@ -95,6 +97,17 @@ def _parse_header(text: str) -> tuple[bytes, bytes]:
 
 
 HEADER = Kind("NAME:VALUE", _parse_header, lambda field: os.fsdecode(b":".join(field)))
+
+AUTO = "auto"
+"""The default of --access-log, which depends on the terminal."""
+
+
+def _parse_format(text: str) -> str:
+    # It is imported only if it is needed, since every command reads this file.
+    from reactor_run.frontend.access_log.format import LineFormat
+
+    LineFormat(text, Zone(0))
+    return text
 
 
 _rows: list[dict[str, Any]] = [
@@ -292,8 +305,23 @@ class Settings(NamedTuple):
     no_date_header: bool = _option(
         "server", SWITCH, False, "Responses have no Date field, unless the app sets it."
     )
+
     log_level: LogLevel = _option(
-        "server", choice(LogLevel), "info", "Lowest level of messages that are logged."
+        "logs", choice(LogLevel), "info", "Lowest level of messages that are logged."
+    )
+    access_log: str = _option(
+        "logs",
+        Kind("-|PATH|off", parse_text),
+        AUTO,
+        "Where each request is logged, in one line. -: standard output; off: nowhere.",
+        shown_default="- if standard error is a terminal, else off",
+    )
+    access_log_format: str = _option(
+        "logs",
+        Kind("combined|common|json|FORMAT", _parse_format),
+        "combined",
+        "What a line of the access log holds. A FORMAT has gunicorn's atoms and our own, as in "
+        "'%(h)s \"%(r)s\" %(s)s %(L)s'. docs/logging.md lists them.",
     )
 
     proxy_protocol: bool = _option(

@@ -112,7 +112,7 @@ class Exchange(Record):
         self.bytes_in = len(request)
         self.dispatched = self.ended = 0.0
         self.bytes_out = 0
-        self.status_code = b""
+        self.status_code = self.answer_head = b""
 
     @property
     def name(self) -> str:

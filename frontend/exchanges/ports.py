@@ -80,6 +80,8 @@ class Link(AnswerSource, Protocol):
 class Requester(Protocol):
     """Waits for the answer to one request."""
 
+    client: bytes
+    """The address of the client of all requests, as text; empty: `client_of` may know it."""
     express_prefix: bytes
     """The bytes that precede the request on an express lane: they name the client."""
 
@@ -91,7 +93,7 @@ class Requester(Protocol):
     def lane_prefix(self) -> bytes:
         """The PROXY header that precedes the request on a lane."""
 
-    def client_of(self, fields: Fields) -> str:
+    def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
 
     def queued(self) -> None:

@@ -33,6 +33,11 @@ class RequestLine(Protocol):
     def minor_version(self) -> int: ...
     @property
     def fields(self) -> Fields: ...
+    @property
+    def line(self) -> bytes: ...
+
+    def values(self, names: tuple[bytes, ...], /) -> list[bytes]:
+        """Return the value of the last field of each name, in lower case; b"" if there is none."""
 
 
 class UnparsedHead:
@@ -40,11 +45,12 @@ class UnparsedHead:
 
     line: its bytes as sent, at most LINE_MAX.
     method: empty if the line does not begin with a method.
+    minor_version: -1, since it is unknown.
     """
 
     __slots__ = ("line", "method")
 
-    minor_version = 1
+    minor_version = -1
     target = b""
     fields: Fields = ()
 
@@ -55,11 +61,20 @@ class UnparsedHead:
         method = _METHOD.match(self.line)
         self.method = b"" if method is None else method[0][:-1]
 
+    def values(self, names: tuple[bytes, ...], /) -> list[bytes]:
+        """Return b"" for each name: no field is known."""
+        return [b""] * len(names)
+
 
 class Client(Protocol):
-    """Knows whose requests arrive on a connection: a requester does."""
+    """Knows whose requests arrive on a connection: a requester does.
 
-    def client_of(self, fields: Fields) -> str:
+    client: the address of the client of all requests, as text; empty: `client_of` may know it.
+    """
+
+    client: bytes
+
+    def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
 
 
@@ -74,12 +89,15 @@ class Record:
     answer_began: when the first piece of an answer in pieces was written.
     ended: when the last byte of the answer was written or buffered, or the exchange was abandoned.
     status_code: the status of the final answer, three digits; empty: there was none.
+    answer_head: the first bytes of the final answer, its head at least; empty: there was none, or
+        there is no observer. If the answer was written whole, it may be all of it.
     bytes_in: bytes of the request that were read, its head included.
     bytes_out: bytes of the final answer that were written or buffered, its head included. If the
         client leaves during a direct answer, those that the reactor had reported.
     retries: how many times the exchange was taken from a reactor to be given to another one.
     error: why the exchange failed, in a few words; empty: it did not fail.
     rule: the name of the rule that the request broke; empty: it was not rejected by a rule.
+    request_id: the id of the request; empty: it has none.
     """
 
     # These are set on few exchanges. The class holds the defaults, so that the others do not pay.
@@ -88,9 +106,11 @@ class Record:
     retries = 0
     error = ""
     rule = ""
+    request_id = ""
 
     __slots__ = (
         "__dict__",
+        "answer_head",
         "arrived",
         "bytes_in",
         "bytes_out",
@@ -112,20 +132,17 @@ class Record:
         self.bytes_in = bytes_in
         self.dispatched = self.ended = 0.0
         self.bytes_out = 0
-        self.status_code = b""
+        self.status_code = self.answer_head = b""
 
     @property
     def request_line(self) -> bytes:
         """The request line as sent; of a request that could not be parsed, the beginning."""
-        head = self.head
-        if isinstance(head, UnparsedHead):
-            return head.line
-        return b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor_version)
+        return self.head.line
 
     @property
-    def client(self) -> str:
+    def client(self) -> bytes:
         """The address of the client, which a trusted proxy may have named; empty: unknown."""
-        return self.requester.client_of(self.head.fields)
+        return self.requester.client or self.requester.client_of(self.head.fields)
 
     @property
     def reactor_name(self) -> str:

@@ -4,6 +4,7 @@
     GET  /readyz   200, or 503 and why a balancer should send no requests here
     GET  /status   200: the report, in JSON
     POST /reload   200 once the next generation serves, or 500 and why it does not
+    POST /reopen-logs  200: the log files are open anew, or 500 and why one is not
     POST /stop     202: the service stops; the connection ends with it
 
 A separate listener for other machines (--health) has the first two paths only.
@@ -57,6 +58,7 @@ _PATHS: Final = {
     b"/readyz": b"GET, HEAD",
     b"/status": b"GET, HEAD",
     b"/reload": b"POST",
+    b"/reopen-logs": b"POST",
     b"/stop": b"POST",
 }
 """The methods of each path."""
@@ -73,17 +75,20 @@ class Admin:
         status: Status,
         *,
         reload: Callable[[Told], None],
+        reopen_logs: Callable[[], str | None],
         stop: Callable[[], None],
         own_fields: OwnFields,
         health_only: bool = False,
     ) -> None:
         """`reload`: reloads the app, and passes the outcome to its argument.
+        `reopen_logs`: opens log files anew; returns why that failed, or None.
         `stop`: stops the service.
         `own_fields`: what each answer has beside its own fields.
         `health_only`: any machine may connect, and may only check the health.
         """
         self.status = status
         self.reload = reload
+        self.reopen_logs = reopen_logs
         self.stop = stop
         self.own_fields = own_fields
         self.health_only = health_only
@@ -268,6 +273,10 @@ class _Connection:
             self._loop.set_deadline(self, 0)
             if path == b"/reload":
                 self._admin.reload(self._reloaded)
+            elif path == b"/reopen-logs":
+                failure = self._admin.reopen_logs()
+                self._loop.set_deadline(self, _TIMEOUT)
+                self._answer(500 if failure else 200, failure or "the log files are open anew")
             else:
                 self._lasts = True
                 self._answer(202, "stopping")

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from reactor_run import __version__, turns
+from reactor_run.clock import Zone
+from reactor_run.frontend.access_log.access_log import open_access_log
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import Forwarding
@@ -111,6 +113,11 @@ class Server:
             set_aside=settings.set_aside == "on",
         )
         self.clients = ClientContext(self.loop, self.dispatcher, counters, settings)
+        self.access_log = open_access_log(
+            self.loop, settings.access_log, settings.access_log_format, Zone()
+        )
+        if self.access_log is not None:
+            self.clients.observe(self.access_log)
         self.acceptor = Acceptor(
             self.clients,
             endpoints.clients,
@@ -140,12 +147,14 @@ class Server:
             self.supervisor,
             counters,
             self.lifecycle,
+            self.access_log,
         )
         self.admin = Admin(
             self.loop,
             endpoints.admin,
             self.status,
             reload=self.reload,
+            reopen_logs=self.reopen_logs,
             stop=self.stop,
             own_fields=self.clients.own_fields,
         )
@@ -154,6 +163,7 @@ class Server:
             endpoints.health,
             self.status,
             reload=self.reload,
+            reopen_logs=self.reopen_logs,
             stop=self.stop,
             own_fields=self.clients.own_fields,
             health_only=True,
@@ -210,6 +220,8 @@ class Server:
         """
         self.admin.close()
         self.health.close()
+        if self.access_log is not None:
+            self.access_log.file.close()
 
     def _begin_admin(self) -> None:
         self.admin.begin()
@@ -258,11 +270,21 @@ class Server:
 
     def reload(self, then: Told = ignore_outcome) -> None:
         """Start a new generation beside the one that serves. `then` is called with the outcome."""
+        self.reopen_logs()
         if self.lifecycle.stopping:
             log.warning("reload rejected: the service is stopping")
             then("the service is stopping")
         else:
             self.supervisor.reload(then)
+
+    def reopen_logs(self) -> str | None:
+        """Open the log files anew, after a rotation; return why that failed, or None."""
+        failure = None if self.access_log is None else self.access_log.file.reopen()
+        if failure is not None:
+            log.error(
+                "the old log file stays in use, since the new one cannot be opened: %s", failure
+            )
+        return failure
 
     def stop(self) -> None:
         """Do what SIGTERM does."""

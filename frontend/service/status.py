@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from reactor_run import __version__
+from reactor_run.frontend.access_log.access_log import AccessLog
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.http1_state import Http1State
 from reactor_run.frontend.command.settings import Settings
@@ -38,11 +39,14 @@ class Status:
         supervisor: Supervisor,
         counters: Counters,
         lifecycle: Lifecycle,
+        access_log: AccessLog | None,
     ) -> None:
+        """`access_log`: None if there is none."""
         self._loop = loop
         self._dispatcher = dispatcher
         self._counted = counters
         self._lifecycle = lifecycle
+        self._access_log = access_log
         self._settings = settings
         self._listeners = listeners
         self._acceptor = acceptor
@@ -174,4 +178,5 @@ class Status:
             "reloads": self._supervisor.generation - 1,
             "reactor_starts": self._supervisor.started,
             "reactor_deaths": counters.reactor_deaths,
+            "access_log_lost": 0 if self._access_log is None else self._access_log.file.lost,
         }

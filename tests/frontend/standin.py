@@ -771,6 +771,7 @@ class Front:
         # Unless a test is about pings, it has nothing to answer.
         settings.setdefault("timeout", 0.0)
         settings.setdefault("close_grace", 0.0)
+        settings.setdefault("access_log", "off")
         binds = ("127.0.0.1:0", f"unix:@reactor-run-{os.getpid()}-{next(_names)}")
         self.settings = Settings(
             app="stand:in",

@@ -54,6 +54,9 @@ def check_head(data: bytes, limits: Limits) -> bool:
         ours, theirs = getattr(head, name), getattr(judged, name)
         assert ours == theirs, f"{name}: {ours!r}, not {theirs!r}: {data!r}"
         assert type(ours) is type(theirs), name
+    assert head.line == judged.line, f"{head.line!r}, not {judged.line!r}: {data!r}"
+    names = (*(name.lower() for name, _ in judged.fields), b"host", b"missing")
+    assert head.values(names) == judged.values(names), repr(data)
     for built in (SCOPES, ENVIRONS, ENVIRONS_WITH_ALL):
         ours, theirs = built.build(head, ORIGIN), built.build(judged, ORIGIN)
         assert ours == theirs, f"{ours!r}, not {theirs!r}: {data!r}"

@@ -57,7 +57,7 @@ def test_a_whole_answer(start: Start) -> None:
     with only(watcher, front) as record:
         serve(front, client, get("/path?query", "X-Id: 7"))
     ended = record()
-    assert (ended.request_line, ended.client) == (b"GET /path?query HTTP/1.1", "127.0.0.1")
+    assert (ended.request_line, ended.client) == (b"GET /path?query HTTP/1.1", b"127.0.0.1")
     assert ended.head.fields == ((b"Host", b"a"), (b"X-Id", b"7"))
     assert (ended.status, ended.reactor_name, ended.tries) == (200, "reactor 1", 1)
     assert 0.0 <= ended.queue_time <= ended.duration
@@ -151,7 +151,7 @@ def test_pipelined_requests_of_a_proxy_name_their_own_clients(start: Start) -> N
         front.reactors[0].reply(number)
         assert client.response().status == 200
     front.settle()
-    assert [record.client for record in watcher.records] == ["203.0.113.1", "", "127.0.0.1"]
+    assert [record.client for record in watcher.records] == [b"203.0.113.1", b"", b"127.0.0.1"]
 
 
 def test_a_client_of_a_unix_socket_has_no_address(start: Start) -> None:
@@ -159,7 +159,7 @@ def test_a_client_of_a_unix_socket_has_no_address(start: Start) -> None:
     watcher = watch(front)
     with only(watcher, front) as record:
         serve(front, front.connect(front.unix))
-    assert record().client == ""
+    assert record().client == b""
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_request_that_was_rejected_before_it_could_be_parsed(
     assert ended.rule
     assert ended.error
     assert ended.request_line == (sent[:LINE_MAX] if line is None else line)
-    assert (ended.head.method, ended.client, ended.tries) == (method, "127.0.0.1", 0)
+    assert (ended.head.method, ended.client, ended.tries) == (method, b"127.0.0.1", 0)
     assert (ended.reactor_name, ended.duration, ended.queue_time) == ("", 0.0, 0.0)
     assert ended.bytes_out > 0
 

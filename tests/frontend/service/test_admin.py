@@ -37,6 +37,7 @@ class AdminFront:
             listeners,
             server.status,
             reload=server.reload,
+            reopen_logs=server.reopen_logs,
             stop=server.stop,
             own_fields=server.clients.own_fields,
             health_only=health_only,
@@ -189,6 +190,7 @@ def test_the_report_counts_what_happened(admin_front: Open) -> None:
         "reloads": 0,
         "reactor_starts": 3,
         "reactor_deaths": 1,
+        "access_log_lost": 0,
     }
     assert {each["name"]: each["state"] for each in report["reactors"]} == {
         "reactor 1": "ready",
