@@ -64,6 +64,7 @@ from reactor_run.reactor.wsgi.exchange import ENVIRON_CONSTANTS, WsgiExchange
 from reactor_run.reactor.wsgi.prefetch import InlinePrefetch, ThreadsPrefetch
 from reactor_run.reactor.wsgi.stream import Waiter, WsgiStream
 from reactor_run.reactor.wsgi.threads import ThreadPool
+from reactor_run.title import set_title
 
 APP_FAILED = 3
 """The exit status of a process whose app could not be loaded or started."""
@@ -312,6 +313,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse_options(argv)
     if options.no_sched_yield:
         turns.switch_off()
+    set_title(f"{options.name} {options.app}")
     keep_dropped_memory()
     die_with_parent()
     configure(options.log_level, options.name)

@@ -15,6 +15,7 @@ __all__ = [
     "MODE",
     "REACTORS",
     "SWITCH",
+    "UMASK",
     "Kind",
     "Option",
     "byte_size",
@@ -205,6 +206,21 @@ def _parse_mode(text: str) -> int:
     return int(text, 8)
 
 
+def _parse_umask(text: str) -> int:
+    if not re.fullmatch("(0o)?[0-7]{1,4}", text) or int(text, 8) > 0o777:
+        raise OperatorError(f"expected a mask of up to three octal digits, as in 022, not {text!r}")
+    return int(text, 8)
+
+
+def _show_umask(mask: int | None) -> str:
+    return "" if mask is None else f"{mask:03o}"
+
+
+def _reject_number(_: int | float) -> str:
+    # `umask = 22` would mean 0o26.
+    raise OperatorError('expected a string, as in "022"')
+
+
 def _parse_reactors(text: str) -> int:
     return 0 if text == "auto" else count(1).parse(text)
 
@@ -238,6 +254,9 @@ MODE: Final = Kind(
     lambda number: f"0o{number:03o}" if isinstance(number, int) else str(number),
 )
 """Permissions, in octal."""
+
+UMASK: Final[Kind[int | None]] = Kind("MASK", _parse_umask, _show_umask, _reject_number)
+"""A mask of permissions, in octal. None: it is inherited."""
 
 REACTORS: Final = Kind("N|auto", _parse_reactors, _show_reactors)
 """A number of processes. 0 stands for auto."""

@@ -16,6 +16,7 @@ from reactor_run.frontend.command.options import (
     MODE,
     REACTORS,
     SWITCH,
+    UMASK,
     Kind,
     Option,
     byte_size,
@@ -367,6 +368,20 @@ class Settings(NamedTuple):
         0o600,
         "Permissions of a unix admin socket, octal. Write permission allows a user to stop the "
         "service.",
+    )
+    pid_file: str = _option(
+        "operation",
+        Kind("FILE", parse_text),
+        "",
+        "File for the process number of the front end. It is removed at the end.",
+        shown_default="none",
+    )
+    umask: int | None = _option(
+        "operation",
+        UMASK,
+        None,
+        "Permissions that files of the app and of the server do not get, octal.",
+        shown_default="that of the parent",
     )
     health: TCPBind | None = _option(
         "operation",

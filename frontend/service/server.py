@@ -36,11 +36,13 @@ from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.orphan_reaper import Reaper
 from reactor_run.frontend.service.parent import Parent
+from reactor_run.frontend.service.pid_file import PidFile
 from reactor_run.frontend.service.shutdown import Shutdown
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.service.upgrade import Inheritance, Upgrade, inherit
 from reactor_run.frontend.sockets.rlimits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.heap import keep_dropped_memory
+from reactor_run.title import set_title
 
 __all__ = ["Server", "serve"]
 
@@ -53,6 +55,9 @@ def serve(settings: Settings, warnings: Sequence[str] = ()) -> int:
     # Imported objects live as long as the process. Garbage collection need not look at them.
     gc.freeze()
     gc.enable()
+    if settings.umask is not None:
+        os.umask(settings.umask)
+    set_title(f"front end {settings.app}")
     configure(settings.log_level)
     for warning in warnings:
         log.warning("%s", warning)
@@ -76,6 +81,14 @@ def serve(settings: Settings, warnings: Sequence[str] = ()) -> int:
                 closing.callback(listener.close)
             server = Server(settings, endpoints, connections, notifier, inheritance)
             closing.callback(server.close)
+            if settings.pid_file:
+                pid_file = PidFile(settings.pid_file)
+                # Before `server.close`: commands that wait for the end find no file any more.
+                closing.callback(pid_file.remove)
+                if inheritance is None:
+                    pid_file.write()
+                else:
+                    inheritance.on_accept.append(pid_file.take_over)
             return server.run()
         except OperatorError as error:
             notifier.status(str(error))

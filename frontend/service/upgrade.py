@@ -32,6 +32,8 @@ class Inheritance:
     def __init__(self, ready: int) -> None:
         """`ready`: the pipe over which this front end says that it accepts."""
         self.endpoints = Endpoints([], [], [])
+        self.on_accept: list[Callable[[], None]] = []
+        """What is called when this front end accepts, before the old one stops."""
         self._paths: list[tuple[Listener, str]] = []
         self._ready = ready
 
@@ -53,6 +55,8 @@ class Inheritance:
         on."""
         for listener, path in self._paths:
             listener.owns_path(path)
+        for call in self.on_accept:
+            call()
         os.write(self._ready, b"!")
         os.close(self._ready)
 

@@ -6,8 +6,9 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.integration.client import Client
 from tests.integration.server import Server, clean_environment, command, is_alive
 from tests.integration.waiting import eventually
+from tests.needs import need_module
 
 APP = """
 import json, os
@@ -52,10 +54,13 @@ def upgraded() -> Iterator[list[int]]:
 
 
 def upgrade(server: Server, upgraded: list[int]) -> None:
+    def started() -> list[str]:
+        return re.findall(r"the new front end is process (\d+)", server.log())
+
+    before = len(started())
     server.signal(signal.SIGUSR2)
-    pattern = r"the new front end is process (\d+)"
-    assert eventually(lambda: re.search(pattern, server.log()))
-    upgraded.append(int(re.findall(pattern, server.log())[-1]))
+    assert eventually(lambda: len(started()) > before)
+    upgraded.append(int(started()[-1]))
     assert server.wait(deadline=30) == 0
 
 
@@ -194,6 +199,68 @@ def test_chosen_fields_are_in_every_answer(here: Path, app: str) -> None:
             assert response.field("x-a") == b"1"
             assert response.field("server") is None
             assert response.field("date") is None
+
+
+def titles(pids: Iterable[int]) -> list[str]:
+    """The titles of processes, as `ps` shows them."""
+    found = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
+    return [title.rstrip(b"\0").decode() for title in found]
+
+
+def test_the_operators_marks_on_processes_and_files(here: Path, upgraded: list[int]) -> None:
+    """The process number in a file, titles, and the mode of new files, also after an upgrade."""
+    need_module("setproctitle")
+    (here / "marked_app.py").write_text("open('made', 'w').close()\n" + APP)
+    words = ["--pid-file=shop.pid", "--umask=027", "--reactors=2"]
+    with Server("marked_app:app", *words, app_dir=None) as server:
+        assert (here / "shop.pid").read_text() == f"{server.pid}\n"
+        assert stat.S_IMODE((here / "shop.pid").stat().st_mode) == 0o640
+        assert stat.S_IMODE((here / "made").stat().st_mode) == 0o640
+        first, *others = titles(server.pids())
+        assert first == "reactor-run: front end marked_app:app"
+        assert sorted(others) == [f"reactor-run: reactor {n} marked_app:app" for n in (1, 2)]
+        reactor = server.reactor_pids()[0]
+        assert b"PYTHONUNBUFFERED=1\0" in Path(f"/proc/{reactor}/environ").read_bytes()
+
+        good = (here / "marked_app.py").read_text()
+        (here / "marked_app.py").write_text("this is no Python")
+        server.signal(signal.SIGUSR2)
+        assert eventually(lambda: "UPGRADE FAILED" in server.log())
+        assert (here / "shop.pid").read_text() == f"{server.pid}\n"
+        (here / "marked_app.py").write_text(good)
+        upgrade(server, upgraded)
+        new = upgraded[-1]
+        assert (here / "shop.pid").read_text() == f"{new}\n"
+        assert titles([new]) == ["reactor-run: front end marked_app:app"]
+        os.kill(new, signal.SIGTERM)
+        assert eventually(lambda: not is_alive(new), deadline=20)
+    assert not (here / "shop.pid").exists()
+    assert list(here.glob("*.pid*")) == []
+
+
+def test_a_file_of_another_process_is_replaced_and_not_removed(here: Path) -> None:
+    (here / "shop.pid").write_text("1\n")
+    with Server("configured_app:app", "--pid-file=shop.pid", app_dir=None) as server:
+        assert (here / "shop.pid").read_text() == f"{server.pid}\n"
+        (here / "shop.pid").write_text("1\n")
+    assert (here / "shop.pid").read_text() == "1\n"
+
+
+def test_a_pid_file_that_cannot_be_written_ends_the_start(here: Path) -> None:
+    (here / "directory").mkdir()
+    for path, why in ("none/x", "No such file or directory"), ("directory", "Is a directory"):
+        done = subprocess.run(
+            command("configured_app:app", "--bind=unix:s", f"--pid-file={path}"),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env=clean_environment(),
+        )
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == (
+            f"reactor-run: error: --pid-file {path}: cannot be written ({why}); choose another path"
+        )
+        assert sorted(each.name for each in here.iterdir() if each.suffix != ".py") == ["directory"]
 
 
 def test_a_field_that_cannot_be_chosen_ends_the_start(here: Path) -> None:
