@@ -7,7 +7,7 @@ option. The server is imported only after the settings are valid, because that t
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from itertools import chain
 
 from reactor_run.frontend.command.argv import sort_words
@@ -38,10 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         if words and words[0] == "config":
             return _show_config(words[1:], os.environ)
         if words and words[0] == "check":
-            settings = read_settings(words[1:], os.environ)
-            from reactor_run.frontend.service.check import check
-
-            return check(settings)
+            return _check_app(words[1:], os.environ)
         return serve_written(sort_words(words), os.environ)
     except OperatorError as error:
         print(f"reactor-run: error: {error}", file=sys.stderr)
@@ -64,22 +61,34 @@ def read_written(written: Mapping[str, list[str]], environ: Mapping[str, str]) -
     return _settings(_read(written, environ))
 
 
-def serve_written(written: Mapping[str, list[str]], environ: Mapping[str, str]) -> int:
+def serve_written(written: Mapping[str, list[str]], environ: MutableMapping[str, str]) -> int:
     """Serve, with settings as `read_written` reads them, until a signal ends the service.
 
+    Adds the variables of the env file to `environ`, which is the environment of this process.
     Returns the exit status. Raises OperatorError.
     """
     reading = _read(written, environ)
     settings = _settings(reading)
+    environ.update(reading.variables)
     from reactor_run.frontend.service.server import serve
 
-    return serve(settings, reading.warnings)
+    return serve(settings, reading.warnings, reading.variables.keys())
 
 
 def _settings(reading: Reading) -> Settings:
     if "app" not in reading.values:
         raise OperatorError(f"no app given; name it, as in `reactor-run shop.web:app` ({SEE_HELP})")
     return Settings(**reading.values)
+
+
+def _check_app(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
+    """Report whether the app would serve; return the exit status. Raises OperatorError."""
+    reading = _read(sort_words(argv), environ)
+    settings = _settings(reading)
+    environ.update(reading.variables)
+    from reactor_run.frontend.service.check import check
+
+    return check(settings)
 
 
 def _show_config(argv: Sequence[str], environ: Mapping[str, str]) -> int:

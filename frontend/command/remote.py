@@ -61,7 +61,7 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
     else:
         # A file is read only if it is needed: a fault in it must not keep a service from stopping.
         written = {"config": [options.config]} if options.config else {}
-        admin = find_settings(written, environ).get("admin")
+        admin = find_settings(written, environ).found.get("admin")
     if admin is None:
         raise OperatorError(
             f"no service given; name it by --admin unix:/PATH, by {_VARIABLE}, or by admin in the "

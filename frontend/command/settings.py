@@ -209,6 +209,14 @@ class Settings(NamedTuple):
         "TOML file with settings. Its keys are the long flags without --.",
         shown_default="[tool.reactor-run] in pyproject.toml",
     )
+    env_file: str = _option(
+        "files",
+        Kind("FILE", parse_text),
+        "",
+        "File with variables, as NAME=VALUE, for the app and for settings. The real environment "
+        "wins. It needs python-dotenv.",
+        shown_default="none",
+    )
 
     bind: tuple[Bind, ...] = _options(
         "server",

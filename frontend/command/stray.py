@@ -40,9 +40,8 @@ def find_stray(environ: Mapping[str, str], sources: Mapping[str, str]) -> Iterat
             f"{_GUNICORN_FILE} is not read here; write its settings into [tool.reactor-run] of "
             "pyproject.toml, see docs/migrating.md"
         )
-    if sources.get("forwarded_allow_from") == "FORWARDED_ALLOW_IPS" and "*" in environ.get(
-        "FORWARDED_ALLOW_IPS", ""
-    ):
+    source = sources.get("forwarded_allow_from", "")
+    if source.startswith("FORWARDED_ALLOW_IPS") and "*" in environ["FORWARDED_ALLOW_IPS"]:
         yield (
             "FORWARDED_ALLOW_IPS=* trusts every client, so each can forge its address and scheme; "
             "list the proxies in REACTOR_RUN_FORWARDED_ALLOW_FROM, or let only the proxy connect"

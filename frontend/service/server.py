@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 
 from reactor_run import __version__, turns
@@ -47,10 +47,11 @@ from reactor_run.title import set_title
 __all__ = ["Server", "serve"]
 
 
-def serve(settings: Settings, warnings: Sequence[str] = ()) -> int:
+def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collection[str] = ()) -> int:
     """Serve until a signal ends it; return the exit status. Raises OperatorError.
 
-    `warnings`: lines for the log about what the operator has written.
+    `warnings`: lines for the log about what the operator has written. `from_file`: variables of our
+    environment that come from the env file.
     """
     # Imported objects live as long as the process. Garbage collection need not look at them.
     gc.freeze()
@@ -79,7 +80,7 @@ def serve(settings: Settings, warnings: Sequence[str] = ()) -> int:
                 endpoints = open_endpoints(settings, os.environ)
             for listener in endpoints.clients:
                 closing.callback(listener.close)
-            server = Server(settings, endpoints, connections, notifier, inheritance)
+            server = Server(settings, endpoints, connections, notifier, inheritance, from_file)
             closing.callback(server.close)
             if settings.pid_file:
                 pid_file = PidFile(settings.pid_file)
@@ -106,9 +107,11 @@ class Server:
         connections_max: int,
         notifier: Notifier,
         inheritance: Inheritance | None = None,
+        from_file: Collection[str] = (),
     ) -> None:
         """`connections_max`: most client connections at once. `inheritance`: what the front end
-        before this one left. That front end stops once this one accepts."""
+        before this one left. That front end stops once this one accepts. `from_file`: variables of
+        our environment that come from the env file."""
         if settings.sched_yield == "off":
             turns.switch_off()
         self.loop = Loop(busy_poll=settings.busy_poll == "on")
@@ -181,7 +184,9 @@ class Server:
             own_fields=self.clients.own_fields,
             health_only=True,
         )
-        self.upgrade = Upgrade(self.loop, endpoints, place, notifier.environment)
+        self.upgrade = Upgrade(
+            self.loop, endpoints, place, missing=notifier.environment, from_file=from_file
+        )
         self.shutdown = Shutdown(
             self.loop,
             settings,

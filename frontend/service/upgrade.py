@@ -14,7 +14,7 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
 from reactor_run.frontend.launch import UPGRADE_VARIABLE, StartDirectory, explain
@@ -82,17 +82,21 @@ class Upgrade:
         loop: Loop,
         endpoints: Endpoints,
         place: StartDirectory,
-        environment: Mapping[str, str],
+        *,
+        missing: Mapping[str, str],
+        from_file: Collection[str],
     ) -> None:
         """`endpoints`: the listeners that the new front end gets.
         `place`: the directory and the Python with which it is started.
-        `environment`: variables that were removed from our environment at the start. The new front
-        end needs them.
+        `missing`: variables that were removed from our environment at the start. The new front end
+        needs them.
+        `from_file`: variables that the env file has added. The new front end reads the file itself.
         """
         self._loop = loop
         self._endpoints = endpoints
         self._place = place
-        self._environment = environment
+        self._missing = missing
+        self._from_file = from_file
         self._on_ready: Callable[[int], None] = _ignore
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = -1
@@ -124,7 +128,11 @@ class Upgrade:
                 "listeners": [_described(listeners) for listeners in self._endpoints],
             }
             directory = self._place.enter()
-            environment = {**os.environ, **self._environment, UPGRADE_VARIABLE: json.dumps(left)}
+            environment = {
+                **{name: text for name, text in os.environ.items() if name not in self._from_file},
+                **self._missing,
+                UPGRADE_VARIABLE: json.dumps(left),
+            }
             if directory is not None:
                 environment["PWD"] = directory
             listeners = [each for listeners in self._endpoints for each in listeners]

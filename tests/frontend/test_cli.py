@@ -114,6 +114,7 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
         "app": "shop:app",
         "bind": ":9",
         "config": "/dev/null",
+        "env_file": "/dev/null",
         "header": "X-A: b, c",
         "no_server_header": "on",
         "no_date_header": "on",
@@ -309,6 +310,93 @@ def test_config_shows_each_setting_and_its_source(
     assert cli.main(["config"]) == 0
     assert re.search(r"^app +none +default$", capsys.readouterr().out, re.MULTILINE)
     assert cli.main(["config", "--threads=2", "--interface=asgi"]) == 2
+
+
+# --- env files ---
+
+
+def test_an_env_file_stands_behind_the_real_environment(here: Path) -> None:
+    (here / ".env").write_text(
+        "REACTOR_RUN_THREADS=2\n"
+        "export REACTOR_RUN_BACKLOG='3' # three\n"
+        "REACTOR_RUN_QUEUE_SIZE=4\n"
+        "REACTOR_RUN_TIMEOUT=5\n"
+        "PORT=6\n"
+        'SHOP="a\nb"\n'
+        "NOTHING\n"
+    )
+    (here / "shop.toml").write_text("timeout = 9\nkeep-alive = 9")
+    environ = {"REACTOR_RUN_THREADS": "7", "REACTOR_RUN_QUEUE_SIZE": ""}
+    words = ["shop:app", "--env-file=.env", "--config=shop.toml"]
+    settings = cli.read_settings(words, environ)
+    assert (settings.threads, settings.backlog, settings.queue_size) == (7, 3, 1024)
+    assert (settings.timeout, settings.keep_alive) == (5, 9)
+    assert settings.bind == (TCPBind("", 6),)
+    assert environ == {"REACTOR_RUN_THREADS": "7", "REACTOR_RUN_QUEUE_SIZE": ""}
+    assert refusal(*words, "--interface=asgi", REACTOR_RUN_BACKLOG="0").startswith(
+        "REACTOR_RUN_BACKLOG: "
+    )
+    assert "REACTOR_RUN_THREADS in .env is for WSGI apps" in refusal(*words, "--interface=asgi")
+
+
+def test_an_env_file_may_be_named_by_a_variable_or_in_the_configuration_file(here: Path) -> None:
+    (here / "a.env").write_text("REACTOR_RUN_THREADS=2")
+    (here / "pyproject.toml").write_text("[tool.reactor-run]\nenv-file = 'a.env'\nthreads = 3")
+    assert cli.read_settings(["a:b"], {}).threads == 2
+    assert cli.read_settings(["a:b"], {"REACTOR_RUN_ENV_FILE": "/dev/null"}).threads == 3
+    assert cli.read_settings(["a:b", "--env-file=a.env", "--config=/dev/null"], {}).threads == 2
+
+
+def test_the_variables_are_for_the_app_too(
+    here: Path, served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / ".env").write_text("SHOP=1\nCART=1\nTILL=${CART}${SHOP}")
+    for name in ("SHOP", "TILL"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)  # restored at the end, so the test leaves nothing behind
+    monkeypatch.setenv("CART", "real")
+    assert cli.main(["shop:app", "--env-file=.env"]) == 7
+    assert (os.environ["SHOP"], os.environ["CART"], os.environ["TILL"]) == ("1", "real", "real1")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("A=1\n\n \tb ad\nC=1", "--env-file: .env, line 3, column 3: expected NAME=VALUE"),
+        ("A='1", "--env-file: .env, line 1, column 1: expected NAME=VALUE"),
+        ("A=\udcff", "--env-file: .env, line 1, column 3: not UTF-8 (byte 0xff)"),
+        ("A=\0", "--env-file: .env: 'A' has a NUL in it"),
+        ("REACTOR_RUN_CONFIG=x", "--env-file: REACTOR_RUN_CONFIG cannot stand in .env"),
+        ("REACTOR_RUN_ENV_FILE=x", "--env-file: REACTOR_RUN_ENV_FILE cannot stand in .env"),
+        ("REACTOR_RUN_THREADS=0", "REACTOR_RUN_THREADS in .env: expected a whole number"),
+    ],
+)
+def test_mistakes_in_an_env_file(here: Path, text: str, says: str) -> None:
+    (here / ".env").write_text(text, errors="surrogateescape")
+    assert refusal("shop:app", "--env-file=.env").startswith(says)
+
+
+def test_an_env_file_that_cannot_be_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal("shop:app", "--env-file=.env") == (
+        "--env-file: cannot read .env: No such file or directory"
+    )
+    (here / ".env").touch()
+    monkeypatch.setitem(sys.modules, "dotenv.main", None)
+    assert refusal("shop:app", REACTOR_RUN_ENV_FILE=".env") == (
+        "REACTOR_RUN_ENV_FILE: python-dotenv is not installed; pip install 'reactor-run[dotenv]'"
+    )
+
+
+def test_variables_of_an_env_file_that_have_no_effect(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / ".env").write_text("UVICORN_PORT=1\nREACTOR_RUN_THRED=1\nFORWARDED_ALLOW_IPS=*")
+    found = warnings(capsys, "--env-file=.env")
+    assert [line.split()[0] for line in found] == [
+        "REACTOR_RUN_THRED",
+        "UVICORN_PORT",
+        "FORWARDED_ALLOW_IPS=*",
+    ]
 
 
 # --- variables that platforms set ---
@@ -538,7 +626,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     OperatorError."""
     seen: list[Settings] = []
 
-    def serve(settings: Settings, warnings: Sequence[str]) -> int:
+    def serve(settings: Settings, warnings: Sequence[str], _: object) -> int:
         assert list(warnings) == []
         seen.append(settings)
         if settings.app == "refuse":

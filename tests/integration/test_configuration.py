@@ -23,6 +23,7 @@ import json, os
 
 async def app(scope, receive, send):
     facts = {"root_path": scope["root_path"]}
+    facts.update((name, os.environ.get(name)) for name in ("SHOP", "CART", "TILL"))
     await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": json.dumps(facts).encode()})
 """
@@ -36,9 +37,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def facts(address: str) -> dict[str, str]:
+def facts(address: str) -> dict[str, str | None]:
+    """What the app knows."""
     with Client(address) as client:
-        found: dict[str, str] = client.get("/").json()
+        found: dict[str, str | None] = client.get("/").json()
     return found
 
 
@@ -87,21 +89,53 @@ root-path = {!r}
     with Server(app_dir=None, bind=()) as server:
         assert len(server.reactor_pids()) == 2
         assert len(server.addresses) == 2
-        assert facts(f"unix:{here}/web.sock") == {"root_path": "/one"}
+        assert facts(f"unix:{here}/web.sock")["root_path"] == "/one"
 
         # A reload keeps the settings; an upgrade reads the file again.
         (here / "pyproject.toml").write_text(settings.format("/two"))
         server.signal(signal.SIGHUP)
         assert eventually(lambda: "generation 2 serves" in server.log())
-        assert facts(server.address) == {"root_path": "/one"}
+        assert facts(server.address)["root_path"] == "/one"
         (here / "pyproject.toml").write_text("[tool.reactor-run")
         server.signal(signal.SIGUSR2)
         assert eventually(lambda: "UPGRADE FAILED" in server.log())
         assert "error: pyproject.toml, line 1, column 18: " in server.log()
-        assert facts(server.address) == {"root_path": "/one"}
+        assert facts(server.address)["root_path"] == "/one"
         (here / "pyproject.toml").write_text(settings.format("/two"))
         upgrade(server, upgraded)
-        assert facts(f"unix:{here}/web.sock") == {"root_path": "/two"}
+        assert facts(f"unix:{here}/web.sock")["root_path"] == "/two"
+
+
+def test_an_env_file_is_for_the_app_and_for_settings(here: Path, upgraded: list[int]) -> None:
+    need_module("dotenv")
+    (here / ".env").write_text("SHOP=one\nCART=one\nREACTOR_RUN_ROOT_PATH=/one\n")
+    env = {"CART": "real", "REACTOR_RUN_ENV_FILE": ".env"}
+    with Server("configured_app:app", app_dir=None, bind=("unix:web.sock",), env=env) as server:
+        address = f"unix:{here}/web.sock"
+        first = {"root_path": "/one", "SHOP": "one", "CART": "real", "TILL": None}
+        assert facts(address) == first
+
+        # A reload keeps the variables. An upgrade has the real environment, and reads the file.
+        (here / ".env").write_text("SHOP=two\nTILL=two\nCART=two\n")
+        server.signal(signal.SIGHUP)
+        assert eventually(lambda: "generation 2 serves" in server.log())
+        assert facts(address) == first
+        upgrade(server, upgraded)
+        assert facts(address) == {"root_path": "", "SHOP": "two", "CART": "real", "TILL": "two"}
+        (here / ".env").write_text("TILL=three\n")
+        os.kill(upgraded[-1], signal.SIGUSR2)
+        assert eventually(lambda: server.log().count("the new front end accepts") == 2)
+        upgraded.append(int(re.findall(r"the new front end is process (\d+)", server.log())[-1]))
+        assert eventually(lambda: not is_alive(upgraded[0]), deadline=20)
+        assert facts(address) == {"root_path": "", "SHOP": None, "CART": "real", "TILL": "three"}
+
+
+def test_a_faulty_env_file_ends_the_start(here: Path) -> None:
+    need_module("dotenv")
+    (here / ".env").write_text("SHOP=one\nthis is nothing\n")
+    assert refused("a:b", "--env-file=.env") == (
+        "reactor-run: error: --env-file: .env, line 2, column 1: expected NAME=VALUE\n"
+    )
 
 
 def test_a_faulty_file_ends_the_start(here: Path) -> None:
