@@ -105,12 +105,11 @@ def _settings(table: dict[str, Any], path: str, where: str) -> dict[str, Found]:
 
 
 def _unknown(key: str) -> str:
-    from difflib import get_close_matches
+    from reactor_run.frontend.command.nearest import nearest_option
 
     if key == "config":
         return "config cannot stand in a file; give it as --config or REACTOR_RUN_CONFIG"
-    (nearest,) = get_close_matches(key.replace("_", "-").lower(), _KEYS, 1, cutoff=0)
-    return f"there is no setting {key!r}; the nearest is {nearest!r}"
+    return f"there is no setting {key!r}; the nearest is {nearest_option(key).key!r}"
 
 
 def texts_of(option: Option, value: object) -> list[str]:

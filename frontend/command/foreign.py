@@ -10,9 +10,18 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from reactor_run.frontend.command.options import Option
 from reactor_run.frontend.command.settings import OPTIONS
 
-__all__ = ["PREFIXES", "SERVERS", "Row", "answer_flags", "answer_variable", "reference"]
+__all__ = [
+    "PREFIXES",
+    "SERVERS",
+    "Row",
+    "answer_flags",
+    "answer_variable",
+    "counterpart",
+    "reference",
+]
 
 
 class Row(NamedTuple):
@@ -352,6 +361,17 @@ def answer_flags(words: Sequence[str], server: str = "") -> str | None:
         return None
     lines = [f"there is no {' or '.join(flags)}: {answer}" for answer, flags in told.items()]
     return f"{'; '.join(lines)}; see docs/migrating.md"
+
+
+def counterpart(flag: str) -> Option | None:
+    """Return the setting that takes the place of a flag of another server; None if there is
+    none."""
+    for rows in SERVERS.values():
+        for row in rows:
+            ours = row.ours.partition(" ")[0]
+            if flag in row.theirs.split() and ours in _OWN:
+                return _OWN[ours]
+    return None
 
 
 def answer_variable(name: str, text: str) -> str:

@@ -24,9 +24,9 @@ def sort_keywords(app: str, settings: Mapping[str, Value]) -> dict[str, list[str
     for name, value in settings.items():
         option = _BY_NAME.get(name)
         if option is None:
-            from difflib import get_close_matches
+            from reactor_run.frontend.command.nearest import nearest_option
 
-            (nearest,) = get_close_matches(name, _BY_NAME, 1, cutoff=0)
+            nearest = nearest_option(name).name
             raise TypeError(f"there is no setting {name!r}; the nearest is {nearest!r}")
         try:
             written[name] = texts_of(option, [*value] if isinstance(value, tuple) else value)

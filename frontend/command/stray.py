@@ -14,8 +14,12 @@ __all__ = ["find_stray"]
 
 _PREFIX: Final = "REACTOR_RUN_"
 _FOREIGN: Final = ("UVICORN_", "GRANIAN_", "UWSGI_", "GUNICORN_CMD_ARGS")
-_SETTINGS: Final = [option.variable for option in OPTIONS]
-_KNOWN: Final = {*_SETTINGS, PARENT_VARIABLE, PURE_VARIABLE, UPGRADE_VARIABLE}
+_KNOWN: Final = {
+    *(option.variable for option in OPTIONS),
+    PARENT_VARIABLE,
+    PURE_VARIABLE,
+    UPGRADE_VARIABLE,
+}
 _GUNICORN_FILE: Final = "gunicorn.conf.py"
 
 
@@ -27,9 +31,9 @@ def find_stray(environ: Mapping[str, str], sources: Mapping[str, str]) -> Iterat
     for name in sorted(environ):
         if name.startswith(_PREFIX):
             if name not in _KNOWN:
-                from difflib import get_close_matches
+                from reactor_run.frontend.command.nearest import nearest_option
 
-                (nearest,) = get_close_matches(name, _SETTINGS, 1, cutoff=0)
+                nearest = nearest_option(name.removeprefix(_PREFIX)).variable
                 yield f"{name} is no setting and has no effect; the nearest is {nearest}"
         elif name.startswith(_FOREIGN):
             from reactor_run.frontend.command.foreign import answer_variable

@@ -129,7 +129,10 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
     by_flag = cli.read_settings([*base, *flag], {})
     by_variable = cli.read_settings(base, {option.variable: text})
     assert by_flag == by_variable
-    assert getattr(by_flag, option.name) == option.parse([text])
+    value = getattr(by_flag, option.name)
+    assert value == option.parse([text])
+    if value != option.default:
+        assert option.parse([option.show(value)]) == value, "`reactor-run config` shows this"
 
 
 # --- files ---
@@ -234,6 +237,7 @@ def test_flags_win_over_variables_and_variables_over_the_file(here: Path) -> Non
     [
         ("thread = 1", "shop.toml: there is no setting 'thread'; the nearest is 'threads'"),
         ("max_body_size = 1", "the nearest is 'max-body-size'"),
+        ("workers = 1", "there is no setting 'workers'; the nearest is 'reactors'"),
         ("zzzzzz = 1", "there is no setting 'zzzzzz'; the nearest is '"),
         ("[bnid]", "there is no setting 'bnid'; the nearest is 'bind'"),
         ("config = 'x'", "config cannot stand in a file"),
@@ -479,6 +483,8 @@ def warnings(capsys: pytest.CaptureFixture[str], *argv: str, **variables: str) -
             "REACTOR_RUN_THRED",
             "is no setting and has no effect; the nearest is REACTOR_RUN_THREADS",
         ),
+        ("REACTOR_RUN_WORKERS", "the nearest is REACTOR_RUN_REACTORS"),
+        ("REACTOR_RUN_PORT", "the nearest is REACTOR_RUN_BIND"),
         ("REACTOR_RUN_KEEPALIVE", "the nearest is REACTOR_RUN_KEEP_ALIVE"),
         ("UVICORN_PORT", "has no effect here: use REACTOR_RUN_BIND, or --bind HOST:PORT"),
         ("UVICORN_ROOT_PATH", "use REACTOR_RUN_ROOT_PATH, or --root-path PATH"),
