@@ -65,6 +65,8 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         ),
         Row("--lifespan", "--lifespan auto|on|off"),
         Row("--log-level", "--log-level LEVEL", "no `critical`, no `trace`"),
+        Row("--access-log", "--access-log -", "it takes a value: `-`, a path or `off`"),
+        Row("--no-access-log", "--access-log off"),
         Row(
             "--proxy-headers --forwarded-allow-ips",
             "--forwarded-allow-from NETWORKS",
@@ -141,6 +143,8 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--forwarded-allow-ips", "--forwarded-allow-from NETWORKS", "no proxy by default"),
         Row("--error-logfile --log-file --capture-output", "", _TO_STDERR),
         Row("--log-level", "--log-level LEVEL", "no `critical`"),
+        Row("--access-logfile", "--access-log PATH"),
+        Row("--access-logformat", "--access-log-format FORMAT", "the same atoms"),
         Row("--logger-class", "", "the log has one form"),
         Row(
             "--log-syslog --log-syslog-to --log-syslog-prefix --log-syslog-facility "
@@ -225,6 +229,9 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
             "cannot be switched off",
         ),
         Row("--log-level", "--log-level LEVEL"),
+        Row("--access-log", "--access-log -", "it takes a value: `-`, a path or `off`"),
+        Row("--no-access-log", "--access-log off"),
+        Row("--access-log-fmt", "--access-log-format FORMAT", "with gunicorn's atoms"),
         Row(
             "--ssl-certificate --ssl-keyfile --ssl-keyfile-password --ssl-protocol-min --ssl-ca "
             "--ssl-crl --ssl-client-verify",
@@ -271,6 +278,8 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--max-requests-jitter", "--max-requests-jitter N"),
         Row("--error-log --error-logfile --log-file", "", _TO_STDERR),
         Row("--log-level", "--log-level LEVEL"),
+        Row("--access-log --access-logfile", "--access-log PATH"),
+        Row("--access-logformat", "--access-log-format FORMAT", "the same atoms"),
         Row("--debug", "--log-level debug"),
         Row("-D --daemon", "", _NO_DAEMON),
         Row("-u --user -g --group", "", _SYSTEMD),
@@ -326,6 +335,9 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--umask", "--umask MASK", "octal; inherited by default"),
         Row("--procname --procname-prefix --procname-prefix-spaced --auto-procname", "", _TITLES),
         Row("-d --daemonize --logto", "", f"{_NO_DAEMON}. {_TO_STDERR.capitalize()}"),
+        Row("-L --disable-logging", "--access-log off"),
+        Row("--req-logger", "--access-log PATH"),
+        Row("--log-format --logformat", "--access-log-format FORMAT", "with gunicorn's atoms"),
         Row("--cheaper --cheaper-algo --cheaper-initial", "", "SIGTTIN and SIGTTOU add and remove"),
         Row("--static-map --static-index --check-static", "", _STATIC),
         Row("--stats", "--admin ADDRESS", "`reactor-run status`"),

@@ -180,6 +180,21 @@ def test_a_service_on_a_platform(here: Path) -> None:
         ]
 
 
+def test_sockets_that_systemd_passes_win_over_port(here: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        script = 'exec 3<&"$0"-; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+        wrapper = ["bash", "-c", script, str(passed.fileno())]
+        with Server(
+            "configured_app:app",
+            app_dir=None,
+            bind=(),
+            env={"PORT": "1"},
+            wrapper=wrapper,
+            pass_fds=[passed.fileno()],
+        ) as server:
+            assert server.addresses == [f"http://127.0.0.1:{passed.getsockname()[1]}"]
+
+
 def test_a_flag_of_another_server_ends_the_start(here: Path) -> None:
     assert refused("a:b", "--host", "0.0.0.0", "--port", "80") == (
         "reactor-run: error: there is no --host or --port: use --bind HOST:PORT; see "
