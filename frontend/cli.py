@@ -151,6 +151,14 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
         )
     if sum(map(len, chain.from_iterable(settings.header))) > SIZE_MAX:
         raise OperatorError(f"{sources['header']}: more than {SIZE_MAX >> 10} KiB; use less")
+    if settings.reload:
+        from importlib.util import find_spec
+
+        if find_spec("watchfiles") is None:
+            raise OperatorError(
+                f"{sources['reload']}: watchfiles is not installed; "
+                "pip install 'reactor-run[reload]'"
+            )
     if settings.runtime == "uvloop":
         from importlib.util import find_spec
 

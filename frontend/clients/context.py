@@ -37,6 +37,8 @@ class ClientContext:
     ) -> None:
         self.loop = loop
         self.dispatcher = dispatcher
+        self.submit = dispatcher.submit
+        """Takes each request. While the app is started anew, a gate does (reload_gate.py)."""
         self.counters = counters
         self.answers = counters.answers
         self.orphans = Orphans(loop)

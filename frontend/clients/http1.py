@@ -220,7 +220,7 @@ class Http1:
                 self._hold_back(data, end)
                 data = data[:end]
             requester.exchange = exchange = Exchange(requester, head, data, True, self._loop.now)
-            context.dispatcher.submit(exchange)
+            context.submit(exchange)
         self._parsing = False
 
     def _hold_back(self, data: bytes, start: int) -> None:
@@ -327,7 +327,7 @@ class Http1:
         else:
             self._await_body(body)
         if self.requester.exchange is exchange:
-            context.dispatcher.submit(exchange)
+            context.submit(exchange)
 
     def _await_body(self, body: RequestBody) -> None:
         """Feed postponed bytes later, or read on, or handle a FIN that cuts the body."""
@@ -406,7 +406,7 @@ class Http1:
             exchange.collected = self._loop.now
             self.state = _BUSY
             self.reckon()
-            self._context.dispatcher.submit(exchange)
+            self._context.submit(exchange)
         else:
             self._await_body(body)
 

@@ -10,26 +10,37 @@ __all__ = ["BAD_GATEWAY", "GATEWAY_TIMEOUT", "INSUFFICIENT_STORAGE", "OVERLOADED
 
 
 class OwnAnswer:
-    """An answer that the front end makes: a status, a line of text, fields."""
+    """An answer that the front end makes: a status, text, fields."""
 
-    __slots__ = ("_fields", "reason", "status")
+    __slots__ = ("_content_type", "_fields", "_text", "reason", "status")
 
-    def __init__(self, status: int, reason: str, *fields: tuple[bytes, bytes]) -> None:
-        """`reason`: the text of the body, and the error in the record of the exchange."""
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        *fields: tuple[bytes, bytes],
+        text: str = "",
+        content_type: bytes = b"text/plain; charset=utf-8",
+    ) -> None:
+        """`reason`: the error in the record of the exchange. `text`: the body, by default the
+        reason."""
         self.status = status
         self.reason = reason
+        self._text = text or reason
         self._fields = fields
+        self._content_type = content_type
 
     def encode(self, own_fields: OwnFields, *, head_only: bool) -> bytes:
         """Return the bytes of the answer. `head_only`: the request was a HEAD."""
         return simple_response(
             self.status,
-            self.reason.encode() + b"\n",
+            self._text.encode(errors="backslashreplace") + b"\n",
             fields=self._fields,
             date_field=date_field(),
             own_fields=own_fields,
             close=False,
             head_only=head_only,
+            content_type=self._content_type,
         )
 
 

@@ -29,6 +29,7 @@ from reactor_run.frontend.log import limited
 from reactor_run.protocol.body import UNTIL_CLOSE
 from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.policy import Rule
+from reactor_run.protocol.proxy import Endpoint
 from reactor_run.protocol.response import insert_connection
 from reactor_run.protocol.response_head import ResponseHead
 
@@ -127,6 +128,11 @@ class Http1Requester:
     def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
         return self._origin.client_of(fields)
+
+    @property
+    def peer(self) -> Endpoint | None:
+        """The other end of the connection, or whom a PROXY header names there."""
+        return self._origin.peers[0]
 
     @property
     def lane_prefix(self) -> bytes:

@@ -62,6 +62,7 @@ GROUPS = {
     "proxies": "Proxies in front",
     "logs": "Logs",
     "operation": "Operation",
+    "development": "Development",
     "lanes": "Lanes between front end and reactors",
     "heuristics": "Heuristics",
     "limits": "Limits",
@@ -397,6 +398,31 @@ class Settings(NamedTuple):
         None,
         "Address for health checks from other machines, HOST:PORT or :PORT. It serves only "
         "/healthz and /readyz.",
+    )
+
+    reload: bool = _option(
+        "development",
+        SWITCH,
+        False,
+        "Start the app anew when its files change. Needs the extra reload.",
+    )
+    reload_dir: tuple[str, ...] = _options(
+        "development",
+        Kind("DIR", parse_directory),
+        "With --reload: directory to watch, besides --app-dir. May be repeated.",
+        shown_default="none",
+    )
+    reload_include: tuple[str, ...] = _options(
+        "development",
+        Kind("PATTERN", str),
+        "With --reload: files that count besides *.py, as in *.html. May be repeated.",
+        shown_default="none",
+    )
+    reload_exclude: tuple[str, ...] = _options(
+        "development",
+        Kind("PATTERN", str),
+        "With --reload: files or directories that do not count, as in tests. May be repeated.",
+        shown_default="none",
     )
 
     lanes: Lanes = _option(

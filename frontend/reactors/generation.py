@@ -4,7 +4,8 @@
   starts, and the reactors that serve need the others.
 - When all are ready, they take over. If one fails, all of them end, and the present generation
   stays.
-- A request for a reload during a reload starts another one afterwards: the app may have changed.
+- A request for a reload during a reload starts another one afterwards: the app may have changed. If
+  its files have changed (`--reload`), the start is given up, and begins anew at once.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Generations(Protocol):
     wanted: int
     """How many reactors should serve."""
 
+    @property
+    def serving(self) -> list[Reactor]:
+        """The reactors that take exchanges, or will once they are ready."""
+
     def spawn(self, generation: int) -> Reactor:
         """Start a reactor. Raises OSError."""
 
@@ -60,6 +65,8 @@ class NextGeneration:
     def __init__(self, generations: Generations) -> None:
         self.failure: str | None = None
         """Why the last reload failed; None if it did not."""
+        self.details: str | None = None
+        """The app's traceback, if the last reload failed and there is one."""
         self._generations = generations
         self._coming: list[Reactor] = []
         self._size = 0
@@ -79,8 +86,18 @@ class NextGeneration:
         """Whether a reload is in progress."""
         return bool(self._coming)
 
-    def begin(self, then: Told) -> None:
-        """Start the next generation. `then` is called with the outcome."""
+    def begin(self, then: Told, *, anew: bool = False) -> None:
+        """Start the next generation. `then` is called with the outcome.
+
+        `anew`: give up the start that is in progress, if there is one.
+        """
+        if self._coming and anew:
+            coming, self._coming = self._coming, []
+            for reactor in coming:
+                self._generations.retire(reactor)
+            self._awaited.append(then)
+            self.go_on()
+            return
         if self._coming:
             log.info("a reload is in progress, another one follows it")
             self._again = True
@@ -89,7 +106,7 @@ class NextGeneration:
         self._again = False
         self._awaited = [*self._awaited_again, then]
         self._awaited_again = []
-        self.failure = None
+        self.failure = self.details = None
         log.info("reload: generation %d starts", self._generations.generation + 1)
         self._generations.reload_begins()
         self._size = self._generations.wanted
@@ -109,10 +126,10 @@ class NextGeneration:
         except OSError as error:
             self._fail(f"cannot start a reactor: {explain(error)}")
 
-    def died(self, reactor: Reactor, why: str) -> None:
-        """Give up the reload: one of its reactors has ended."""
+    def died(self, reactor: Reactor, why: str, details: str | None = None) -> None:
+        """Give up the reload: one of its reactors has ended. `details`: a traceback."""
         self._coming.remove(reactor)
-        self._fail(why)
+        self._fail(why, details)
 
     def cancel(self, why: str) -> None:
         """Call all callbacks with the reason why there will be no reload."""
@@ -126,14 +143,15 @@ class NextGeneration:
         self._generations.take_over(successors)
         self._end(None)
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, details: str | None = None) -> None:
         coming, self._coming = self._coming, []
-        self.failure = why
-        log.error(
-            "RELOAD FAILED: %s; generation %d still serves, with the app as it was",
-            why,
-            self._generations.generation,
-        )
+        self.failure, self.details = why, details
+        if self._generations.serving:
+            generation = self._generations.generation
+            outcome = f"generation {generation} still serves, with the app as it was"
+        else:
+            outcome = "no generation serves"
+        log.error("RELOAD FAILED: %s; %s", why, outcome)
         for reactor in coming:
             self._generations.retire(reactor)
         self._end(why)

@@ -135,15 +135,21 @@ class Supervisor:
         """Why the last reload failed; None if it did not."""
         return self._next.failure
 
-    def reload(self, then: Told = ignore_outcome) -> None:
+    @property
+    def reload_details(self) -> str | None:
+        """The app's traceback, if the last reload failed and there is one."""
+        return self._next.details
+
+    def reload(self, then: Told = ignore_outcome, *, anew: bool = False) -> None:
         """Start the next generation beside the one that serves.
 
-        `then`: called with None once it serves, or with the reason why it does not.
+        `then`: called with None once it serves, or with the reason why it does not. `anew`: give up
+        a reload that is in progress.
         """
         if self._stopping:
             then("the service is stopping")
             return
-        self._next.begin(then)
+        self._next.begin(then, anew=anew)
 
     def scale(self, wanted: int) -> None:
         """Change the number of reactors that should serve to `wanted`, at least one."""
@@ -286,7 +292,7 @@ class Supervisor:
     def reactor_failed(self, reactor: Reactor, message: str, details: str | None) -> None:
         """Keep the reason why a reactor could not load or start the app. It exits next."""
         self._start_errors[reactor] = (message, details)
-        if self._ever_ready:
+        if self._ever_ready or reactor in self._next:
             log.error("%s: %s%s", reactor.name, message, f"\n{details}" if details else "")
 
     def reactor_died(self, reactor: Reactor, status: int) -> None:
@@ -308,11 +314,11 @@ class Supervisor:
                 log.error("%s", how)
                 self._counters.reactor_deaths += 1
                 self._replace_dead(reactor, lived)
-            elif not self._serving:
+            elif not self._serving and not self._next.starting:
                 message, details = start_error or (f"the reactor {_how(status)} at its start", None)
                 self._operation.fail(OperatorError(message), details)
         elif reactor in self._next:
-            self._next.died(reactor, start_error[0] if start_error else how)
+            self._next.died(reactor, *(start_error or (how, None)))
         elif reactor is self._successor:
             self._successor_failed(how)
         elif was_retiring:

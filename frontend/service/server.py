@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from reactor_run import __version__, turns
 from reactor_run.clock import Zone
@@ -43,6 +44,10 @@ from reactor_run.frontend.service.upgrade import Inheritance, Upgrade, inherit
 from reactor_run.frontend.sockets.rlimits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.heap import keep_dropped_memory
 from reactor_run.title import set_title
+
+if TYPE_CHECKING:
+    from reactor_run.frontend.clients.reload_gate import ReloadGate
+    from reactor_run.frontend.reloading.file_watch import FileWatch
 
 __all__ = ["Server", "serve"]
 
@@ -119,6 +124,8 @@ class Server:
         self._endpoints = endpoints
         self._notifier = notifier
         self._inheritance = inheritance
+        self._serves = False
+        """A reactor has been ready."""
         self._failure: tuple[OperatorError, str | None] | None = None
 
         counters = Counters()
@@ -199,6 +206,23 @@ class Server:
             notifier=notifier,
             admins=(self.admin, self.health),
         )
+        self._gate: ReloadGate | None = None
+        self._files: FileWatch | None = None
+        if settings.reload:
+            from reactor_run.frontend.clients.reload_gate import ReloadGate
+            from reactor_run.frontend.reloading.file_watch import FileWatch
+
+            self._gate = ReloadGate(
+                self.clients, settings.app, behind_proxy=settings.proxy_protocol
+            )
+            self._files = FileWatch(
+                self.loop,
+                place,
+                [settings.app_dir, *settings.reload_dir],
+                settings.reload_include,
+                settings.reload_exclude,
+                self._files_changed,
+            )
         self._terminal = Terminal(self.loop)
         self._parent = Parent(self.loop, os.environ, self._parent_ended)
         self._reaper = Reaper(self.loop, self._children)
@@ -213,6 +237,8 @@ class Server:
                 log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
             try:
                 self.supervisor.start()
+                if self._files is not None:
+                    self._files.begin()
                 # Until this one can serve, the front end before it answers on these listeners.
                 if self._inheritance is None:
                     self._begin_admin()
@@ -224,6 +250,8 @@ class Server:
                 self.loop.run()
             finally:
                 self.supervisor.bury()
+                if self._files is not None:
+                    self._files.end()
         if self._failure is not None:
             error, details = self._failure
             if details:
@@ -254,7 +282,11 @@ class Server:
     def serves(self, interface: str) -> None:
         """Accept clients, because a reactor is ready."""
         self.clients.serves(interface)
-        if not self.clients.draining and self.acceptor.begin():
+        if self.clients.draining:
+            return
+        self.acceptor.begin()
+        if not self._serves:
+            self._serves = True
             log.info("ready, accepting connections")
             self._notifier.ready()
             if self._inheritance is not None:
@@ -268,13 +300,25 @@ class Server:
     def reload_ended(self) -> None:
         """Tell the service manager that the reload has ended."""
         self._notifier.ready()
+        if self._gate is not None:
+            if self.supervisor.reload_failure is None:
+                self._gate.opens()
+            else:
+                self._gate.failed(self.supervisor.reload_failure, self.supervisor.reload_details)
 
     def reactor_ended(self) -> None:
         """End the service if this was the last reactor of a stop."""
         self.shutdown.end_when_over()
 
     def fail(self, error: OperatorError, details: str | None) -> None:
-        """End the service, because the app never started."""
+        """End the service, because the app never started. With `--reload`, wait for a change."""
+        if self._gate is not None and self._inheritance is None:
+            log.error("%s; waiting for a change%s", error, f"\n{details}" if details else "")
+            self._gate.failed(str(error), details)
+            # Until an app has started, bodies are collected, as any app can take them.
+            self.clients.serves("wsgi")
+            self.acceptor.begin()
+            return
         if self._failure is None:
             self._failure = (error, details)
         self.supervisor.kill()
@@ -283,6 +327,14 @@ class Server:
     def _parent_ended(self) -> None:
         """End the service at once: nothing that it would finish is awaited any more."""
         self.shutdown.begin(signal.SIGQUIT, "the process that started this service has ended")
+
+    def _files_changed(self, paths: list[str]) -> None:
+        """Start a new generation with the changed files (`--reload`)."""
+        if self._gate is not None and not self.lifecycle.stopping:
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            log.info("%s%s changed", os.path.relpath(paths[0]), more)
+            self._gate.starts()
+            self.supervisor.reload(anew=True)
 
     # Commands of the operator --------------------------------------------------------------------
 
@@ -329,4 +381,5 @@ class Server:
 
     def _children(self) -> list[int]:
         """The process numbers of the children that this process started."""
-        return [*(reactor.pid for reactor in self.supervisor.reactors), self.upgrade.pid]
+        ours = [*(reactor.pid for reactor in self.supervisor.reactors), self.upgrade.pid]
+        return ours if self._files is None else [*ours, self._files.pid]

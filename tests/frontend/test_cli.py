@@ -122,6 +122,8 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
         "pid_file": "/run/shop.pid",
         "factory": "on",
         "proxy_protocol": "on",
+        "reload": "on",
+        "reload_dir": "/tmp",
         "root_path": "/shop",
     }.get(option.name, option.shown_default)
     flag = [text] if option.positional else [option.flag] if option.switch else [option.flag, text]
