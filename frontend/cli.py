@@ -85,6 +85,7 @@ def _check_app(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     """Report whether the app would serve; return the exit status. Raises OperatorError."""
     reading = _read(sort_words(argv), environ)
     settings = _settings(reading)
+    _print_warnings(reading)
     environ.update(reading.variables)
     from reactor_run.frontend.service.check import check
 
@@ -96,14 +97,18 @@ def _show_config(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from reactor_run.frontend.command.show import table
 
     reading = _read(sort_words(argv), environ)
-    for warning in reading.warnings:
-        print(f"reactor-run: warning: {warning}", file=sys.stderr)
+    _print_warnings(reading)
     try:
         print("\n".join(table(reading.values, reading.sources)), flush=True)
     except BrokenPipeError:
         # `reactor-run config | head`: Python must not flush again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
+
+
+def _print_warnings(reading: Reading) -> None:
+    for warning in reading.warnings:
+        print(f"reactor-run: warning: {warning}", file=sys.stderr)
 
 
 def _read(written: Mapping[str, list[str]], environ: Mapping[str, str]) -> Reading:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.server import clean_environment, command, is_alive
 from tests.integration.waiting import eventually
+from tests.needs import need_module
 
 LIFESPAN = """
 import sys
@@ -50,6 +51,16 @@ def test_an_app_that_starts_and_stops(tmp_path: Path) -> None:
         done.stdout,
     )
     assert done.stderr.splitlines() == ["starts", "stops"]
+
+
+def test_an_app_that_needs_its_env_file(tmp_path: Path) -> None:
+    need_module("dotenv")
+    (tmp_path / "own.py").write_text("import os\nos.environ['SHOP']\ndef app(e, s): return []\n")
+    (tmp_path / ".env").write_text("SHOP=1\nUVICORN_PORT=1\n")
+    done = check(tmp_path, "own:app", f"--env-file={tmp_path}/.env")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch("reactor-run: warning: UVICORN_PORT has no effect .*\n", done.stderr)
+    assert "KeyError: 'SHOP'" in check(tmp_path, "own:app").stderr
 
 
 def test_a_wsgi_app_by_a_factory(tmp_path: Path) -> None:
