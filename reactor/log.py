@@ -16,12 +16,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from reactor_run.logs import LineFormatter, RepeatLimit
+from reactor_run.clock import Zone
+from reactor_run.log_config import LogConfigError, apply_log_config
+from reactor_run.log_format import Form, JsonFormatter, LineFormatter, wants_colours
+from reactor_run.logs import ERROR_LOGGER, RepeatLimit
 
 __all__ = [
     "AppFailure",
     "app_frames",
     "configure",
+    "configure_by",
     "cut_traceback",
     "limited",
     "log",
@@ -38,15 +42,13 @@ _LEVELS: Final = {
     "critical": logging.CRITICAL,
 }
 
-_LINE_MAX: Final = 65536
-"""Most characters of one record. The text of an exception may contain a whole request body."""
 _PLACES_MAX: Final = 20
 """Most frames that are shown of an exception that traceback cannot format."""
 
 # Kept from before the app's import, because an app may replace it.
 _Record = logging.LogRecord
 
-log: Final = logging.getLogger("reactor_run")
+log: Final = logging.getLogger(ERROR_LOGGER)
 """The logger of a reactor process. Before `configure` it is an ordinary logger."""
 
 limited: Final = RepeatLimit(log)
@@ -83,6 +85,10 @@ class _ReactorLogger(logging.Logger):
     formatter: logging.Formatter
     descriptor: int | None
     """The descriptor that lines are written to; None if there is no stderr."""
+    reactor: str
+    """The name of this reactor; empty: it has none."""
+    chosen: tuple[logging.Handler, ...]
+    """The handlers of --log-config, which replace the descriptor; empty: there are none."""
 
     @property
     def disabled(self) -> bool:
@@ -107,7 +113,11 @@ class _ReactorLogger(logging.Logger):
                 exc_info = sys.exc_info()
             elif exc_info is not None and exc_info is not False:
                 exc_info = type(exc_info), exc_info, None
-            line = self._line(level, msg, args, exc_info)
+            if self.chosen:
+                self._give(level, msg, args, exc_info)
+                return
+            line = self.formatter.format(_Record(self.name, level, "", 0, msg, args, exc_info))
+            line += "\n"
         except BaseException:
             line = f"[{os.getpid()}] {msg} (the details cannot be shown)\n"
         data = memoryview(line.encode("utf-8", "backslashreplace"))
@@ -117,37 +127,83 @@ class _ReactorLogger(logging.Logger):
         except OSError:
             pass
 
-    def _line(self, level: int, msg: object, args: Any, exc_info: Any) -> str:
-        record = _Record(self.name, level, "", 0, msg, args, exc_info)
-        line = self.formatter.format(record)
-        if len(line) > _LINE_MAX:
-            line = f"{line[:_LINE_MAX]} ... ({len(line) - _LINE_MAX} characters more)"
-        return line + "\n"
+    def _give(self, level: int, msg: object, args: Any, exc_info: Any) -> None:
+        """Give a record to the handlers of the operator."""
+        told = f"{self.reactor.replace('%', '%%') if args else self.reactor}: {msg}"
+        record = _Record(self.name, level, "", 0, told if self.reactor else msg, args, exc_info)
+        record.reactor = self.reactor
+        for handler in self.chosen:
+            if level >= handler.level:
+                handler.handle(record)
 
 
-class _Formatter(LineFormatter):
+class _LineFormatter(LineFormatter):
     """Formats an exception even if its own methods raise."""
 
     def formatException(self, ei: Any) -> str:
         return _tell(ei[1], traceback.format_exception)
 
 
-def configure(level: str, reactor: str) -> None:
-    """Write the "reactor_run" records of this process from `level` up to stderr, and only there.
+class _JsonFormatter(JsonFormatter):
+    """Formats an exception even if its own methods raise."""
+
+    def formatException(self, ei: Any) -> str:
+        return _tell(ei[1], traceback.format_exception)
+
+
+def configure(level: str, reactor: str, form: Form = "text", zone: Zone | None = None) -> None:
+    """Write the records of this process from `level` up to stderr, and only there.
 
     `level` is debug, info, warning, error or critical. `reactor` is the reactor's name. It is put
-    before each message unless it is empty. The root logger and the app's loggers do not change. A
-    second call replaces the settings of the first. Raises ValueError for an unknown level.
+    before each message unless it is empty. `zone`: of the times; None: that of this process now.
+    The root logger and the app's loggers do not change. A second call replaces the settings of the
+    first. Raises ValueError for an unknown level.
     """
     if level.lower() not in _LEVELS:
         raise ValueError(f"unknown log level {level!r}: choose from {', '.join(_LEVELS)}")
     log.__class__ = _ReactorLogger
     assert isinstance(log, _ReactorLogger)
-    log.formatter = _Formatter(f"{reactor}: " if reactor else "")
+    if form == "json":
+        log.formatter = _JsonFormatter(reactor, zone)
+    else:
+        colours = wants_colours(sys.stderr, os.environ) if sys.stderr is not None else False
+        log.formatter = _LineFormatter(reactor, zone, colours=colours)
     # Without a stderr, descriptor 2 may be any other file.
     log.descriptor = None if sys.stderr is None else 2
+    log.reactor = reactor
+    log.chosen = ()
     log.setLevel(_LEVELS[level.lower()])
     log.propagate = False
+
+
+def configure_by(path: str) -> None:
+    """Apply the operator's configuration of logging, before the app is imported.
+
+    It may set another level, and handlers, for this logger or for the root; then these get all
+    records. Raises AppFailure, as the app cannot run as it was asked to.
+    """
+    assert isinstance(log, _ReactorLogger)
+    level = log.level
+    log.propagate = True
+    log.setLevel(logging.NOTSET)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            apply_log_config(path, file.read())
+    except (OSError, UnicodeError, LogConfigError) as error:
+        raise AppFailure(f"--log-config: {error}") from None
+    finally:
+        if log.level == logging.NOTSET:
+            log.setLevel(level)
+        log.chosen = tuple(_handlers_of(log))
+        log.propagate = False
+
+
+def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """Yield the handlers that get the records of a logger."""
+    each: logging.Logger | None = logger
+    while each is not None:
+        yield from each.handlers
+        each = each.parent if each.propagate else None
 
 
 # The package directory `reactor_run/`, as the import system spells it in code objects.

@@ -34,6 +34,9 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --no-server-header                   answers have no Server field
   --no-date-header                     answers have no Date field
   --log-level LEVEL                    the least urgent message logged (info)
+  --log-format text|json               the form of its log lines (text)
+  --log-config FILE                    how its logging and that of the app is configured
+  --utc-offset SECONDS                 of the times in its log, from UTC (those of its time zone)
   --help                               show this
 """
 
@@ -43,6 +46,7 @@ _CHOICES: Final = {
     "lifespan": ("auto", "on", "off"),
     "lane_proxy": ("v2", "v1", "off"),
     "answers": ("direct", "relay"),
+    "log_format": ("text", "json"),
 }
 
 
@@ -68,10 +72,13 @@ class Options(NamedTuple):
     no_server_header: bool = False
     no_date_header: bool = False
     log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
+    log_config: str = ""
+    utc_offset: int | None = None
 
 
 _FIELDS: Final = {"--" + name.replace("_", "-"): name for name in Options._fields[1:]}
-_NUMBERS: Final = ("control_fd", "threads", "concurrency")
+_NUMBERS: Final = ("control_fd", "threads", "concurrency", "utc_offset")
 _SWITCHES: Final = (
     "multiprocess",
     "no_sched_yield",
@@ -126,7 +133,8 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
 
 def _value(flag: str, name: str, text: str) -> str | int:
     if name in _NUMBERS:
-        if not (text.isascii() and text.isdigit()):
+        digits = text.removeprefix("-") if name == "utc_offset" else text
+        if not (digits.isascii() and digits.isdigit()):
             _fail(f"{flag}: {text!r} is not a number")
         return int(text)
     if name in _CHOICES and text not in _CHOICES[name]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from reactor_run import turns
 from reactor_run.channel import ControlChannel
+from reactor_run.clock import Zone
 from reactor_run.heap import keep_dropped_memory
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.control_messages import (
@@ -52,7 +53,7 @@ from reactor_run.reactor.links.client_sockets import ClientSockets
 from reactor_run.reactor.links.gateway import Gateway, MakeExchange, OpenStream
 from reactor_run.reactor.links.stream import StreamEnd
 from reactor_run.reactor.loader import detect_interface, load_app
-from reactor_run.reactor.log import AppFailure, configure, log
+from reactor_run.reactor.log import AppFailure, configure, configure_by, log
 from reactor_run.reactor.loop.call_loop import CallLoop
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 from reactor_run.reactor.loop.slow_routes import RouteCounts
@@ -316,7 +317,7 @@ def main(argv: list[str] | None = None) -> int:
     set_title(f"{options.name} {options.app}")
     keep_dropped_memory()
     die_with_parent()
-    configure(options.log_level, options.name)
+    configure(options.log_level, options.name, options.log_format, Zone(options.utc_offset))
     os.set_inheritable(options.control_fd, False)
     control = ControlChannel[ToReactor](socket.socket(fileno=options.control_fd), read_for_reactor)
     fork.in_child(lambda: fork.disconnect(control.in_child()))
@@ -330,6 +331,8 @@ def main(argv: list[str] | None = None) -> int:
     gc.freeze()
     gc.enable()
     try:
+        if options.log_config:
+            configure_by(options.log_config)
         app = load_app(options.app, factory=options.factory, app_dir=options.app_dir)
         if fork.is_child:
             fork.leave()

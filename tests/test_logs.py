@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reactor_run.frontend.log import configure as configure_front_end
-from reactor_run.logs import LineFormatter, RepeatLimit, printable, request_name
+from reactor_run.log_format import LineFormatter
+from reactor_run.logs import RepeatLimit, printable, request_name
 from reactor_run.reactor.log import configure as configure_reactor
 
 
@@ -46,7 +47,7 @@ def test_the_name_of_a_request_is_bounded() -> None:
 @given(st.text())
 def test_no_record_looks_like_two(text: str) -> None:
     record = logging.LogRecord("any", logging.WARNING, "", 0, "%s", (text,), None)
-    first, *rest = LineFormatter("reactor 1: ").format(record).split("\n")
+    first, *rest = LineFormatter("reactor 1").format(record).split("\n")
     assert " warning reactor 1: " in first
     assert first.isprintable()
     assert all(line.startswith("  ") and line.isprintable() for line in rest)
@@ -55,7 +56,7 @@ def test_no_record_looks_like_two(text: str) -> None:
 @pytest.fixture
 def log() -> Iterator[logging.Logger]:
     """The logger of both processes, restored after the test."""
-    log = logging.getLogger("reactor_run")
+    log = logging.getLogger("reactor_run.error")
     before = log.handlers[:], log.level, log.propagate, log.__class__
     yield log
     log.handlers[:], log.level, log.propagate, log.__class__ = before

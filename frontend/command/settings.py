@@ -48,6 +48,7 @@ Interface = Literal["auto", "asgi", "wsgi"]
 Runtime = Literal["auto", "trio", "asyncio", "uvloop"]
 Lifespan = Literal["auto", "on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 Lanes = Literal["express", "plain"]
 Replay = Literal["safe", "idempotent", "off"]
 LaneProxy = Literal["v2", "v1", "off"]
@@ -318,6 +319,20 @@ class Settings(NamedTuple):
 
     log_level: LogLevel = _option(
         "logs", choice(LogLevel), "info", "Lowest level of messages that are logged."
+    )
+    log_format: LogFormat = _option(
+        "logs",
+        choice(LogFormat),
+        "text",
+        "What a message looks like. text: a line, coloured on a terminal; json: an object a line.",
+    )
+    log_config: str = _option(
+        "logs",
+        Kind("FILE", parse_text),
+        "",
+        "Configuration of Python's logging, for the front end, the reactors and the app: "
+        "dictConfig as .toml or .json, else an INI file for fileConfig.",
+        shown_default="none",
     )
     access_log: str = _option(
         "logs",

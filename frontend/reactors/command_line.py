@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reactor_run.frontend.command.settings import HEADER, Settings
 from reactor_run.frontend.launch import StartDirectory
+from reactor_run.frontend.log import zone
 from reactor_run.interpreter import interpreter_options
 
 __all__ = ["CommandLine"]
@@ -40,9 +41,13 @@ class CommandLine:
             "--lane-proxy": settings.lane_proxy,
             "--answers": settings.answers,
             "--log-level": settings.log_level,
+            "--log-format": settings.log_format,
+            "--utc-offset": zone.offset,
         }
         command += [f"{flag}={value}" for flag, value in options.items()]
         command += [f"--header={HEADER.show(field)}" for field in settings.header]
+        if settings.log_config:
+            command.append(f"--log-config={self._place.locate(settings.log_config)}")
         if settings.no_server_header:
             command.append("--no-server-header")
         if settings.no_date_header:

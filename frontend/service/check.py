@@ -33,7 +33,7 @@ def check(settings: Settings) -> int:
     """
     # The report replaces what the log says at its usual level.
     quiet = settings.log_level if settings.log_level != "info" else "warning"
-    configure(quiet)
+    configure(quiet, settings.log_format, settings.log_config)
     # The app must not notify the service manager.
     Notifier(os.environ).close()
     result = Check(settings._replace(reactors=1, log_level=quiet))

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from reactor_run import __version__, turns
-from reactor_run.clock import Zone
 from reactor_run.frontend.access_log.access_log import open_access_log
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.context import ClientContext
@@ -64,7 +63,7 @@ def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collectio
     if settings.umask is not None:
         os.umask(settings.umask)
     set_title(f"front end {settings.app}")
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format, settings.log_config)
     for warning in warnings:
         log.warning("%s", warning)
     # This works while the loop stalls, which is when an operator asks for a dump.
@@ -137,7 +136,7 @@ class Server:
         )
         self.clients = ClientContext(self.loop, self.dispatcher, counters, settings)
         self.access_log = open_access_log(
-            self.loop, settings.access_log, settings.access_log_format, Zone()
+            self.loop, settings.access_log, settings.access_log_format
         )
         if self.access_log is not None:
             self.clients.observe(self.access_log)
@@ -267,7 +266,7 @@ class Server:
         self.admin.close()
         self.health.close()
         if self.access_log is not None:
-            self.access_log.file.close()
+            self.access_log.close()
 
     def _begin_admin(self) -> None:
         self.admin.begin()
@@ -349,7 +348,7 @@ class Server:
 
     def reopen_logs(self) -> str | None:
         """Open the log files anew, after a rotation; return why that failed, or None."""
-        failure = None if self.access_log is None else self.access_log.file.reopen()
+        failure = None if self.access_log is None else self.access_log.reopen()
         if failure is not None:
             log.error(
                 "the old log file stays in use, since the new one cannot be opened: %s", failure

@@ -178,5 +178,5 @@ class Status:
             "reloads": self._supervisor.generation - 1,
             "reactor_starts": self._supervisor.started,
             "reactor_deaths": counters.reactor_deaths,
-            "access_log_lost": 0 if self._access_log is None else self._access_log.file.lost,
+            "access_log_lost": 0 if self._access_log is None else self._access_log.lost,
         }

@@ -1,11 +1,11 @@
-"""The log lines of both processes: their form, safe text, and a limit on repetition.
+"""The log of both processes: its loggers, safe text, and a limit on repetition.
 
-A record is one line. Its details, such as a traceback, follow on indented lines. No character of a
-client or an app can act on a terminal, or look like another record:
+A record is one line. Its details, such as a traceback, follow. No character of a client or an app
+can act on a terminal, or look like another record:
 
     printable       makes text of a client safe for a message; escapes line ends too
     request_name    does so for method and target
-    LineFormatter   escapes what is left, in all records
+    log_format.py   escapes what is left, in all records
     RepeatLimit     keeps a client or an app from filling the log with one kind of line
 """
 
@@ -18,7 +18,12 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Final
 
-__all__ = ["LineFormatter", "RepeatLimit", "printable", "request_name"]
+__all__ = ["ACCESS_LOGGER", "ERROR_LOGGER", "RepeatLimit", "printable", "request_name"]
+
+ERROR_LOGGER: Final = "reactor_run.error"
+"""The logger of all records but those of requests, in both processes."""
+ACCESS_LOGGER: Final = "reactor_run.access"
+"""The logger of requests, if --log-config gives it handlers."""
 
 _NAME_MAX: Final = 200
 """Most characters of a request's name."""
@@ -49,21 +54,6 @@ def request_name(method: bytes, target: bytes) -> str:
     path = target[:_NAME_MAX].partition(b"?")[0]
     name = f"{printable(method)} {printable(path)}"
     return name if len(name) <= _NAME_MAX else name[: _NAME_MAX - 3] + "..."
-
-
-class LineFormatter(logging.Formatter):
-    """Formats `2026-11-20 15:04:05 [4711] warning reactor 2: message`, in local time.
-
-    `prefix` precedes each message.
-    """
-
-    def __init__(self, prefix: str = "") -> None:
-        line = f"%(asctime)s [%(process)d] %(level)s {prefix.replace('%', '%%')}%(message)s"
-        super().__init__(line, "%Y-%m-%d %H:%M:%S")
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.level = record.levelname.lower()
-        return "\n  ".join(map(printable, super().format(record).split("\n")))
 
 
 class RepeatLimit:

@@ -84,7 +84,7 @@ class Server:
         except (DidNotStart, TimeoutError) as error:
             self._forget()
             raise DidNotStart(f"{' '.join(self.command)}\n{self.log()}") from error
-        self.addresses = re.findall(r"listening on (\S+)", self.log())
+        self.addresses = re.findall(r'listening on ([^\s"]+)', self.log())
 
     def _has_started(self) -> bool:
         if self.process.poll() is not None:

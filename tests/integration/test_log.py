@@ -18,7 +18,7 @@ CONFIGS = [
     *(Config("wsgi", lanes) for lanes in LANES),
 ]
 HOSTILE = "/%1b%5b2K%0d%0a2026-01-01%2000:00:00%20%5b1%5d%20error%20forged%e2%80%a8x"
-RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[\d+\] [a-z]+ ")
+RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} \[\d+\] [a-z]+ ")
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

@@ -95,7 +95,7 @@ def test_standard_output_that_nobody_reads(
         # As for a pipe of another user.
         monkeypatch.setattr(log_file, "_OPEN", -1)
     file = LogFile(loop, STDOUT)
-    with caplog.at_level(logging.WARNING, "reactor_run"):
+    with caplog.at_level(logging.WARNING, "reactor_run.error"):
         for _ in range(2 * WAITING_MAX // len(LINES)):
             file.write(LINES, 1000)
     assert not fcntl.fcntl(1, fcntl.F_GETFL) & os.O_NONBLOCK, "others share this descriptor"
@@ -166,7 +166,7 @@ def test_a_full_disk(
     file = LogFile(loop, "/dev/full")
     # epoll refuses regular files, as it refuses none of the devices.
     monkeypatch.setattr(loop, "watch", refuse)
-    with caplog.at_level(logging.WARNING, "reactor_run"):
+    with caplog.at_level(logging.WARNING, "reactor_run.error"):
         file.write(LINES, 1000)
         assert "/dev/full takes no more (No space left on device), 0 lines" in caplog.text
         for _ in range(2 * WAITING_MAX // len(LINES)):
@@ -175,7 +175,7 @@ def test_a_full_disk(
     lost = file.lost
     loop.later(100)
     assert file.lost == lost
-    with caplog.at_level(logging.WARNING, "reactor_run"):
+    with caplog.at_level(logging.WARNING, "reactor_run.error"):
         file.close()
     assert "lines were lost" in caplog.records[-1].getMessage()
     assert file.lost == 1000 * (2 * WAITING_MAX // len(LINES) + 1)

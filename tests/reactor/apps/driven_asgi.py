@@ -796,8 +796,8 @@ async def spoil(it: Exchange) -> None:
     elif how == "factory":
         logging.setLogRecordFactory(unprintable)
     elif how == "filter":
-        logging.getLogger("reactor_run").addFilter(unprintable)
-        logging.getLogger("reactor_run").handlers[:] = [UnprintableHandler()]
+        logging.getLogger("reactor_run.error").addFilter(unprintable)
+        logging.getLogger("reactor_run.error").handlers[:] = [UnprintableHandler()]
     elif how == "config":
         logging.config.dictConfig({"version": 1})
         logging.Logger.handle = unprintable  # type: ignore[method-assign]

@@ -270,8 +270,8 @@ def spoil(environ: Environ, start: Start, query: dict[str, str]) -> Iterable[byt
     elif how == "factory":
         logging.setLogRecordFactory(unprintable)
     elif how == "filter":
-        logging.getLogger("reactor_run").addFilter(unprintable)
-        logging.getLogger("reactor_run").handlers[:] = [UnprintableHandler()]
+        logging.getLogger("reactor_run.error").addFilter(unprintable)
+        logging.getLogger("reactor_run.error").handlers[:] = [UnprintableHandler()]
     elif how == "stderr":
         sys.stderr.close()
     elif how == "block":

@@ -907,7 +907,7 @@ def test_log_lines(stderr):
     configure("info", "")
     log.debug("hidden")
     log.warning("lane %d closed", 3)
-    line = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[\d+\] warning lane 3 closed\n"
+    line = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} \[\d+\] warning lane 3 closed\n"
     assert re.fullmatch(line, stderr())
 
 
