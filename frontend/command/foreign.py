@@ -67,6 +67,8 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--log-level", "--log-level LEVEL", "no `critical`, no `trace`"),
         Row("--access-log", "--access-log -", "it takes a value: `-`, a path or `off`"),
         Row("--no-access-log", "--access-log off"),
+        Row("--log-config", "--log-config FILE", "TOML, JSON or INI; loggers `reactor_run.*`"),
+        Row("--use-colors --no-use-colors", "", "on a terminal, unless `NO_COLOR` is set"),
         Row(
             "--proxy-headers --forwarded-allow-ips",
             "--forwarded-allow-from NETWORKS",
@@ -150,10 +152,12 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("-u --user -g --group --initgroups", "", _SYSTEMD),
         Row("--forwarded-allow-ips", "--forwarded-allow-from NETWORKS", "no proxy by default"),
         Row("--error-logfile --log-file --capture-output", "", _TO_STDERR),
+        Row("--log-config --log-config-json", "--log-config FILE", "loggers `reactor_run.*`"),
+        Row("--log-config-dict", "--log-config FILE", "TOML or JSON, no Python"),
         Row("--log-level", "--log-level LEVEL", "no `critical`"),
         Row("--access-logfile", "--access-log PATH"),
         Row("--access-logformat", "--access-log-format FORMAT", "the same atoms"),
-        Row("--logger-class", "", "the log has one form"),
+        Row("--logger-class", "", "`--log-config` configures Python's logging"),
         Row(
             "--log-syslog --log-syslog-to --log-syslog-prefix --log-syslog-facility "
             "--disable-redirect-access-to-syslog -R --enable-stdio-inheritance",
@@ -236,6 +240,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
             "--keep-alive SECONDS",
             "cannot be switched off",
         ),
+        Row("--log-config", "--log-config FILE", "TOML, JSON or INI; loggers `reactor_run.*`"),
         Row("--log-level", "--log-level LEVEL"),
         Row("--access-log", "--access-log -", "it takes a value: `-`, a path or `off`"),
         Row("--no-access-log", "--access-log off"),
@@ -294,6 +299,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--max-requests", "--max-requests N"),
         Row("--max-requests-jitter", "--max-requests-jitter N"),
         Row("--error-log --error-logfile --log-file", "", _TO_STDERR),
+        Row("--log-config", "--log-config FILE", "TOML, JSON or INI; loggers `reactor_run.*`"),
         Row("--log-level", "--log-level LEVEL"),
         Row("--access-log --access-logfile", "--access-log PATH"),
         Row("--access-logformat", "--access-log-format FORMAT", "the same atoms"),
