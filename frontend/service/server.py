@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from reactor_run import __version__, turns
 from reactor_run.frontend.access_log.access_log import open_access_log
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "serve"]
 
+_FEW_CONNECTIONS: Final = 1000
+"""Client connections below which too few open files cause a warning."""
+
 
 def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collection[str] = ()) -> int:
     """Serve until a signal ends it; return the exit status. Raises OperatorError.
@@ -71,8 +75,7 @@ def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collectio
     keep_dropped_memory()
     nofile = raise_nofile_limit()
     reactors = settings.reactors or available_cpus()
-    connections, line = connections_for(nofile, settings.max_connections, reactors)
-    log.info("%s", line)
+    connections = _connection_limit(settings, nofile, reactors)
     notifier = Notifier(os.environ)
     with ExitStack() as closing:
         closing.callback(notifier.close)
@@ -100,6 +103,17 @@ def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collectio
             raise
 
 
+def _connection_limit(settings: Settings, nofile: int, reactors: int) -> int:
+    """Return the most client connections; warn if they are too few."""
+    wanted = settings.max_connections
+    connections, line, lacks_files = connections_for(nofile, wanted, reactors)
+    # Hardly any service gets as many as the default allows.
+    asked_for = wanted != Settings._field_defaults["max_connections"]
+    wrong = lacks_files and (asked_for or connections < _FEW_CONNECTIONS)
+    log.log(logging.WARNING if wrong else logging.DEBUG, "%s", line)
+    return connections
+
+
 class Server:
     """The parts of one front end, put together. It passes signals and the supervisor's calls on to
     them."""
@@ -120,6 +134,7 @@ class Server:
             turns.switch_off()
         self.loop = Loop(busy_poll=settings.busy_poll == "on")
         self.lifecycle = Lifecycle()
+        self._app = settings.app
         self._endpoints = endpoints
         self._notifier = notifier
         self._inheritance = inheritance
@@ -231,9 +246,13 @@ class Server:
     def run(self) -> int:
         """Serve until a signal ends it; return the exit status. Raises OperatorError."""
         with Signals(self.loop, self._on_signal), self._terminal, self._parent:
+            count = (
+                "1 reactor" if self.supervisor.wanted == 1 else f"{self.supervisor.wanted} reactors"
+            )
+            log.info("reactor-run %s runs %s in %s", __version__, self._app, count)
             for listener in self._endpoints.clients:
                 origin = f" ({listener.origin})" if listener.origin else ""
-                log.info("reactor-run %s listening on %s%s", __version__, listener.name, origin)
+                log.info("listening on %s%s", listener.name, origin)
             try:
                 self.supervisor.start()
                 if self._files is not None:
@@ -286,7 +305,8 @@ class Server:
         self.acceptor.begin()
         if not self._serves:
             self._serves = True
-            log.info("ready, accepting connections")
+            hint = "; press Ctrl-C to stop" if sys.stderr.isatty() else ""
+            log.info("ready, accepting connections%s", hint)
             self._notifier.ready()
             if self._inheritance is not None:
                 self._begin_admin()

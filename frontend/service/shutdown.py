@@ -15,6 +15,7 @@ from reactor_run.frontend.clients.connection import ConnectionPhase
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
+from reactor_run.frontend.exchanges.exchange import RUNNING
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.supervisor import Supervisor
@@ -30,6 +31,9 @@ _EXIT_MAX: Final = 10.0
 own."""
 _SHUTDOWN_MIN: Final = 1.0
 """Fewest seconds that apps have to shut down, however long their last exchanges took."""
+
+_NAMED_MAX: Final = 5
+"""Most requests that the log names when the stop begins."""
 
 
 class Shutdown:
@@ -75,11 +79,13 @@ class Shutdown:
         elif self._lifecycle.phase is ServicePhase.SERVING:
             delay, limit = self._settings.shutdown_delay, self._settings.graceful_timeout
             log.info(
-                "%s, shutting down%s (%s, at most %g s)",
+                "%s, shutting down%s (%s, at most %g s)%s%s",
                 cause,
                 f" in {delay:g} s" if delay else "",
                 self._in_flight(),
                 delay + limit,
+                self._waited_for(),
+                "; press Ctrl-C again to stop at once" if number == signal.SIGINT else "",
             )
             self._upgrade.cancel()
             self._notifier.stopping(
@@ -98,6 +104,21 @@ class Shutdown:
         """Return the number of requests that have no complete response yet, as text."""
         count = self._supervisor.in_flight + self._dispatcher.waiting
         return "1 request in flight" if count == 1 else f"{count} requests in flight"
+
+    def _waited_for(self) -> str:
+        """Return the requests that run, the longest first, as text; empty: there are none."""
+        exchanges = [
+            exchange
+            for reactor in self._supervisor.reactors
+            for exchange in reactor.exchanges
+            if exchange.state is RUNNING or not exchange.app_done
+        ]
+        exchanges.sort(key=lambda exchange: exchange.arrived)
+        now = self._loop.now
+        names = [f"{each.name} for {now - each.arrived:.1f} s" for each in exchanges[:_NAMED_MAX]]
+        if len(exchanges) > _NAMED_MAX:
+            names.append(f"and {len(exchanges) - _NAMED_MAX} more")
+        return f", waiting for {', '.join(names)}" if names else ""
 
     def _at_once(self) -> None:
         self._supervisor.kill()

@@ -30,10 +30,14 @@ exchange."""
 
 
 class ConnectionLimit(NamedTuple):
-    """The most client connections of the front end, and a line for the log that says why."""
+    """The most client connections of the front end, and a line for the log that says why.
+
+    lacks_files: there are fewer than wanted, as too few open files are allowed.
+    """
 
     connections: int
     line: str
+    lacks_files: bool = False
 
 
 def raise_nofile_limit() -> int:
@@ -70,7 +74,7 @@ def connections_for(nofile: int, max_connections: int, reactors: int) -> Connect
             f"; raise the limit (ulimit -n, LimitNOFILE=) for the {max_connections} of "
             "--max-connections"
         )
-    return ConnectionLimit(allowed, line)
+    return ConnectionLimit(allowed, line, bool(max_connections))
 
 
 def available_cpus(

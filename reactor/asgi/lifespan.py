@@ -167,7 +167,7 @@ class Lifespan:
         if self._mode == "auto" and (error is None or self._knows_no_lifespan(error)):
             self.phase = Phase.ABSENT
             how = "it returned at once" if error is None else f"it raised {summary(error)}"
-            log.info("the app has no lifespan: %s", how)
+            log.debug("the app has no lifespan: %s", how)
             return
         self.phase = Phase.FAILED
         if error is None:

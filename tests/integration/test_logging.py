@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from reactor_run import __version__
 from tests.integration.client import Client
-from tests.integration.conftest import Start
+from tests.integration.conftest import Gate, Notes, Start
 from tests.integration.server import ROOT, Server, clean_environment, command
 from tests.integration.waiting import eventually
 
@@ -122,6 +123,7 @@ def test_colours_on_a_terminal(env: dict[str, str], coloured: bool) -> None:
     assert process.wait(30) == 0
     os.close(ours)
     assert ("\x1b[32minfo\x1b[0m ready" in seen) is coloured
+    assert "ready, accepting connections; press Ctrl-C to stop\r\n" in seen
     assert ("\x1b[31merror\x1b[0m reactor 1: " in seen) is coloured
     assert ("\x1b" in seen) is coloured
 
@@ -284,6 +286,60 @@ def test_two_places_for_requests_contradict_each_other(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "--access-log -: --log-config gives" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_first_lines(serve: Callable[..., Server]) -> None:
+    """Version, app, reactors, address, runtime and its reason. Nothing else, if all is well."""
+    server = serve("--reactors=2")
+    assert eventually(lambda: server.log().count(" is ready: ") == 2)
+    messages = [line.partition("] ")[2] for line in server.log().splitlines()]
+    assert messages[:2] == [
+        f"info reactor-run {__version__} runs logging_app:app in 2 reactors",
+        f"info listening on {server.address}",
+    ]
+    reason = ", because the app imports nothing that is known to need asyncio"
+    assert sorted(re.sub(r"\d+", "N", message) for message in messages[2:]) == [
+        "info reactor N (pid N) is ready: asgi on trio",
+        f"info reactor N (pid N) is ready: asgi on trio{reason}",
+        "info ready, accepting connections",
+    ]
+
+
+def test_details_of_the_start_are_debug_messages(serve: Callable[..., Server]) -> None:
+    log = serve("--log-level=debug").log()
+    assert re.search(r"debug at most \d+ client connections", log)
+    assert re.search(
+        r"debug reactor 1: the app has no lifespan: it raised NotImplementedError", log
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "warned"),
+    [(2100, [], False), (300, [], True), (2100, ["--max-connections=5000"], True)],
+)
+def test_too_few_open_files(
+    files: int, options: list[str], warned: bool, start: Start, tmp_path: Path
+) -> None:
+    limit = ("bash", "-c", f'ulimit -n {files} && exec "$0" "$@"')
+    server = start(HELLO, *options, wrapper=limit)
+    assert bool(re.search(r"warning at most \d+ client connections", server.log())) is warned
+
+
+def test_ctrl_c_tells_what_is_waited_for(start: Start, gate: Gate, notes: Notes) -> None:
+    server = start("tests.integration.apps.asgi:app")
+    with Client(server.address) as client:
+        client.send(f"GET /wait?gate={gate}&notes={notes} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        notes.first()
+        server.signal(signal.SIGINT)
+        assert eventually(lambda: "shutting down" in server.log())
+        gate.open()
+        assert client.response().status == 200
+    assert server.wait() == 0
+    assert re.search(
+        r"info SIGINT received, shutting down \(1 request in flight, at most 30 s\), "
+        r"waiting for GET /wait for \d+\.\d s; press Ctrl-C again to stop at once\n",
+        server.log(),
+    )
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:

@@ -43,14 +43,16 @@ def test_an_enormous_hard_limit_is_not_used_up_and_nothing_is_lowered(
 
 
 def test_as_many_connections_as_wanted_where_files_allow() -> None:
-    connections, line = limits.connections_for(65536, 10000, 4)
+    connections, line, lacks_files = limits.connections_for(65536, 10000, 4)
     assert connections == 10000
+    assert not lacks_files
     assert "10000 client connections" in line
     assert "65536" in line
 
 
 def test_too_few_open_files_are_reported_with_the_remedy() -> None:
-    connections, line = limits.connections_for(1024, 10000, 1)
+    connections, line, lacks_files = limits.connections_for(1024, 10000, 1)
+    assert lacks_files
     assert 400 < connections < 512  # two descriptors each, and some kept back
     assert f"{connections} client connections" in line
     assert "ulimit -n" in line
@@ -58,7 +60,8 @@ def test_too_few_open_files_are_reported_with_the_remedy() -> None:
 
 
 def test_without_max_connections_the_open_files_decide() -> None:
-    connections, line = limits.connections_for(20000, 0, 2)
+    connections, line, lacks_files = limits.connections_for(20000, 0, 2)
+    assert not lacks_files
     assert 9900 < connections < 10000
     assert "--max-connections" not in line
     assert limits.connections_for(10, 100, 1).connections == 1

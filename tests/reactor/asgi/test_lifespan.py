@@ -298,7 +298,7 @@ def test_auto_serves_an_app_without_a_lifespan(run, logged, app):
         assert lifespan.phase is Phase.ABSENT
 
     run(main)
-    assert [record.levelname for record in logged] == ["INFO"]
+    assert [record.levelname for record in logged] == ["DEBUG"]
     assert "the app has no lifespan: it r" in logged[0].getMessage()
 
 
