@@ -26,6 +26,7 @@ __all__ = [
     "Ready",
     "RouteIsSlow",
     "Stop",
+    "TerminalUsed",
     "ToFrontEnd",
     "ToReactor",
     "TurnEnded",
@@ -244,6 +245,15 @@ class RouteIsSlow(NamedTuple):
         return {"slow": self.route.decode("latin-1"), "seconds": self.seconds}
 
 
+class TerminalUsed(NamedTuple):
+    """The app begins to use the terminal, for a debugger or `input()`. False: it has ended."""
+
+    begins: bool
+
+    def to_json(self) -> Json:
+        return {"terminal": self.begins}
+
+
 class Pong(NamedTuple):
     """The answer to `Ping`."""
 
@@ -254,7 +264,7 @@ class Pong(NamedTuple):
 
 
 ToFrontEnd: TypeAlias = (
-    Ready | Failed | CapacityChanged | LanesDone | TurnEnded | RouteIsSlow | Pong
+    Ready | Failed | CapacityChanged | LanesDone | TurnEnded | RouteIsSlow | TerminalUsed | Pong
 )
 
 
@@ -271,6 +281,8 @@ def read_for_front_end(message: Json) -> ToFrontEnd | None:
                 return RouteIsSlow(_text(route).encode("latin-1"), float(seconds))
             case {"pong": token}:
                 return Pong(token)
+            case {"terminal": begins}:
+                return TerminalUsed(bool(begins))
             case {"capacity": capacity}:
                 return CapacityChanged(_integer(capacity))
             case {"ready": ready}:

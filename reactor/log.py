@@ -30,6 +30,7 @@ __all__ = [
     "limited",
     "log",
     "place_of",
+    "prompt_hint",
     "runtime_hint",
     "summary",
 ]
@@ -328,6 +329,16 @@ def _find_hint(exc: BaseException, runtime: str) -> str | None:
         ):
             return "this app needs Trio: run it with --runtime trio"
     return None
+
+
+def prompt_hint(exc: BaseException) -> str | None:
+    """Return advice in one line if `exc` comes from a prompt without a terminal, else None."""
+    if type(exc) is not EOFError and type(exc).__name__ != "BdbQuit":
+        return None
+    if os.isatty(0):
+        # The developer has left the prompt.
+        return None
+    return "breakpoint() and input() need a terminal, and --reactors 1"
 
 
 def _with_relatives(exc: BaseException) -> Iterator[BaseException]:

@@ -24,6 +24,7 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --concurrency N                      ASGI: requests at once (1000)
   --multiprocess                       other reactors run the app too
   --lifespan auto|on|off               ASGI: whether the app has a lifespan (auto)
+  --terminal                           standard input is a terminal that the app may use
   --no-sched-yield                     keep the processor around the wait for events
   --factory                            APP is a function that makes the app
   --app-dir DIR                        where the app is imported from (.)
@@ -62,6 +63,7 @@ class Options(NamedTuple):
     concurrency: int = 1000
     multiprocess: bool = False
     lifespan: Literal["auto", "on", "off"] = "auto"
+    terminal: bool = False
     no_sched_yield: bool = False
     factory: bool = False
     app_dir: str = "."
@@ -80,6 +82,7 @@ class Options(NamedTuple):
 _FIELDS: Final = {"--" + name.replace("_", "-"): name for name in Options._fields[1:]}
 _NUMBERS: Final = ("control_fd", "threads", "concurrency", "utc_offset")
 _SWITCHES: Final = (
+    "terminal",
     "multiprocess",
     "no_sched_yield",
     "factory",

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reactor_run import turns
 from reactor_run.channel import ControlChannel
@@ -39,6 +39,7 @@ from reactor_run.protocol.control_messages import (
     Ready,
     RouteIsSlow,
     Stop,
+    TerminalUsed,
     ToReactor,
     TurnEnded,
     Withdraw,
@@ -67,6 +68,9 @@ from reactor_run.reactor.wsgi.stream import Waiter, WsgiStream
 from reactor_run.reactor.wsgi.threads import ThreadPool
 from reactor_run.title import set_title
 
+if TYPE_CHECKING:
+    from reactor_run.reactor.terminal import BorrowedTerminal
+
 APP_FAILED = 3
 """The exit status of a process whose app could not be loaded or started."""
 SHUTDOWN_TIMEOUT = 30.0
@@ -82,12 +86,18 @@ class ReactorProcess:
     """The gateway. It is set before the front end's messages are read."""
 
     def __init__(
-        self, options: Options, control: ControlChannel[ToReactor], chosen: RuntimeChoice
+        self,
+        options: Options,
+        control: ControlChannel[ToReactor],
+        chosen: RuntimeChoice,
+        terminal: BorrowedTerminal | None,
     ) -> None:
-        """`chosen`: the runtime for an ASGI app; empty for a WSGI app."""
+        """`chosen`: the runtime for an ASGI app; empty for a WSGI app. `terminal`: None without
+        one."""
         self.options = options
         self.control = control
         self.chosen = chosen
+        self.terminal = terminal
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
         self.clients = ClientSockets(self._read_control)
         self._control_is_full = False
@@ -170,6 +180,9 @@ class ReactorProcess:
     ) -> None:
         """Create the gateway, and watch the control channel."""
         self.reactor = loop
+        if self.terminal is not None:
+            self.terminal.call_soon = loop.call_soon
+            self.terminal.give_back()
         self.gateway = Gateway(
             loop,
             self.control,
@@ -322,6 +335,12 @@ def main(argv: list[str] | None = None) -> int:
     control = ControlChannel[ToReactor](socket.socket(fileno=options.control_fd), read_for_reactor)
     fork.in_child(lambda: fork.disconnect(control.in_child()))
     fork.watch_forks()
+    terminal = None
+    if options.terminal:
+        from reactor_run.reactor.terminal import BorrowedTerminal
+
+        terminal = BorrowedTerminal(lambda begins: control.send(TerminalUsed(begins)))
+        terminal.install()
     status = 0
     if options.interface != "wsgi" and options.runtime != "auto":
         _import_asgi(options.runtime)
@@ -344,9 +363,10 @@ def main(argv: list[str] | None = None) -> int:
             chosen = choose_runtime(options.runtime, sys.modules, options.app, options.app_dir)
             if options.runtime == "auto":
                 _import_asgi_after_the_app(chosen.runtime, options.app_dir)
-            ReactorProcess(options, control, chosen).serve_asgi(app)
+            ReactorProcess(options, control, chosen, terminal).serve_asgi(app)
         else:
-            ReactorProcess(options, control, RuntimeChoice("", "")).serve_wsgi(app)
+            chosen = RuntimeChoice("", "")
+            ReactorProcess(options, control, chosen, terminal).serve_wsgi(app)
     except* AppFailure as failures:
         failure = failures.exceptions[0]
         assert isinstance(failure, AppFailure)

@@ -29,7 +29,7 @@ SOURCES = [
     *(ROOT / "src" / "reactor_run").glob("*.py"),
 ]
 
-# Flags that the pages name and that belong to apt-get, curl, Docker, mypy, pip and systemd.
+# Flags that the pages name and that belong to other programs: apt-get, curl, debugpy, Docker, pip …
 FOREIGN_FLAGS = {
     "--find-links",
     "--follow",
@@ -37,6 +37,7 @@ FOREIGN_FLAGS = {
     "--haproxy-protocol",
     "--init",
     "--kill-whom",
+    "--listen",
     "--no-index",
     "--no-install-recommends",
     "--now",

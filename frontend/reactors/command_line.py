@@ -18,11 +18,14 @@ class CommandLine:
         self._settings = settings
         self._place = place
 
-    def make(self, control_fd: int, name: str, *, multiprocess: bool) -> list[str]:
+    def make(
+        self, control_fd: int, name: str, *, multiprocess: bool, terminal: bool = False
+    ) -> list[str]:
         """Return the command line that starts reactor `name`.
 
         `control_fd`: the inherited descriptor of its control channel. `multiprocess`: other
-        reactors run the same app (PEP 3333, wsgi.multiprocess).
+        reactors run the same app (PEP 3333, wsgi.multiprocess). `terminal`: standard input is a
+        terminal that the app may use.
         """
         settings = self._settings
         # -P: the current directory belongs to the app. No module of this server is found there.
@@ -56,6 +59,8 @@ class CommandLine:
             command.append("--factory")
         if settings.sched_yield == "off":
             command.append("--no-sched-yield")
+        if terminal:
+            command.append("--terminal")
         if multiprocess:
             command.append("--multiprocess")
         return [*command, "--", settings.app]

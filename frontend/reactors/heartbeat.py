@@ -9,6 +9,9 @@ Each reactor that serves or retires gets a ping. It answers when its loop turns.
 Beats count, not time. If the front end itself was stopped, much time has passed when it resumes,
 but only one beat: so it blames no reactor for that.
 
+A reactor whose app uses the terminal (a debugger, `input()`) waits for a person. No beat counts
+meanwhile.
+
 The loop of a WSGI reactor with one thread cannot turn while its app runs. It gets no ping before it
 has answered. Only --request-timeout limits how long that takes.
 """
@@ -68,7 +71,9 @@ class Heartbeat:
             del self._pings[gone]
         for reactor in reactors:
             missed = self._pings.get(reactor)
-            if reactor.inline and any(each.state is not ANSWERED for each in reactor.exchanges):
+            if reactor.at_terminal or (
+                reactor.inline and any(each.state is not ANSWERED for each in reactor.exchanges)
+            ):
                 if missed is not None:
                     self._pings[reactor] = 0
             elif missed is None:
@@ -81,3 +86,8 @@ class Heartbeat:
                 elif missed >= _BEATS:
                     why = f"no answer to a ping for {self._timeout:g} s"
                     reactor.kill_stalled(why, reactor.begun)
+
+
+def _runs_inline(reactor: Reactor) -> bool:
+    """Whether its loop cannot turn, because it runs a WSGI app."""
+    return reactor.inline and any(each.state is not ANSWERED for each in reactor.exchanges)

@@ -33,6 +33,7 @@ from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
 from reactor_run.frontend.reactors.lane_pool import LanePool
 from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.frontend.reactors.stall_budget import StallBudget
+from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
 from reactor_run.protocol.control_messages import (
     Cancel,
     CapacityChanged,
@@ -45,6 +46,7 @@ from reactor_run.protocol.control_messages import (
     Ready,
     RouteIsSlow,
     Stop,
+    TerminalUsed,
     ToFrontEnd,
     TurnEnded,
 )
@@ -91,9 +93,11 @@ class Reactor:
         directory: str | None = None,
         generation: int = 1,
         express: bool,
+        terminal: TerminalLoan | None = None,
     ) -> None:
         """Start the process. `command`: makes its command line from the descriptor of its control
-        channel. `directory`: where it starts; None: the current directory.
+        channel. `directory`: where it starts; None: the current directory. `terminal`: what it gets
+        as standard input; None: nothing.
 
         Raises OSError if the kernel refuses a part of that. Then no part of it is left.
         """
@@ -123,6 +127,9 @@ class Reactor:
         """It runs its app in its loop, and reads nothing meanwhile."""
         self.ends_children = False
         """The children of its app end with it, even if it exits in order."""
+        self.at_terminal = False
+        """Its app uses the terminal: it may stall without limit."""
+        self._terminal = terminal
         self._stalled = False
         """It was found to be stalled, and will be killed."""
         self.started = monotonic()
@@ -150,7 +157,7 @@ class Reactor:
             self.process = subprocess.Popen(
                 command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if self._terminal is None else None,
                 process_group=0,
                 cwd=directory,
             )
@@ -450,6 +457,10 @@ class Reactor:
                     self.inline = inline
                     self.state = READY
                     self.owner.reactor_ready(self)
+            case TerminalUsed(begins):
+                self.at_terminal = begins
+                if self._terminal is not None:
+                    (self._terminal.lend if begins else self._terminal.given_back)(self.pid)
             case Failed(line, details):
                 self.owner.reactor_failed(self, line, details)
 
@@ -534,6 +545,8 @@ class Reactor:
         self.hung_up()
         self._end_children()
         self.state = DEAD
+        if self._terminal is not None:
+            self._terminal.reclaim(self.pid)
         if self.express is not None:
             self.express.read_to_end()
         self._control.read_to_end()

@@ -34,6 +34,7 @@ from reactor_run.frontend.reactors.events import Operation
 from reactor_run.frontend.reactors.generation import NextGeneration, Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
 from reactor_run.frontend.reactors.reactor import DEAD, READY, STARTING, Reactor
+from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
 from reactor_run.frontend.sockets.rlimits import available_cpus
 
 __all__ = ["Supervisor"]
@@ -82,6 +83,7 @@ class Supervisor:
         self._settings = settings
         self._place = place
         self._command = CommandLine(settings, place)
+        self._terminal = TerminalLoan()
         self._serving: list[Reactor] = []
         self._next = NextGeneration(self)
         self._spent: dict[Reactor, str] = {}
@@ -190,14 +192,19 @@ class Supervisor:
         """Start a reactor of this generation. Raises OSError."""
         self.started += 1
         name = f"reactor {self.started}"
+        # Several reactors cannot share the terminal.
+        terminal = self._terminal if self._terminal.exists and self.wanted == 1 else None
         reactor = Reactor(
             self._loop,
             self,
             name,
-            lambda fd: self._command.make(fd, name, multiprocess=self.wanted > 1),
+            lambda fd: self._command.make(
+                fd, name, multiprocess=self.wanted > 1, terminal=terminal is not None
+            ),
             directory=self._place.enter(),
             generation=generation,
             express=self._settings.lanes == "express",
+            terminal=terminal,
         )
         self.reactors.append(reactor)
         if self._settings.start_timeout:
@@ -208,6 +215,9 @@ class Supervisor:
 
     def _start_overdue(self, reactor: Reactor) -> None:
         seconds = self._settings.start_timeout
+        if reactor.at_terminal:
+            self._loop.set_deadline(reactor, seconds)
+            return
         message = f"the app was not ready after {seconds:g} s; see --start-timeout"
         self._start_errors[reactor] = (message, None)
         log.error(
@@ -437,6 +447,10 @@ class Supervisor:
                     self._dismiss(reactor, until - self._loop.now)
 
     def _overdue(self, reactor: Reactor) -> None:
+        if reactor.at_terminal and not self._stopping:
+            # A debugger is in use while a reload waits for the old code to end.
+            self._loop.set_deadline(reactor, self._settings.graceful_timeout)
+            return
         log.warning(
             "%s (pid %d): %d exchanges not finished within the graceful timeout, stopping it",
             reactor.name,
@@ -491,6 +505,7 @@ class Supervisor:
         until = monotonic() + _GONE_WITHIN
         for reactor in self.reactors:
             reactor.see_dead(max(0.0, until - monotonic()))
+            self._terminal.reclaim(reactor.pid)
 
 
 def _how(status: int) -> str:

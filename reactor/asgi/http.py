@@ -56,7 +56,7 @@ from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway
-from reactor_run.reactor.log import cut_traceback, limited, place_of, runtime_hint
+from reactor_run.reactor.log import cut_traceback, limited, place_of, prompt_hint, runtime_hint
 from reactor_run.reactor.loop.hosted import FINISHED, Hosted
 
 __all__ = ["HIGH_WATER", "AsgiExchange"]
@@ -546,7 +546,7 @@ class AsgiExchange(Hosted):
         elif _is_cancellation(error):
             limited.info("%s: cancelled", self.name)
         else:
-            hint = runtime_hint(error, self._gateway.runtime)
+            hint = runtime_hint(error, self._gateway.runtime) or prompt_hint(error)
             advice = f" ({hint})" if hint else ""
             limited.error(
                 "%s: the app failed%s\n%s",

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from reactor_run.logs import RepeatLimit
 from reactor_run.reactor import fork
-from reactor_run.reactor.log import place_of
+from reactor_run.reactor.log import place_of, prompt_hint
 from reactor_run.reactor.wsgi.file import FileWrapper, bytes_left
 from reactor_run.reactor.wsgi.head import AppHead, read_app_head
 from reactor_run.reactor.wsgi.input import ClientGone
@@ -158,7 +158,9 @@ def run_wsgi(
     except BaseException as error:
         if fork.is_child:
             fork.leave(error)
-        log.error("%s: the app failed", sink.name, exc_info=True, kind=place_of(error))
+        hint = prompt_hint(error)
+        advice = f" ({hint})" if hint else ""
+        log.error("%s: the app failed%s", sink.name, advice, exc_info=True, kind=place_of(error))
         answer.fail()
     finally:
         if type(result) is not list:

@@ -225,8 +225,8 @@ def front(path: str, words: list[str]) -> int:
     """The `reactor-run` of this command line, with its reactors tapped."""
     make = CommandLine.make
 
-    def tapped(self: CommandLine, control_fd: int, name: str, *, multiprocess: bool) -> list[str]:
-        words = make(self, control_fd, name, multiprocess=multiprocess)
+    def tapped(self: CommandLine, control_fd: int, name: str, **more: bool) -> list[str]:
+        words = make(self, control_fd, name, **more)
         return [sys.executable, "-m", "tests.integration.tap", "reactor", path, *words]
 
     CommandLine.make = tapped  # type: ignore[method-assign]

@@ -355,3 +355,34 @@ def test_the_request_timeout_begins_when_the_app_begins(inline: Inline) -> None:
     front.pass_time(2)
     assert second.response().status == 504
     end_of(reactor, front)
+
+
+def test_no_beat_counts_while_the_app_uses_the_terminal(start: Start) -> None:
+    front = start(timeout=40.0)
+    (reactor,) = front.reactors
+    beat(front, 3)
+    reactor.say(terminal=True)
+    front.settle()
+    beat(front, 20)
+    assert reactor.inside.at_terminal
+    reactor.say(terminal=False)
+    front.settle()
+    beat(front, 3)
+    assert front.reactors == [reactor]
+    beat(front, 2)
+    assert any("no answer to a ping for 40 s" in line for line in front.log)
+    end_of(reactor, front)
+
+
+def test_a_start_takes_as_long_as_the_app_uses_the_terminal(start: Start) -> None:
+    front = start(capacities=(), start_timeout=5.0)
+    (reactor,) = front.reactors
+    reactor.say(terminal=True)
+    front.settle()
+    front.pass_time(100)
+    reactor.say(terminal=False)
+    front.settle()
+    reactor.ready()
+    front.settle()
+    assert front.reactors == [reactor]
+    assert not any(line.startswith("error") for line in front.log)

@@ -1,0 +1,131 @@
+"""The terminal of the front end, lent to an app that reads from it: `breakpoint()`, pdb, `input()`.
+
+A reactor is a background process of the terminal, so that Ctrl-C stops the service in order. A
+background process cannot read. So this file replaces `builtins.input`, by which pdb and
+`code.interact` read too:
+
+1. It tells the front end, which suspends `--timeout` meanwhile: a person may think for long.
+2. It makes the reactor the foreground process of the terminal. Ctrl-C interrupts the prompt then,
+   and not the service.
+3. After the line was read, it gives the terminal back. So a hang of the app between two prompts is
+   found, and Ctrl-C stops the service.
+
+Other debuggers (PYTHONBREAKPOINT) read without `input`. They get the terminal from `breakpoint()`
+until the loop turns next.
+
+The front end starts a reactor so only if it is the only one, and if standard input is a terminal.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import sleep
+from typing import Any, Final
+
+from reactor_run.reactor import fork
+
+__all__ = ["BorrowedTerminal"]
+
+_FD: Final = 0
+_LOOK: Final = 0.1
+"""Seconds between two looks whether the front end has the terminal again."""
+
+
+class BorrowedTerminal:
+    """The terminal at standard input. Install it once, before the app is imported."""
+
+    call_soon: Callable[[Callable[[], None]], None] | None = None
+    """Calls a function when the loop turns next; None while there is no loop."""
+
+    def __init__(self, tell: Callable[[bool], None]) -> None:
+        """`tell`: tells the front end that the app begins, or ends, to use the terminal."""
+        self._tell = tell
+        self._lock = threading.RLock()
+        self._held = False
+        self._handlers: dict[int, Any] = {}
+        self._front_end = os.getppid()
+        self._input = builtins.input
+
+    def install(self) -> None:
+        """Replace `input`, and watch `breakpoint`."""
+        builtins.input = self._read
+        sys.addaudithook(self._watch)
+
+    def _read(self, prompt: object = "", /) -> str:
+        if fork.is_child:
+            return self._input(prompt)
+        # Threads of an app take turns.
+        with self._lock, self._borrowed():
+            return self._input(prompt)
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[None]:
+        if self._held:
+            yield
+            return
+        self._take()
+        try:
+            yield
+        finally:
+            self.give_back()
+
+    def _watch(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Lend the terminal to another debugger, which reads after `breakpoint()` has returned.
+
+        This is an audit hook, because a debugger stops in the frame that calls it. A function in
+        the place of `sys.breakpointhook` would be that frame.
+        """
+        if event != "builtins.breakpoint" or fork.is_child or self._held:
+            return
+        named = os.environ.get("PYTHONBREAKPOINT", "")
+        if arguments[0] is sys.__breakpointhook__ and named in ("", "0", "pdb.set_trace"):
+            return
+        self._take()
+        if self.call_soon is not None:
+            self.call_soon(self.give_back)
+
+    def _take(self) -> None:
+        """Become the foreground process of the terminal, as soon as the front end is it."""
+        self._tell(True)
+        self._held = True
+        try:
+            while True:
+                now = os.tcgetpgrp(_FD)
+                if now == os.getpgid(self._front_end):
+                    # A background process may do this, because it ignores SIGTTOU.
+                    os.tcsetpgrp(_FD, os.getpgrp())
+                    break
+                if now == os.getpgrp():
+                    break
+                # The front end itself is in the background, or another generation reads.
+                sleep(_LOOK)
+        except OSError:
+            # The terminal was closed, so the app reads its end. Or the front end has ended.
+            pass
+        if threading.current_thread() is threading.main_thread():
+            # In another thread the exception would reach the loop.
+            self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+            # The shell waits for the front end, so it would not notice that the reactor stops.
+            self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+
+    def give_back(self) -> None:
+        """Let the front end be the foreground process again, if the reactor is it."""
+        if not self._held:
+            return
+        self._held = False
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+        try:
+            if os.tcgetpgrp(_FD) == os.getpgrp():
+                os.tcsetpgrp(_FD, os.getpgid(self._front_end))
+        except OSError:
+            # The terminal or the front end is gone.
+            pass
+        self._tell(False)
