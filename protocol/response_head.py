@@ -29,12 +29,20 @@ class ResponseHead:
     interim: another head follows (1xx but 101).
     upgrade: the connection becomes a tunnel (101). A CONNECT never gets a response from an app.
     minor_version: 0 or 1, of HTTP/1.x.
+    event_stream: it is a stream of server-sent events, of unknown length.
     """
 
-    __slots__ = ("body", "interim", "minor_version", "size", "status", "upgrade")
+    __slots__ = ("body", "event_stream", "interim", "minor_version", "size", "status", "upgrade")
 
     def __init__(
-        self, status: int, size: int, body: int, interim: bool, upgrade: bool, minor_version: int
+        self,
+        status: int,
+        size: int,
+        body: int,
+        interim: bool,
+        upgrade: bool,
+        minor_version: int,
+        event_stream: bool = False,
     ) -> None:
         self.status = status
         self.size = size
@@ -42,6 +50,7 @@ class ResponseHead:
         self.interim = interim
         self.upgrade = upgrade
         self.minor_version = minor_version
+        self.event_stream = event_stream
 
 
 _STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-9][0-9]{2}) " + FIELD_TEXT + rb"\r\n"
@@ -54,6 +63,9 @@ _FRAMING_LINE: Final = (
 _match_head: Final = re.compile(
     _STATUS_LINE + _OTHER_LINES + rb"(?:" + _FRAMING_LINE + _OTHER_LINES + rb")?+\r\n"
 ).match
+_search_event_stream: Final = re.compile(
+    rb"\n(?i:content-type):[\t ]*(?i:text/event-stream)[\t ]*[;\r]"
+).search
 
 
 def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseHead | None:
@@ -91,7 +103,8 @@ def parse_response_head(data: bytes, method: bytes, start: int = 0) -> ResponseH
         body = CHUNKED
     else:
         body = UNTIL_CLOSE
-    return ResponseHead(status, size, body, interim, upgrade, 1 if minor == b"1" else 0)
+    streamed = body < 0 and _search_event_stream(data, start, match.end()) is not None
+    return ResponseHead(status, size, body, interim, upgrade, 1 if minor == b"1" else 0, streamed)
 
 
 class KnownResponseHeads:

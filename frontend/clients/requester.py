@@ -261,6 +261,8 @@ class Http1Requester:
         self.answer_begun = True
         exchange.answer_began = self._loop.now
         exchange.status_code = b"%d" % head.status
+        if head.event_stream:
+            exchange.event_stream = True
         if self._context.ended is not None:
             exchange.answer_head = data[: data.find(b"\r\n\r\n") + 4]
         if self._context.first_byte_timeout:
@@ -338,6 +340,12 @@ class Http1Requester:
     def answer_failed(self) -> None:
         """Answer 502, or cut the answer: the reactor will not complete it."""
         self.answer_here(BAD_GATEWAY)
+
+    def end_stream(self) -> None:
+        """Cut an answer that has begun, and tell the app that its client has left."""
+        if self.exchange is not None:
+            self.exchange.error = "the service stops"
+        self._connection.lose()
 
     def _with_connection(self, exchange: Exchange, answer: bytes) -> bytes:
         """Return the answer with a Connection field if it needs one (RFC 9112 §9.3)."""

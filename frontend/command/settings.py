@@ -101,6 +101,18 @@ def _parse_header(text: str) -> tuple[bytes, bytes]:
 
 HEADER = Kind("NAME:VALUE", _parse_header, lambda field: os.fsdecode(b":".join(field)))
 
+
+def _parse_grace(text: str) -> float | None:
+    return None if text == "off" else seconds(zero=True).parse(text)
+
+
+def _show_grace(value: float | None) -> str:
+    return "off" if value is None else f"{value:g}"
+
+
+GRACE = Kind("SECONDS|off", _parse_grace, _show_grace)
+
+
 AUTO = "auto"
 """The default of --access-log, which depends on the terminal."""
 
@@ -614,6 +626,13 @@ class Settings(NamedTuple):
         seconds(zero=False),
         30.0,
         "Seconds for requests in flight to finish when a reactor retires or the service stops.",
+    )
+    event_stream_grace: float | None = _option(
+        "timeouts",
+        GRACE,
+        None,
+        "The same for event streams (text/event-stream) of ASGI apps, which may last until their "
+        "clients leave. off: as for other requests. Ctrl-C in a terminal ends them at once.",
     )
     shutdown_delay: float = _option(
         "timeouts",

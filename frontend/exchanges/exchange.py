@@ -62,6 +62,8 @@ class Exchange(Record):
     """A reactor that had begun it has died, so that it was retried."""
     withdrawing = False
     """Its reactor was asked to give it back unless it has begun it."""
+    event_stream = False
+    """Its answer is a stream of server-sent events."""
     deaths = 0
     """How many reactors died before they began it."""
 

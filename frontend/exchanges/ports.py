@@ -147,6 +147,9 @@ class Requester(Protocol):
     def answer_failed(self) -> None:
         """Note that the answer will not be completed."""
 
+    def end_stream(self) -> None:
+        """Cut an answer that has begun, and tell the app that its client has left."""
+
 
 E = TypeVar("E")
 

@@ -30,6 +30,7 @@ from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.backoff import Backoff
 from reactor_run.frontend.reactors.command_line import CommandLine
+from reactor_run.frontend.reactors.event_streams import EventStreams
 from reactor_run.frontend.reactors.events import Operation
 from reactor_run.frontend.reactors.generation import NextGeneration, Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
@@ -105,6 +106,7 @@ class Supervisor:
         self._start_errors: dict[Reactor, tuple[str, str | None]] = {}
         """Why reactors that are about to exit could not start: a line, and a traceback if any."""
         self._stopping = False
+        self._streams = EventStreams(loop)
         loop.after_batch(self._dismiss_idle)
 
     # What the operator asks for ------------------------------------------------------------------
@@ -439,6 +441,8 @@ class Supervisor:
             self._retiring[reactor] = self._loop.now + grace
             reactor.on_overdue = lambda: self._overdue(reactor)
             self._loop.set_deadline(reactor, grace)
+            if self._settings.event_stream_grace is not None:
+                self._streams.end_after(reactor, self._settings.event_stream_grace)
 
     def _dismiss_idle(self) -> None:
         if self._retiring:
@@ -474,6 +478,11 @@ class Supervisor:
     def in_flight(self) -> int:
         """The number of exchanges whose app is not done."""
         return sum(reactor.in_flight for reactor in self.reactors)
+
+    def end_event_streams(self, seconds: float) -> None:
+        """End the event streams of all reactors from so many seconds from now on."""
+        for reactor in self.reactors:
+            self._streams.end_after(reactor, seconds)
 
     def stop(self, seconds: float, *, end_children: bool = True) -> None:
         """Stop every reactor. Each app has `seconds` to shut down.

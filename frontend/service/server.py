@@ -25,7 +25,7 @@ from reactor_run.frontend.exchanges.replay import METHODS
 from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.loop.signals import Signals, Terminal
+from reactor_run.frontend.loop.signals import Signals, Terminal, has_terminal
 from reactor_run.frontend.reactors.cpu_count import CPUCount
 from reactor_run.frontend.reactors.generation import Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
@@ -396,7 +396,8 @@ class Server:
             if not self.lifecycle.stopping:
                 self.upgrade.begin(self.shutdown.hand_over)
         else:
-            self.shutdown.begin(number)
+            at_terminal = number == signal.SIGINT and has_terminal()
+            self.shutdown.begin(number, at_terminal=at_terminal)
 
     def _children(self) -> list[int]:
         """The process numbers of the children that this process started."""

@@ -64,13 +64,16 @@ class Shutdown:
         self._upgrade = upgrade
         self._notifier = notifier
         self._admins = admins
+        self._at_terminal = False
+        """A developer has pressed Ctrl-C."""
         self._delay = Timer(self._drain)
         self._grace = Timer(self._grace_is_over)
 
-    def begin(self, number: int, cause: str = "") -> None:
+    def begin(self, number: int, cause: str = "", *, at_terminal: bool = False) -> None:
         """Begin to stop, as after signal `number`. A second SIGINT, or SIGQUIT, kills all reactors.
 
-        `cause`: the text for the log in place of the signal's name.
+        `cause`: the text for the log in place of the signal's name. `at_terminal`: a developer has
+        pressed Ctrl-C, so event streams and idle connections end at once.
         """
         cause = cause or f"{signal.Signals(number).name} received"
         if number == signal.SIGQUIT:
@@ -78,6 +81,7 @@ class Shutdown:
             self._at_once()
         elif self._lifecycle.phase is ServicePhase.SERVING:
             delay, limit = self._settings.shutdown_delay, self._settings.graceful_timeout
+            self._at_terminal = at_terminal
             log.info(
                 "%s, shutting down%s (%s, at most %g s)%s%s",
                 cause,
@@ -111,7 +115,8 @@ class Shutdown:
             exchange
             for reactor in self._supervisor.reactors
             for exchange in reactor.exchanges
-            if exchange.state is RUNNING or not exchange.app_done
+            if (exchange.state is RUNNING or not exchange.app_done)
+            and not (exchange.event_stream and self._at_terminal)
         ]
         exchanges.sort(key=lambda exchange: exchange.arrived)
         now = self._loop.now
@@ -141,7 +146,11 @@ class Shutdown:
             self._acceptor.take_backlog()
         self._clients.draining = True
         self._acceptor.end(leave=leave)
-        self._acceptor.shut(self._settings.close_grace)
+        self._acceptor.shut(0 if self._at_terminal else self._settings.close_grace)
+        if self._at_terminal:
+            self._supervisor.end_event_streams(0)
+        elif self._settings.event_stream_grace is not None:
+            self._supervisor.end_event_streams(self._settings.event_stream_grace)
         self._loop.set_deadline(self._grace, self._settings.graceful_timeout)
         self._loop.after_batch(self._stop_when_done)
 

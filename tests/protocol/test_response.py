@@ -785,3 +785,21 @@ def test_simple_response_to_head() -> None:
     message = simple_response(404, b"none\n", date_field=b"", close=False, head_only=True)
     assert lines(message)[-1] == b"content-length: 5"
     assert parsed(message, b"HEAD").body == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_stream"),
+    [
+        (b"content-type: text/event-stream\r\ntransfer-encoding: chunked", True),
+        (b"Transfer-Encoding: chunked\r\nContent-Type:\ttext/Event-Stream ;charset=utf-8", True),
+        (b"content-type: text/event-stream", True),
+        (b"content-type: text/event-stream\r\ncontent-length: 5", False),
+        (b"content-type: text/event-streams", False),
+        (b"x-content-type: text/event-stream", False),
+        (b"content-type: text/plain\r\nx: text/event-stream", False),
+    ],
+)
+def test_event_streams_are_known_by_their_type(fields: bytes, is_stream: bool) -> None:
+    head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n\r\n", b"GET")
+    assert head is not None
+    assert head.event_stream is is_stream

@@ -1,0 +1,183 @@
+"""Event streams when the service stops: Ctrl-C ends them at once, all else lets them go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.integration.client import Client, request
+from tests.integration.conftest import LANES, RUNTIMES, Gate, Notes, Start
+from tests.integration.server import ROOT, clean_environment, command
+from tests.integration.waiting import eventually
+
+APP = "tests.integration.apps.streaming:app"
+STREAMS = ["until-told", "until-send-fails", "until-cancelled"]
+Connect = Callable[..., Client]
+
+
+class Developer:
+    """A service in the foreground of a terminal of its own, and who sits there."""
+
+    def __init__(self, *options: str) -> None:
+        words = command(APP, "--app-dir", str(ROOT), "-b", "127.0.0.1:0", *options)
+        self.pid, self.terminal = os.forkpty()
+        if not self.pid:
+            os.execve(words[0], words, {**clean_environment(), "REACTOR_RUN_CLOSE_GRACE": "1"})
+        self.seen = ""
+        self.wait_for("ready, accepting")
+        match = re.search(r"listening on (http://[0-9.:]+)", self.seen)
+        assert match is not None
+        self.address = match[1]
+
+    def wait_for(self, text: str) -> None:
+        """Read what it writes, up to this text."""
+        while text not in self.seen:
+            self.seen += os.read(self.terminal, 65536).decode()
+
+    def press_ctrl_c(self) -> None:
+        os.write(self.terminal, b"\x03")
+
+    def end(self) -> float:
+        """Return how many seconds it takes to end, with status 0."""
+        began = time.monotonic()
+        try:
+            while data := os.read(self.terminal, 65536):
+                self.seen += data.decode()
+        except OSError:
+            # All its processes have closed the terminal.
+            pass
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        assert status == 0, self.seen
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+
+
+@pytest.fixture
+def develop() -> Iterator[Callable[..., Developer]]:
+    """`develop(*options)`: a service in a terminal."""
+    begun: list[Developer] = []
+
+    def run(*options: str) -> Developer:
+        begun.append(Developer(*options))
+        return begun[-1]
+
+    yield run
+    for developer in begun:
+        developer.close()
+
+
+def begin(client: Client, path: str) -> None:
+    """Ask for a stream, and wait for its first bytes."""
+    client.send(request("GET", path))
+    assert client.begin().status == 200
+    assert next(client.pieces())
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options"),
+    [
+        *((runtime, []) for runtime in RUNTIMES),
+        ("trio", ["--answers=relay"]),
+        ("asyncio", ["--lanes=plain"]),
+    ],
+)
+def test_ctrl_c_ends_event_streams_at_once(
+    develop: Callable[..., Developer],
+    connect: Connect,
+    notes: Notes,
+    runtime: str,
+    options: list[str],
+) -> None:
+    developer = develop(f"--runtime={runtime}", *options)
+    clients = []
+    for stream in STREAMS:
+        clients.append(connect(developer.address))
+        begin(clients[-1], f"/{stream}?notes={notes}")
+    idle = connect(developer.address)
+    assert idle.get("/hello").status == 200
+    developer.press_ctrl_c()
+    # uvicorn with sse-starlette takes 0.3 s. Machines of tests are slow.
+    assert developer.end() < 3
+    assert sorted(notes.lines()) == sorted(f"{stream} ends" for stream in STREAMS)
+    assert "error" not in developer.seen, developer.seen
+    assert "waiting for" not in developer.seen
+    for client in clients:
+        assert b"0\r\n\r\n" not in client.rest()
+
+
+def test_ctrl_c_waits_for_all_other_requests(
+    develop: Callable[..., Developer], connect: Connect, gate: Gate, notes: Notes
+) -> None:
+    developer = develop()
+    other, stream, late = (connect(developer.address) for _ in range(3))
+    begin(other, f"/file-like?gate={gate}")
+    begin(stream, f"/until-told?notes={notes}")
+    late.send(request("GET", f"/late?gate={gate}&notes={notes}"))
+    notes.wait_for("late was asked")
+    developer.press_ctrl_c()
+    developer.wait_for("press Ctrl-C again")
+    notes.wait_for("until-told ends")
+    assert "/until-told" not in developer.seen
+    assert re.search(r"waiting for GET /file-like for [\d.]+ s, GET /late for", developer.seen)
+    gate.open()
+    # The late stream begins after Ctrl-C, and is ended too.
+    assert developer.end() < 5
+    assert b"".join([*other.pieces()]).endswith(b"last")
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("way", ["SIGTERM", "reload", "SIGINT without a terminal"])
+def test_finite_event_streams_are_not_cut(
+    start: Start, connect: Connect, gate: Gate, notes: Notes, way: str, lanes: str
+) -> None:
+    server = start(APP, f"--lanes={lanes}")
+    client = connect(server)
+    begin(client, f"/finite?gate={gate}&notes={notes}")
+    number = {"SIGTERM": signal.SIGTERM, "reload": signal.SIGHUP}.get(way, signal.SIGINT)
+    server.signal(number)
+    awaited = "generation 1 retires" if way == "reload" else "shutting down"
+    assert eventually(lambda: awaited in server.log())
+    assert eventually(server.is_at_rest)
+    gate.open()
+    assert b"".join(client.pieces()) == b"data: 2\n\n"
+    if way != "reload":
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("way", ["stop", "reload"])
+def test_a_grace_for_event_streams(
+    start: Start, connect: Connect, gate: Gate, notes: Notes, way: str
+) -> None:
+    server = start(APP, "--event-stream-grace=0.2")
+    stream, other = connect(server), connect(server)
+    begin(stream, f"/until-told?notes={notes}")
+    begin(other, f"/file-like?gate={gate}")
+    server.signal(signal.SIGTERM if way == "stop" else signal.SIGHUP)
+    notes.wait_for("until-told ends")
+    gate.open()
+    assert b"".join(other.pieces()) == b"last"
+    if way == "stop":
+        assert server.wait() == 0
+    else:
+        assert eventually(lambda: len(server.reactor_pids()) == 1)
+
+
+def test_a_wrong_grace_is_said_in_one_line(start: Start) -> None:
+    import subprocess
+
+    ended = subprocess.run(
+        command(APP, "--event-stream-grace=soon"), capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode == 2
+    assert "--event-stream-grace: expected a number of seconds" in ended.stderr
