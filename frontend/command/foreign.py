@@ -236,24 +236,27 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--http1-buffer-size", "--limit-head-size SIZE"),
         Row("--http1-header-read-timeout", "--head-timeout SECONDS", "s, not ms"),
         Row(
-            "--http1-keep-alive --no-http1-keep-alive --http1-pipeline-flush",
+            "--http1-keep-alive --no-http1-keep-alive --http1-pipeline-flush "
+            "--no-http1-pipeline-flush",
             "--keep-alive SECONDS",
             "cannot be switched off",
         ),
         Row("--log-config", "--log-config FILE", "TOML, JSON or INI; loggers `reactor_run.*`"),
         Row("--log-level", "--log-level LEVEL"),
+        Row("--log --no-log", "--log-level LEVEL", "the log cannot be switched off"),
         Row("--access-log", "--access-log -", "it takes a value: `-`, a path or `off`"),
         Row("--no-access-log", "--access-log off"),
         Row("--access-log-fmt", "--access-log-format FORMAT", "with gunicorn's atoms"),
         Row(
             "--ssl-certificate --ssl-keyfile --ssl-keyfile-password --ssl-protocol-min --ssl-ca "
-            "--ssl-crl --ssl-client-verify",
+            "--ssl-crl --ssl-client-verify "
+            "--no-ssl-client-verify",
             "",
             _TLS,
         ),
         Row("--url-path-prefix", "--root-path PATH"),
         Row(
-            "--respawn-failed-workers --respawn-interval",
+            "--respawn-failed-workers --no-respawn-failed-workers --respawn-interval",
             "",
             "reactors that die are always replaced",
         ),
@@ -264,6 +267,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--pid-file", "--pid-file FILE"),
         Row("--workers-kill-timeout", "--graceful-timeout SECONDS"),
         Row("--factory", "--factory"),
+        Row("--no-factory", "", "the default"),
         Row("--env-files", "--env-file FILE", "one file"),
         Row(
             "--working-dir",
@@ -278,7 +282,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
             "--reload-exclude PATTERN",
         ),
         Row("--reload-tick", "", "the kernel tells of changes at once"),
-        Row("--reload-ignore-worker-failure", "", "always so"),
+        Row("--reload-ignore-worker-failure --no-reload-ignore-worker-failure", "", "always so"),
         Row(
             "--static-path-route --static-path-mount --static-path-dir-to-file "
             "--static-path-expires",
