@@ -42,6 +42,7 @@ _WEBSOCKET: Final = "WebSocket is not supported yet"
 _HTTP2: Final = "a proxy such as nginx speaks HTTP/2"
 _TO_STDERR: Final = "the log goes to standard error"
 _STATIC: Final = "a proxy such as nginx serves static files"
+_NO_STATSD: Final = "no statsd; `reactor-run status` shows the counters"
 _TITLES: Final = "titles name the process and the app (extra `proctitle`)"
 _SYSTEMD: Final = "systemd: `User=` and `Group=`"
 _NO_DAEMON: Final = "it stays in the foreground: let systemd or a container run it"
@@ -204,6 +205,11 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
             "",
             "use a task queue",
         ),
+        Row(
+            "--statsd-host --statsd-prefix --dogstatsd-tags --enable-backlog-metric",
+            "--admin ADDRESS",
+            _NO_STATSD,
+        ),
         Row("--spew", "", "SIGUSR1 writes the stacks to the log"),
         Row("-v", "-V", "the long form is the same"),
     ),
@@ -263,6 +269,12 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--workers-lifetime", "--max-lifetime SECONDS"),
         Row("--workers-max-rss", "--max-rss SIZE", "bytes, not MiB: `512M`"),
         Row("--rss-sample-interval --rss-samples", "", "memory is measured by its own rule"),
+        Row(
+            "--metrics --metrics-address --metrics-port --metrics-scrape-interval",
+            "--admin ADDRESS",
+            "`reactor-run status` shows the counters",
+        ),
+        Row("--no-metrics", "--admin off", "the default"),
         Row("--process-name", "", _TITLES),
         Row("--pid-file", "--pid-file FILE"),
         Row("--workers-kill-timeout", "--graceful-timeout SECONDS"),
@@ -314,6 +326,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("-p --pid", "--pid-file FILE"),
         Row("-m --umask", "--umask MASK", "octal"),
         Row("--root-path", "--root-path PATH"),
+        Row("--statsd-host --statsd-prefix", "--admin ADDRESS", _NO_STATSD),
         Row("--server-name", "", "a proxy such as nginx selects hosts"),
         Row(
             "--ca-certs --certfile --cert-reqs --ciphers --keyfile --keyfile-password "
