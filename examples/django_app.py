@@ -1,7 +1,7 @@
 """Django in one file, for WSGI and ASGI: a page, JSON, upload and streaming.
 
     reactor-run examples.django_app:application
-    reactor-run --runtime asyncio examples.django_app:asgi_application
+    reactor-run examples.django_app:asgi_application
 
 Django's ASGI handler calls asyncio, so it runs on `asyncio` and `uvloop`, but not on `trio`.
 """

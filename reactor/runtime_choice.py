@@ -151,5 +151,6 @@ def _origin(value: object) -> str:
 
 def _is_within(file: str, directory: str) -> bool:
     """Return whether a module's file is in a directory, and not in a virtual environment there."""
-    file = os.path.realpath(file)
+    # The directory was put on sys.path without symbolic links (loader.py), so the file has none in
+    # that part either. To resolve the links of a thousand files would take 20 ms.
     return file.startswith(directory + os.sep) and "site-packages" not in file.split(os.sep)

@@ -33,6 +33,7 @@ from reactor_run.reactor import fork
 __all__ = ["BorrowedTerminal"]
 
 _FD: Final = 0
+_CANNOT_INTERRUPT: Final = b"\n(Ctrl-C cannot interrupt a prompt in a thread; in pdb, enter q)\n"
 _LOOK: Final = 0.1
 """Seconds between two looks whether the front end has the terminal again."""
 
@@ -56,6 +57,12 @@ class BorrowedTerminal:
         """Replace `input`, and watch `breakpoint`."""
         builtins.input = self._read
         sys.addaudithook(self._watch)
+        fork.take(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self, _number: int, _frame: object) -> None:
+        """Say why Ctrl-C does nothing: Python raises KeyboardInterrupt only in the main thread."""
+        if self._held:
+            os.write(2, _CANNOT_INTERRUPT)
 
     def _read(self, prompt: object = "", /) -> str:
         if fork.is_child:

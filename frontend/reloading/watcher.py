@@ -44,23 +44,26 @@ def main(argument: str) -> int:
     dirs = _outermost(map(os.path.realpath, task["dirs"]))
     # Docker Desktop and network file systems report no events; watchfiles has this variable too.
     polling = os.environ.get("WATCHFILES_FORCE_POLLING", "").lower() in ("1", "true", "enable")
-    try:
-        from watchfiles._rust_notify import RustNotify
+    from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
+    try:
         watcher = RustNotify(dirs, False, polling, _POLL, True, True)
-    except OSError as error:
+        _say(watching=dirs)
+        while True:
+            changes = watcher.watch(_DEBOUNCE, _STEP, _TURN, None)
+            if isinstance(changes, set):
+                _report({path for _, path in changes if _is_wanted(path, dirs, patterns)})
+    except (OSError, WatchfilesRustInternalError) as error:
+        # A directory that is gone, or a limit of inotify.
         _say(failed=str(error))
         return 1
-    _say(watching=dirs)
-    while True:
-        changes = watcher.watch(_DEBOUNCE, _STEP, _TURN, None)
-        if not isinstance(changes, set):
-            continue
-        changed = sorted({path for _, path in changes if _is_wanted(path, dirs, patterns)})
-        if changed:
-            for path in changed:
-                _forget_bytecode(path)
-            _say(changed=changed)
+
+
+def _report(changed: set[str]) -> None:
+    if changed:
+        for path in changed:
+            _forget_bytecode(path)
+        _say(changed=sorted(changed))
 
 
 def _end_with_parent() -> None:

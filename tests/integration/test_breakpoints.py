@@ -250,6 +250,17 @@ def test_ctrl_c_interrupts_the_prompt_and_then_stops_the_service(sit: Sit) -> No
     assert "SIGINT received" in typist.screen
 
 
+def test_a_prompt_in_a_thread_cannot_be_interrupted(sit: Sit) -> None:
+    typist = sit(WSGI, "--threads", "2")
+    asking = Asking(typist, "/break")
+    typist.reads(PROMPT)
+    typist.presses("C")
+    typist.reads(r"cannot interrupt a prompt in a thread; in pdb, enter q\)")
+    typist.types("c")
+    assert asking.response().body == b"2"
+    assert typist.ends() == 0
+
+
 def test_a_hang_between_two_prompts_is_found(sit: Sit) -> None:
     typist = sit(ASGI, "--timeout", "0.4")
     front_end = typist.foreground

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -215,6 +216,16 @@ def test_a_watcher_that_ends_is_started_again(project: Project) -> None:
 
 def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+
+
+def test_a_watcher_that_cannot_watch_says_why(tmp_path: Path) -> None:
+    need_module("watchfiles")
+    task = json.dumps({"dirs": [str(tmp_path / "gone")], "include": [], "exclude": []})
+    words = [sys.executable, "-m", "reactor_run.frontend.reloading.watcher", task]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.wait(30) == 1
+        assert process.stdout is not None
+        assert "gone" in json.loads(process.stdout.read())["failed"]
 
 
 def test_reload_without_watchfiles_is_an_error_of_the_operator(project: Project) -> None:
