@@ -47,6 +47,9 @@ def main(argument: str) -> int:
     from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
     try:
+        for path in dirs:
+            # watchfiles would wait for a directory that is gone, and see nothing.
+            os.stat(path)
         watcher = RustNotify(dirs, False, polling, _POLL, True, True)
         _say(watching=dirs)
         while True:
