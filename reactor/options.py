@@ -34,6 +34,7 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --header NAME:VALUE                  a field of each answer; may be repeated
   --no-server-header                   answers have no Server field
   --no-date-header                     answers have no Date field
+  --request-id                         each request has an id, which its log lines name
   --log-level LEVEL                    the least urgent message logged (info)
   --log-format text|json               the form of its log lines (text)
   --log-config FILE                    how its logging and that of the app is configured
@@ -73,6 +74,7 @@ class Options(NamedTuple):
     header: tuple[str, ...] = ()
     no_server_header: bool = False
     no_date_header: bool = False
+    request_id: bool = False
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
     log_config: str = ""
@@ -85,6 +87,7 @@ _SWITCHES: Final = (
     "terminal",
     "multiprocess",
     "no_sched_yield",
+    "request_id",
     "factory",
     "no_server_header",
     "no_date_header",

@@ -51,6 +51,7 @@ from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.pulse import SLOTS, Pulse
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.client_sockets import ClientSockets
+from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.links.gateway import Gateway, MakeExchange, OpenStream
 from reactor_run.reactor.links.stream import StreamEnd
 from reactor_run.reactor.loader import detect_interface, load_app
@@ -331,6 +332,7 @@ def main(argv: list[str] | None = None) -> int:
     keep_dropped_memory()
     die_with_parent()
     configure(options.log_level, options.name, options.log_format, Zone(options.utc_offset))
+    AppExchange.identified = options.request_id
     os.set_inheritable(options.control_fd, False)
     control = ControlChannel[ToReactor](socket.socket(fileno=options.control_fd), read_for_reactor)
     fork.in_child(lambda: fork.disconnect(control.in_child()))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from reactor_run.frontend.clients.answer_fields import AnswerFields
+from reactor_run.frontend.clients.request_ids import RequestIds
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.exchanges.ended import EndedRecords, Observer
@@ -76,10 +78,22 @@ class ClientContext:
         """The app is WSGI: bodies are collected before dispatch, and answers are spooled."""
         self.answer_file_max = 0
         """Bytes of an answer that may wait in a temporary file for a slow client; 0: none."""
+        self.request_ids = RequestIds(self.limits) if settings.request_id else None
+        self.answer_fields = (
+            AnswerFields(request_id=settings.request_id, timing=settings.server_timing)
+            if settings.request_id or settings.server_timing
+            else None
+        )
         self.draining = False
-        """The service stops: every answer is the last one of its connection."""
+        """The service stops: every answer is the last one of its connection. See `drain`."""
+        self.changes_answers = self.answer_fields is not None
+        """Each answer gets a field."""
         self._lane_proxy = settings.lane_proxy
         self._answer_spool_size = settings.answer_spool_size
+
+    def drain(self) -> None:
+        """Let every answer be the last one of its connection from now on: the service stops."""
+        self.draining = self.changes_answers = True
 
     def observe(self, observer: Observer) -> None:
         """Hand the records of ended exchanges to `observer` too, from now on."""

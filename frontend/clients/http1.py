@@ -185,6 +185,11 @@ class Http1:
         context = self._context
         try:
             head = parse_request_head(data, context.limits, self._seen)
+            if head is not None and context.request_ids is not None:
+                trusted = self.requester.forwarded is not None
+                arrived = len(data)
+                request_id, data, head = context.request_ids.identify(data, head, trusted=trusted)
+                self.requester.identified = request_id, len(data) - arrived
         except Rejected as rejected:
             self.requester.reject(rejected.rule, data)
             return
@@ -220,6 +225,8 @@ class Http1:
                 self._hold_back(data, end)
                 data = data[:end]
             requester.exchange = exchange = Exchange(requester, head, data, True, self._loop.now)
+            if requester.identified is not None:
+                requester.identify(exchange)
             context.submit(exchange)
         self._parsing = False
 
@@ -306,6 +313,8 @@ class Http1:
         self.requester.exchange = exchange = Exchange(
             self.requester, head, data, False, self._loop.now
         )
+        if self.requester.identified is not None:
+            self.requester.identify(exchange)
         if body.collected:
             self.state = _BUFFERING
             exchange.collected = inf

@@ -91,6 +91,7 @@ class Http1Requester:
         "exchange",
         "express_prefix",
         "forwarded",
+        "identified",
     )
 
     def __init__(
@@ -107,6 +108,9 @@ class Http1Requester:
         self.after = _NEXT
         self.clock = ExchangeClock(context)
         self.express_prefix = origin.express_prefix
+        self.identified: tuple[str, int] | None = None
+        """The id of the request whose head was read, and how many bytes it has added to the head;
+        None: there is no id, or the exchange has it."""
         self._until_close = False
         """The end of the answer is the end of the connection."""
         self._lane_prefix: bytes | None = None
@@ -144,6 +148,13 @@ class Http1Requester:
     def read_on(self) -> None:
         """Read more of the request's body: there is room for it."""
         self._source.read_on()
+
+    def identify(self, exchange: Exchange) -> None:
+        """Give an exchange the id of its request."""
+        assert self.identified is not None
+        exchange.request_id, added = self.identified
+        exchange.bytes_in -= added
+        self.identified = None
 
     # What the dispatcher tells --------------------------------------------------------------------
 
@@ -219,9 +230,9 @@ class Http1Requester:
         exchange.status_code = answer[9:12]
         exchange.answer_head = answer
         size = exchange.bytes_out = len(answer)
-        if self.after is not _NEXT or exchange.head.minor_version == 0 or context.draining:
+        if self.after is not _NEXT or exchange.head.minor_version == 0 or context.changes_answers:
             try:
-                answer = exchange.answer_head = self._with_connection(exchange, answer)
+                answer = exchange.answer_head = self._with_fields(exchange, answer)
             except ValueError:
                 limited.error("an answer without a status line cannot be relayed")
                 self.answer_failed()
@@ -256,8 +267,12 @@ class Http1Requester:
         body = self.body
         if self._until_close or (body is not None and not body.may_be_drained(head.status)):
             self.end_with(_CLOSE)
-        if self.after is not _NEXT or exchange.head.minor_version == 0 or self._context.draining:
-            data = self._with_connection(exchange, data)
+        if (
+            self.after is not _NEXT
+            or exchange.head.minor_version == 0
+            or self._context.changes_answers
+        ):
+            data = self._with_fields(exchange, data)
         self.answer_begun = True
         exchange.answer_began = self._loop.now
         exchange.status_code = b"%d" % head.status
@@ -347,15 +362,24 @@ class Http1Requester:
             self.exchange.error = "the service stops"
         self._connection.lose()
 
-    def _with_connection(self, exchange: Exchange, answer: bytes) -> bytes:
-        """Return the answer with a Connection field if it needs one (RFC 9112 §9.3)."""
-        if self._context.draining:
+    def _with_fields(self, exchange: Exchange, answer: bytes) -> bytes:
+        """Return the answer with the fields that the front end adds. Raises ValueError if it has no
+        head."""
+        context = self._context
+        if context.draining:
             self.end_with(_CLOSE)
-        return insert_connection(answer, self._connection_option)
+        if context.answer_fields is not None:
+            answer = context.answer_fields.add(exchange, answer, self._loop.now)
+        return self._with_connection(answer, old=exchange.head.minor_version == 0)
 
-    @property
-    def _connection_option(self) -> bytes:
-        return b"keep-alive" if self.after is _NEXT else b"close"
+    def _with_connection(self, answer: bytes, *, old: bool) -> bytes:
+        """Return the answer with a Connection field if it needs one (RFC 9112 §9.3).
+
+        `old`: the client speaks HTTP/1.0.
+        """
+        if self.after is not _NEXT:
+            return insert_connection(answer, b"close")
+        return insert_connection(answer, b"keep-alive") if old else answer
 
     def end_exchange(self) -> None:
         """End the exchange, if there is one. Its record is read at the end of this turn."""
@@ -389,8 +413,9 @@ class Http1Requester:
             self.end_with(_CLOSE)
         self._context.counters.answered_here(own.status)
         answer = own.encode(self._context.own_fields, head_only=head_only)
-        if old or self.after is not _NEXT:
-            answer = insert_connection(answer, self._connection_option)
+        if record is not None and self._context.answer_fields is not None:
+            answer = self._context.answer_fields.add(record, answer, self._loop.now)
+        answer = self._with_connection(answer, old=old)
         if record is not None:
             # The record of the exchange is read at the end of this turn.
             record.status_code = b"%d" % own.status
@@ -422,6 +447,8 @@ class Http1Requester:
             head = UnparsedHead(arrived)
             unparsed = Record(self, head, len(arrived), now if since is None else since)
             unparsed.rule = rule.name
+            if self._context.request_ids is not None:
+                unparsed.request_id = self._context.request_ids.make()
             unparsed.ended = now
             if self._context.ended is not None:
                 self._context.ended.append(unparsed)

@@ -353,6 +353,19 @@ class Settings(NamedTuple):
         "Where each request is logged, in one line. -: standard output; off: nowhere.",
         shown_default="- if standard error is a terminal, else off",
     )
+    request_id: bool = _option(
+        "logs",
+        SWITCH,
+        False,
+        "Each request has an id, in the field X-Request-ID of request and response and in both "
+        "logs. A trusted proxy may name it (--forwarded-allow-from).",
+    )
+    server_timing: bool = _option(
+        "logs",
+        SWITCH,
+        False,
+        "Responses have a Server-Timing field with the time in the queue and in the app.",
+    )
     access_log_format: str = _option(
         "logs",
         Kind("combined|common|json|FORMAT", _parse_format),

@@ -118,8 +118,8 @@ class Exchange(Record):
 
     @property
     def name(self) -> str:
-        """Its name in the log: method and target."""
-        return request_name(self.head.method, self.head.target)
+        """Its name in the log: method and target, and its id if it has one."""
+        return request_name(self.head.method, self.head.target, self.request_id)
 
     @property
     def reactor_name(self) -> str:

@@ -144,7 +144,7 @@ class Shutdown:
         self._lifecycle.phase = ServicePhase.DRAINING
         if not leave:
             self._acceptor.take_backlog()
-        self._clients.draining = True
+        self._clients.drain()
         self._acceptor.end(leave=leave)
         self._acceptor.shut(0 if self._at_terminal else self._settings.close_grace)
         if self._at_terminal:

@@ -39,10 +39,13 @@ class ExchangeLoop(Protocol):
 class AppExchange:
     """One request and its response.
 
+    identified: each request has an id (`--request-id`). It is the same for all exchanges.
     express: the number of the exchange on the express lane; 0 if its request came on a plain lane.
     lane: the plain lane or the stream that carries the request and the answer in pieces; None while
     one message each way is enough.
     """
+
+    identified = False
 
     __slots__ = ("__weakref__", "ended", "express", "gone", "head", "lane", "reactor")
 
@@ -75,9 +78,13 @@ class AppExchange:
 
     @property
     def name(self) -> str:
-        """The method and the target for the log, as the client sent them. The app may have changed
-        its own copies."""
-        return request_name(self.head.method, self.head.target)
+        """The method and the target for the log, as the client sent them, and the id of the
+        request, if requests have ids. The app may have changed its own copies."""
+        head = self.head
+        if not self.identified:
+            return request_name(head.method, head.target)
+        (request_id,) = head.values((b"x-request-id",))
+        return request_name(head.method, head.target, request_id.decode("latin-1"))
 
     def abandon(self) -> None:
         """Abort the answer and release the lane or the number, after `over` has failed."""

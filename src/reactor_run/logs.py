@@ -46,14 +46,16 @@ def printable(text: str | bytes) -> str:
     )
 
 
-def request_name(method: bytes, target: bytes) -> str:
+def request_name(method: bytes, target: bytes, request_id: str = "") -> str:
     """Return the name of a request in the log: method and path as sent, at most 200 characters.
 
-    The query is left out, because it may hold secrets.
+    The query is left out, because it may hold secrets. The id follows, if there is one.
     """
     path = target[:_NAME_MAX].partition(b"?")[0]
     name = f"{printable(method)} {printable(path)}"
-    return name if len(name) <= _NAME_MAX else name[: _NAME_MAX - 3] + "..."
+    if len(name) > _NAME_MAX:
+        name = name[: _NAME_MAX - 3] + "..."
+    return f"{name} [{printable(request_id)}]" if request_id else name
 
 
 class RepeatLimit:

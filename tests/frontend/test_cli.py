@@ -125,6 +125,8 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
         "reload": "on",
         "reload_dir": "/tmp",
         "root_path": "/shop",
+        "request_id": "on",
+        "server_timing": "on",
     }.get(option.name, option.shown_default)
     flag = [text] if option.positional else [option.flag] if option.switch else [option.flag, text]
     base = [] if option.positional else ["shop:app", *NEEDED.get(option.name, ())]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from reactor_run import __version__
-from tests.integration.client import Client
-from tests.integration.conftest import Gate, Notes, Start
+from tests.integration.client import Client, request
+from tests.integration.conftest import Config, Gate, Notes, Start
 from tests.integration.server import ROOT, Server, clean_environment, command
 from tests.integration.waiting import eventually
 
@@ -352,3 +352,30 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
         timeout=30,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    "config", [Config("asgi"), Config("asgi", "plain"), Config("wsgi")], ids=str
+)
+def test_a_request_id_is_in_both_logs_and_in_the_answer(
+    config: Config, start: Start, tmp_path: Path
+) -> None:
+    path = tmp_path / "access"
+    server = start(
+        config.app,
+        *config.options,
+        "--request-id",
+        "--forwarded-allow-from=127.0.0.1",
+        f"--access-log={path}",
+        "--access-log-format=%(id)s %(U)s",
+    )
+    with Client(server.address) as client:
+        client.send(request("GET", "/raise-before", [("X-Request-ID", "from-the-proxy")]))
+        failed = client.response()
+        assert (failed.status, failed.field("x-request-id")) == (500, b"from-the-proxy")
+        made = client.get("/hello").field("x-request-id")
+    assert made is not None
+    assert eventually(lambda: len(path.read_text().splitlines()) == 2)
+    assert path.read_text() == f"from-the-proxy /raise-before\n{made.decode()} /hello\n"
+    assert eventually(lambda: "the app failed" in server.log())
+    assert "GET /raise-before [from-the-proxy]: the app failed" in server.log()
