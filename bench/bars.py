@@ -404,4 +404,11 @@ BARS: Final[Sequence[Bar]] = (
         at_most=True,
         read="start",
     ),
+    Bar(
+        "a saved file to its first answer, with --reload, <= 1.3 x uvicorn",
+        _ratios("edits/bare edits/fastapi", "edit", _ASGI, "uvicorn"),
+        1.3,
+        at_most=True,
+        read="start",
+    ),
 )

@@ -57,5 +57,6 @@ MEASURES: Final = {
     "p99_ratio": Measure("p99 / quiet", ".2f"),
     "actions": Measure("kills or reloads", ",.0f"),
     "start": Measure("s to first answer", ".3f"),
+    "edit": Measure("s from a saved file to its first answer", ".3f"),
     "rest": Measure("MiB at rest", ",.1f", 1 << 20),
 }

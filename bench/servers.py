@@ -164,7 +164,13 @@ _OUR_PARTS: Final = ("reactor-run", "trio", "anyio", "gunicorn_h1c")
 _BUILD: Final = "it did not build when `make bench` tried; see bench/README.md"
 
 SERVERS: Final[Sequence[Server]] = (
-    Server("reactor-run", "ours", "asgi", _OUR_PARTS, _one(f"{_OURS} {{app}}", *_RELAY)),
+    Server(
+        "reactor-run",
+        "ours",
+        "asgi",
+        _OUR_PARTS,
+        _one(f"{_OURS} --runtime trio {{app}}", *_RELAY),
+    ),
     Server(
         "reactor-run-access-log",
         "ours",
@@ -177,14 +183,14 @@ SERVERS: Final[Sequence[Server]] = (
         "ours",
         "asgi",
         _OUR_PARTS,
-        _one(f"{_OURS} --set-aside off {{app}}", *_RELAY),
+        _one(f"{_OURS} --runtime trio --set-aside off {{app}}", *_RELAY),
     ),
     Server(
         "reactor-run-plain",
         "ours",
         "asgi",
         _OUR_PARTS,
-        _one(f"{_OURS} --lanes plain {{app}}", *_RELAY),
+        _one(f"{_OURS} --runtime trio --lanes plain {{app}}", *_RELAY),
     ),
     Server(
         "reactor-run-asyncio",

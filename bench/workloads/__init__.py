@@ -3,6 +3,7 @@
 from typing import Final
 
 from bench.workload import Workload
+from bench.workloads.edits import Edits
 from bench.workloads.events import Events
 from bench.workloads.gigabyte import Gigabyte
 from bench.workloads.hangs import Hangs
@@ -33,6 +34,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Reloads(),
     Stops(),
     Start(),
+    Edits(),
     Hop(),
     Events(),
 )
