@@ -9,9 +9,11 @@ APP ?= examples.hello:app
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
 # What reads request heads, or shows them to an app.
-PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus environ names native origin request scope)) \
+PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus environ express names native origin request scope)) \
   tests/fuzz tests/frontend/clients tests/reactor/asgi tests/reactor/links tests/reactor/wsgi \
   $(addprefix tests/integration/test_,$(addsuffix .py,bodies corpus http isolation no_desync))
+# What the extensions are built from.
+NATIVE := protocol/_head.c protocol/_frames.c
 # How many test files run at once: more than one a core, because many tests wait for processes.
 JOBS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
 # The tests start a thousand processes. With PYTHONDONTWRITEBYTECODE each would compile all modules anew.
@@ -91,7 +93,7 @@ wheels: $(VENV)/wheels.stamp ## build a manylinux wheel for this Python into dis
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheels/*.whl
 
 clean: ## remove virtual environments, caches and build products
-	rm -f protocol/_head.*.so
+	rm -f protocol/_*.so
 	rm -rf .venv .venv-3.* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -115,21 +117,21 @@ explain = { command -v cc >/dev/null || echo "No C compiler; on Debian: apt inst
   $(BIN)/python -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
   || echo "No Python.h; on Debian: apt install python3-dev" >&2; }
 
-$(VENV)/base.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
+$(VENV)/base.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.)
 
-$(VENV)/test.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
+$(VENV)/test.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.[test])
 
-$(VENV)/dev.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
+$(VENV)/dev.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.[dev])
 
-$(VENV)/fuzz.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
+$(VENV)/fuzz.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.[fuzz])
 
-$(VENV)/wheels.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
+$(VENV)/wheels.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.[wheels])
 
-$(VENV)/bench.stamp: pyproject.toml setup.py protocol/_head.c | $(BIN)/python
+$(VENV)/bench.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.[bench])
 	@$(BIN)/python -m bench.optional

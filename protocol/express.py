@@ -3,7 +3,7 @@
 A message is a PROXY v2 header that ends with exactly these two TLVs, then the payload:
 
     05 0008 <exchange: 8 bytes>     PP2_TYPE_UNIQUE_ID
-    <kind>  0004 <length: 4 bytes>  E0 to EF (custom TLVs), the payload's length
+    <kind>  0004 <length: 4 bytes>  E0 to EE (custom TLVs), the payload's length
 
     front end to reactor                          payload
     E0 REQUEST    a request                       the head, and all of its body or the first bytes
@@ -28,11 +28,10 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     E8 ABORT        the answer is cut                          none
     E9 INTERIM      100 Continue                               head
     EA CREDIT       the reactor takes more of BODY             how many: 4 bytes
-    EB WAITS        the same, and the app waits for BODY       how many: 4 bytes
-    EC BLOCKED      the client takes no more now               bytes written so far: 8 bytes
-    ED MOVES        it takes more again                        bytes written so far: 8 bytes
-    EE WRITTEN      the answer is complete                     bytes written: 8 bytes
-    EF GIVE_BACK    the rest comes as BYTES                    bytes written: 8 bytes
+    EB BLOCKED      the client takes no more now               bytes written so far: 8 bytes
+    EC MOVES        it takes more again                        bytes written so far: 8 bytes
+    ED WRITTEN      the answer is complete                     bytes written: 8 bytes
+    EE GIVE_BACK    the rest comes as BYTES                    bytes written: 8 bytes
 
 The header of a request carries the addresses of the client and of the listener, and the TLVs of
 origin.py before these two. The header of every other message is LOCAL. docs/lanes.md says when each
@@ -43,8 +42,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from reactor_run.native import NATIVE, split_answers, split_requests
 from reactor_run.protocol.proxy import SIGNATURE, Endpoint, encode_v2
 
 __all__ = [
@@ -68,14 +68,16 @@ __all__ = [
     "GRANT",
     "INTERIM",
     "MOVES",
+    "PIECE_MAX",
     "RELAY",
     "REQUEST",
-    "WAITS",
     "WINDOW",
     "WITHDRAW",
     "WITHDRAWN",
     "WRITTEN",
     "FrameError",
+    "judge_answers",
+    "judge_requests",
     "pack_count",
     "pack_message",
     "pack_number",
@@ -88,7 +90,11 @@ __all__ = [
 ]
 
 EXPRESS_MAX: Final = 65536
-"""Most bytes of a whole request or answer in one message, and of one piece of a longer one."""
+"""Most bytes of a whole request or answer in one message."""
+PIECE_MAX: Final = 131072
+"""Most bytes of one piece of a longer request or answer. Each piece of a body becomes one message
+for the app: large ones cost less. It is half of WINDOW, so that one can be on its way while the app
+takes another."""
 _PAYLOAD_MAX: Final = 1 << 26
 """Most bytes of a payload. A head in front of the first piece of a body makes it longer, and
 `--limit-head-size` may be large."""
@@ -116,11 +122,10 @@ END: Final = 0xE7
 ABORT: Final = 0xE8
 INTERIM: Final = 0xE9
 CREDIT_FOR_BODY: Final = 0xEA
-WAITS: Final = 0xEB
-BLOCKED: Final = 0xEC
-MOVES: Final = 0xED
-WRITTEN: Final = 0xEE
-GIVE_BACK: Final = 0xEF
+BLOCKED: Final = 0xEB
+MOVES: Final = 0xEC
+WRITTEN: Final = 0xED
+GIVE_BACK: Final = 0xEE
 
 _TLVS: Final = Struct("!BHQBHI")
 _START: Final = Struct("!13sxH")
@@ -151,18 +156,22 @@ def request_prefix(
     return bytes(header)
 
 
-def pack_request(prefix: bytes, exchange: int, size: int) -> bytes:
-    """Return the frame before a request of `size` bytes."""
-    return prefix + _pack_tlvs(5, 8, exchange, REQUEST, 4, size)
+if TYPE_CHECKING or not NATIVE:
 
+    def pack_request(prefix: bytes, exchange: int, size: int, /) -> bytes:
+        """Return the frame before a request of `size` bytes."""
+        return prefix + _pack_tlvs(5, 8, exchange, REQUEST, 4, size)
 
-def pack_message(exchange: int, kind: int, size: int = 0) -> bytes:
-    """Return the frame before any other message; its payload has `size` bytes."""
-    return _pack_local(_LOCAL_START, exchange, kind, 4, size)
+    def pack_message(exchange: int, kind: int, size: int = 0, /) -> bytes:
+        """Return the frame before any other message; its payload has `size` bytes."""
+        return _pack_local(_LOCAL_START, exchange, kind, 4, size)
+
+else:
+    from reactor_run.protocol._frames import pack_message, pack_request
 
 
 def pack_count(exchange: int, kind: int, count: int) -> bytes:
-    """Return a whole message of one of the CREDIT kinds, or WAITS."""
+    """Return a whole message of one of the CREDIT kinds."""
     return _pack_local(_LOCAL_START, exchange, kind, 4, 4) + count.to_bytes(4, "big")
 
 
@@ -185,12 +194,17 @@ def read_number(payload: bytes) -> int:
     return int.from_bytes(payload, "big")
 
 
-def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int]:
+def read_requests(data: bytes | memoryview) -> tuple[list[tuple[int, int, bytes, bytes]], int]:
     """Return all whole messages to a reactor in `data`, and the bytes they took.
 
     A message is (exchange, kind, prefix, payload). The prefix is the header without its two TLVs,
     which is the same for each request of a client connection. Raises FrameError.
     """
+    return split_requests(data) or judge_requests(bytes(data))
+
+
+def judge_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int]:
+    """Do what `read_requests` does, in Python: the authority on frames. Raises FrameError."""
     messages = []
     at = 0
     end = len(data)
@@ -217,11 +231,16 @@ def read_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], int
     return messages, at
 
 
-def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
+def read_answers(data: bytes | memoryview) -> tuple[list[tuple[int, int, bytes]], int]:
     """Return all whole messages to the front end in `data`, and the bytes they took.
 
     A message is (exchange, kind, payload). Raises FrameError.
     """
+    return split_answers(data) or judge_answers(bytes(data))
+
+
+def judge_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
+    """Do what `read_answers` does, in Python: the authority on frames. Raises FrameError."""
     messages = []
     at = 0
     end = len(data)
@@ -230,6 +249,8 @@ def read_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
         start, exchange, kind, size_size, size = unpack(data, at)
         if start != _LOCAL_START or size_size != 4 or not ANSWER_DONE <= kind <= GIVE_BACK:
             raise FrameError("not a message of an express lane")
+        if size > _PAYLOAD_MAX:
+            raise FrameError(f"a payload of {size} bytes")
         payload = at + _LOCAL_SIZE
         after = payload + size
         if after > end:

@@ -24,8 +24,12 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("frontend", "protocol", "reactor")
 
 
-HEAD = f"reactor_run/protocol/_head{sysconfig.get_config_var('EXT_SUFFIX')}"
-"""The extension in C, by its path in a wheel."""
+EXTENSIONS = {
+    f"reactor_run/protocol/{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    for name in ("_head", "_frames")
+}
+"""The extensions in C, by their paths in a wheel."""
+C_SOURCES = ("_head.c", "_head.pyi", "_frames.c", "_frames.pyi")
 LEFT_OUT = ("PYTHONPATH", "REACTOR_RUN_PURE")
 
 
@@ -112,7 +116,7 @@ def test_sdist_holds_real_files(sdist: Path) -> None:
         expected = {str(package / room / module) for module in modules(ROOT / room)}
         assert expected, room
         assert expected <= files
-    assert {str(package / "protocol" / name) for name in ("_head.c", "_head.pyi")} <= files
+    assert {str(package / "protocol" / name) for name in C_SOURCES} <= files
 
 
 def test_wheel_is_the_same_from_the_tree_and_from_the_sdist(
@@ -134,7 +138,8 @@ def test_wheel_holds_every_room_and_one_top_level_module(wheel: Path) -> None:
     }
     for room in ROOMS:
         assert {f"reactor_run/{room}/{module}" for module in modules(ROOT / room)} <= set(names)
-    assert {"reactor_run/py.typed", "reactor_run/protocol/_head.pyi", HEAD} <= set(names)
+    stubs = {f"reactor_run/protocol/{name}" for name in C_SOURCES if name.endswith(".pyi")}
+    assert {"reactor_run/py.typed"} | stubs | EXTENSIONS <= set(names)
     assert not [name for name in names if name.endswith(".c")]
 
 
@@ -148,7 +153,7 @@ def test_it_is_built_without_a_compiler(sdist: Path, tmp_path: Path) -> None:
     sources = tmp_path / f"reactor_run-{reactor_run.__version__}"
     built = build("wheel", sources, tmp_path / "out", CC="/nonexistent/cc")
     with zipfile.ZipFile(built) as archive:
-        assert HEAD not in archive.namelist()
+        assert not EXTENSIONS & set(archive.namelist())
         archive.extractall(tmp_path / "package")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'package')!r})\n"

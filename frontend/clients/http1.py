@@ -129,10 +129,12 @@ class Http1:
             self._hold(data)
 
     def _read_body(self, body: RequestBody) -> None:
+        wanted = body.read_size(self.requester.exchange)
+        if not wanted:
+            self._rest(body)
+            return
         try:
-            size = self.connection.transport.recv_into(
-                _space, body.read_size(self.requester.exchange)
-            )
+            size = self.connection.transport.recv_into(_space, wanted)
         except BlockingIOError:
             return
         except OSError:
@@ -426,12 +428,16 @@ class Http1:
             if room:
                 self._await_body(body)
             else:
-                self.connection.read(False)
-                body.rate.rest()
-                self.reckon()
+                self._rest(body)
             return
         if exchange.state is RUNNING and not self.requester.answer_begun:
             self.requester.clock.await_first_byte()
+        self.reckon()
+
+    def _rest(self, body: RequestBody) -> None:
+        """Read no more of a body until `read_on`: its link has no room."""
+        self.connection.read(False)
+        body.rate.rest()
         self.reckon()
 
     def _end_unread(self) -> None:

@@ -21,15 +21,16 @@ from reactor_run.frontend.exchanges.exchange import KEPT_MAX, WAITING, Exchange
 from reactor_run.frontend.exchanges.spool import Spool
 from reactor_run.protocol import policy
 from reactor_run.protocol.body import CHUNKED, PIECES_MAX, body_reader
+from reactor_run.protocol.express import PIECE_MAX
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead, reframe
 
 __all__ = ["COLLECT_MAX", "READ_MAX", "RequestBody", "is_small"]
 
-COLLECT_MAX: Final = 65536
+COLLECT_MAX: Final = 131072
 """The largest body in bytes that is collected for ASGI. It occupies no reactor while it arrives."""
 
-READ_MAX: Final = 262144
+READ_MAX: Final = PIECE_MAX
 """The most bytes of one read. A larger read costs less per byte."""
 _READ_MIN: Final = 65536
 """The bytes of one read for a queued exchange, for the last part of a body, and for the first read
@@ -91,12 +92,19 @@ class RequestBody:
         return self._head.expect_continue and self._reader.received == 0
 
     def read_size(self, exchange: Exchange | None) -> int:
-        """Return the size of the next read in bytes. It leaves most later requests unread."""
-        if exchange is not None and exchange.state is WAITING and self._spool is None:
-            return _READ_MIN
+        """Return the size of the next read in bytes. It leaves most later requests unread.
+
+        0: nothing should be read until the exchange's link has room.
+        """
         if self._head.body == CHUNKED:
-            return self._chunked_read
-        return min(max(self._head.body - self._reader.received, _READ_MIN), READ_MAX)
+            size = self._chunked_read
+        else:
+            size = min(max(self._head.body - self._reader.received, _READ_MIN), READ_MAX)
+        if exchange is None or self._spool is not None:
+            return size
+        if exchange.state is WAITING:
+            return _READ_MIN
+        return size if exchange.lane is None else min(size, exchange.lane.room())
 
     def feed(self, data: memoryview) -> int:
         """Read at most PIECES_MAX chunks of `data`; return the index where they or the body end.
@@ -161,8 +169,9 @@ class RequestBody:
         if lane is None:
             return True
         if exchange.request:
-            kept = not lane.begun or len(exchange.request) + len(data) <= KEPT_MAX
-            if kept:
+            announced = self._head.size + self._head.body
+            needed = max(len(exchange.request) + len(data), announced)
+            if needed <= KEPT_MAX or not lane.begun:
                 _append(exchange, data)
             else:
                 exchange.request = b""
@@ -170,7 +179,7 @@ class RequestBody:
         if not lane.begun:
             # The lane is broken. All of the request will go to another reactor.
             return len(exchange.request) <= _WAITING_MAX
-        return not lane.out.size
+        return lane.room() > 0
 
     # Drained -------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ ANSWERED: Final = ExchangeState.ANSWERED
 ABANDONED: Final = ExchangeState.ABANDONED
 OVER: Final = ExchangeState.OVER
 
-KEPT_MAX: Final = 131072
+KEPT_MAX: Final = 196608
 """The most bytes of a request that are kept in memory while a reactor has it: the largest head and
 the largest body in memory. A larger request whose body is not in a file cannot be retried."""
 

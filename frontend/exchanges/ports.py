@@ -64,6 +64,12 @@ class Link(AnswerSource, Protocol):
         The caller may reuse the memory of `data` after the call.
         """
 
+    def room(self) -> int:
+        """Return how many bytes of the request can be sent now.
+
+        0: the client should not be read. The requester's `read_on` is called when there is room.
+        """
+
     def half_close(self) -> None:
         """Pass on the client's FIN, after all bytes that the client sent."""
 

@@ -15,7 +15,7 @@ from reactor_run.outgoing import Outgoing, Writable
 
 __all__ = ["MEMORY_MAX", "Outbox", "Spool"]
 
-MEMORY_MAX: Final = 65536
+MEMORY_MAX: Final = 131072
 """The most bytes of one request body that are held in memory."""
 
 _SENDFILE_MAX: Final = 1 << 20

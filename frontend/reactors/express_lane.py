@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections import deque
 from itertools import count, takewhile
 from typing import Final
 
@@ -20,13 +21,13 @@ from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.frontend.reactors.express_stream import ExpressStream
 from reactor_run.frontend.reactors.lane import has_bytes
 from reactor_run.frontend.reactors.shared_clients import SharedClients
+from reactor_run.incoming import Incoming
 from reactor_run.protocol.express import (
     ANSWER,
     ANSWER_DONE,
     CREDIT_FOR_BODY,
     DONE,
-    EXPRESS_MAX,
-    WAITS,
+    PIECE_MAX,
     WITHDRAWN,
     FrameError,
     pack_message,
@@ -40,27 +41,31 @@ __all__ = ["SEND_BUFFER", "ExpressLane"]
 SEND_BUFFER: Final = 1 << 20
 """The size in bytes that the kernel is asked for, for the buffer of each direction."""
 
-_READ: Final = 262144
+_DIRECT_MIN: Final = 16384
+"""A payload of at least so many bytes is not copied into the batch, but sent at once after it."""
+_ROOM_FOR: Final = 8
+"""Streams that read on at once when the kernel takes bytes again."""
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
-
-_CREDITS: Final = (CREDIT_FOR_BODY, WAITS)
-"""The messages that an app which reads on after its answer may cause."""
-
-_space = memoryview(bytearray(_READ))
 
 
 class ExpressLane:
     """One end of the socketpair between the front end and one reactor."""
 
     def __init__(
-        self, loop: Loop, owner: LinkOwner, sock: socket.socket, clients: SharedClients
+        self,
+        loop: Loop,
+        owner: LinkOwner,
+        sock: socket.socket,
+        clients: SharedClients,
+        marks: memoryview,
     ) -> None:
-        """`clients`: whose sockets the reactor has. Raises OSError if the kernel refuses to watch
-        `sock`."""
+        """`clients`: whose sockets the reactor has. `marks`: `streams` of its pulse. Raises OSError
+        if the kernel refuses to watch `sock`."""
         sock.setblocking(False)
         self.streams: dict[int, ExpressStream] = {}
         """What does not fit into one message each way, by the number of the exchange."""
+        self.marks = marks
         self._clients = clients
         self.exchanges: dict[int, Exchange] = {}
         """The exchanges that are not over, by number."""
@@ -68,15 +73,17 @@ class ExpressLane:
         self._owner = owner
         self._sock = sock
         self._numbers = count(1)
-        self._out: list[bytes | bytearray] = []
+        self._out: list[bytes | bytearray | memoryview] = []
         """The messages of this batch, not yet sent."""
         self._unsent = b""
         """A batch that the kernel has taken only in part; empty if there is none."""
         self._sent = 0
         """Bytes of `_unsent` that the kernel has taken."""
-        self._blocked = False
+        self.blocked = False
         """Nothing can be sent now: the kernel's buffer is full, or the lane has ended."""
-        self._partial = b""
+        self._waiting: deque[ExpressStream] = deque()
+        """Streams whose clients are not read, because the kernel took no bytes."""
+        self._incoming = Incoming(read_answers)
         self._ended = False
         loop.watch(sock.fileno(), _IN, self._on_events)
 
@@ -88,31 +95,39 @@ class ExpressLane:
         exchange.number = number = next(self._numbers)
         self.exchanges[number] = exchange
         size = len(request)
-        if size > EXPRESS_MAX or not exchange.whole or exchange.spool is not None:
+        if size > PIECE_MAX or not exchange.whole or exchange.spool is not None:
             self._carry_in_pieces(exchange, request)
             return
         self._out += (pack_request(exchange.requester.express_prefix, number, size), request)
+        if size >= _DIRECT_MIN and not self.blocked:
+            self._send_now()
 
     def _carry_in_pieces(self, exchange: Exchange, request: bytes | bytearray) -> None:
         """Add a request that is long or has not arrived whole: its head, then what there is."""
         exchange.lane = stream = ExpressStream(self, exchange)
         # The reactor gets the head whole.
-        first = max(EXPRESS_MAX, exchange.head.size)
-        head = bytes(request[:first])
-        self._out += (
-            pack_request(exchange.requester.express_prefix, exchange.number, len(head)),
-            head,
-        )
-        if len(request) > first or exchange.spool is not None:
-            stream.write(memoryview(request)[first:])
+        first = max(PIECE_MAX, exchange.head.size)
+        head = bytes(memoryview(request)[:first])
+        frame = pack_request(exchange.requester.express_prefix, exchange.number, len(head))
+        self.gather(frame, head)
+        stream.write(memoryview(request)[first:])
+        stream.send_on()
         if len(request) > KEPT_MAX:
             exchange.request = b""
 
-    def gather(self, message: bytes, payload: bytes = b"") -> None:
-        """Add a message and its payload to the batch."""
+    def gather(self, message: bytes, payload: bytes | memoryview = b"") -> None:
+        """Add a message and its payload to the batch.
+
+        The caller may reuse the memory of `payload` after the call.
+        """
         self._out.append(message)
-        if payload:
-            self._out.append(payload)
+        if not payload:
+            return
+        if len(payload) < _DIRECT_MIN or self.blocked:
+            self._out.append(bytes(payload))
+            return
+        self._out.append(payload)
+        self._send_now()
 
     def share(self, client: ClientSocket) -> int:
         """Send the reactor a duplicate of a client's socket, unless it has one; return its number.
@@ -127,7 +142,7 @@ class ExpressLane:
 
     def flush(self) -> None:
         """Send the messages of the batch."""
-        if self._out and not self._blocked:
+        if self._out and not self.blocked:
             out = b"".join(self._out)
             self._out.clear()
             try:
@@ -136,10 +151,27 @@ class ExpressLane:
                 # The buffer is full, or the lane is broken. The pidfd reports the end.
                 sent = 0
             if sent < len(out):
-                self._unsent = out
-                self._sent = sent
-                self._blocked = True
-                self._loop.modify(self._sock.fileno(), _IN | _OUT)
+                self._wait_to_send(out, sent)
+
+    def _send_now(self) -> None:
+        """Send the messages of the batch, of which the last is large, without a copy."""
+        out = self._out
+        large = out.pop()
+        head = b"".join(out)
+        out.clear()
+        try:
+            sent = self._sock.sendmsg((head, large))
+        except OSError:
+            sent = 0
+        if sent < len(head) + len(large):
+            self._wait_to_send(b"".join((head, large)), sent)
+
+    def _wait_to_send(self, out: bytes, sent: int) -> None:
+        """Keep what the kernel has not taken, and send it when the lane is writable."""
+        self._unsent = out
+        self._sent = sent
+        self.blocked = True
+        self._loop.modify(self._sock.fileno(), _IN | _OUT)
 
     def _send_on(self) -> None:
         """Send the rest of a batch that the kernel took only in part."""
@@ -154,8 +186,20 @@ class ExpressLane:
         if self._sent == len(self._unsent):
             self._unsent = b""
             self._sent = 0
-            self._blocked = False
+            self.blocked = False
             self._loop.modify(self._sock.fileno(), _IN)
+            self._give_room()
+
+    def await_room(self, stream: ExpressStream) -> None:
+        """Call `has_room` of `stream` once the kernel takes bytes again."""
+        self._waiting.append(stream)
+
+    def _give_room(self) -> None:
+        """Let a few streams read on. Each may fill the kernel's buffer again."""
+        for _ in range(min(len(self._waiting), _ROOM_FOR)):
+            self._waiting.popleft().has_room()
+        if self._waiting and not self.blocked:
+            self._loop.defer(self._give_room)
 
     def behind(self, begun: int) -> list[Exchange]:
         """Return the exchanges with greater numbers than `begun`, in order."""
@@ -184,31 +228,25 @@ class ExpressLane:
     def end(self) -> None:
         """Close this end: nothing more is read or sent."""
         if not self._ended:
-            self._ended = self._blocked = True
+            self._ended = self.blocked = True
             self._loop.unwatch(self._sock.fileno())
             self._loop.bury(self._sock)
 
     def _read(self) -> bool:
         """Read once, and handle the messages; return False at the end of the lane."""
+        owner = self._owner
         try:
-            size = self._sock.recv_into(_space)
+            messages = self._incoming.receive(self._sock)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        if not size:
-            return False
-        data = bytes(_space[:size])
-        if self._partial:
-            data = self._partial + data
-        owner = self._owner
-        try:
-            messages, consumed = read_answers(data)
         except FrameError as error:
             log.error("%s: invalid frame on the express lane (%s), killing it", owner.name, error)
             owner.kill()
             return False
-        self._partial = data[consumed:]
+        if messages is None:
+            return False
         exchanges = self.exchanges
         freed = False
         given_back: list[Exchange] = []
@@ -251,7 +289,11 @@ class ExpressLane:
                 freed = True
             elif exchange.state is not RUNNING:
                 # Its client is gone, or has the whole answer. Its app may read on.
-                if exchange.state is ANSWERED and number in self.streams and kind in _CREDITS:
+                if (
+                    exchange.state is ANSWERED
+                    and number in self.streams
+                    and kind == CREDIT_FOR_BODY
+                ):
                     self._on_piece(exchange, kind, payload)
             elif kind != ANSWER or exchange.lane is not None:
                 self._on_piece(exchange, kind, payload)

@@ -30,14 +30,13 @@ from reactor_run.protocol.express import (
     CREDIT_FOR_ANSWER,
     CREDIT_FOR_BODY,
     END,
-    EXPRESS_MAX,
     FIN,
     GIVE_BACK,
     GRANT,
     INTERIM,
     MOVES,
+    PIECE_MAX,
     RELAY,
-    WAITS,
     WINDOW,
     WRITTEN,
     FrameError,
@@ -48,6 +47,7 @@ from reactor_run.protocol.express import (
     read_number,
 )
 from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
+from reactor_run.pulse import STREAM_SLOTS, WAITS
 
 __all__ = ["ExpressStream", "StreamCarrier"]
 
@@ -59,14 +59,25 @@ class StreamCarrier(Protocol):
 
     streams: dict[int, ExpressStream]
 
-    def gather(self, message: bytes, payload: bytes = b"") -> None:
-        """Send a message at the end of the batch."""
+    def gather(self, message: bytes, payload: bytes | memoryview = b"") -> None:
+        """Send a message, at the latest at the end of the batch.
+
+        The caller may reuse the memory of `payload` after the call.
+        """
 
     def share(self, client: ClientSocket) -> int:
         """Send the reactor a duplicate of a client's socket, unless it has one; return its number.
 
         Raises OSError if there is no free descriptor for the duplicate.
         """
+
+    marks: memoryview
+    """Where the reactor shows whether the apps of requests in pieces wait for more (pulse.py)."""
+    blocked: bool
+    """The kernel takes no bytes now."""
+
+    def await_room(self, stream: ExpressStream) -> None:
+        """Call `has_room` of `stream` once the kernel takes bytes again."""
 
 
 class ExpressStream:
@@ -79,9 +90,9 @@ class ExpressStream:
         "_left",
         "_number",
         "_spool_offset",
+        "_starved",
         "_to_credit",
         "answer_begun",
-        "app_waits",
         "exchange",
         "granted",
         "out",
@@ -97,14 +108,14 @@ class ExpressStream:
         """The bytes of the request for which there is no credit yet."""
         self.paused = False
         """The client takes the answer too slowly: the reactor gets no credit, or is blocked."""
-        self.app_waits = False
-        """The app waits for more of the request's body."""
         self.answer_begun = False
         self.granted = False
         """The reactor writes the answer to the client's socket."""
         self._lane = lane
         self._number = exchange.number
         self._body_credit = WINDOW
+        self._starved = False
+        """The client is not read, because there was no credit."""
         self._spool_offset = 0
         """The bytes of the spooled body that were sent."""
         self._left: int | None = None
@@ -122,9 +133,29 @@ class ExpressStream:
 
         The caller may reuse the memory of `data` after the call.
         """
-        self.app_waits = False
-        self.out.add(bytes(data))
-        self.send_on()
+        sent = 0
+        if not self.out.size:
+            view = memoryview(data)
+            while sent < len(data) and self._body_credit:
+                sent += self.send(view[sent:])
+        if sent < len(data):
+            self.out.add(bytes(data[sent:]))
+
+    def room(self) -> int:
+        """Return how many bytes of the request can be sent now; 0: wait for `read_on`."""
+        if self._lane.blocked:
+            # What cannot be sent stays in the kernel, with the client.
+            self._lane.await_room(self)
+            return 0
+        if self.out.size or not self._body_credit:
+            self._starved = True
+            return 0
+        return self._body_credit
+
+    def has_room(self) -> None:
+        """Read on: the lane takes bytes again."""
+        if not self.out.size and self.exchange.state is RUNNING:
+            self.exchange.requester.read_on()
 
     def send_on(self) -> None:
         """Send as much of the request as there is credit for, then FIN if it is due."""
@@ -135,7 +166,7 @@ class ExpressStream:
             while spool is not None and self._spool_offset < spool.size:
                 if not self._body_credit:
                     return
-                piece = spool.read(self._spool_offset, min(EXPRESS_MAX, self._body_credit))
+                piece = spool.read(self._spool_offset, min(PIECE_MAX, self._body_credit))
                 self._spool_offset += self.send(piece)
         except BlockingIOError:
             return
@@ -152,11 +183,12 @@ class ExpressStream:
 
     def send(self, data: bytes | memoryview, /) -> int:
         """Send a piece of the request; return how many bytes the window took."""
-        size = min(len(data), EXPRESS_MAX, self._body_credit)
+        size = min(len(data), PIECE_MAX, self._body_credit)
         if not size:
             raise BlockingIOError
         self._body_credit -= size
-        self._lane.gather(pack_message(self._number, BODY, size), bytes(data[:size]))
+        piece = data if size == len(data) else data[:size]
+        self._lane.gather(pack_message(self._number, BODY, size), piece)
         return size
 
     def sendmsg(self, buffers: Iterable[bytes | memoryview], /) -> int:
@@ -195,8 +227,8 @@ class ExpressStream:
                 # The client has a part of an answer, so no retry is possible.
                 self.exchange.request = b""
                 requester.answer_interim(payload, self)
-        elif kind in (CREDIT_FOR_BODY, WAITS):
-            self.credited(read_count(payload), app_waits=kind == WAITS)
+        elif kind == CREDIT_FOR_BODY:
+            self.credited(read_count(payload))
         elif kind == ABORT:
             requester.answer_failed()
 
@@ -277,18 +309,14 @@ class ExpressStream:
         count, self._to_credit = self._to_credit, 0
         self._lane.gather(pack_count(self._number, CREDIT_FOR_ANSWER, count))
 
-    def credited(self, count: int, *, app_waits: bool) -> None:
+    def credited(self, count: int) -> None:
         """Send more of the request: the app has taken `count` bytes. It may read on after its
-        answer.
-
-        `app_waits`: it waits for more.
-        """
-        self.app_waits = app_waits and not self.out.size
+        answer."""
         self._body_credit += count
-        waited = self.out.size
         self.send_on()
-        if waited and not self.out.size and self.exchange.state is RUNNING:
-            self.exchange.requester.read_on()
+        if self._starved and not self.out.size:
+            self._starved = False
+            self.has_room()
 
     def pause(self) -> None:
         """Give the reactor no more credit, so that the app's `send` waits."""
@@ -307,8 +335,13 @@ class ExpressStream:
         return (
             exchange.state is RUNNING
             and not exchange.app_done
-            and (self.paused or (self.app_waits and not exchange.whole))
+            and (self.paused or (not exchange.whole and self._app_waits))
         )
+
+    @property
+    def _app_waits(self) -> bool:
+        """Whether the app waits for more of the request's body, and all that has come was sent."""
+        return not self.out.size and self._lane.marks[self._number % STREAM_SLOTS] == WAITS
 
     # The end -------------------------------------------------------------------------------------
 

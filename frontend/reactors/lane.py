@@ -192,6 +192,11 @@ class Lane:
         if not self._events & _OUT:
             self._send()
 
+    def room(self) -> int:
+        """Return how many bytes of the request can be sent now, as far as that is known; 0: wait
+        for `read_on`."""
+        return 0 if self.out.size else _SEND_BUFFER
+
     def half_close(self) -> None:
         """Pass on the client's FIN after its last byte. The lane carries no other exchange then."""
         self._clean = False

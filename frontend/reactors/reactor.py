@@ -183,7 +183,7 @@ class Reactor:
         with theirs:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            self.express = ExpressLane(self.loop, self, ours, self.clients)
+            self.express = ExpressLane(self.loop, self, ours, self.clients, self._pulse.streams)
             undo.callback(self.loop.unwatch, ours.fileno())
             self._control.say(ExpressOpened(theirs.fileno()), theirs.fileno())
         self.loop.after_batch(self.express.flush)

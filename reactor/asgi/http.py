@@ -57,7 +57,7 @@ from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.log import cut_traceback, limited, place_of, prompt_hint, runtime_hint
-from reactor_run.reactor.loop.hosted import FINISHED, Hosted
+from reactor_run.reactor.loop.hosted import FINISHED, Event, Hosted, HostLoop
 
 __all__ = ["HIGH_WATER", "AsgiExchange"]
 
@@ -169,8 +169,8 @@ class AsgiExchange(Hosted):
         """Bytes of the answer have been sent to the front end."""
         self._streams = False
         """They were sent in pieces, by `lane`."""
-        self._receiving: anyio.Event | None = None
-        self._sending: anyio.Event | None = None
+        self._receiving: Event | None = None
+        self._sending: Event | None = None
         self._quota = QUOTA_BYTES
         self._turn_ends = 0.0
 
@@ -350,7 +350,7 @@ class AsgiExchange(Hosted):
         """Wait until at most LOW_WATER bytes wait, or the exchange has ended (backpressure)."""
         while lane.out.size > LOW_WATER and not (self.gone or self.ended):
             if self._sending is None or self._sending.is_set():
-                self._sending = anyio.Event()
+                self._sending = self._new_event()
             await self._sending.wait()
         self._begin_turn()
 
@@ -463,9 +463,14 @@ class AsgiExchange(Hosted):
     async def _wait_to_receive(self) -> None:
         # Several tasks of an app may wait at once: one for the body, one for http.disconnect.
         if self._receiving is None or self._receiving.is_set():
-            self._receiving = anyio.Event()
+            self._receiving = self._new_event()
         await self._receiving.wait()
         self._begin_turn()
+
+    def _new_event(self) -> Event:
+        loop = self.reactor
+        assert isinstance(loop, HostLoop)
+        return loop.new_event()
 
     def on_read_ready(self) -> None:
         if self._receiving is not None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from typing import Final
 
+from reactor_run.incoming import Incoming
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.express import (
     ANSWER,
@@ -36,7 +38,8 @@ from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["ExpressPort"]
 
-_READ = 262144
+_READS_MAX: Final = 4
+"""Most reads in a row while each one fills its space: bodies that arrive in large pieces."""
 
 
 class ExpressPort:
@@ -66,8 +69,7 @@ class ExpressPort:
         self._clients = clients
         self._on_request = on_request
         self._on_end = on_end
-        self._space = memoryview(bytearray(_READ))
-        self._partial = b""
+        self._incoming = Incoming(read_requests)
         self._out: list[bytes] = []
         """Messages that the next flush sends."""
         self._unsent = Outgoing()
@@ -81,27 +83,30 @@ class ExpressPort:
         if events & select.EPOLLOUT:
             self._send()
         if events & ~select.EPOLLOUT:
-            try:
-                size = self._sock.recv_into(self._space)
-            except BlockingIOError:
-                return
-            except OSError:
-                size = 0
-            if size == 0:
-                self._end()
-                return
-            data = bytes(self._space[:size])
-            if self._partial:
-                data = self._partial + data
-            messages, consumed = read_requests(data)
-            self._partial = data[consumed:]
-            exchanges = self._exchanges
-            on_request = self._on_request
-            for number, kind, prefix, payload in messages:
-                if kind == REQUEST:
-                    exchanges[number] = on_request(number, prefix, payload)
-                else:
-                    self._on_message(number, kind, payload)
+            self._read()
+            for _ in range(_READS_MAX - 1):
+                if not self._incoming.more or self.ended:
+                    break
+                self._read()
+
+    def _read(self) -> None:
+        """Read once, and handle the messages."""
+        try:
+            messages = self._incoming.receive(self._sock)
+        except BlockingIOError:
+            return
+        except OSError:
+            messages = None
+        if messages is None:
+            self._end()
+            return
+        exchanges = self._exchanges
+        on_request = self._on_request
+        for number, kind, prefix, payload in messages:
+            if kind == REQUEST:
+                exchanges[number] = on_request(number, prefix, payload)
+            else:
+                self._on_message(number, kind, payload)
 
     def _on_message(self, number: int, kind: int, payload: bytes) -> None:
         """Handle a message about an exchange. It may be over."""

@@ -35,13 +35,14 @@ from reactor_run.protocol.express import (
     GIVE_BACK,
     INTERIM,
     MOVES,
-    WAITS,
+    PIECE_MAX,
     WINDOW,
     WRITTEN,
     pack_count,
     pack_message,
     pack_number,
 )
+from reactor_run.pulse import BEGUN, STREAM_SLOTS, WAITS, Pulse
 from reactor_run.reactor.links.client_sockets import ClientDuplicate
 from reactor_run.reactor.links.lane import CONTINUE
 from reactor_run.reactor.log import limited
@@ -86,6 +87,8 @@ class StreamPort(Protocol):
 
 class StreamLoop(Protocol):
     """The part of the reactor's loop that streams use."""
+
+    pulse: Pulse
 
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
         """Call `handler` with each epoll event mask of `fd`."""
@@ -196,6 +199,7 @@ class StreamEnd:
         self._finishing = False
         """The answer is complete after the bytes in `out` and the file."""
         port.streams[number] = self
+        self.wait_ends()
 
     # The body of the request ---------------------------------------------------------------------
 
@@ -225,21 +229,17 @@ class StreamEnd:
         """Credit the front end with what the app has taken, when it is half of the window."""
         self._to_credit += size
         if self._to_credit >= WINDOW // 2:
-            self._credit(CREDIT_FOR_BODY)
+            count, self._to_credit = self._to_credit, 0
+            self._port.gather(pack_count(self._number, CREDIT_FOR_BODY, count))
+            self._loop.flush_soon()
 
     def wait_begins(self) -> None:
-        """Tell the front end that the app waits for more of the body."""
-        self._credit(WAITS)
+        """Show the front end that the app waits for more of the body."""
+        self._loop.pulse.streams[self._number % STREAM_SLOTS] = WAITS
 
     def wait_ends(self) -> None:
-        """Tell the front end that the app waits no longer, unless a piece has come."""
-        if not self._arrived and not self.fin:
-            self._credit(CREDIT_FOR_BODY)
-
-    def _credit(self, kind: int) -> None:
-        count, self._to_credit = self._to_credit, 0
-        self._port.gather(pack_count(self._number, kind, count))
-        self._loop.flush_soon()
+        """Show the front end that the app waits no longer."""
+        self._loop.pulse.streams[self._number % STREAM_SLOTS] = BEGUN
 
     def say_continue(self) -> None:
         """Send 100 Continue (RFC 9110 §10.1.1)."""
@@ -327,7 +327,7 @@ class StreamEnd:
         elif not self._answer_credit:
             raise BlockingIOError
         else:
-            piece = os.pread(file.fd, min(left, EXPRESS_MAX, self._answer_credit), file.offset)
+            piece = os.pread(file.fd, min(left, PIECE_MAX, self._answer_credit), file.offset)
             sent = self.send(piece) if piece else 0
         if not sent:
             what = "a file of an answer ended before its declared size"
@@ -347,7 +347,7 @@ class StreamEnd:
 
     def send(self, data: bytes | memoryview, /) -> int:
         """Send a piece as BYTES; return how many bytes the window took."""
-        size = min(len(data), EXPRESS_MAX, self._answer_credit)
+        size = min(len(data), PIECE_MAX, self._answer_credit)
         if not size:
             raise BlockingIOError
         self._answer_credit -= size

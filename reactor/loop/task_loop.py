@@ -48,6 +48,8 @@ __all__ = ["TaskLoop"]
 class TaskLoop(HostLoop):
     """Runs ASGI apps in tasks of asyncio or uvloop. Create it while the event loop runs."""
 
+    new_event = asyncio.Event
+
     def __init__(self) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()

@@ -75,6 +75,8 @@ class Worker:
 class WorkerLoop(HostLoop):
     """Runs ASGI apps in Trio tasks. Create it while Trio runs."""
 
+    new_event = trio.Event
+
     def __init__(self) -> None:
         super().__init__()
         self._sleep = TrioSleep(self._epoll, BATCH_MAX)

@@ -1,8 +1,8 @@
-"""The optional extension in C (protocol/_head.c), or what takes its place.
+"""The optional extensions in C (protocol/_head.c and _frames.c), or what takes their place.
 
-Without the extension, `read_head` accepts nothing. So the policy in Python reads every head, with
-the same results. Two things cause that: there was no compiler when reactor-run was installed, or
-REACTOR_RUN_PURE=1 is in the environment, as it is in tests.
+Without them, `read_head`, `split_requests` and `split_answers` accept nothing. So Python reads
+every head and every frame, with the same results. Two things cause that: there was no compiler when
+reactor-run was installed, or REACTOR_RUN_PURE=1 is in the environment, as it is in tests.
 """
 
 from __future__ import annotations
@@ -10,20 +10,30 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-__all__ = ["NATIVE", "PURE_VARIABLE", "Head", "Names", "read_head"]
+__all__ = [
+    "NATIVE",
+    "PURE_VARIABLE",
+    "Head",
+    "Names",
+    "read_head",
+    "split_answers",
+    "split_requests",
+]
 
 PURE_VARIABLE: Final = "REACTOR_RUN_PURE"
-"""The environment variable that switches the extension off. It is no setting."""
+"""The environment variable that switches the extensions off. It is no setting."""
 
 NATIVE: bool
-"""The extension is in use."""
+"""The extensions are in use."""
 
 if TYPE_CHECKING:
+    from reactor_run.protocol._frames import split_answers, split_requests
     from reactor_run.protocol._head import Head, Names, read_head
 else:
     try:
         if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
             raise ImportError(f"{PURE_VARIABLE} is set")
+        from reactor_run.protocol._frames import split_answers, split_requests
         from reactor_run.protocol._head import Head, Names, read_head
 
         NATIVE = True
@@ -37,3 +47,9 @@ else:
 
         def read_head(data, bounds):
             """Leave every head to the policy."""
+
+        def split_requests(data):
+            """Leave all frames to Python."""
+
+        def split_answers(data):
+            """Leave all frames to Python."""

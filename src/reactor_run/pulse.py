@@ -8,14 +8,20 @@ the pulse as it goes on, and the front end reads it when it has to know.
                  in seconds of CLOCK_MONOTONIC; 0.0 between steps
     8 to 15      an integer: the number of the last exchange of the         reactor
                  express lane that has begun
-    16 and on    a byte for each lane: NOT_BEGUN, BEGUN or WAITS, of the    front end, before it
+    16 to 32767  a byte for each lane: NOT_BEGUN, BEGUN or WAITS, of the    front end, before it
                  exchange on that lane                                      sends a request; reactor
+    32768 on     a byte for each number of the express lane, modulo         reactor
+                 STREAM_SLOTS: BEGUN or WAITS, if its request goes in
+                 pieces
 
 An exchange begins just before its app is called. The reactor writes so before it calls the app, so
 an exchange that has not begun has had no effect. The exchanges of the express lane have rising
 numbers and begin in that order, so one number tells of them all. Lanes begin their exchanges in any
 order. A lane has one exchange at a time, so one byte per lane is enough. The front end chooses this
 byte, the slot of the lane, when it opens the lane.
+
+Two requests in pieces whose numbers differ by a multiple of STREAM_SLOTS share a byte. While both
+are in flight, the front end may count one exchange too many or too few as waiting for its client.
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ __all__ = [
     "SLOW",
     "STALLED_AFTER",
     "STALL_BUDGET_SECONDS",
+    "STREAM_SLOTS",
     "WAITS",
     "Pulse",
     "Word",
@@ -50,18 +57,21 @@ NOT_BEGUN: Final = 0
 BEGUN: Final = 1
 """The exchange on this lane has begun."""
 WAITS: Final = 2
-"""The exchange on this lane has begun, and its app waits for more of the request's body."""
+"""The exchange has begun, and its app waits for more of the request's body."""
 
 Word: TypeAlias = "memoryview[float]"
 
 _SIZE: Final = 65536
 _LANES: Final = 16
-SLOTS: Final = _SIZE - _LANES
+_STREAMS: Final = 32768
+SLOTS: Final = _STREAMS - _LANES
 """Most lanes that can have a byte at once."""
+STREAM_SLOTS: Final = _SIZE - _STREAMS
+"""The number of bytes for requests in pieces on the express lane."""
 
 
 class Pulse:
-    """The shared memory, as three views."""
+    """The shared memory, as four views."""
 
     def __init__(self, fd: int | None = None) -> None:
         """`fd`: descriptor of the memory, which may be closed afterwards. None: memory that is not
@@ -74,7 +84,8 @@ class Pulse:
         self._view = memoryview(self._memory)
         self.since: Word = self._view[:8].cast("d")
         self.begun: memoryview[int] = self._view[8:_LANES].cast("Q")
-        self.lanes: memoryview[int] = self._view[_LANES:]
+        self.lanes: memoryview[int] = self._view[_LANES:_STREAMS]
+        self.streams: memoryview[int] = self._view[_STREAMS:]
 
     @classmethod
     def share(cls) -> tuple[Pulse, int]:
@@ -90,6 +101,6 @@ class Pulse:
 
     def close(self) -> None:
         """Release the memory, and Python's own descriptor of it."""
-        for view in self.since, self.begun, self.lanes, self._view:
+        for view in self.since, self.begun, self.lanes, self.streams, self._view:
             view.release()
         self._memory.close()

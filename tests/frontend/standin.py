@@ -63,8 +63,8 @@ from reactor_run.protocol.express import (
     GRANT,
     INTERIM,
     MOVES,
+    PIECE_MAX,
     REQUEST,
-    WAITS,
     WINDOW,
     WITHDRAW,
     WRITTEN,
@@ -78,8 +78,7 @@ from reactor_run.protocol.express import (
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.proxy import decode_v2
 from reactor_run.protocol.response_head import KnownResponseHeads
-from reactor_run.pulse import BEGUN, Pulse
-from reactor_run.pulse import WAITS as MARK_WAITS
+from reactor_run.pulse import BEGUN, STREAM_SLOTS, Pulse
 from tests.integration.client import Client
 from tests.integration.waiting import eventually
 
@@ -266,7 +265,7 @@ class Pieces:
     def take(self, kind: int, payload: bytes) -> None:
         """Take one message."""
         if kind == BODY:
-            assert 0 < len(payload) <= EXPRESS_MAX
+            assert 0 < len(payload) <= PIECE_MAX
             self.body += len(payload)
             self._data += payload
         elif kind == CREDIT_FOR_ANSWER:
@@ -314,18 +313,11 @@ class Pieces:
     def tell(self, state: int) -> None:
         """Show the front end that the app has begun, or waits for more of the body."""
         self.reactor.begin(self.number)
-        if state == MARK_WAITS:
-            self.credit(0, WAITS)
-        else:
-            self.credit(0)
+        self.reactor.pulse.streams[self.number % STREAM_SLOTS] = state
 
-    def credit(self, count: int, kind: int = CREDIT_FOR_BODY) -> None:
+    def credit(self, count: int) -> None:
         """Let the front end send `count` bytes more."""
-        self.reactor.express.sendall(pack_count(self.number, kind, count))
-
-    def waits(self, count: int = 0) -> None:
-        """The same, and show that the app waits for them."""
-        self.credit(count, WAITS)
+        self.reactor.express.sendall(pack_count(self.number, CREDIT_FOR_BODY, count))
 
     # The answer
 

@@ -7,17 +7,22 @@ back. Only the documented errors are raised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from random import Random
+from time import monotonic
 from typing import Any, Final
 
+from reactor_run.native import NATIVE, split_answers, split_requests
 from reactor_run.protocol.control import ControlDecoder, ControlError, encode_control
 from reactor_run.protocol.express import (
+    CREDIT_FOR_BODY,
     EXPRESS_MAX,
     GIVE_BACK,
     GRANT,
     RELAY,
     REQUEST,
-    WAITS,
     FrameError,
+    judge_answers,
+    judge_requests,
     pack_count,
     pack_message,
     pack_number,
@@ -44,6 +49,8 @@ def check(data: bytes) -> None:
         return
     check_frames(read_requests, control, content)
     check_frames(read_answers, control, content)
+    check_native(split_requests, judge_requests, content)
+    check_native(split_answers, judge_answers, content)
     check_control(control, content)
 
 
@@ -78,6 +85,19 @@ def check_frames(split: Split, control: bytes, content: bytes) -> None:
         assert message[0] < 1 << 64
         assert REQUEST <= message[1] <= (RELAY if split is read_requests else GIVE_BACK)
         check_numbers(message[-1])
+
+
+def check_native(
+    split: Callable[[bytes | memoryview], object], judge: Callable[[bytes], object], content: bytes
+) -> None:
+    """C reads what Python reads, and leaves the rest to Python."""
+    try:
+        judged: object = judge(content)
+    except FrameError:
+        judged = None
+    if NATIVE:
+        assert split(content) == judged
+        assert split(memoryview(b"x" + content)[1:]) == judged
 
 
 def check_numbers(payload: bytes) -> None:
@@ -170,7 +190,10 @@ def seeds() -> Iterator[bytes]:
         pack_message(7, 0xE1) + pack_message(8, 0xE2) + request[:30],
         pack_message(7, 0xE0, 5) + b"hello" + pack_message(7, 0xE2),
         pack_message(7, 0xE0, (1 << 20) + 1),
-        pack_number(7, GRANT, 3) + pack_message(7, 0xE5, 4) + b"body" + pack_count(7, WAITS, 9),
+        pack_number(7, GRANT, 3)
+        + pack_message(7, 0xE5, 4)
+        + b"body"
+        + pack_count(7, CREDIT_FOR_BODY, 9),
         pack_message(7, GIVE_BACK, 3) + b"bad" + pack_message(7, GIVE_BACK + 1),
         request + b"no frame at all, but long enough to be seen as none",
     ]
@@ -196,3 +219,27 @@ def seeds() -> Iterator[bytes]:
         ):
             yield control + text
         yield bytes([control[0] | PACKED]) + control[1:] + bytes(range(1, 200, 7))
+
+
+def main(seconds: float, seed: int = 1) -> None:
+    """Check seeds with random changes for so long, without a fuzzer."""
+    random = Random(seed)
+    kept = list(seeds())
+    end = monotonic() + seconds
+    count = 0
+    while monotonic() < end:
+        data = bytearray(random.choice(kept))
+        for _ in range(random.randrange(4)):
+            at = random.randrange(len(data))
+            change = random.randrange(3)
+            if change == 0:
+                data[at] = random.choice((0, 1, 4, 5, 8, 18, 0x20, 0x21, 0xE0, 0xEE, 0xFF))
+            elif change == 1:
+                del data[at : at + random.randrange(1, 9)]
+            else:
+                data[at:at] = random.choice(kept)[random.randrange(40) :]
+            if not data:
+                break
+        check(bytes(data))
+        count += 1
+    print(f"{count} inputs of frames, no difference")

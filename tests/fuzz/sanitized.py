@@ -1,7 +1,7 @@
-"""Runs the comparison of native.py with AddressSanitizer and UndefinedBehaviorSanitizer.
+"""Runs native.py and frames.py with AddressSanitizer and UndefinedBehaviorSanitizer.
 
-`python -m tests.fuzz.sanitized [SECONDS] [HEADS] [SEED]` builds protocol/_head.c once more, by gcc,
-and runs a Python that loads it. A read beyond a buffer, a use after free or an overflow ends the
+`python -m tests.fuzz.sanitized [SECONDS] [HEADS] [SEED]` builds both extensions once more, by gcc,
+and runs a Python that loads them. A read beyond a buffer, a use after free or an overflow ends the
 run with a report and a status other than 0. libasan must be loaded before Python, by LD_PRELOAD.
 """
 
@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-MODULE: Final = "reactor_run.protocol._head"
-BUILT: Final = "SANITIZED_HEAD"
-"""The environment variable that names the built extension to the second Python."""
+MODULES: Final = ("_head", "_frames")
+BUILT: Final = "SANITIZED"
+"""The environment variable that names the built extensions' folder to the second Python."""
+FRAMES: Final = 10.0
+"""Seconds for the frames, after the heads."""
+SUFFIX: Final = f".sanitized{sysconfig.get_config_var('EXT_SUFFIX')}"
 FLAGS: Final = (
     "-shared", "-fPIC", "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
@@ -26,13 +29,15 @@ FLAGS: Final = (
 
 
 def build() -> Path:
-    """Return the path of the extension, built with both sanitizers. Raises CalledProcessError."""
-    built = ROOT / ".fuzz" / ("_head.sanitized" + str(sysconfig.get_config_var("EXT_SUFFIX")))
-    built.parent.mkdir(exist_ok=True)
+    """Return the folder of the extensions, built with both sanitizers. Raises
+    CalledProcessError."""
+    folder = ROOT / ".fuzz"
+    folder.mkdir(exist_ok=True)
     include = "-I" + sysconfig.get_path("include")
-    source = ROOT / "protocol" / "_head.c"
-    subprocess.run(["gcc", *FLAGS, include, str(source), "-o", str(built)], check=True)
-    return built
+    for name in MODULES:
+        source, built = ROOT / "protocol" / f"{name}.c", folder / f"{name}{SUFFIX}"
+        subprocess.run(["gcc", *FLAGS, include, str(source), "-o", str(built)], check=True)
+    return folder
 
 
 def library(name: str) -> str:
@@ -57,22 +62,27 @@ def run_again(built: Path, argv: list[str]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "tests.fuzz.sanitized", *argv[1:]])
 
 
-def load(built: str) -> None:
-    """Load the built extension under the name of the installed one."""
-    spec = importlib.util.spec_from_file_location(MODULE, built)
+def load(folder: str, name: str) -> None:
+    """Load a built extension under the name of the installed one."""
+    module_name = f"reactor_run.protocol.{name}"
+    path = Path(folder) / f"{name}{SUFFIX}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
     # It is executed here already, so that no import finds the installed one.
-    sys.modules[MODULE] = module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
 
 if __name__ == "__main__":
     if BUILT in os.environ:
-        load(os.environ[BUILT])
-        from tests.fuzz import native
+        for each in MODULES:
+            load(os.environ[BUILT], each)
+        from tests.fuzz import frames, native
 
-        assert vars(native)["read_head"] is sys.modules[MODULE].read_head
+        assert vars(native)["read_head"] is sys.modules["reactor_run.protocol._head"].read_head
+        assert vars(frames)["NATIVE"]
         native.main(sys.argv)
+        frames.main(FRAMES)
     else:
         run_again(build(), sys.argv)

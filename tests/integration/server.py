@@ -200,7 +200,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits to be reaped does not."""
-    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+    return process_fields(pid)[:1] not in ([], ["Z"], ["X"])
 
 
 def _children(parent: int) -> list[int]:
@@ -225,7 +225,7 @@ def _look_at_children(parent: int) -> list[int]:
     return found
 
 
-def _stat(pid: int) -> list[str]:
+def process_fields(pid: int) -> list[str]:
     """The fields of /proc/PID/stat (proc(5)) from the state on; none without such a process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
@@ -235,14 +235,14 @@ def _stat(pid: int) -> list[str]:
 
 
 def _parent(pid: int) -> int | None:
-    match _stat(pid):
+    match process_fields(pid):
         case [state, parent, *_] if state not in "ZX":
             return int(parent)
     return None
 
 
 def _cpu_ticks(pid: int) -> int:
-    fields = _stat(pid)
+    fields = process_fields(pid)
     return int(fields[11]) + int(fields[12]) if fields else 0
 
 

@@ -25,7 +25,7 @@ import pytest
 from tests.integration.apps.direct import content
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Gate, Notes, Start
-from tests.integration.server import Server, is_alive
+from tests.integration.server import Server, is_alive, process_fields
 from tests.integration.sharing import duplicates
 from tests.integration.waiting import eventually
 
@@ -145,7 +145,7 @@ def stopped(pid: int) -> Iterator[None]:
     """Stop a process while the block runs."""
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert eventually(lambda: "T" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+        assert eventually(lambda: process_fields(pid)[:1] == ["T"])
         yield
     finally:
         if is_alive(pid):
@@ -512,7 +512,7 @@ def test_a_reactor_dies_between_its_question_and_the_grant(
         # The app has gone on when its reactor waits: it holds more than it may send.
         assert eventually(partial(server.is_at_rest, [victim]))
         os.kill(victim, signal.SIGKILL)
-        assert eventually(lambda: Path(f"/proc/{victim}/stat").read_text().split()[2] == "Z")
+        assert eventually(lambda: process_fields(victim)[:1] == ["Z"])
     for client in clients:
         assert expect_cut(client, 900_000) <= 65536
     assert eventually(partial(serves, server))

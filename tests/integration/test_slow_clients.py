@@ -200,7 +200,7 @@ def are_waiting(server: Server, count: int) -> bool:
     ("fields", "begin", "streamed"),
     [
         pytest.param([("Content-Length", "60000")], b"x", False, id="small"),
-        pytest.param([("Content-Length", "70000")], b"x", True, id="large"),
+        pytest.param([("Content-Length", "140000")], b"x", True, id="large"),
         pytest.param([("Transfer-Encoding", "chunked")], b"5\r\nfirst\r\n", True, id="chunked"),
     ],
 )

@@ -29,7 +29,6 @@ from reactor_run.protocol.express import (
     MOVES,
     RELAY,
     REQUEST,
-    WAITS,
     WITHDRAW,
     WITHDRAWN,
     WRITTEN,
@@ -58,7 +57,7 @@ EXCHANGE_MAX = (1 << 64) - 1
 
 TO_REACTOR = [REQUEST, FIN, GONE, CANCEL, WITHDRAW, BODY, CREDIT_FOR_ANSWER, GRANT, RELAY]
 TO_FRONT_END = [ANSWER_DONE, ANSWER, DONE, WITHDRAWN, BEGIN, ASK, BYTES, END, ABORT, INTERIM]
-TO_FRONT_END += [CREDIT_FOR_BODY, WAITS, BLOCKED, MOVES, WRITTEN, GIVE_BACK]
+TO_FRONT_END += [CREDIT_FOR_BODY, BLOCKED, MOVES, WRITTEN, GIVE_BACK]
 
 exchanges = st.integers(0, EXCHANGE_MAX)
 endpoints = st.sampled_from(
@@ -98,7 +97,7 @@ def test_a_request_on_the_wire():
 
 def test_the_kinds_are_numbered_without_gaps():
     assert list(range(0xE0, 0xE9)) == TO_REACTOR
-    assert list(range(0xE0, 0xF0)) == TO_FRONT_END
+    assert list(range(0xE0, 0xEF)) == TO_FRONT_END
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_the_kinds_are_numbered_without_gaps():
         (GONE, b"\xe2"),
         (BODY, b"\xe5"),
         (BYTES, b"\xe6"),
-        (GIVE_BACK, b"\xef"),
+        (GIVE_BACK, b"\xee"),
     ],
 )
 def test_any_other_message_on_the_wire(kind, byte):
@@ -123,7 +122,9 @@ def test_any_other_message_on_the_wire(kind, byte):
 
 
 def test_a_count_on_the_wire():
-    assert pack_count(7, WAITS, 0x0300) == message_frame(7, WAITS, b"\x00\x00\x03\x00")
+    assert pack_count(7, CREDIT_FOR_BODY, 0x0300) == message_frame(
+        7, CREDIT_FOR_BODY, b"\x00\x00\x03\x00"
+    )
 
 
 def test_a_number_on_the_wire():

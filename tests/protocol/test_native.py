@@ -328,9 +328,10 @@ def test_the_environment_can_switch_it_off(value: str, native: bool) -> None:
     assert run(code, **{PURE_VARIABLE: value}) == expected
 
 
-def test_without_the_extension_python_reads() -> None:
+@pytest.mark.parametrize("name", ["_head", "_frames"])
+def test_without_an_extension_python_reads(name: str) -> None:
     code = (
-        "import sys; sys.modules['reactor_run.protocol._head'] = None\n"
+        f"import sys; sys.modules['reactor_run.protocol.{name}'] = None\n"
         "from reactor_run.native import NATIVE; print(NATIVE)\n"
     )
     assert run(code) == "False\n"

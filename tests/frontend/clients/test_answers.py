@@ -381,7 +381,7 @@ def test_a_cut_answer_until_close_is_a_reset(start_each: Start, together: bool) 
 
 
 def test_a_reactor_may_answer_a_request_that_it_does_not_read(start: Start) -> None:
-    front, client, reactor, lane = begin_lane(start, post(b"x" * 70_000)[:-1])
+    front, client, reactor, lane = begin_lane(start, post(b"x" * 140_000)[:-1])
     with front.held():
         # Closing with bytes unread resets the lane; the answer comes before that.
         lane.send(answer(b"no", status="400 No"))
@@ -394,8 +394,8 @@ def test_a_reactor_may_answer_a_request_that_it_does_not_read(start: Start) -> N
 
 
 def test_a_lane_is_not_used_again_after_a_part_of_a_request(start: Start) -> None:
-    front, client, reactor, lane = begin_lane(start, post(b"x" * 70_000)[:-1])
-    lane.exactly(69_999)
+    front, client, reactor, lane = begin_lane(start, post(b"x" * 140_000)[:-1])
+    lane.exactly(139_999)
     lane.send(OK)
     # The reactor is wrong: it cannot be ready for another request.
     reactor.done(lane)

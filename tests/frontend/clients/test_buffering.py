@@ -233,7 +233,7 @@ def test_a_body_that_cannot_be_read_back_is_cut(
     client = front.connect()
     monkeypatch.setattr(os, "sendfile", sendfile)
     monkeypatch.setattr(os, "pread", read_a_part)
-    with client.sending([get("/", "Content-Length: 100000", method="POST"), b"x" * 100_000]):
+    with client.sending([get("/", "Content-Length: 200000", method="POST"), b"x" * 200_000]):
         lane = reactor.link()
         lane.head()
         assert lane.exactly(1000) == b"x" * 1000

@@ -64,7 +64,7 @@ def test_an_upload_may_take_longer_than_the_first_byte(start_each: Start) -> Non
     front = start_each(first_byte_timeout=10.0, body_timeout=0.0)
     (reactor,) = front.reactors
     client = front.connect()
-    client.send(post(b"x" * 69_998 + b"xy")[:-2])
+    client.send(post(b"x" * 139_998 + b"xy")[:-2])
     lane = reactor.link()
     lane.head()
     front.pass_time(100)

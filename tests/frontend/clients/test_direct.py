@@ -475,11 +475,11 @@ def test_fin_of_the_client_is_passed_on_while_a_reactor_writes(start: Start) -> 
 
 
 def test_a_body_may_arrive_while_a_reactor_writes(start: Start) -> None:
-    front, client, _, pieces = begin(start, post(b"x" * 70_000)[:-70_000])
+    front, client, _, pieces = begin(start, post(b"x" * 140_000)[:-140_000])
     ask(pieces, 4)
     sock = pieces.granted()
-    client.send(b"y" * 70_000)
-    assert pieces.exactly(70_000) == b"y" * 70_000
+    client.send(b"y" * 140_000)
+    assert pieces.exactly(140_000) == b"y" * 140_000
     write(sock, b"some")
     pieces.written(4)
     pieces.done()

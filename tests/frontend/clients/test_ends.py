@@ -338,7 +338,7 @@ def awaits_the_app_alone(client: Http1) -> bool:
 
 def waits_for_room(exchange: Exchange) -> bool:
     """The app has not read what has come of the body, and so its client is not read either."""
-    return exchange.lane is not None and (exchange.lane.out.size > 0 or not exchange.lane.begun)
+    return exchange.lane is not None and (not exchange.lane.room() or not exchange.lane.begun)
 
 
 def endless(front: Front) -> list[str]:

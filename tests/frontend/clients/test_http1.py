@@ -23,7 +23,7 @@ def begin(start: Start, **options: object) -> tuple[Front, Client, StandIn]:
     return front, front.connect(), front.reactors[0]
 
 
-PART_OF_UPLOAD = post(b"123" + b"x" * 70_000)[:-70_000]
+PART_OF_UPLOAD = post(b"123" + b"x" * 140_000)[:-140_000]
 """Of a body that is too large to be collected for an ASGI app."""
 
 
@@ -215,7 +215,7 @@ def test_fin_is_passed_on_after_a_body_that_filled_the_lane(start: Start) -> Non
     front = start(lanes="plain")
     (reactor,) = front.reactors
     client = front.connect(front.unix)
-    body = b"x" * 70_000
+    body = b"x" * 140_000
     client.send(post(body)[: -len(body)])
     lane = reactor.lane()
     lane.head()
@@ -506,12 +506,12 @@ def test_a_malformed_chunk_gets_400(start: Start, interface: str) -> None:
 
 
 def test_a_small_unread_body_keeps_the_connection(start_each: Start) -> None:
-    _front, client, reactor, lane = begin_upload(start_each, post(b"x" * 70_000)[:-70_000])
+    _front, client, reactor, lane = begin_upload(start_each, post(b"x" * 140_000)[:-140_000])
     lane.send(answer(b"no", status="403 No"))
     response = client.response()
     assert response.status == 403
     assert response.field("connection") is None
-    client.send(b"x" * 70_000 + get("/next"))
+    client.send(b"x" * 140_000 + get("/next"))
     assert reactor.link().head() == get("/next")
 
 
@@ -661,7 +661,7 @@ def test_a_body_that_stops_is_rejected(start_each: Start, interface: str) -> Non
     front, client, reactor = begin(
         start_each, interface=interface, body_timeout=10.0, min_body_rate=0
     )
-    client.send(post(b"x" * 70_000)[:-70_000])
+    client.send(post(b"x" * 140_000)[:-140_000])
     for _ in range(3):
         front.pass_time(8)
         assert front.silent(client)

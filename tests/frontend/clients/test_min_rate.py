@@ -118,15 +118,15 @@ def test_a_body_that_comes_fast_enough_may_take_its_time(start_each: Start, inte
     front, client, reactor = begin(
         start_each, interface=interface, body_timeout=10.0, min_body_rate=400
     )
-    client.send(post(b"x" * 80_000)[:-80_000])
-    for _ in range(25):
+    client.send(post(b"x" * 160_000)[:-160_000])
+    for _ in range(50):
         # It pauses, for nearly as long as it may, and then goes on.
         front.pass_time(8)
         assert front.silent(client)
         client.send(b"x" * 3200)
     lane = reactor.link()
     lane.head()
-    assert len(lane.exactly(80_000)) == 80_000
+    assert len(lane.exactly(160_000)) == 160_000
     lane.send(OK)
     reactor.done(lane)
     assert client.response().status == 200
@@ -214,7 +214,7 @@ def test_a_body_that_stops_while_its_early_answer_goes_out(start_each: Start) ->
     front = start_each(body_timeout=10.0, response_timeout=100.0)
     (reactor,) = front.reactors
     client = front.connect(front.unix)
-    client.send(post(b"x" * 70_000)[:-5])
+    client.send(post(b"x" * 140_000)[:-5])
     lane = reactor.link()
     lane.head()
     lane.send(answer(b"y" * 300_000))
@@ -317,7 +317,7 @@ def test_a_body_that_drips_does_not_keep_an_answer_waiting(start_each: Start) ->
     front = start_each(response_timeout=10.0, body_timeout=10.0, min_body_rate=0)
     (reactor,) = front.reactors
     client = front.connect(front.unix)
-    client.send(post(b"x" * 70_000)[:-70_000])
+    client.send(post(b"x" * 140_000)[:-140_000])
     lane = reactor.link()
     lane.head()
     lane.send(answer(b"x" * 8 * LARGE)[: -8 * LARGE])
@@ -402,7 +402,7 @@ def test_stopping_does_not_wait_for_ever_for_a_client_to_read(start: Start) -> N
 
 def test_stopping_lets_a_client_that_still_sends_read_its_answer(start_each: Start) -> None:
     front, client, reactor = begin(start_each)
-    client.send(post(b"x" * 70_000)[:-500])
+    client.send(post(b"x" * 140_000)[:-500])
     lane = reactor.link()
     lane.head()
     lane.send(answer(b"early", status="200 OK"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reactor_run.frontend.clients.request_body import COLLECT_MAX
 from reactor_run.pulse import BEGUN, WAITS
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, LinkEnd, StandIn, get, post, pour
@@ -13,7 +14,7 @@ CHUNKED = b"POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r
 LARGE = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n"
 BODIES = [
     pytest.param(CHUNKED, id="chunked"),
-    pytest.param(post(b"x" * 65537)[:-1], id="large"),
+    pytest.param(post(b"x" * (COLLECT_MAX + 1))[:-1], id="large"),
     pytest.param(post(b"x" * 10, "Expect: 100-continue")[:-10], id="expect"),
 ]
 
@@ -57,7 +58,7 @@ def test_a_small_body_is_collected_before_a_reactor_gets_it(start_each: Start) -
     (reactor,) = front.reactors
     clients = [front.connect() for _ in range(5)]
     for client in clients:
-        client.send(post(b"x" * 65536)[:-1])
+        client.send(post(b"x" * COLLECT_MAX)[:-1])
     front.settle()
     assert reactor.silent
     assert told(front) == (0, 0)
@@ -66,7 +67,7 @@ def test_a_small_body_is_collected_before_a_reactor_gets_it(start_each: Start) -
     # The head and the body together are too large for one message.
     lane = reactor.link()
     assert lane.head().startswith(b"POST / ")
-    assert lane.exactly(65536) == b"x" * 65535 + b"y"
+    assert lane.exactly(COLLECT_MAX) == b"x" * (COLLECT_MAX - 1) + b"y"
 
 
 def test_a_small_body_that_comes_in_pieces_goes_express(start: Start) -> None:

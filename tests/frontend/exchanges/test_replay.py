@@ -475,7 +475,7 @@ def test_a_body_that_still_arrives_for_a_dead_reactor_is_retried(start: Start, s
 # Bodies -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "replayed"), [(70_000, True), (KEPT_MAX, False)])
+@pytest.mark.parametrize(("size", "replayed"), [(140_000, True), (KEPT_MAX, False)])
 def test_a_small_streamed_body_is_retried(start_each: Start, size: int, replayed: bool) -> None:
     front = start_each(replay="idempotent")
     (reactor,) = front.reactors

@@ -241,14 +241,14 @@ def test_a_reactor_with_a_late_exchange_gets_nothing_more(start: Start, lanes: s
 
 @LANES
 def test_the_rest_of_a_body_follows_to_the_other_reactor(start: Start, lanes: str) -> None:
-    body = b"x" * 70_000
-    front, second, _, (client,), (request,) = stalled(start, lanes, post(body)[:-60_000])
+    body = b"x" * 140_000
+    front, second, _, (client,), (request,) = stalled(start, lanes, post(body)[:-100_000])
     front.pass_time(0.3)
     assert request.is_asked_for()
     request.give_back()
     lane = second.link()
     assert post(body).startswith(lane.head())
-    client.send(body[:60_000])
+    client.send(body[:100_000])
     assert lane.exactly(len(body)) == body
     lane.send(OK)
     assert client.response().status == 200

@@ -25,7 +25,6 @@ from reactor_run.protocol.express import (
     GONE,
     INTERIM,
     MOVES,
-    WAITS,
     WINDOW,
     WITHDRAWN,
     WRITTEN,
@@ -88,12 +87,12 @@ def test_a_client_that_sends_faster_than_its_app_reads_waits(start: Start) -> No
         exchange = front.inside.requester.exchange
         assert exchange is not None
         assert exchange.lane is not None
-        assert 0 < exchange.lane.out.size <= 256 << 10
+        assert not exchange.lane.out.size
         assert not front.inside.connection.reading
         pieces.credit(1000)
         front.settle()
         assert pieces.unread == WINDOW + 1000
-        pieces.waits(MIB)
+        pieces.credit(MIB)
         for _ in range(50):
             front.settle()
         assert pieces.unread == WINDOW + 1000 + MIB
@@ -127,11 +126,11 @@ def test_fin_comes_after_the_bytes_that_wait_for_credit(start: Start) -> None:
 
 def test_the_head_comes_whole_however_long_it_is(start: Start) -> None:
     fields = [f"X-{number}: {'x' * 8000}" for number in range(7)]
-    request = get("/", *fields, "Content-Length: 100000", method="POST")
+    request = get("/", *fields, "Content-Length: 200000", method="POST")
     assert 50_000 < len(request) < EXPRESS_MAX
     _front, client, _, pieces = begin(start, request)
-    client.send(b"y" * 100_000)
-    assert pieces.exactly(100_000) == b"y" * 100_000
+    client.send(b"y" * 200_000)
+    assert pieces.exactly(200_000) == b"y" * 200_000
     pieces.send(OK)
     assert client.response().status == 200
 
@@ -198,10 +197,10 @@ def test_an_app_may_read_a_whole_body_after_its_answer(start: Start, interface: 
     pieces.head()
     if interface == "asgi":
         with client.sending([body]):
-            pieces.credit(MIB - WINDOW - 100)
+            pieces.credit(MIB - WINDOW)
             front.settle()
     front.settle()
-    size = MIB - 100 if interface == "asgi" else WINDOW
+    size = MIB if interface == "asgi" else WINDOW
     assert pieces.unread == size
     pieces.send(OK)
     assert client.response().status == 200
@@ -214,7 +213,7 @@ def test_an_app_may_read_a_whole_body_after_its_answer(start: Start, interface: 
 
 
 def test_a_whole_answer_ends_a_request_that_still_arrives(start: Start) -> None:
-    front, client, reactor, pieces = begin(start, upload(100_000) + b"x" * 10)
+    front, client, reactor, pieces = begin(start, upload(200_000) + b"x" * 10)
     for kind in ANSWER, ANSWER_DONE:
         reactor.reply(pieces.number, OK, kind)
         assert client.response().status == 200
@@ -224,8 +223,8 @@ def test_a_whole_answer_ends_a_request_that_still_arrives(start: Start) -> None:
         assert pieces.kinds[:1] == [FIN]
         assert front.call(lambda: reactor.inside.in_flight) == (kind == ANSWER)
         pieces.done()
-        client.send(b"x" * 99_990)
-        client.send(upload(100_000) + b"x" * 10)
+        client.send(b"x" * 199_990)
+        client.send(upload(200_000) + b"x" * 10)
         pieces = reactor.pieces()
         pieces.head()
     assert front.call(lambda: reactor.inside.in_flight) == 1
@@ -246,22 +245,34 @@ def test_100_continue_lets_the_client_send_its_body(start: Start) -> None:
 
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_streamed_request_is_retried_up_to_a_size(start: Start, spare: int) -> None:
-    """Also what waited for credit is kept, and the window of the next reactor is a new one."""
-    head = upload(200_000, method="PUT")
-    sent = KEPT_MAX - len(head) + spare
+    """The window of the next reactor is a new one."""
+    size = KEPT_MAX - len(upload(KEPT_MAX, method="PUT")) + spare
+    head = upload(size, method="PUT")
     front, client, reactor, pieces = begin(start, head, replay="idempotent")
-    client.send(b"x" * sent)
-    pieces.exactly(sent)
+    client.send(b"x" * (size - 10))
+    pieces.exactly(size - 10)
     reactor.die()
     if spare:
         assert client.response().status == 502
         return
     again = replacement(front).pieces()
     assert again.head() == head
-    client.send(b"y" * (200_000 - sent))
-    assert again.exactly(200_000) == b"x" * sent + b"y" * (200_000 - sent)
+    client.send(b"y" * 10)
+    assert again.exactly(size) == b"x" * (size - 10) + b"y" * 10
     again.send(OK)
     assert client.response().status == 200
+
+
+def test_a_chunked_request_is_kept_up_to_a_size(start: Start) -> None:
+    head = get("/", "Transfer-Encoding: chunked", method="PUT")
+    chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
+    front, client, reactor, pieces = begin(start, head, replay="idempotent")
+    for _ in range(KEPT_MAX // len(chunk) + 1):
+        client.send(chunk)
+        pieces.exactly(len(chunk))
+    reactor.die()
+    assert client.response().status == 502
+    assert replacement(front)
 
 
 def test_a_queued_request_larger_than_is_kept_arrives_whole(start: Start) -> None:
@@ -319,7 +330,7 @@ def test_after_100_continue_there_is_no_retry(start: Start) -> None:
 def test_a_client_that_leaves_within_its_body_is_gone(start: Start) -> None:
     front, client, reactor, pieces = begin(start, upload(MIB))
     pieces.credits_body = False
-    with client.sending([b"x" * (MIB // 2)], may_be_cut=True):
+    with client.sending([b"x" * (WINDOW + 10_000)], may_be_cut=True):
         front.settle()
         client.reset()
     front.settle()
@@ -327,7 +338,6 @@ def test_a_client_that_leaves_within_its_body_is_gone(start: Start) -> None:
     assert pieces.kinds == [GONE]
     # Late credit is ignored.
     pieces.credit(WINDOW)
-    pieces.waits()
     front.settle()
     assert reactor.silent
     assert front.call(lambda: reactor.inside.in_flight) == 1
@@ -338,7 +348,7 @@ def test_a_client_that_leaves_within_its_body_is_gone(start: Start) -> None:
 
 def test_a_streamed_request_that_takes_too_long_is_cancelled(start: Start) -> None:
     front, client, _, pieces = begin(
-        start, upload(100_000) + b"x" * 10, request_timeout=10.0, body_timeout=0.0
+        start, upload(200_000) + b"x" * 10, request_timeout=10.0, body_timeout=0.0
     )
     front.pass_time(12)
     assert client.response().status == 504
@@ -360,7 +370,7 @@ def test_a_withdrawn_streamed_request_goes_to_another_reactor(start: Start) -> N
         front.connect().send(get("/other"))
         second.pieces().head()
     client = front.connect()
-    client.send(upload(70_000) + b"x" * 10)
+    client.send(upload(140_000) + b"x" * 10)
     pieces = first.pieces()
     first.stall()
     front.pass_time(0.3)
@@ -369,8 +379,8 @@ def test_a_withdrawn_streamed_request_goes_to_another_reactor(start: Start) -> N
     first.reply(pieces.number, b"", WITHDRAWN)
     again = second.pieces()
     again.head()
-    client.send(b"x" * 69_990)
-    assert again.exactly(70_000) == b"x" * 70_000
+    client.send(b"x" * 139_990)
+    assert again.exactly(140_000) == b"x" * 140_000
     again.send(OK)
     assert client.response().status == 200
     assert first.inside.express is not None
@@ -461,12 +471,12 @@ BROKEN: list[tuple[str, Callable[[Pieces], None]]] = [
     ("blocked first", lambda pieces: pieces.blocked(0)),
     ("moves first", lambda pieces: pieces.moves(0)),
     ("a short credit", lambda pieces: pieces.say(CREDIT_FOR_BODY, b"123")),
-    ("a long wait", lambda pieces: pieces.say(WAITS, b"12345678")),
+    ("a long credit", lambda pieces: pieces.say(CREDIT_FOR_BODY, b"12345678")),
     ("an empty number", lambda pieces: pieces.say(WRITTEN, b"")),
 ]
 
 
-@pytest.mark.parametrize("request_", [get(), upload(100_000)], ids=["whole", "streamed"])
+@pytest.mark.parametrize("request_", [get(), upload(200_000)], ids=["whole", "streamed"])
 @pytest.mark.parametrize("broken", [pytest.param(each, id=name) for name, each in BROKEN])
 def test_an_answer_that_breaks_the_order_gives_502(
     start: Start, broken: Callable[[Pieces], None], request_: bytes
@@ -588,7 +598,7 @@ def test_what_comes_after_the_end_is_ignored(start: Start, kind: int, done: bool
 
 
 def test_bad_credit_after_the_answer_harms_no_later_exchange(start: Start) -> None:
-    front, client, reactor, pieces = begin(start, upload(100_000) + b"x" * 100_000)
+    front, client, reactor, pieces = begin(start, upload(200_000) + b"x" * 200_000)
     pieces.send(OK)
     assert client.response().status == 200
     client.send(get("/next"))
@@ -611,7 +621,7 @@ def test_an_unknown_kind_kills_the_reactor(start: Start, kind: int) -> None:
 
 
 def test_done_without_an_answer_gives_502(start: Start) -> None:
-    front, client, reactor, pieces = begin(start, upload(100_000) + b"x")
+    front, client, reactor, pieces = begin(start, upload(200_000) + b"x")
     pieces.say(DONE, b"")
     assert client.response().status == 502
     front.settle()

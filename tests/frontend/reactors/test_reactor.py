@@ -70,7 +70,7 @@ def test_exchanges_of_a_dead_reactor_end_by_their_state(start: Start) -> None:
     number, _ = reactor.request()
     reactor.reply(number, PART, BEGIN)
     assert in_pieces.begin().status == 200
-    uploading.send(post(b"x" * 70_000)[:-1])
+    uploading.send(post(b"x" * 140_000)[:-1])
     reactor.pieces().head()
     waiting.send(get("/waiting"))
     front.settle()
@@ -282,7 +282,7 @@ def test_a_reactor_that_stops_reading_its_express_lane_is_replaced(start: Start)
         b'{"capacity":Infinity}\n',
         b'{"capacity":NaN}\n',
         b"[" * 100_000 + b"\n",
-        b"x" * ((1 << 20) + 70_000),
+        b"x" * ((1 << 20) + 140_000),
     ],
 )
 def test_an_invalid_control_message_kills_only_its_reactor(start: Start, line: bytes) -> None:
@@ -598,7 +598,7 @@ def test_the_loop_does_not_spin_on_closed_and_paused_sockets(start_each: Start) 
     if isinstance(lane, Pieces):
         lane.hear(FIN)
     slow = front.connect(front.unix)
-    slow.send(post(b"x" * 70_000)[:-1])
+    slow.send(post(b"x" * 140_000)[:-1])
     upload = reactor.link()
     upload.head()
     pour(front, upload, answer(b"x" * (1 << 22)))
