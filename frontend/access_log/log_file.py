@@ -16,6 +16,7 @@ import socket
 import stat
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -60,6 +61,8 @@ class LogFile:
         """Lines that were lost since the last warning."""
         self._warned_at = -inf
         self._watched = False
+        self._socket: socket.socket | None = None
+        """Standard output, if it is a socket."""
         self._fd, self._send = self._open()
 
     # Files ---------------------------------------------------------------------------------------
@@ -82,7 +85,9 @@ class LogFile:
             # Other processes write to it too, and share its offset.
             return fd, lambda data: os.write(fd, data)
         if stat.S_ISSOCK(mode):
-            return fd, lambda data: _send_now(fd, data)
+            # It does not own the descriptor, so that each kind of file is closed alike.
+            self._socket = socket.socket(fileno=fd)
+            return fd, partial(_send_now, self._socket)
         return fd, lambda data: _write_if_ready(fd, data)
 
     def reopen(self) -> str | None:
@@ -113,6 +118,8 @@ class LogFile:
             self._warn()
         self._unwatch()
         self._loop.forget(self)
+        if self._socket is not None:
+            self._socket.detach()
         os.close(self._fd)
 
     # Lines ---------------------------------------------------------------------------------------
@@ -227,10 +234,9 @@ class LogFile:
         self._untold = 0
 
 
-def _send_now(fd: int, data: bytes) -> int:
+def _send_now(sock: socket.socket, data: bytes) -> int:
     """Send to a socket that may be in blocking mode. Raises BlockingIOError."""
-    with socket.socket(fileno=os.dup(fd)) as sock:
-        return sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    return sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def _write_if_ready(fd: int, data: bytes) -> int:

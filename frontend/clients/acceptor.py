@@ -152,6 +152,11 @@ class Acceptor:
         for inbound in list(self._inbound):
             inbound.shut(grace)
 
+    def lose_all(self, error: str) -> None:
+        """Close all connections at once. Their exchanges fail by `error`."""
+        for client in list(self.clients):
+            client.lose(error)
+
     @property
     def busy(self) -> bool:
         """Whether any client waits for an answer, or may still send a request."""

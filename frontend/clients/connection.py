@@ -69,8 +69,8 @@ class ConnectionProtocol(Protocol):
     def on_drained(self) -> None:
         """Go on: the client has taken all bytes that waited for it."""
 
-    def on_lost(self) -> None:
-        """Abandon the exchange: the client is gone. The connection closes next."""
+    def on_lost(self, error: str) -> None:
+        """Abandon the exchange, which fails by `error`. The connection closes next."""
 
     def on_deadline(self) -> None:
         """Act on the deadline `due`, which has passed."""
@@ -387,10 +387,13 @@ class Connection:
         self.transport.reset_on_close()
         self.lose()
 
-    def lose(self) -> None:
-        """Close a connection whose client is gone."""
+    def lose(self, error: str = "the client left") -> None:
+        """Close a connection that can get no answer any more, mostly as its client is gone.
+
+        `error`: why, for the record of its exchange.
+        """
         if self.phase is _OPEN:
-            self.protocol.on_lost()
+            self.protocol.on_lost(error)
         self.close()
 
     def on_fault(self) -> None:

@@ -102,6 +102,11 @@ class ClientContext:
             self.ended = self._ended.records
         self._ended.add(observer)
 
+    def hand_over(self) -> None:
+        """Hand over the records of exchanges that have ended since the loop has."""
+        if self._ended is not None:
+            self._ended.hand_over()
+
     def serves(self, interface: str) -> None:
         """Serve an app of this interface: `asgi` or `wsgi`."""
         self.buffers = interface == "wsgi"

@@ -513,10 +513,10 @@ class Http1:
         self.state = _ENDED
         self.connection.close()
 
-    def on_lost(self) -> None:
-        """Abandon the exchange: the client is gone."""
+    def on_lost(self, error: str) -> None:
+        """Abandon the exchange, which fails by `error`."""
         self.state = _ENDED
-        self.requester.lose()
+        self.requester.lose(error)
 
     # Deadlines -----------------------------------------------------------------------------------
 

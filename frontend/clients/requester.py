@@ -358,9 +358,7 @@ class Http1Requester:
 
     def end_stream(self) -> None:
         """Cut an answer that has begun, and tell the app that its client has left."""
-        if self.exchange is not None:
-            self.exchange.error = "the service stops"
-        self._connection.lose()
+        self._connection.lose("the service stops")
 
     def _with_fields(self, exchange: Exchange, answer: bytes) -> bytes:
         """Return the answer with the fields that the front end adds. Raises ValueError if it has no
@@ -493,11 +491,11 @@ class Http1Requester:
         """Get ready for the next answer: the client has taken this one."""
         self.answer_begun = self._until_close = False
 
-    def lose(self) -> None:
-        """Abandon the exchange: the client is gone."""
+    def lose(self, error: str) -> None:
+        """Abandon the exchange, which fails by `error`: its client can get no answer."""
         if self.answer_begun and self._until_close:
             # FIN would look like the end of the answer. Only a reset shows the cut.
             self._connection.reset_on_close()
         if self.exchange is not None and not self.exchange.error:
-            self.exchange.error = "the client left"
+            self.exchange.error = error
         self.abandon()

@@ -216,6 +216,8 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
     yield f"  answers      {_amounts(counters['answers']) or 'none'}"
     yield f"  our own      {_amounts(counters['own_answers']) or 'none'}"
     yield f"  refused      {_amounts(counters['refused']) or 'none'}"
+    if lost := counters.get("access_log_lost", 0):
+        yield f"  access log   {lost} lines were lost"
     yield ""
     titles = (
         "REACTOR",

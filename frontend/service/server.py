@@ -285,6 +285,9 @@ class Server:
         self.admin.close()
         self.health.close()
         if self.access_log is not None:
+            # If the service was stopped at once, requests are left.
+            self.acceptor.lose_all("the service was stopped")
+            self.clients.hand_over()
             self.access_log.close()
 
     def _begin_admin(self) -> None:

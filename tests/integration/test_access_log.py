@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.client import Client
-from tests.integration.conftest import LANES, Gate, Start
+from tests.integration.conftest import LANES, Gate, Notes, Start
 from tests.integration.server import ROOT, Server, clean_environment, command
 from tests.integration.waiting import eventually
 
@@ -111,6 +111,21 @@ def test_a_client_that_leaves_has_a_line_without_a_status(
     assert lines(path, 1)[0].endswith(' HTTP/1.1 - "the client left"')
 
 
+def test_a_service_that_is_stopped_at_once_logs_what_it_cuts(
+    start: Start, tmp_path: Path, gate: Gate, notes: Notes
+) -> None:
+    path = tmp_path / "log"
+    server = start(
+        ASGI, f"--access-log={path}", '--access-log-format=%(m)s %(U)s %(s)s "%(error)s"'
+    )
+    with Client(server.address) as client:
+        client.send(f"GET /wait?gate={gate}&notes={notes} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        notes.first()
+        server.signal(signal.SIGQUIT)
+        assert server.wait() == 0
+    assert path.read_text() == 'GET /wait - "the service was stopped"\n'
+
+
 def test_rotation_by_command_and_by_sighup(start: Start, tmp_path: Path) -> None:
     path, admin = tmp_path / "log", tmp_path / "admin"
     server = start(HELLO, f"--access-log={path}", f"--admin=unix:{admin}")
@@ -187,6 +202,13 @@ def test_lines_are_lost_and_no_request_is_delayed(kind: str, tmp_path: Path) -> 
             ).stdout
         )
         assert 100 < report["counters"]["access_log_lost"] < 250
+        page = subprocess.run(
+            command("status", "--admin", f"unix:{admin}"),
+            capture_output=True,
+            text=True,
+            timeout=30,
+        ).stdout
+        assert re.search(r"^  access log   1\d\d lines were lost$", page, re.MULTILINE)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=30)
         assert process.returncode == 0
