@@ -154,7 +154,6 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--forwarded-allow-ips", "--forwarded-allow-from NETWORKS", "no proxy by default"),
         Row("--error-logfile --log-file --capture-output", "", _TO_STDERR),
         Row("--log-config --log-config-json", "--log-config FILE", "loggers `reactor_run.*`"),
-        Row("--log-config-dict", "--log-config FILE", "TOML or JSON, no Python"),
         Row("--log-level", "--log-level LEVEL", "no `critical`"),
         Row("--access-logfile", "--access-log PATH"),
         Row("--access-logformat", "--access-log-format FORMAT", "the same atoms"),
