@@ -44,8 +44,10 @@ _held: Final = threading.local()
 
 
 def take(number: int, handler: Callable[..., None]) -> None:
-    """Set `handler` for a signal in this process. Children of the app do not keep it."""
-    _taken[number] = handler, signal.signal(number, handler)
+    """Set `handler` for a signal in this process. Children of the app do not keep it: they get the
+    handler from before the first call."""
+    before = signal.signal(number, handler)
+    _taken[number] = handler, _taken[number][1] if number in _taken else before
 
 
 def in_child(part: Callable[[], None]) -> None:

@@ -49,7 +49,8 @@ class BorrowedTerminal:
         self._tell = tell
         self._lock = threading.RLock()
         self._held = False
-        self._handlers: dict[int, Any] = {}
+        self._on_interrupt: Any = None
+        """The handler of SIGINT outside of a prompt in the main thread; None there."""
         self._front_end = os.getppid()
         self._input = builtins.input
 
@@ -58,6 +59,9 @@ class BorrowedTerminal:
         builtins.input = self._read
         sys.addaudithook(self._watch)
         fork.take(signal.SIGINT, self._interrupted)
+        # Ctrl-Z at a prompt: the shell waits for the front end, so it would not notice that the
+        # reactor stops. An ignored signal would be ignored in children of the app too.
+        fork.take(signal.SIGTSTP, lambda number, frame: None)
 
     def _interrupted(self, _number: int, _frame: object) -> None:
         """Say why Ctrl-C does nothing: Python raises KeyboardInterrupt only in the main thread."""
@@ -117,18 +121,16 @@ class BorrowedTerminal:
             pass
         if threading.current_thread() is threading.main_thread():
             # In another thread the exception would reach the loop.
-            self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
-            # The shell waits for the front end, so it would not notice that the reactor stops.
-            self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+            self._on_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def give_back(self) -> None:
         """Let the front end be the foreground process again, if the reactor is it."""
         if not self._held:
             return
         self._held = False
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
+        if self._on_interrupt is not None:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+            self._on_interrupt = None
         try:
             if os.tcgetpgrp(_FD) == os.getpgrp():
                 os.tcsetpgrp(_FD, os.getpgid(self._front_end))

@@ -114,7 +114,7 @@ def _environment(notified: socket.socket, added: Mapping[str, str]) -> dict[str,
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("REACTOR_RUN_", "LISTEN_", "WATCHDOG_"))
+        if not name.startswith(("REACTOR_RUN_", "FORWARDED_ALLOW_IPS", "LISTEN_", "WATCHDOG_"))
     }
     path = [*_python_path(), *filter(None, [kept.get("PYTHONPATH")])]
     ours = {

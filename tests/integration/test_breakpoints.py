@@ -24,7 +24,7 @@ from tests.integration.server import clean_environment, command, is_alive
 from tests.integration.waiting import eventually
 
 ASGI = """
-import os, sys
+import os, signal, sys
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -37,6 +37,12 @@ async def app(scope, receive, send):
         answer = input("name? ")
     elif scope["path"] == "/pid":
         answer = os.getpid()
+    elif scope["path"] == "/child":
+        ours, theirs = os.pipe()
+        if not os.fork():
+            os.write(theirs, str(signal.getsignal(signal.SIGINT)).encode())
+            os._exit(0)
+        answer = os.read(ours, 100).decode()
     elif scope["path"] == "/hook":
         import hook
         breakpoint()
@@ -254,10 +260,17 @@ def test_a_prompt_in_a_thread_cannot_be_interrupted(sit: Sit) -> None:
     typist = sit(WSGI, "--threads", "2")
     asking = Asking(typist, "/break")
     typist.reads(PROMPT)
+    typist.presses("Z")
     typist.presses("C")
     typist.reads(r"cannot interrupt a prompt in a thread; in pdb, enter q\)")
     typist.types("c")
     assert asking.response().body == b"2"
+    assert typist.ends() == 0
+
+
+def test_a_child_of_the_app_has_the_ordinary_handler_of_ctrl_c(sit: Sit) -> None:
+    typist = sit(ASGI)
+    assert typist.get("/child").body == str(signal.default_int_handler).encode()
     assert typist.ends() == 0
 
 
