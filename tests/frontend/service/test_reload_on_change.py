@@ -295,3 +295,13 @@ def test_a_stop_during_a_start_answers_the_requests_that_wait(start_reloading: S
     front.settle()
     front.pass_time(LATE)
     assert served_by(old, client)
+
+
+def test_a_stop_while_no_app_has_started(start_reloading: Start) -> None:
+    front = start_reloading(capacities=())
+    fail(front, front.reactors[0])
+    client = ask(front)
+    front.signal(signal.SIGTERM)
+    front.settle()
+    front.exit(FAILED_MAX + LATE)
+    assert client.response().status == 500
