@@ -237,8 +237,12 @@ class Http1Requester:
                 limited.error("an answer without a status line cannot be relayed")
                 self.answer_failed()
                 return
-            exchange.bytes_out = len(answer)
-        elif not self._source.held and connection.events == _IN:
+            size = exchange.bytes_out = len(answer)
+            if self.after is not _NEXT:
+                connection.write(answer)
+                self._source.answered()
+                return
+        if not self._source.held and connection.events == _IN:
             # By far the most frequent case: the client takes all of it, and sent no more requests.
             try:
                 sent = connection.send(answer)
