@@ -16,8 +16,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from time import monotonic
@@ -43,12 +41,13 @@ _DEFAULTS: Final[Mapping[str, Value]] = {
 }
 _LATE: Final = 10.0
 """Seconds that the server may take longer than its settings allow, to start and to stop."""
-_LINES_MAX: Final = 200
-"""Most lines of the log that an error shows."""
 
 
 class DidNotStart(Exception):
-    """The server ended before it was ready, or took too long. The text is its log."""
+    """The server ended before it was ready, or took too long. The text is the reason.
+
+    The log, on standard error, has more: the traceback of an app that failed.
+    """
 
 
 @contextmanager
@@ -64,8 +63,8 @@ def serve(
 
     At the end of the context the server stops within `graceful_timeout` (5 s).
 
-    Raises DidNotStart with the server's log, and the errors of `reactor_run.run` for wrong
-    arguments. Raises RuntimeError at the end of the context if the server has ended before.
+    Raises DidNotStart with the reason, and the errors of `reactor_run.run` for wrong arguments.
+    Raises RuntimeError at the end of the context if the server has ended before.
     """
     target, app_dir = name_app(app)
     if app_dir is not None:
@@ -76,7 +75,7 @@ def serve(
         listener, url = _listen(read)
         if listener is not None:
             closing.enter_context(listener)
-            texts["bind"] = [f"fd:{listener.fileno()}"]
+            texts["bind"] = [f"fd:{listener.fileno()}", *texts.get("bind", ())[1:]]
         notified = closing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         # The kernel chooses an abstract name (unix(7), "Autobind feature").
         notified.bind("")
@@ -85,13 +84,11 @@ def serve(
             env=_environment(notified, env or {}),
             pass_fds=[] if listener is None else [listener.fileno()],
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
             # Ctrl-C ends the test, and the test ends the server.
             process_group=0,
         )
-        log = closing.enter_context(_Log(process))
         closing.callback(_end, process, read.graceful_timeout)
-        _await_ready(process, notified, read.start_timeout, log)
+        _await_ready(process, notified, read.start_timeout)
         yield url
         if process.poll() is not None:
             raise RuntimeError(f"the server has ended, with status {process.returncode}")
@@ -138,47 +135,10 @@ def _python_path() -> list[str]:
     ]
 
 
-class _Log:
-    """Copies the server's standard error to ours, and keeps its end."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stderr is not None
-        self._stream = process.stderr
-        self._lines: deque[str] = deque(maxlen=_LINES_MAX)
-        self._thread = threading.Thread(target=self._copy, name="log of reactor-run", daemon=True)
-
-    def _copy(self) -> None:
-        for line in self._stream:
-            text = line.decode(errors="replace")
-            self._lines.append(text)
-            try:
-                # pytest replaces sys.stderr, and shows its content with a failed test.
-                sys.stderr.write(text)
-            except ValueError:
-                # It was closed.
-                pass
-
-    def __enter__(self) -> _Log:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # A process that the app left behind may hold the pipe.
-        self._thread.join(1)
-        if not self._thread.is_alive():
-            self._stream.close()
-
-    def whole(self) -> str:
-        """Return the text of a process that has ended."""
-        self._thread.join(1)
-        return "".join(self._lines).rstrip()
-
-
-def _await_ready(
-    process: subprocess.Popen[bytes], notified: socket.socket, timeout: float, log: _Log
-) -> None:
+def _await_ready(process: subprocess.Popen[bytes], notified: socket.socket, timeout: float) -> None:
     """Wait until the server accepts requests. Raises DidNotStart."""
     until = monotonic() + timeout + _LATE if timeout else None
+    reason = ""
     ended = os.pidfd_open(process.pid)
     try:
         poll = select.poll()
@@ -188,15 +148,19 @@ def _await_ready(
             left = None if until is None else max(0.0, until - monotonic()) * 1000
             ready = [fd for fd, _ in poll.poll(left)]
             if notified.fileno() in ready:
-                if "READY=1" in notified.recv(65536).decode(errors="replace").split("\n"):
-                    return
+                for line in notified.recv(65536).decode(errors="replace").split("\n"):
+                    if line == "READY=1":
+                        return
+                    if line.startswith("STATUS="):
+                        reason = line.removeprefix("STATUS=")
             elif ended in ready:
-                process.wait()
-                raise DidNotStart(log.whole())
+                status = process.wait()
+                # After an error of the operator, the last message gives the reason.
+                raise DidNotStart(reason if status == 2 and reason else f"exit status {status}")
             else:
                 process.kill()
                 process.wait()
-                raise DidNotStart(f"not ready within {timeout + _LATE:g} s\n{log.whole()}")
+                raise DidNotStart(f"not ready within {timeout + _LATE:g} s")
     finally:
         os.close(ended)
 

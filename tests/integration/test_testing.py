@@ -82,6 +82,13 @@ def test_an_address(bind: str) -> None:
         assert get(url)
 
 
+def test_several_addresses(tmp_path: Path) -> None:
+    bind = ["127.0.0.1:0", f"unix:{tmp_path}/s"]
+    with serve("examples.hello:app", bind=bind, app_dir=str(ROOT)) as url:
+        assert get(url)
+        assert get(bind[1])
+
+
 def test_a_unix_socket(tmp_path: Path) -> None:
     bind = f"unix:{tmp_path}/s"
     with serve("examples.hello:app", bind=bind, app_dir=str(ROOT)) as url:
@@ -89,13 +96,25 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         assert get(url)
 
 
-def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
+def test_a_failed_start_gives_the_reason(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.py").write_text("app = 1 / 0\n")
-    with pytest.raises(DidNotStart) as caught, serve("broken:app", app_dir=str(tmp_path)):
+    with (
+        pytest.raises(
+            DidNotStart, match=r"^importing broken failed: ZeroDivisionError: division by zero$"
+        ),
+        serve("broken:app", app_dir=str(tmp_path)),
+    ):
         raise AssertionError("it started")
-    text = str(caught.value)
-    assert 'broken.py", line 1' in text
-    assert text.endswith("error: importing broken failed: ZeroDivisionError: division by zero")
+    assert 'broken.py", line 1' in capfd.readouterr().err
+
+
+def test_a_server_that_is_killed_at_its_start(tmp_path: Path) -> None:
+    (tmp_path / "killing.py").write_text("import os\nos.kill(os.getppid(), 9)\n")
+    with (
+        pytest.raises(DidNotStart, match=r"^exit status -9$"),
+        serve("killing:app", app_dir=str(tmp_path)),
+    ):
+        raise AssertionError("it started")
 
 
 def test_a_start_that_takes_too_long(tmp_path: Path) -> None:
