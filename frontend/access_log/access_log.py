@@ -18,6 +18,7 @@ from reactor_run.frontend.exchanges.ended import Observer
 from reactor_run.frontend.exchanges.record import Record
 from reactor_run.frontend.log import zone
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.log_format import wants_colours
 
 __all__ = ["AccessLog", "open_access_log"]
 
@@ -63,14 +64,13 @@ def open_access_log(loop: Loop, path: str, form: str) -> AccessLog | None:
     `path`: `-` for standard output, `off` for none, `auto` for the logger if it has handlers, else
     for `-` on a terminal, else for none. `form`: the format.
     """
-    lines = LineFormat(form, zone)
     if path != "off" and has_handlers():
         if path != "auto":
             raise OperatorError(
                 f"--access-log {path}: --log-config gives the logger reactor_run.access handlers; "
                 "remove these, or --access-log"
             )
-        return AccessLog(AccessLogger(lines))
+        return AccessLog(AccessLogger(LineFormat(form, zone)))
     if path == "auto":
         path = STDOUT if sys.stderr.isatty() else "off"
     if path == "off":
@@ -82,4 +82,5 @@ def open_access_log(loop: Loop, path: str, form: str) -> AccessLog | None:
             f"--access-log: cannot write to {path!r}: {error.strerror}; give a file that user "
             f"{os.geteuid()} may append to, or - or off"
         ) from None
-    return AccessLog(_FileWriter(lines, file), file)
+    colours = path == STDOUT and wants_colours(sys.stdout, os.environ)
+    return AccessLog(_FileWriter(LineFormat(form, zone, colours=colours), file), file)

@@ -48,6 +48,8 @@ _JSON_KEYS: Final = {
     "rule": "rule",
     "error": "error",
 }
+_COLOURS: Final = {b"2": 32, b"3": 36, b"4": 33, b"5": 31}
+"""The colour of each class of status: green, cyan, yellow, red (ECMA-48, SGR)."""
 _ATOM: Final = re.compile(r"%(?:\((?P<name>[^()]*)\)(?P<width>-?[0-9]{0,3})[sd]|(?P<percent>%))")
 _PLAIN: Final = bytes(byte for byte in range(32, 127) if byte not in b'"\\')
 """The bytes that need no escape."""
@@ -60,8 +62,9 @@ Compiled = Callable[[Sequence[Record], float], list[bytes]]
 class LineFormat:
     """A format, compiled."""
 
-    def __init__(self, text: str, zone: Zone) -> None:
-        """`text`: common, combined, json, or text with atoms. `zone`: of the times.
+    def __init__(self, text: str, zone: Zone, *, colours: bool = False) -> None:
+        """`text`: common, combined, json, or text with atoms. `zone`: of the times. `colours`: the
+        status has a colour, unless the format is json.
 
         Raises OperatorError.
         """
@@ -70,8 +73,14 @@ class LineFormat:
             None, _PLAIN
         )
         """What is left of a line without the bytes that need no escape, if no value needs one."""
-        self._plain = _compile(parts, "", zone)
-        self._careful = _compile(parts, "escape_json" if text == _JSON else "escape", zone)
+        self._careful = _compile(
+            parts,
+            "escape_json" if text == _JSON else "escape",
+            zone,
+            colours=colours and text != _JSON,
+        )
+        # A colour needs bytes that would be escaped. A terminal is slow anyway.
+        self._plain = self._careful if colours else _compile(parts, "", zone)
 
     def lines(self, records: Sequence[Record], now: float) -> bytes:
         """Return a line for each record. `now`: the time in seconds since the epoch."""
@@ -129,7 +138,7 @@ def _json_parts() -> list[Part]:
     return [*parts, before[:-1] + b"}\n"]
 
 
-def _compile(parts: Sequence[Part], escape: str, zone: Zone) -> Compiled:
+def _compile(parts: Sequence[Part], escape: str, zone: Zone, *, colours: bool = False) -> Compiled:
     """Return the function for these parts. `escape`: the helper for values; empty: none."""
     names: list[bytes] = []
     once: list[str] = []
@@ -150,6 +159,8 @@ def _compile(parts: Sequence[Part], escape: str, zone: Zone) -> Compiled:
             expression = f"({expression} or {atom.missing!r})"
         if width:
             expression = f"({expression}).{'ljust' if width < 0 else 'rjust'}({abs(width)})"
+        if colours and atom is ATOMS["s"]:
+            expression = f"colour({expression})"
         if atom.once:
             once.append(f"    once_{len(once)} = {expression}\n")
             expression = f"once_{len(once) - 1}"
@@ -170,6 +181,7 @@ def lines(records, now):
         "iso_time": zone.iso,
         "escape": _escape,
         "escape_json": _escape_json,
+        "colour": _colour,
     }
     exec(source, namespace)
     compiled: Compiled = namespace["lines"]
@@ -178,6 +190,12 @@ def lines(records, now):
 
 def _escape(value: bytes) -> bytes:
     return b"".join(map(_ESCAPES.__getitem__, value))
+
+
+def _colour(status: bytes) -> bytes:
+    """Return a status in the colour of its class, for a terminal."""
+    colour = _COLOURS.get(status.strip()[:1])
+    return status if colour is None else b"\x1b[%dm%b\x1b[0m" % (colour, status)
 
 
 def _escape_json(value: bytes) -> bytes:

@@ -27,7 +27,8 @@ class Developer:
         words = command(APP, "--app-dir", str(ROOT), "-b", "127.0.0.1:0", *options)
         self.pid, self.terminal = os.forkpty()
         if not self.pid:
-            os.execve(words[0], words, {**clean_environment(), "REACTOR_RUN_CLOSE_GRACE": "1"})
+            ours = {"REACTOR_RUN_CLOSE_GRACE": "1", "TERM": "xterm", "NO_COLOR": ""}
+            os.execve(words[0], words, {**clean_environment(), **ours})
         self.seen = ""
         self.wait_for("ready, accepting")
         match = re.search(r"listening on (http://[0-9.:]+)", self.seen)
@@ -106,6 +107,7 @@ def test_ctrl_c_ends_event_streams_at_once(
         begin(clients[-1], f"/{stream}?notes={notes}")
     idle = connect(developer.address)
     assert idle.get("/hello").status == 200
+    developer.wait_for('"GET /hello HTTP/1.1" \x1b[32m200\x1b[0m 5 ')
     developer.press_ctrl_c()
     # uvicorn with sse-starlette takes 0.3 s. Machines of tests are slow.
     assert developer.end() < 3

@@ -101,7 +101,7 @@ def test_colours_on_a_terminal(env: dict[str, str], coloured: bool) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=theirs,
-        env={**clean_environment(), "TERM": "xterm", **env},
+        env={**clean_environment(), "TERM": "xterm", "NO_COLOR": "", **env},
     )
     os.close(theirs)
     seen = ""

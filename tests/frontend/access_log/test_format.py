@@ -245,6 +245,21 @@ def test_json_of_garbage_of_an_app() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "colour"), [(b"200", 32), (b"304", 36), (b"404", 33), (b"503", 31), (b"", None)]
+)
+def test_a_terminal_shows_the_status_in_a_colour(status: bytes, colour: int | None) -> None:
+    made = record(get("/", 'User-Agent: a"\\'), status_code=status)
+    shown = f"\x1b[{colour}m{status.decode()}\x1b[0m" if colour else "-"
+    lines = LineFormat("%(s)s %(a)s %(s)4s", HOUR, colours=True).lines([made], NOW).decode()
+    padded = f"\x1b[{colour}m {status.decode()}\x1b[0m" if colour else "   -"
+    assert lines == f'{shown} a\\"\\\\ {padded}\n'
+
+
+def test_json_has_no_colours() -> None:
+    assert b"\x1b" not in LineFormat("json", HOUR, colours=True).lines([record()], NOW)
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "empty"),
