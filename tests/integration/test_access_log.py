@@ -15,6 +15,7 @@ import pytest
 from tests.integration.client import Client
 from tests.integration.conftest import LANES, Gate, Notes, Start
 from tests.integration.server import ROOT, Server, clean_environment, command
+from tests.integration.terminal import OnTerminal
 from tests.integration.waiting import eventually
 
 ASGI = "tests.integration.apps.asgi:app"
@@ -221,44 +222,21 @@ def test_lines_are_lost_and_no_request_is_delayed(kind: str, tmp_path: Path) -> 
         os.close(ours)
 
 
-def terminal(*options: str) -> str:
-    """Run a service on a terminal, ask it once; return what it wrote to standard output."""
-    ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        command(HELLO, "--app-dir", str(ROOT), "--bind", "127.0.0.1:0", *options),
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env=clean_environment(),
-    )
-    os.close(theirs)
-    seen = ""
-    while "ready, accepting" not in seen:
-        seen += os.read(ours, 65536).decode()
-    match = re.search(r"listening on (http://[0-9.:]+)", seen)
-    assert match is not None
-    with Client(match[1]) as client:
-        assert client.get("/on-a-terminal").status == 200
-    process.send_signal(signal.SIGTERM)
-    try:
-        while os.read(ours, 65536):
-            pass
-    except OSError:
-        # The other end has closed.
-        pass
-    output, _ = process.communicate(timeout=30)
-    os.close(ours)
-    assert process.returncode == 0
-    return output
+def output_on_a_terminal(*options: str) -> str:
+    """Ask a service once; return what it wrote to standard output, which is no terminal."""
+    with OnTerminal(HELLO, *options) as service:
+        with Client(service.address) as client:
+            assert client.get("/on-a-terminal").status == 200
+        service.stop()
+        return service.output
 
 
 def test_it_is_on_by_default_if_standard_error_is_a_terminal() -> None:
-    assert '"GET /on-a-terminal HTTP/1.1" 200 13' in terminal()
+    assert '"GET /on-a-terminal HTTP/1.1" 200 13 "-" "-"\n' in output_on_a_terminal()
 
 
 def test_it_can_be_switched_off_on_a_terminal() -> None:
-    assert terminal("--access-log=off") == ""
+    assert output_on_a_terminal("--access-log=off") == ""
 
 
 def test_it_is_off_by_default_without_a_terminal(shared: Start) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from reactor_run import __version__
 from tests.integration.client import Client, request
 from tests.integration.conftest import Config, Gate, Notes, Start
 from tests.integration.server import ROOT, Server, clean_environment, command
+from tests.integration.terminal import OnTerminal
 from tests.integration.waiting import eventually
 
 APP = """
@@ -95,33 +95,12 @@ def test_one_time_zone_also_if_the_app_sets_another(serve: Callable[..., Server]
     ("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
 )
 def test_colours_on_a_terminal(env: dict[str, str], coloured: bool) -> None:
-    ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        command("tests.integration.apps.asgi:app", "--app-dir", str(ROOT), "-b", "127.0.0.1:0"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-        env={**clean_environment(), "TERM": "xterm", "NO_COLOR": "", **env},
-    )
-    os.close(theirs)
-    seen = ""
-    while "ready, accepting" not in seen:
-        seen += os.read(ours, 65536).decode()
-    match = re.search(r"listening on (http://[0-9.:]+)", seen)
-    assert match is not None
-    with Client(match[1]) as client:
-        assert client.request("GET", "/raise-before").status == 500
-    while "the app failed" not in seen:
-        seen += os.read(ours, 65536).decode()
-    process.send_signal(signal.SIGTERM)
-    try:
-        while data := os.read(ours, 65536):
-            seen += data.decode()
-    except OSError:
-        # The other end has closed.
-        pass
-    assert process.wait(30) == 0
-    os.close(ours)
+    with OnTerminal("tests.integration.apps.asgi:app", env=env) as service:
+        with Client(service.address) as client:
+            assert client.request("GET", "/raise-before").status == 500
+        service.wait_for("the app failed")
+        service.stop()
+        seen = service.seen
     assert ("\x1b[32minfo\x1b[0m ready" in seen) is coloured
     assert "ready, accepting connections; press Ctrl-C to stop\r\n" in seen
     assert ("\x1b[31merror\x1b[0m reactor 1: " in seen) is coloured
