@@ -4,8 +4,8 @@ Every reactor has one role:
 
     serving    it belongs to the present generation: it takes exchanges, or will once it is ready
     coming     it belongs to the next generation, which takes over when all of it is ready
-    successor  it starts in order to replace a reactor that is spent (recycling.py)
-    retiring   it takes no more exchanges, finishes those that it has, and is then stopped
+    successor  it starts in order to replace a reactor that is spent (replacement.py)
+    retiring   it takes no more exchanges, and finishes those that it has (retirement.py)
 
 A reactor is retired only when its replacement is ready. If a new generation or a successor does not
 start, the reactors that serve go on.
@@ -30,11 +30,12 @@ from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.backoff import Backoff
 from reactor_run.frontend.reactors.command_line import CommandLine
-from reactor_run.frontend.reactors.event_streams import EventStreams
 from reactor_run.frontend.reactors.events import Operation
 from reactor_run.frontend.reactors.generation import NextGeneration, Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
-from reactor_run.frontend.reactors.reactor import DEAD, READY, STARTING, Reactor
+from reactor_run.frontend.reactors.reactor import READY, STARTING, Reactor
+from reactor_run.frontend.reactors.replacement import AFTER_FAILED_START, Replacement
+from reactor_run.frontend.reactors.retirement import Retirement
 from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
 from reactor_run.frontend.sockets.rlimits import available_cpus
 
@@ -44,16 +45,10 @@ _YOUNG: Final = 10.0
 """A reactor that dies within this many seconds of its start dies young."""
 _AFTER_DEATH: Final = Backoff(0.1, 2.0)
 """The backoff before the replacement of a reactor that was ready and died young."""
-_AFTER_FAILED_START: Final = Backoff(1.0, 30.0)
-"""The backoff before the replacement of a reactor that was never ready."""
 _TRY_AGAIN: Final = 1.0
 """Seconds before another try to start a reactor, after the kernel refused."""
-_KILL_AFTER: Final = 2.0
-"""Seconds that a reactor has to exit, after the time that its app has to shut down."""
 _GONE_WITHIN: Final = 2.0
 """The most seconds to wait for killed processes. To free much memory takes the kernel a while."""
-_SHUTDOWN_MIN: Final = 1.0
-"""The least seconds that an app has to shut down, however long its last exchanges took."""
 
 
 class Supervisor:
@@ -87,18 +82,18 @@ class Supervisor:
         self._terminal = TerminalLoan()
         self._serving: list[Reactor] = []
         self._next = NextGeneration(self)
-        self._spent: dict[Reactor, str] = {}
-        """Reactors that must be replaced, one after another, and why."""
-        self._successor: Reactor | None = None
-        """The reactor that starts in order to replace the first one of `_spent`."""
-        self._retiring: dict[Reactor, float] = {}
-        """Reactors that retire, and when their graceful timeout ends."""
+        self._replacement = Replacement(
+            loop, self, lambda: not self._next.starting and not self._stopping
+        )
+        self._retirement = Retirement(
+            loop,
+            graceful_timeout=settings.graceful_timeout,
+            event_stream_grace=settings.event_stream_grace,
+        )
         self.started = 0
         """How many processes were started, ever."""
         self._deaths = 0
         """How many reactors died young in a row."""
-        self._failures = 0
-        """How many successors failed to start in a row."""
         self._ever_ready = False
         """A reactor has been ready since the start of the service."""
         self._runtime_reason = ""
@@ -106,8 +101,6 @@ class Supervisor:
         self._start_errors: dict[Reactor, tuple[str, str | None]] = {}
         """Why reactors that are about to exit could not start: a line, and a traceback if any."""
         self._stopping = False
-        self._streams = EventStreams(loop)
-        loop.after_batch(self._dismiss_idle)
 
     # What the operator asks for ------------------------------------------------------------------
 
@@ -127,7 +120,7 @@ class Supervisor:
     def at_work(self) -> list[Reactor]:
         """Return the reactors that may run exchanges: those that are ready or retiring."""
         ready = [reactor for reactor in self.reactors if reactor.state is READY]
-        return [*ready, *self._retiring]
+        return [*ready, *self._retirement.reactors]
 
     @property
     def reloading(self) -> bool:
@@ -162,7 +155,7 @@ class Supervisor:
             return
         log.info("scaling from %d to %d reactors", self.wanted, wanted)
         self.wanted = wanted
-        self._trim()
+        self.trim()
         self.fill()
 
     def fill(self) -> None:
@@ -177,7 +170,7 @@ class Supervisor:
                 self._later(_TRY_AGAIN, self.fill)
                 return
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Retire the surplus of reactors, first those that are not ready yet."""
         surplus = len(self._serving) - self.wanted
         if surplus > 0:
@@ -233,7 +226,7 @@ class Supervisor:
         """Let a reactor serve: it has loaded and started the app."""
         self._loop.forget(reactor)
         if self._stopping:
-            self._dismiss(reactor, 0)
+            self._retirement.stop(reactor, 0)
             return
         self._log_ready(reactor)
         if not self._ever_ready:
@@ -242,14 +235,13 @@ class Supervisor:
                 self._later(_TRY_AGAIN, self.fill)
         if reactor in self._next:
             self._next.go_on()
-        elif reactor is self._successor:
-            self._succeed(reactor)
+        elif self._replacement.is_successor(reactor):
+            self._replacement.ready()
         elif reactor in self._serving:
-            self._operation.serves(reactor.interface)
-            self._dispatcher.add(reactor)
+            self.serve(reactor)
         else:
             # It became ready at the moment when it was given up.
-            self._dismiss(reactor, 0)
+            self._retirement.stop(reactor, 0)
 
     def _log_ready(self, reactor: Reactor) -> None:
         """Log that a reactor is ready, with its runtime, and the reason for it if that is new."""
@@ -272,10 +264,9 @@ class Supervisor:
 
     def reactor_spent(self, reactor: Reactor, why: str) -> None:
         """Replace a reactor. It serves until its successor is ready."""
-        if reactor in self._serving and reactor not in self._spent and not self._stopping:
+        if reactor in self._serving and reactor not in self._replacement and not self._stopping:
             log.info("%s (pid %d): %s, replacing it", reactor.name, reactor.pid, why)
-            self._spent[reactor] = why
-            self.replace_next()
+            self._replacement.add(reactor)
 
     def reactor_ended(self, reactor: Reactor) -> None:
         """Give a reactor no more exchanges: its process is about to end."""
@@ -311,7 +302,7 @@ class Supervisor:
         """Replace a reactor whose process has ended, as its role demands."""
         self.reactors.remove(reactor)
         start_error = self._start_errors.pop(reactor, None)
-        was_retiring = self._retiring.pop(reactor, None) is not None
+        was_retiring = self._retirement.died(reactor)
         self._counters.served_by_the_dead += reactor.served
         if self._stopping:
             log.debug("%s (pid %d) %s", reactor.name, reactor.pid, _how(status))
@@ -321,7 +312,7 @@ class Supervisor:
         how = f"{reactor.name} (pid {reactor.pid}) {_how(status)} after {lived:.1f} s"
         if reactor in self._serving:
             self._serving.remove(reactor)
-            self._forget_spent(reactor)
+            self._replacement.died(reactor)
             if self._ever_ready:
                 log.error("%s", how)
                 self._counters.reactor_deaths += 1
@@ -331,8 +322,8 @@ class Supervisor:
                 self._operation.fail(OperatorError(message), details)
         elif reactor in self._next:
             self._next.died(reactor, *(start_error or (how, None)))
-        elif reactor is self._successor:
-            self._successor_failed(how)
+        elif self._replacement.is_successor(reactor):
+            self._replacement.failed(how)
         elif was_retiring:
             log.error("%s, before it had finished its exchanges", how)
         else:
@@ -347,7 +338,7 @@ class Supervisor:
         if self._deaths < 2:
             self.fill()
         else:
-            backoff = _AFTER_DEATH if reactor.interface else _AFTER_FAILED_START
+            backoff = _AFTER_DEATH if reactor.interface else AFTER_FAILED_START
             pause = backoff.pause(self._deaths - 1)
             log.warning("%s: its replacement starts in %g s", reactor.name, pause)
             self._later(pause, self.fill)
@@ -358,20 +349,17 @@ class Supervisor:
         """Let the next generation, which is ready, serve, and retire the present one."""
         old, self._serving = self._serving, successors
         self.generation += 1
-        self._deaths = self._failures = 0
-        self._spent.clear()
-        if self._successor is not None:
-            old.append(self._successor)
-            self._successor = None
+        self._deaths = 0
+        if (successor := self._replacement.end()) is not None:
+            old.append(successor)
         log.info(
             "generation %d serves; generation %d retires", self.generation, self.generation - 1
         )
         for reactor in self._serving:
-            self._operation.serves(reactor.interface)
-            self._dispatcher.add(reactor)
+            self.serve(reactor)
         for reactor in old:
             self.retire(reactor)
-        self._trim()
+        self.trim()
         self.fill()
 
     def reload_begins(self) -> None:
@@ -382,95 +370,31 @@ class Supervisor:
         """Tell the operator that a reload has ended."""
         self._operation.reload_ended()
 
-    # Replacing the spent -------------------------------------------------------------------------
-
     def replace_next(self) -> None:
-        """Start a successor for the first of the spent reactors, one at a time."""
-        if (
-            self._successor is None
-            and self._spent
-            and not self._next.starting
-            and not self._stopping
-        ):
-            try:
-                self._successor = self.spawn(self.generation)
-            except OSError as error:
-                self._successor_failed(f"cannot start a reactor: {explain(error)}")
+        """Resume the replacement of spent reactors, which waited for the reload."""
+        self._replacement.go_on()
 
-    def _succeed(self, successor: Reactor) -> None:
-        self._successor = None
-        self._failures = 0
-        self._serving.append(successor)
-        self._operation.serves(successor.interface)
-        self._dispatcher.add(successor)
-        if self._spent:
-            self.retire(next(iter(self._spent)))
-        # The reactor that it replaces may have been retired meanwhile.
-        self._trim()
-        self.replace_next()
+    # What the parts need -------------------------------------------------------------------------
 
-    def _successor_failed(self, how: str) -> None:
-        self._successor = None
-        self._failures += 1
-        pause = _AFTER_FAILED_START.pause(self._failures)
-        log.error("cannot replace a reactor: %s; next try in %g s", how, pause)
-        self._later(pause, self.replace_next)
+    def expect(self, reactor: Reactor) -> None:
+        """Count a reactor as one that serves. It may still have to become ready."""
+        self._serving.append(reactor)
 
-    def _forget_spent(self, reactor: Reactor) -> None:
-        """Forget a reactor that has died. If it was spent, its successor takes its place."""
-        first = next(iter(self._spent), None)
-        if self._spent.pop(reactor, None) is not None and reactor is first:
-            if self._successor is not None:
-                self._serving.append(self._successor)
-                self._successor = None
-            self.replace_next()
-
-    # Retiring ------------------------------------------------------------------------------------
+    def serve(self, reactor: Reactor) -> None:
+        """Give exchanges to a reactor that is ready."""
+        self._operation.serves(reactor.interface)
+        self._dispatcher.add(reactor)
 
     def retire(self, reactor: Reactor) -> None:
         """Let a reactor finish its exchanges within --graceful-timeout, then stop it."""
         if reactor in self._serving:
             self._serving.remove(reactor)
-        self._spent.pop(reactor, None)
+        self._replacement.retires(reactor)
         self._dispatcher.remove(reactor)
         if reactor.state is STARTING:
             reactor.kill()
         elif reactor.state is READY:
-            reactor.retire()
-            grace = self._settings.graceful_timeout
-            self._retiring[reactor] = self._loop.now + grace
-            reactor.on_overdue = lambda: self._overdue(reactor)
-            self._loop.set_deadline(reactor, grace)
-            if self._settings.event_stream_grace is not None:
-                self._streams.end_after(reactor, self._settings.event_stream_grace)
-
-    def _dismiss_idle(self) -> None:
-        if self._retiring:
-            for reactor, until in list(self._retiring.items()):
-                if reactor.idle:
-                    self._dismiss(reactor, until - self._loop.now)
-
-    def _overdue(self, reactor: Reactor) -> None:
-        if reactor.at_terminal and not self._stopping:
-            # A debugger is in use while a reload waits for the old code to end.
-            self._loop.set_deadline(reactor, self._settings.graceful_timeout)
-            return
-        log.warning(
-            "%s (pid %d): %d exchanges not finished within the graceful timeout, stopping it",
-            reactor.name,
-            reactor.pid,
-            reactor.in_flight,
-        )
-        self._dismiss(reactor, 0)
-
-    def _dismiss(self, reactor: Reactor, seconds: float) -> None:
-        """Stop a reactor: its app has `seconds` to shut down, then its process exits."""
-        self._retiring.pop(reactor, None)
-        if reactor.state not in (STARTING, DEAD):
-            seconds = max(seconds, _SHUTDOWN_MIN)
-            reactor.stop(seconds)
-            reactor.on_overdue = reactor.kill
-            self._loop.set_deadline(reactor, seconds + _KILL_AFTER)
+            self._retirement.begin(reactor)
 
     # The end -------------------------------------------------------------------------------------
 
@@ -482,7 +406,7 @@ class Supervisor:
     def end_event_streams(self, seconds: float) -> None:
         """End the event streams of all reactors from so many seconds from now on."""
         for reactor in self.reactors:
-            self._streams.end_after(reactor, seconds)
+            self._retirement.streams.end_after(reactor, seconds)
 
     def stop(self, seconds: float, *, end_children: bool = True) -> None:
         """Stop every reactor. Each app has `seconds` to shut down.
@@ -490,13 +414,14 @@ class Supervisor:
         `end_children`: children of apps that are left in the process groups of reactors end too.
         """
         self._stopping = True
+        self._retirement.service_stops()
         self._next.cancel("the service is stopping")
         for reactor in self.reactors:
             reactor.ends_children = end_children
             if reactor.state is STARTING:
                 reactor.kill()
             else:
-                self._dismiss(reactor, seconds)
+                self._retirement.stop(reactor, seconds)
 
     def kill(self) -> None:
         """Kill every reactor."""
