@@ -109,11 +109,13 @@ _ASGI: Final = "reactor-run"
 _UVLOOP: Final = "reactor-run-uvloop"
 _WSGI: Final = "reactor-run-wsgi"
 _ACCESS_LOG: Final = "reactor-run-access-log"
+_METRICS: Final = "reactor-run-metrics"
 _KINDS: Final = {
     _ASGI: "ASGI on Trio",
     _UVLOOP: "ASGI on uvloop",
     _WSGI: "WSGI",
     _ACCESS_LOG: "ASGI on Trio",
+    _METRICS: "ASGI on Trio",
 }
 _OURS: Final = (_ASGI, _WSGI)
 
@@ -246,6 +248,7 @@ _SWITCHED_ON: Final[Sequence[Bar]] = (
         "uvicorn-access-log",
         1.3,
     ),
+    _cpu("hello, metrics scraped once per second", "switched-on/metrics", _METRICS, _ASGI, 0.98),
 )
 
 BARS: Final[Sequence[Bar]] = (

@@ -80,6 +80,8 @@ def _one(line: str, first: str, rest: str) -> tuple[Program, ...]:
     return (Program(line, first, rest),)
 
 
+METRICS_HOST: Final = "127.0.0.2"
+"""Another address of the loopback, where metrics have the port that clients have on the first."""
 _OURS: Final = (
     "reactor-run --bind 127.0.0.1:{port} --log-level warning --reactors {workers}"
     " --max-connections {connections} {flags}"
@@ -177,6 +179,13 @@ SERVERS: Final[Sequence[Server]] = (
         "asgi",
         _OUR_PARTS,
         _one(f"{_OURS} --access-log - {{app}}", *_RELAY),
+    ),
+    Server(
+        "reactor-run-metrics",
+        "ours",
+        "asgi",
+        _OUR_PARTS,
+        _one(f"{_OURS} --runtime trio --metrics {METRICS_HOST}:{{port}} {{app}}", *_RELAY),
     ),
     Server(
         "reactor-run-no-aside",

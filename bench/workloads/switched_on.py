@@ -6,10 +6,15 @@ from typing import ClassVar, Final
 
 from bench.deployment import Deployment, both
 from bench.load.requests import Load
-from bench.workload import Case, against
+from bench.load.scrape import scraped
+from bench.running import Running
+from bench.sample import Sample
+from bench.servers import METRICS_HOST
+from bench.workload import Case, Setup, against
 from bench.workloads.real import Real
 
 _CONNECTIONS: Final = 64
+SCRAPED: Final = "reactor-run-metrics"
 
 
 class SwitchedOn(Real):
@@ -33,4 +38,18 @@ class SwitchedOn(Real):
                 1,
                 values,
             ),
+            Case(
+                "metrics",
+                "metrics, scraped once per second",
+                hello,
+                against(SCRAPED, "reactor-run"),
+                1,
+                values,
+            ),
         )
+
+    def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
+        if server.server.name != SCRAPED:
+            return super().sample(case, server, setup)
+        with scraped(f"http://{METRICS_HOST}:{server.port}/metrics", every=1.0):
+            return super().sample(case, server, setup)

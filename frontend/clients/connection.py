@@ -23,6 +23,7 @@ from reactor_run.frontend.clients.reading_rate import ReadingRate
 from reactor_run.frontend.clients.response_writer import ResponseWriter
 from reactor_run.frontend.clients.transport import Transport
 from reactor_run.frontend.exchanges.ports import AnswerSource, SocketHolder
+from reactor_run.frontend.exchanges.record import CLIENT_LEFT
 from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS
 
@@ -387,7 +388,7 @@ class Connection:
         self.transport.reset_on_close()
         self.lose()
 
-    def lose(self, error: str = "the client left") -> None:
+    def lose(self, error: str = CLIENT_LEFT) -> None:
         """Close a connection that can get no answer any more, mostly as its client is gone.
 
         `error`: why, for the record of its exchange.

@@ -288,6 +288,7 @@ class Http1Requester:
             self.clock.answer_begins()
             self._source.reckon()
         self._context.counters.answered(head.status)
+        self._context.counters.in_pieces += 1
         self._relay(data, source)
 
     def answer_goes_on(self, data: memoryview, source: AnswerSource) -> None:
@@ -340,10 +341,16 @@ class Http1Requester:
         ):
             return None
         connection.grant()
+        self._context.counters.grants += 1
         return connection
 
-    def grant_ends(self, written: int) -> None:
-        """Note that the reactor has written `written` bytes, and writes nothing more."""
+    def grant_ends(self, written: int, *, given_back: bool = False) -> None:
+        """Note that the reactor has written `written` bytes, and writes nothing more.
+
+        `given_back`: the rest of the answer is relayed.
+        """
+        if given_back:
+            self._context.counters.grants_given_back += 1
         if self.exchange is not None:
             self.exchange.bytes_out += written
         self._connection.grant_ends()

@@ -42,7 +42,7 @@ _WEBSOCKET: Final = "WebSocket is not supported yet"
 _HTTP2: Final = "a proxy such as nginx speaks HTTP/2"
 _TO_STDERR: Final = "the log goes to standard error"
 _STATIC: Final = "a proxy such as nginx serves static files"
-_NO_STATSD: Final = "no statsd; `reactor-run status` shows the counters"
+_NO_STATSD: Final = "no statsd; `--metrics ADDRESS` serves metrics for Prometheus"
 _TITLES: Final = "titles name the process and the app (extra `proctitle`)"
 _SYSTEMD: Final = "systemd: `User=` and `Group=`"
 _NO_DAEMON: Final = "it stays in the foreground: let systemd or a container run it"
@@ -270,10 +270,10 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--rss-sample-interval --rss-samples", "", "memory is measured by its own rule"),
         Row(
             "--metrics --metrics-address --metrics-port --metrics-scrape-interval",
-            "--admin ADDRESS",
-            "`reactor-run status` shows the counters",
+            "--metrics HOST:PORT",
+            "metrics are collected when they are asked for",
         ),
-        Row("--no-metrics", "--admin off", "the default"),
+        Row("--no-metrics", "--metrics off", "the default"),
         Row("--process-name", "", _TITLES),
         Row("--pid-file", "--pid-file FILE"),
         Row("--workers-kill-timeout", "--graceful-timeout SECONDS"),

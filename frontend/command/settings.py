@@ -24,7 +24,6 @@ from reactor_run.frontend.command.options import (
     count,
     parse_app,
     parse_directory,
-    parse_module,
     parse_root_path,
     parse_text,
     seconds,
@@ -37,6 +36,7 @@ from reactor_run.frontend.sockets.addresses import (
     parse_admin,
     parse_bind,
     parse_health,
+    parse_metrics,
     written,
 )
 from reactor_run.frontend.sockets.networks import LOCAL, NOBODY, Networks, parse_networks
@@ -91,6 +91,13 @@ def _parse_health(text: str) -> TCPBind | None:
 
 
 HEALTH = Kind("ADDRESS", _parse_health, _show_address)
+
+
+def _parse_metrics(text: str) -> TCPBind | None:
+    return None if text == "off" else parse_metrics(text)
+
+
+METRICS = Kind("ADDRESS", _parse_metrics, _show_address)
 
 
 def _parse_header(text: str) -> tuple[bytes, bytes]:
@@ -409,8 +416,8 @@ class Settings(NamedTuple):
         "operation",
         ADMIN,
         None,
-        "Admin socket: health, status, reload and stop, over HTTP. unix:/PATH, or HOST:PORT with "
-        "a loopback address.",
+        "Admin socket: health, status, metrics, reload and stop, over HTTP. unix:/PATH, or "
+        "HOST:PORT with a loopback address.",
     )
     admin_mode: int = _option(
         "operation",
@@ -418,14 +425,6 @@ class Settings(NamedTuple):
         0o600,
         "Permissions of a unix admin socket, octal. Write permission allows a user to stop the "
         "service.",
-    )
-    hooks: str = _option(
-        "operation",
-        Kind("MODULE", parse_module),
-        "",
-        "Module with functions that are called when the service and its reactors start, reload and "
-        "end. It is imported from --app-dir. docs/hooks.md lists them.",
-        shown_default="none",
     )
     pid_file: str = _option(
         "operation",
@@ -447,6 +446,13 @@ class Settings(NamedTuple):
         None,
         "Address for health checks from other machines, HOST:PORT or :PORT. It serves only "
         "/healthz and /readyz.",
+    )
+    metrics: TCPBind | None = _option(
+        "operation",
+        METRICS,
+        None,
+        "Address for Prometheus, HOST:PORT or :PORT, which other machines may reach. It serves "
+        "only /metrics. --admin serves them too.",
     )
 
     reload: bool = _option(

@@ -24,6 +24,12 @@ class Counters:
         """Requests rejected for breaking a rule of the policy, by the name of the rule."""
         self.served_by_the_dead = 0
         """Exchanges that were given to reactors that have ended since."""
+        self.in_pieces = 0
+        """Answers that did not arrive whole. On plain lanes all arrive so."""
+        self.grants = 0
+        """Of these, answers whose reactor was allowed to write to the client itself."""
+        self.grants_given_back = 0
+        """Of these, answers whose rest was relayed all the same."""
         self.reactor_deaths = 0
         """Reactors that died while they served, after the service had become ready."""
 

@@ -138,8 +138,11 @@ class Requester(Protocol):
         From now on nothing is written here until `grant_ends`. None: the rest must be relayed.
         """
 
-    def grant_ends(self, written: int) -> None:
-        """Note that the reactor writes nothing more. It has written `written` bytes."""
+    def grant_ends(self, written: int, *, given_back: bool = False) -> None:
+        """Note that the reactor writes nothing more. It has written `written` bytes.
+
+        `given_back`: the rest of the answer is relayed.
+        """
 
     def client_blocks(self, written: int) -> None:
         """Note that the client takes no more now of what the reactor writes.

@@ -13,8 +13,10 @@ from typing import Final, Protocol
 
 from reactor_run.protocol.meaning import Fields
 
-__all__ = ["LINE_MAX", "Client", "Record", "RequestLine", "UnparsedHead"]
+__all__ = ["CLIENT_LEFT", "LINE_MAX", "Client", "Record", "RequestLine", "UnparsedHead"]
 
+CLIENT_LEFT: Final = "the client left"
+"""The error of an exchange whose client closed its connection before the answer ended."""
 LINE_MAX: Final = 1024
 """Most bytes of the request line that are kept of a request that could not be parsed."""
 

@@ -256,7 +256,7 @@ class ExpressStream:
                 duplicate = self._lane.share(client)
             except OSError as error:
                 limited.warning("an answer is relayed, as its client cannot be shared: %s", error)
-                requester.grant_ends(0)
+                requester.grant_ends(0, given_back=True)
         if duplicate:
             self.granted = True
             self._lane.gather(pack_number(self._number, GRANT, duplicate))
@@ -295,7 +295,7 @@ class ExpressStream:
             requester.client_moves()
             return
         self.granted = False
-        requester.grant_ends(written)
+        requester.grant_ends(written, given_back=kind == GIVE_BACK)
         self._count(written)
         if kind == WRITTEN:
             self._end()

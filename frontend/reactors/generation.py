@@ -67,6 +67,8 @@ class NextGeneration:
         """Why the last reload failed; None if it did not."""
         self.details: str | None = None
         """The app's traceback, if the last reload failed and there is one."""
+        self.failures = 0
+        """Reloads that failed since the start of the service."""
         self._generations = generations
         self._coming: list[Reactor] = []
         self._size = 0
@@ -146,6 +148,7 @@ class NextGeneration:
     def _fail(self, why: str, details: str | None = None) -> None:
         coming, self._coming = self._coming, []
         self.failure, self.details = why, details
+        self.failures += 1
         if self._generations.serving:
             generation = self._generations.generation
             outcome = f"generation {generation} still serves, with the app as it was"

@@ -118,6 +118,8 @@ class Reactor:
         """An exchange that it has had for long and has not begun; None: there is none."""
         self.served = 0
         """The number of exchanges that it was given since its start."""
+        self.stall_seconds = 0.0
+        """The seconds of all steps of apps that have stalled its loop, and are over."""
         self.interface = ""
         self.runtime = ""
         """The runtime of an ASGI app."""
@@ -253,6 +255,14 @@ class Reactor:
     def step_began(self) -> float:
         """When the running step of an app began, in seconds of CLOCK_MONOTONIC; 0.0: none runs."""
         return self._pulse.since[0]
+
+    def step_seconds(self, now: float) -> float:
+        """Return how long the running step of an app has run, in seconds; 0.0: none runs.
+
+        `now`: the time in seconds of the loop's clock.
+        """
+        began = 0.0 if self.state is DEAD else self.step_began
+        return max(0.0, now - began) if began else 0.0
 
     def has_begun(self, exchange: Exchange) -> bool:
         """Return whether the app of an exchange was called, or is about to be.
@@ -437,6 +447,7 @@ class Reactor:
                     self.gave_back(given_back)
                 self.has_room()
             case TurnEnded(seconds):
+                self.stall_seconds += seconds
                 begun = self.served - len(self.unstarted)
                 self._stall_budget.turned(seconds, begun, self.loop.now)
                 self.has_room()

@@ -5,19 +5,18 @@ Such a reactor is spent. The supervisor replaces spent reactors, one at a time.
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.loop.epoll import Loop, Timer
+from reactor_run.frontend.reactors.process_usage import resident
 from reactor_run.frontend.reactors.reactor import READY, Reactor
 from reactor_run.frontend.reactors.supervisor import Supervisor
 
-__all__ = ["Recycling", "resident"]
+__all__ = ["Recycling"]
 
 _EVERY: Final = 1.0
 """Seconds between two checks of the reactors."""
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Recycling:
@@ -63,12 +62,3 @@ class Recycling:
         if settings.max_rss and (size := resident(reactor.pid)) > settings.max_rss:
             return f"it uses {size >> 20} MiB of memory"
         return None
-
-
-def resident(pid: int) -> int:
-    """Return the resident memory of a process in bytes (proc(5), statm); 0 if it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except (OSError, IndexError):
-        return 0

@@ -3,17 +3,19 @@
     GET  /healthz  200: the loop turns
     GET  /readyz   200, or 503 and why a balancer should send no requests here
     GET  /status   200: the report, in JSON
+    GET  /metrics  200: the metrics, for Prometheus
     POST /reload   200 once the next generation serves, or 500 and why it does not
     POST /reopen-logs  200: the log files are open anew, or 500 and why one is not
     POST /stop     202: the service stops; the connection ends with it
 
-A separate listener for other machines (--health) has the first two paths only.
+Separate listeners for other machines have the first two paths only (--health), or /metrics only
+(--metrics).
 
 The front end's loop serves these listeners, so they work while all reactors stall. A client of them
 cannot harm the service: a connection carries one small request and has a deadline, and if there are
 too many connections, the oldest is closed. Any user of the machine can connect over TCP, and a
 browser can be made to. So over TCP nothing can be changed, and a request that looks like a
-browser's is rejected. The listener for other machines does not reject those, because its answers
+browser's is rejected. The listeners for other machines do not reject those, because their answers
 tell no secret.
 """
 
@@ -25,13 +27,16 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from enum import Enum
 from math import inf
 from typing import Final
 
 from reactor_run.clock import date_field
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.metrics.exposition import CONTENT_TYPE
 from reactor_run.frontend.reactors.generation import Told
+from reactor_run.frontend.service.scrape import Scrape
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.sockets.listeners import Listener
 from reactor_run.protocol.own_fields import OwnFields
@@ -39,7 +44,7 @@ from reactor_run.protocol.policy import Limits, Rejected
 from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head
 from reactor_run.protocol.response import simple_response
 
-__all__ = ["Admin"]
+__all__ = ["Admin", "Purpose"]
 
 _CONNECTIONS_MAX: Final = 32
 _HEAD_MAX: Final = 8192
@@ -57,43 +62,54 @@ _PATHS: Final = {
     b"/healthz": b"GET, HEAD",
     b"/readyz": b"GET, HEAD",
     b"/status": b"GET, HEAD",
+    b"/metrics": b"GET, HEAD",
     b"/reload": b"POST",
     b"/reopen-logs": b"POST",
     b"/stop": b"POST",
 }
 """The methods of each path."""
-_HEALTH_PATHS: Final = {path: _PATHS[path] for path in (b"/healthz", b"/readyz")}
+
+
+class Purpose(Enum):
+    """What listeners are for: the name in the log, and the paths."""
+
+    ADMIN = ("admin socket", tuple(_PATHS))
+    HEALTH = ("health", (b"/healthz", b"/readyz"))
+    METRICS = ("metrics", (b"/metrics",))
 
 
 class Admin:
-    """The listeners and connections of the admin socket, or those for health checks only."""
+    """The listeners and connections of the admin socket, or those for one purpose only."""
 
     def __init__(
         self,
         loop: Loop,
         listeners: list[Listener],
         status: Status,
+        scrape: Scrape,
         *,
         reload: Callable[[Told], None],
         reopen_logs: Callable[[], str | None],
         stop: Callable[[], None],
         own_fields: OwnFields,
-        health_only: bool = False,
+        purpose: Purpose = Purpose.ADMIN,
     ) -> None:
         """`reload`: reloads the app, and passes the outcome to its argument.
         `reopen_logs`: opens log files anew; returns why that failed, or None.
         `stop`: stops the service.
         `own_fields`: what each answer has beside its own fields.
-        `health_only`: any machine may connect, and may only check the health.
+        `purpose`: for any but ADMIN, any machine may connect.
         """
         self.status = status
+        self.scrape = scrape
         self.reload = reload
         self.reopen_logs = reopen_logs
         self.stop = stop
         self.own_fields = own_fields
-        self.health_only = health_only
-        self.paths = _HEALTH_PATHS if health_only else _PATHS
-        self._name = "health" if health_only else "admin socket"
+        self.for_machines = purpose is not Purpose.ADMIN
+        """Other machines may connect. What they can ask for changes nothing and tells no secret."""
+        self._name, paths = purpose.value
+        self.paths = {path: _PATHS[path] for path in paths}
         self.loop = loop
         self.deadline = self.check_at = inf
         self._listeners = listeners
@@ -266,6 +282,8 @@ class _Connection:
         elif path == b"/status":
             report = json.dumps(status.report())
             self._answer(200, report, content_type=b"application/json")
+        elif path == b"/metrics":
+            self._answer(200, self._admin.scrape.text(), content_type=CONTENT_TYPE)
         else:
             self._heard = True
             verb = path[1:].decode()
@@ -297,7 +315,7 @@ class _Connection:
 
     def _refusal(self, head: RequestHead) -> str | None:
         """Return why a well-formed request must be rejected, or None."""
-        if self._trusted or self._admin.health_only:
+        if self._trusted or self._admin.for_machines:
             return None
         if head.method == b"POST":
             return "POST is not allowed over TCP: use --admin unix:/PATH, or signals"

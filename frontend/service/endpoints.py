@@ -1,4 +1,4 @@
-"""The listeners of a service: for clients, for the operator, and for health checks."""
+"""The listeners of a service: for clients, for the operator, for health checks and metrics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reactor_run.frontend.sockets.listeners import (
     open_admin,
     open_health,
     open_listeners,
+    open_metrics,
 )
 
 __all__ = ["Endpoints", "open_endpoints"]
@@ -23,6 +24,7 @@ class Endpoints(NamedTuple):
     clients: list[Listener]
     admin: list[Listener]
     health: list[Listener]
+    metrics: list[Listener]
 
 
 def open_endpoints(settings: Settings, environ: MutableMapping[str, str]) -> Endpoints:
@@ -38,4 +40,6 @@ def open_endpoints(settings: Settings, environ: MutableMapping[str, str]) -> End
         admin = open_admin(settings.admin, settings.admin_mode) if settings.admin else []
         opened += admin
         health = open_health(settings.health) if settings.health else []
-    return Endpoints(clients, admin, health)
+        opened += health
+        metrics = open_metrics(settings.metrics) if settings.metrics else []
+    return Endpoints(clients, admin, health, metrics)

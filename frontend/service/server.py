@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from reactor_run import __version__, turns
@@ -27,26 +26,25 @@ from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.loop.signals import Signals, Terminal, has_terminal
+from reactor_run.frontend.metrics.requests import RequestMetrics
 from reactor_run.frontend.reactors.cpu_count import CPUCount
 from reactor_run.frontend.reactors.generation import Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
-from reactor_run.frontend.reactors.reactor import Reactor
 from reactor_run.frontend.reactors.recycling import Recycling
 from reactor_run.frontend.reactors.supervisor import Supervisor
-from reactor_run.frontend.service.admin import Admin
+from reactor_run.frontend.service.admin import Admin, Purpose
 from reactor_run.frontend.service.endpoints import Endpoints, open_endpoints
-from reactor_run.frontend.service.hooks import open_hooks
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.orphan_reaper import Reaper
 from reactor_run.frontend.service.parent import Parent
 from reactor_run.frontend.service.pid_file import PidFile
+from reactor_run.frontend.service.scrape import Scrape
 from reactor_run.frontend.service.shutdown import Shutdown
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.service.upgrade import Inheritance, Upgrade, inherit
 from reactor_run.frontend.sockets.rlimits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.heap import keep_dropped_memory
-from reactor_run.hooks import ReactorExited, ReactorStarted, ReloadStarted, Service
 from reactor_run.title import set_title
 
 if TYPE_CHECKING:
@@ -173,7 +171,6 @@ class Server:
         )
         self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
         place = StartDirectory(os.environ)
-        self._hooks = open_hooks(settings.hooks, place.locate(settings.app_dir))
         self.supervisor = Supervisor(
             self.loop, self.dispatcher, counters, self.heartbeat, settings, place, self
         )
@@ -191,25 +188,38 @@ class Server:
             self.lifecycle,
             self.access_log,
         )
-        self.admin = Admin(
+        self._requests = RequestMetrics(self.loop)
+        if settings.admin or settings.metrics:
+            self.clients.observe(self._requests)
+        self.scrape = Scrape(
             self.loop,
-            endpoints.admin,
+            settings,
             self.status,
-            reload=self.reload,
-            reopen_logs=self.reopen_logs,
-            stop=self.stop,
-            own_fields=self.clients.own_fields,
+            self._requests,
+            self.acceptor,
+            self.dispatcher,
+            self.supervisor,
+            counters,
+            self.access_log,
         )
-        self.health = Admin(
-            self.loop,
-            endpoints.health,
-            self.status,
-            reload=self.reload,
-            reopen_logs=self.reopen_logs,
-            stop=self.stop,
-            own_fields=self.clients.own_fields,
-            health_only=True,
-        )
+        self.admins = [
+            Admin(
+                self.loop,
+                listeners,
+                self.status,
+                self.scrape,
+                reload=self.reload,
+                reopen_logs=self.reopen_logs,
+                stop=self.stop,
+                own_fields=self.clients.own_fields,
+                purpose=purpose,
+            )
+            for listeners, purpose in (
+                (endpoints.admin, Purpose.ADMIN),
+                (endpoints.health, Purpose.HEALTH),
+                (endpoints.metrics, Purpose.METRICS),
+            )
+        ]
         self.upgrade = Upgrade(
             self.loop, endpoints, place, missing=notifier.environment, from_file=from_file
         )
@@ -223,7 +233,7 @@ class Server:
             supervisor=self.supervisor,
             upgrade=self.upgrade,
             notifier=notifier,
-            admins=(self.admin, self.health),
+            admins=self.admins,
         )
         self._gate: ReloadGate | None = None
         self._files: FileWatch | None = None
@@ -258,7 +268,6 @@ class Server:
             for listener in self._endpoints.clients:
                 origin = f" ({listener.origin})" if listener.origin else ""
                 log.info("listening on %s%s", listener.name, origin)
-            self._hooks.call("on_start", self._about())
             try:
                 self.supervisor.start()
                 if self._files is not None:
@@ -276,7 +285,6 @@ class Server:
                 self.supervisor.bury()
                 if self._files is not None:
                     self._files.end()
-                self._hooks.call("on_stop", self._about())
         if self._failure is not None:
             error, details = self._failure
             if details:
@@ -289,28 +297,17 @@ class Server:
 
         The commands that wait for the end of the service see it only now.
         """
-        self.admin.close()
-        self.health.close()
+        for admin in self.admins:
+            admin.close()
         if self.access_log is not None:
             # If the service was stopped at once, requests are left.
             self.acceptor.lose_all("the service was stopped")
             self.clients.hand_over()
             self.access_log.close()
 
-    def _about(self) -> Service:
-        """Return what hooks are told of the service."""
-        return Service(
-            self._app,
-            os.getpid(),
-            tuple(listener.name for listener in self._endpoints.clients),
-            self.supervisor.wanted,
-            inherited=self._inheritance is not None,
-            handed_over=self.lifecycle.handed_over,
-        )
-
     def _begin_admin(self) -> None:
-        self.admin.begin()
-        self.health.begin()
+        for admin in self.admins:
+            admin.begin()
 
     def _client_left(self) -> None:
         if self.clients.draining:
@@ -332,23 +329,10 @@ class Server:
             if self._inheritance is not None:
                 self._begin_admin()
                 self._inheritance.accept_begins()
-            self._hooks.call("on_ready", self._about())
-
-    def reactor_started(self, reactor: Reactor) -> None:
-        """Tell the hooks that the process of a reactor was started."""
-        started = ReactorStarted(reactor.name, reactor.pid, reactor.generation)
-        self._hooks.call("on_reactor_start", started)
-
-    def reactor_exited(self, reactor: Reactor, status: int) -> None:
-        """Tell the hooks that the process of a reactor has ended."""
-        lived = monotonic() - reactor.started
-        exited = ReactorExited(reactor.name, reactor.pid, reactor.generation, status, lived)
-        self._hooks.call("on_reactor_exit", exited)
 
     def reload_begins(self) -> None:
-        """Tell the service manager and the hooks that a reload begins."""
+        """Tell the service manager that a reload begins."""
         self._notifier.reloading()
-        self._hooks.call("on_reload", ReloadStarted(self.supervisor.generation + 1))
 
     def reload_ended(self) -> None:
         """Tell the service manager that the reload has ended."""

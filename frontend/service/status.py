@@ -17,8 +17,8 @@ from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.process_usage import resident
 from reactor_run.frontend.reactors.reactor import READY, Reactor
-from reactor_run.frontend.reactors.recycling import resident
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.sockets.listeners import Listener
@@ -108,7 +108,7 @@ class Status:
                 "waiting": self._dispatcher.waiting,
                 "size": self._settings.queue_size,
             },
-            "connections": self._connections(),
+            "connections": self.connections(),
             "lanes": {
                 "mode": self._settings.lanes,
                 "open": sum(reactor.lanes.open for reactor in reactors),
@@ -151,7 +151,8 @@ class Status:
             "rss": resident(reactor.pid),
         }
 
-    def _connections(self) -> dict[str, Any]:
+    def connections(self) -> dict[str, Any]:
+        """Return how many connections of clients are open, how many may be, and their states."""
         clients = self._acceptor.clients
         strangers = self._acceptor.strangers
         counts = Counter(client.state_name for client in clients)

@@ -31,7 +31,7 @@ class Inheritance:
 
     def __init__(self, ready: int) -> None:
         """`ready`: the pipe over which this front end says that it accepts."""
-        self.endpoints = Endpoints([], [], [])
+        self.endpoints = Endpoints([], [], [], [])
         self.on_accept: list[Callable[[], None]] = []
         """What is called when this front end accepts, before the old one stops."""
         self._paths: list[tuple[Listener, str]] = []
@@ -69,7 +69,8 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     left = json.loads(text)
     os.set_inheritable(left["ready"], False)
     inheritance = Inheritance(left["ready"])
-    for listeners, descriptions in zip(inheritance.endpoints, left["listeners"], strict=True):
+    # A front end of another version may know fewer kinds of listeners.
+    for listeners, descriptions in zip(inheritance.endpoints, left["listeners"], strict=False):
         listeners += inheritance.adopt(descriptions)
     return inheritance
 

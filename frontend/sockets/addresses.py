@@ -1,4 +1,5 @@
-"""The addresses that an operator may write: `--bind`, `--admin`, `--health`.
+"""The addresses that an operator may write: `--bind`, `--admin`, `--health`,
+`--metrics`.
 
 This file reads and writes their text. `listeners` opens sockets on them.
 """
@@ -20,6 +21,7 @@ __all__ = [
     "parse_admin",
     "parse_bind",
     "parse_health",
+    "parse_metrics",
     "written",
 ]
 
@@ -108,11 +110,19 @@ def parse_admin(text: str) -> AdminBind:
 
 def parse_health(text: str) -> TCPBind:
     """Read the address for health checks from other machines: `HOST:PORT`. Raises OperatorError."""
+    return _parse_tcp(text, "use --admin for this machine")
+
+
+def parse_metrics(text: str) -> TCPBind:
+    """Read the address for scrapes of metrics: `HOST:PORT`. Raises OperatorError."""
+    return _parse_tcp(text, "scrape --admin on this machine")
+
+
+def _parse_tcp(text: str, instead: str) -> TCPBind:
     bind = parse_bind(text)
     if not isinstance(bind, TCPBind):
         raise OperatorError(
-            f"other machines cannot reach {text!r}; write :PORT or HOST:PORT, or use --admin for "
-            "this machine"
+            f"other machines cannot reach {text!r}; write :PORT or HOST:PORT, or {instead}"
         )
     return bind
 

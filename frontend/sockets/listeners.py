@@ -34,6 +34,7 @@ __all__ = [
     "open_admin",
     "open_health",
     "open_listeners",
+    "open_metrics",
     "systemd_passes_sockets",
 ]
 
@@ -203,8 +204,20 @@ def open_health(bind: TCPBind) -> list[Listener]:
 
     Raises OperatorError; then no socket stays open.
     """
+    return _open_for_machines(bind, "--health")
+
+
+def open_metrics(bind: TCPBind) -> list[Listener]:
+    """Open the sockets for scrapes of metrics, also from other machines.
+
+    Raises OperatorError; then no socket stays open.
+    """
+    return _open_for_machines(bind, "--metrics")
+
+
+def _open_for_machines(bind: TCPBind, option: str) -> list[Listener]:
     with all_or_none() as listeners:
-        _open_tcp(bind, _ADMIN_BACKLOG, listeners, "--health")
+        _open_tcp(bind, _ADMIN_BACKLOG, listeners, option)
     return listeners
 
 

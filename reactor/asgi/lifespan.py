@@ -30,9 +30,8 @@ from typing import Any, Final, Literal
 import anyio
 import anyio.abc
 
-from reactor_run.logs import summary
 from reactor_run.reactor import fork
-from reactor_run.reactor.log import AppFailure, cut_traceback, log, runtime_hint
+from reactor_run.reactor.log import AppFailure, cut_traceback, log, runtime_hint, summary
 
 __all__ = ["Lifespan", "LifespanFailed", "Phase"]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 
 import pytest
 
 from reactor_run.frontend.loop import signals
 from reactor_run.frontend.reactors import cpu_count, generation, recycling
 from reactor_run.frontend.reactors import supervisor as supervisor_module
+from reactor_run.frontend.reactors.process_usage import cpu_time, resident
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, StandIn, get
 from tests.integration.client import Client
@@ -442,10 +445,12 @@ def test_a_reactor_beyond_max_rss_is_replaced(
     assert any("it uses 300 MiB of memory" in line for line in front.log)
 
 
-def test_resident_memory_comes_from_the_kernel(start: Start) -> None:
+def test_memory_and_cpu_time_come_from_the_kernel(start: Start) -> None:
     front = start()
-    assert 0 < recycling.resident(front.reactors[0].inside.pid) < 1 << 30
-    assert recycling.resident(1 << 30) == 0
+    assert 0 < resident(front.reactors[0].inside.pid) < 1 << 30
+    assert resident(1 << 30) == 0
+    assert 0.0 < cpu_time(os.getpid()) <= time.process_time() + 0.02
+    assert cpu_time(1 << 30) == 0.0
 
 
 def test_jitter_spreads_the_limits(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from reactor_run import turns
 from reactor_run.frontend.service import admin as admin_module
-from reactor_run.frontend.service.admin import Admin
-from reactor_run.frontend.sockets.addresses import parse_admin, parse_health
-from reactor_run.frontend.sockets.listeners import open_admin, open_health
+from reactor_run.frontend.service.admin import Admin, Purpose
+from reactor_run.frontend.sockets.addresses import parse_admin, parse_health, parse_metrics
+from reactor_run.frontend.sockets.listeners import open_admin, open_health, open_metrics
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, answer, get, post
 from tests.integration.client import Client, Response
@@ -23,24 +23,27 @@ ROOT = Path(__file__).parents[3]
 
 
 class AdminFront:
-    """A front end with an admin socket, or with health checks only, and clients of it."""
+    """A front end with an admin socket, or a listener for one purpose, and clients of it."""
 
-    def __init__(self, front: Front, address: str, *, health_only: bool = False) -> None:
+    def __init__(self, front: Front, address: str, purpose: Purpose) -> None:
         self.front = front
-        if health_only:
+        if purpose is Purpose.ADMIN:
+            listeners = open_admin(parse_admin(address), 0o600)
+        elif purpose is Purpose.HEALTH:
             listeners = open_health(parse_health(address))
         else:
-            listeners = open_admin(parse_admin(address), 0o600)
+            listeners = open_metrics(parse_metrics(address))
         server = front.server
         self.admin = Admin(
             server.loop,
             listeners,
             server.status,
+            server.scrape,
             reload=server.reload,
             reopen_logs=server.reopen_logs,
             stop=server.stop,
             own_fields=server.clients.own_fields,
-            health_only=health_only,
+            purpose=purpose,
         )
         front.call(self.admin.begin)
         self.address = listeners[0].name
@@ -80,9 +83,12 @@ def admin_front(start: Start, tmp_path: Path) -> Iterator[Open]:
     desks: list[AdminFront] = []
 
     def open_one(
-        address: str = f"unix:{tmp_path}/admin.sock", *, health_only: bool = False, **options: Any
+        address: str = f"unix:{tmp_path}/admin.sock",
+        *,
+        purpose: Purpose = Purpose.ADMIN,
+        **options: Any,
     ) -> AdminFront:
-        desks.append(AdminFront(start(**options), address, health_only=health_only))
+        desks.append(AdminFront(start(**options), address, purpose))
         return desks[-1]
 
     yield open_one
@@ -353,7 +359,7 @@ def test_over_tcp_browsers_are_rejected_and_old_probes_are_not(admin_front: Open
 
 
 def test_other_machines_may_ask_for_health_only(admin_front: Open) -> None:
-    here = admin_front("127.0.0.1:0", health_only=True, capacities=(1,))
+    here = admin_front("127.0.0.1:0", purpose=Purpose.HEALTH, capacities=(1,))
     host = "Host: 192.0.2.1:8001"
     for path, text in [("/healthz", "alive\n"), ("/readyz", "ready\n")]:
         client = here.connect()
@@ -370,6 +376,17 @@ def test_other_machines_may_ask_for_health_only(admin_front: Open) -> None:
     assert not here.front.server.lifecycle.stopping
     here.front.signal(signal.SIGTERM)
     assert here.ready() == (503, "the service is stopping")
+
+
+def test_other_machines_may_ask_for_metrics_only(admin_front: Open) -> None:
+    here = admin_front("127.0.0.1:0", purpose=Purpose.METRICS, capacities=(1,))
+    client = here.connect()
+    client.send(b"GET /metrics HTTP/1.1\r\nHost: shop.internal:9100\r\n\r\n")
+    response = client.response()
+    assert response.status == 200
+    assert response.field("content-type") == b"text/plain; version=0.0.4; charset=utf-8"
+    for path in "/", "/status", "/healthz", "/reload", "/stop":
+        assert here.ask(path).status == 404
 
 
 # Clients that cannot harm the service.

@@ -1,0 +1,1 @@
+"""Figures about requests, for operators: totals, histograms, the last failures."""

@@ -1,0 +1,146 @@
+"""Counts requests that have ended: an `Observer` of their records.
+
+This costs each request about 0.3 µs. So what most requests share is counted together: an answer
+that was written whole begins when it ends, and a request that did not wait was dispatched when it
+arrived.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from reactor_run.frontend.exchanges.record import Record
+from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.metrics.failures import Failure, Failures, is_failure
+from reactor_run.frontend.metrics.histogram import BOUNDS, Histogram
+from reactor_run.frontend.metrics.recent import Figures, Recent
+
+__all__ = ["METHODS", "NO_STATUS", "OTHER", "STATUS_CLASSES", "RequestMetrics"]
+
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+"""The methods that are counted by name (RFC 9110 §9.3, RFC 5789)."""
+OTHER: Final = "other"
+"""The name of all other methods. It counts requests that could not be parsed too."""
+STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
+NO_STATUS: Final = "none"
+"""The class of requests whose client left before an answer began, and of invalid statuses."""
+
+
+class RequestMetrics:
+    """Totals of all requests since the start.
+
+    duration: of all requests with an answer, from the head to the end of the answer.
+    bytes_in, bytes_out: bytes of requests that were read and of answers that were written, with
+        their heads.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self.duration = Histogram()
+        self.bytes_in = self.bytes_out = 0
+        self._loop = loop
+        self._recent = Recent(loop.now)
+        self._failures = Failures()
+        self._ended = 0
+        """The number of all requests."""
+        self._methods = {name: [0] * 256 for name in (*METHODS, OTHER)}
+        """Numbers of requests, by method and by the ASCII code of the first digit of the status. 0:
+        there was no status."""
+        self._rows = {name.encode(): row for name, row in self._methods.items() if name != OTHER}
+        self._other = self._methods[OTHER]
+        self._pieces = Histogram()
+        """Durations of the answers in pieces, which `duration` counts too."""
+        self._first_pieces = Histogram()
+        """Times to the first byte of the answers in pieces."""
+        self._waits = Histogram()
+        """Times in the queue, of requests that waited."""
+        self._never_dispatched = 0
+        """Requests that no reactor was given."""
+
+    # As an `Observer` ----------------------------------------------------------------------------
+
+    def ended(self, records: Sequence[Record]) -> None:
+        """Count the requests that ended in this turn."""
+        counts = self.duration.counts
+        now = self._loop.now
+        if now >= self._recent.due:
+            self._recent.keep(now, self._ended, counts)
+        rows, other = self._rows, self._other
+        bytes_in = bytes_out = 0
+        total = 0.0
+        for record in records:
+            arrived = record.arrived
+            status = record.status_code
+            bytes_in += record.bytes_in
+            bytes_out += record.bytes_out
+            if record.dispatched != arrived:
+                self._waited(record)
+            row = rows.get(record.head.method, other)
+            if not status:
+                row[0] += 1
+                continue
+            row[status[0]] += 1
+            seconds = record.ended - arrived
+            counts[bisect_left(BOUNDS, seconds)] += 1
+            total += seconds
+            if record.answer_began:
+                self._pieces.observe(seconds)
+                self._first_pieces.observe(record.answer_began - arrived)
+                if is_failure(record):
+                    self._failures.add(record)
+            elif status >= b"4" and is_failure(record):
+                self._failures.add(record)
+        self.duration.total += total
+        self._ended += len(records)
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
+
+    def _waited(self, record: Record) -> None:
+        if record.dispatched:
+            self._waits.observe(record.queue_time)
+        else:
+            self._never_dispatched += 1
+
+    # What was counted ----------------------------------------------------------------------------
+
+    def by_method_and_status(self) -> Iterator[tuple[str, str, int]]:
+        """Yield method, class of status, and number of requests, also where it is 0."""
+        for method, row in self._methods.items():
+            for name in STATUS_CLASSES:
+                yield method, name, row[ord(name[0])]
+            ordinary = sum(row[ord(name[0])] for name in STATUS_CLASSES)
+            yield method, NO_STATUS, sum(row) - ordinary
+
+    @property
+    def first_byte(self) -> Histogram:
+        """The times from the head to the first byte of the answer, of all requests with one."""
+        # An answer that was written whole began when it ended.
+        sum_up = Histogram()
+        sum_up.total = self.duration.total - self._pieces.total + self._first_pieces.total
+        sum_up.counts = [
+            every - pieces + first
+            for every, pieces, first in zip(
+                self.duration.counts, self._pieces.counts, self._first_pieces.counts, strict=True
+            )
+        ]
+        return sum_up
+
+    @property
+    def queue(self) -> Histogram:
+        """The times that requests waited for a reactor, of those that one was given."""
+        sum_up = Histogram()
+        sum_up.total = self._waits.total
+        sum_up.counts = self._waits.counts.copy()
+        sum_up.counts[0] += self._ended - self._never_dispatched - sum(self._waits.counts)
+        return sum_up
+
+    @property
+    def recent(self) -> Figures:
+        """The figures of the last seconds."""
+        return self._recent.figures(self._loop.now, self._ended, self.duration.counts)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The last requests that failed, the newest first."""
+        return self._failures.newest_first()

@@ -1,0 +1,265 @@
+"""The metrics of a service, for Prometheus. `Scrape` reads all parts and changes none.
+
+docs/metrics.md documents each metric. No label holds what a client sent: methods, statuses, rules
+and states are fixed lists, and reactors are numbered.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from time import time
+from typing import Final
+
+from reactor_run import __version__
+from reactor_run.frontend.access_log.access_log import AccessLog
+from reactor_run.frontend.clients.acceptor import Acceptor
+from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.exchanges.counters import Counters
+from reactor_run.frontend.exchanges.dispatcher import Dispatcher
+from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.metrics.exposition import Metric, Sample, expose, expose_histogram
+from reactor_run.frontend.metrics.requests import RequestMetrics
+from reactor_run.frontend.reactors.process_usage import cpu_time, resident
+from reactor_run.frontend.reactors.reactor import READY, RETIRING, STARTING, Reactor
+from reactor_run.frontend.reactors.supervisor import Supervisor
+from reactor_run.frontend.service.status import Status
+from reactor_run.protocol.policy import RULES
+
+__all__ = ["METRICS", "Scrape"]
+
+
+def _counter(name: str, meaning: str) -> Metric:
+    return Metric(name, "counter", meaning)
+
+
+def _gauge(name: str, meaning: str) -> Metric:
+    return Metric(name, "gauge", meaning)
+
+
+def _histogram(name: str, meaning: str) -> Metric:
+    return Metric(name, "histogram", meaning)
+
+
+METRICS: Final = {
+    metric.name.removeprefix("reactor_run_"): metric
+    for metric in (
+        _counter("reactor_run_requests_total", "Requests that ended, by method and status class."),
+        _histogram(
+            "reactor_run_request_duration_seconds",
+            "Time from the head of a request to the end of its response.",
+        ),
+        _histogram(
+            "reactor_run_request_first_byte_seconds",
+            "Time from the head of a request to the first byte of its response.",
+        ),
+        _histogram(
+            "reactor_run_request_queue_seconds",
+            "Time that a request waited until a reactor was given it.",
+        ),
+        _counter("reactor_run_request_bytes_total", "Bytes of requests, heads included."),
+        _counter("reactor_run_response_bytes_total", "Bytes of responses, heads included."),
+        _gauge("reactor_run_requests_in_flight", "Requests that reactors have."),
+        _gauge("reactor_run_queue_requests", "Requests that wait for a reactor."),
+        _gauge("reactor_run_queue_limit", "Requests that may wait: --queue-size."),
+        _counter("reactor_run_rejections_total", "Requests that broke a rule, by rule."),
+        _counter(
+            "reactor_run_own_responses_total",
+            "Responses that the front end made itself, by status.",
+        ),
+        _counter(
+            "reactor_run_retries_total",
+            "Requests that were given to another reactor, by reason: death of theirs, or moved.",
+        ),
+        _counter(
+            "reactor_run_responses_in_pieces_total",
+            "Large or streamed responses, by the way that they took: direct or relayed.",
+        ),
+        _counter(
+            "reactor_run_grants_given_back_total",
+            "Direct responses whose rest was relayed.",
+        ),
+        _gauge(
+            "reactor_run_shared_client_sockets",
+            "Duplicates of clients' sockets that reactors hold.",
+        ),
+        _gauge("reactor_run_connections", "Connections of clients, by state."),
+        _gauge("reactor_run_connections_limit", "Connections of clients that may be open."),
+        _counter(
+            "reactor_run_connections_accepted_total", "Connections of clients that were accepted."
+        ),
+        _gauge("reactor_run_reactors", "Reactor processes, by state."),
+        _gauge("reactor_run_reactors_wanted", "Reactors that should serve."),
+        _counter("reactor_run_reactor_starts_total", "Reactor processes that were started."),
+        _counter(
+            "reactor_run_reactor_deaths_total",
+            "Serving reactors that died or were killed.",
+        ),
+        _counter("reactor_run_reloads_total", "Reloads that ended, by outcome."),
+        _gauge("reactor_run_generation", "The number of the generation that serves."),
+        _gauge(
+            "reactor_run_reactor_resident_memory_bytes",
+            "Resident memory of a reactor.",
+        ),
+        _counter(
+            "reactor_run_reactor_cpu_seconds_total",
+            "CPU time of a reactor, user and system.",
+        ),
+        _gauge("reactor_run_reactor_requests_in_flight", "Requests that a reactor has."),
+        _gauge("reactor_run_reactor_capacity", "Requests that a reactor takes at once."),
+        _counter("reactor_run_reactor_requests_total", "Requests that a reactor was given."),
+        _counter(
+            "reactor_run_reactor_stall_seconds_total",
+            "Time of steps of apps that stalled a reactor's loop for more than 1 ms.",
+        ),
+        _gauge(
+            "reactor_run_reactor_step_seconds",
+            "How long the step of an app that runs in a reactor's loop has run; 0: none runs.",
+        ),
+        _counter(
+            "reactor_run_access_log_lost_lines_total",
+            "Lines of the access log that were lost.",
+        ),
+        _gauge("reactor_run_ready", "1 if /readyz has status 200, else 0."),
+        _gauge("reactor_run_build_info", "Always 1; the labels tell the version."),
+        _counter("process_cpu_seconds_total", "CPU time of the front end, user and system."),
+        _gauge("process_resident_memory_bytes", "Resident memory of the front end."),
+        _gauge("process_start_time_seconds", "When the front end started, since the epoch."),
+        _gauge("process_open_fds", "Open descriptors of the front end."),
+        _gauge("process_max_fds", "Descriptors that the front end may open."),
+    )
+}
+"""Each metric, by its name without `reactor_run_`, in the order in which they are exposed."""
+
+
+class Scrape:
+    """The metrics of one service."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        settings: Settings,
+        status: Status,
+        requests: RequestMetrics,
+        acceptor: Acceptor,
+        dispatcher: Dispatcher,
+        supervisor: Supervisor,
+        counters: Counters,
+        access_log: AccessLog | None,
+    ) -> None:
+        """`access_log`: None if there is none."""
+        self._loop = loop
+        self._settings = settings
+        self._status = status
+        self._requests = requests
+        self._acceptor = acceptor
+        self._dispatcher = dispatcher
+        self._supervisor = supervisor
+        self._counters = counters
+        self._access_log = access_log
+        self._started = time()
+
+    def text(self) -> str:
+        """Return all metrics in the text format, without the last line end."""
+        requests = self._requests
+        histograms = {
+            "request_duration_seconds": requests.duration,
+            "request_first_byte_seconds": requests.first_byte,
+            "request_queue_seconds": requests.queue,
+        }
+        samples = dict(self._samples())
+        lines: list[str] = []
+        for name, metric in METRICS.items():
+            if metric.kind == "histogram":
+                lines += expose_histogram(metric, histograms[name])
+            else:
+                lines += expose(metric, samples[name])
+        return "\n".join(lines)
+
+    def _samples(self) -> Iterator[tuple[str, Iterable[Sample]]]:
+        """Yield the samples of each counter and gauge."""
+        counters, dispatcher, supervisor = self._counters, self._dispatcher, self._supervisor
+        requests, acceptor = self._requests, self._acceptor
+        yield (
+            "requests_total",
+            [
+                ({"method": method, "status": status}, count)
+                for method, status, count in requests.by_method_and_status()
+            ],
+        )
+        yield "request_bytes_total", _one(requests.bytes_in)
+        yield "response_bytes_total", _one(requests.bytes_out)
+        yield "requests_in_flight", _one(supervisor.in_flight)
+        yield "queue_requests", _one(dispatcher.waiting)
+        yield "queue_limit", _one(self._settings.queue_size)
+        yield "rejections_total", [({"rule": rule}, counters.refused[rule]) for rule in RULES]
+        yield (
+            "own_responses_total",
+            [({"status": str(status)}, count) for status, count in counters.own_answers.items()],
+        )
+        yield (
+            "retries_total",
+            [({"reason": "death"}, dispatcher.replays), ({"reason": "moved"}, dispatcher.moves)],
+        )
+        relayed = counters.in_pieces - counters.grants
+        yield (
+            "responses_in_pieces_total",
+            [({"way": "direct"}, counters.grants), ({"way": "relayed"}, relayed)],
+        )
+        yield "grants_given_back_total", _one(counters.grants_given_back)
+        shared = sum(len(reactor.clients) for reactor in supervisor.reactors)
+        yield "shared_client_sockets", _one(shared)
+        states = self._status.connections()["states"]
+        yield "connections", [({"state": state}, count) for state, count in states.items()]
+        yield "connections_limit", _one(acceptor.connections_max)
+        yield "connections_accepted_total", _one(acceptor.accepted)
+        yield "reactor_starts_total", _one(supervisor.started)
+        yield "reactor_deaths_total", _one(counters.reactor_deaths)
+        yield (
+            "reloads_total",
+            [
+                ({"outcome": "success"}, supervisor.generation - 1),
+                ({"outcome": "failure"}, supervisor.reload_failures),
+            ],
+        )
+        yield "generation", _one(supervisor.generation)
+        yield from self._of_reactors()
+        lost = 0 if self._access_log is None else self._access_log.lost
+        yield "access_log_lost_lines_total", _one(lost)
+        yield "ready", _one(int(self._status.not_ready() is None))
+        yield "build_info", [({"version": __version__}, 1)]
+        yield from self._of_front_end()
+
+    def _of_reactors(self) -> Iterator[tuple[str, Iterable[Sample]]]:
+        reactors = self._supervisor.reactors
+        states = [reactor.state for reactor in reactors]
+        yield (
+            "reactors",
+            [({"state": each.value}, states.count(each)) for each in (STARTING, READY, RETIRING)],
+        )
+        yield "reactors_wanted", _one(self._supervisor.wanted)
+
+        def each(value: Callable[[Reactor], float]) -> list[Sample]:
+            return [({"reactor": reactor.name}, value(reactor)) for reactor in reactors]
+
+        yield "reactor_resident_memory_bytes", each(lambda reactor: resident(reactor.pid))
+        yield "reactor_cpu_seconds_total", each(lambda reactor: cpu_time(reactor.pid))
+        yield "reactor_requests_in_flight", each(lambda reactor: reactor.in_flight)
+        yield "reactor_capacity", each(lambda reactor: reactor.capacity)
+        yield "reactor_requests_total", each(lambda reactor: reactor.served)
+        yield "reactor_stall_seconds_total", each(lambda reactor: reactor.stall_seconds)
+        now = self._loop.now
+        yield "reactor_step_seconds", each(lambda reactor: reactor.step_seconds(now))
+
+    def _of_front_end(self) -> Iterator[tuple[str, Iterable[Sample]]]:
+        pid = os.getpid()
+        yield "process_cpu_seconds_total", _one(cpu_time(pid))
+        yield "process_resident_memory_bytes", _one(resident(pid))
+        yield "process_start_time_seconds", _one(self._started)
+        yield "process_open_fds", _one(len(os.listdir("/proc/self/fd")))
+        yield "process_max_fds", _one(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _one(value: float) -> list[Sample]:
+    return [({}, value)]
