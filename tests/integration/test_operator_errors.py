@@ -42,7 +42,7 @@ def run(apps: Path, *words: str, env: dict[str, str] | None = None) -> str:
 
 def one_line(output: str) -> str:
     """The one line of the output, beside what the log at its level info may hold already."""
-    lines = [line for line in output.splitlines() if not re.match(r"\S+ \S+ \[\d+\] info ", line)]
+    lines = [line for line in output.splitlines() if not re.match(r"\S+ \S+ \S+ \[\d+\] info ", line)]
     assert len(lines) == 1, output
     return lines[0]
 
@@ -80,6 +80,9 @@ def test_a_wrong_app_path(apps: Path, app: str, words: list[str]) -> None:
         (["--bind", "unix:/" + "x" * 200], ["107"]),
         (["--bind", "192.0.2.1:0"], ["192.0.2.1"]),
         (["--app-dir", "/no/such/folder"], ["--app-dir", "/no/such/folder"]),
+        (["--metrics", "9100"], ["--metrics", "9100"]),
+        (["--metrics", "unix:/tmp/metrics"], ["--metrics", "unix:/tmp/metrics", "--admin"]),
+        ([*LOCAL, "--metrics", "192.0.2.1:0"], ["192.0.2.1", "--metrics"]),
     ],
     ids=lambda value: " ".join(value)[:40],
 )
@@ -102,6 +105,14 @@ def test_a_busy_port(apps: Path) -> None:
         port = str(other.getsockname()[1])
         line = one_line(run(apps, "--bind", f"127.0.0.1:{port}", "healthy:app"))
     assert port in line
+
+
+def test_a_busy_port_for_metrics(apps: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        line = one_line(run(apps, *LOCAL, "--metrics", f"127.0.0.1:{port}", "healthy:app"))
+    assert port in line
+    assert "--metrics" in line
 
 
 def test_a_busy_unix_socket(apps: Path, tmp_path: Path) -> None:
