@@ -18,9 +18,10 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
-from reactor_run.reactor.log import AppFailure, app_frames, cut_traceback, summary
+from reactor_run.logs import summary
+from reactor_run.reactor.log import AppFailure, app_frames, cut_traceback
 
-__all__ = ["AppLoadError", "detect_interface", "load_app"]
+__all__ = ["AppLoadError", "detect_interface", "enter_app_dir", "load_app"]
 
 _DEFAULT_ATTRIBUTES: Final = ("app", "application")
 _LISTED: Final = 10
@@ -51,20 +52,29 @@ def load_app(target: str, *, factory: bool = False, app_dir: str = ".") -> Calla
     Raises AppLoadError for every failure, also if the app's code raises SystemExit or
     KeyboardInterrupt.
     """
-    try:
-        root = os.path.realpath(app_dir)
-    except FileNotFoundError:
-        # The path is relative, and the working directory does not exist any more.
-        raise AppLoadError(f"--app-dir {app_dir}: there is no such directory") from None
+    root = enter_app_dir(app_dir)
     module_name, attribute = _split(target, root)
-    if not os.path.isdir(root):
-        raise AppLoadError(f"--app-dir {app_dir}: there is no such directory")
-    if sys.path[:1] != [root]:
-        sys.path.insert(0, root)
     name, app = _find(_import(module_name, root), module_name, attribute)
     if not callable(app):
         raise AppLoadError(f"{name} is {_kind(app)}, which cannot be called: it is not an app")
     return _build(app, name) if factory else app
+
+
+def enter_app_dir(app_dir: str) -> str:
+    """Make `app_dir` the first entry of sys.path; return it without symbolic links.
+
+    Raises AppLoadError if there is no such directory.
+    """
+    try:
+        root = os.path.realpath(app_dir)
+    except FileNotFoundError:
+        # The path is relative, and the working directory does not exist any more.
+        root = ""
+    if not os.path.isdir(root):
+        raise AppLoadError(f"--app-dir {app_dir}: there is no such directory")
+    if sys.path[:1] != [root]:
+        sys.path.insert(0, root)
+    return root
 
 
 # The target

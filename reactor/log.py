@@ -1,8 +1,8 @@
 """The log of a reactor process.
 
 It owns the logger, and the form in which failures of the app are reported: the traceback without
-frames of this package (`cut_traceback`), the error in one line (`summary`), and advice if the app
-needs another runtime (`runtime_hint`). It does not know what the app was doing.
+frames of this package (`cut_traceback`), and advice if the app needs another runtime
+(`runtime_hint`). It does not know what the app was doing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 from reactor_run.clock import Zone
 from reactor_run.log_config import LogConfigError, apply_log_config
 from reactor_run.log_format import Form, JsonFormatter, LineFormatter, wants_colours
-from reactor_run.logs import ERROR_LOGGER, RepeatLimit
+from reactor_run.logs import ERROR_LOGGER, RepeatLimit, summary
 
 __all__ = [
     "AppFailure",
@@ -32,7 +32,6 @@ __all__ = [
     "place_of",
     "prompt_hint",
     "runtime_hint",
-    "summary",
 ]
 
 _LEVELS: Final = {
@@ -273,16 +272,6 @@ def place_of(exc: BaseException) -> tuple[str, str, int]:
     while trace.tb_next is not None:
         trace = trace.tb_next
     return name, trace.tb_frame.f_code.co_filename, trace.tb_lineno
-
-
-def summary(exc: BaseException) -> str:
-    """Return `exc` in one line: its type, and the first line of its text if it has one."""
-    name = type(exc).__qualname__
-    try:
-        text = str(exc).strip()
-    except BaseException:  # The `__str__` of an app's exception may raise.
-        text = ""
-    return f"{name}: {text.splitlines()[0]}" if text else name
 
 
 # Patterns of the error texts that an app gets on the wrong runtime. The texts are those of asyncio

@@ -28,6 +28,7 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --no-sched-yield                     keep the processor around the wait for events
   --factory                            APP is a function that makes the app
   --app-dir DIR                        where the app is imported from (.)
+  --hooks MODULE                       functions to call at events of this process
   --root-path PATH                     where the app is mounted
   --lane-proxy v2|v1|off               the header before each request on a lane (v2)
   --answers direct|relay               who writes large answers to clients (direct)
@@ -68,6 +69,7 @@ class Options(NamedTuple):
     no_sched_yield: bool = False
     factory: bool = False
     app_dir: str = "."
+    hooks: str = ""
     root_path: str = ""
     lane_proxy: str = "v2"
     answers: str = "direct"

@@ -70,6 +70,7 @@ from reactor_run.reactor.wsgi.threads import ThreadPool
 from reactor_run.title import set_title
 
 if TYPE_CHECKING:
+    from reactor_run.reactor.hooks import ReactorHooks
     from reactor_run.reactor.terminal import BorrowedTerminal
 
 APP_FAILED = 3
@@ -92,13 +93,15 @@ class ReactorProcess:
         control: ControlChannel[ToReactor],
         chosen: RuntimeChoice,
         terminal: BorrowedTerminal | None,
+        hooks: ReactorHooks | None,
     ) -> None:
-        """`chosen`: the runtime for an ASGI app; empty for a WSGI app. `terminal`: None without
-        one."""
+        """`chosen`: the runtime for an ASGI app; empty for a WSGI app. `terminal`, `hooks`: None
+        without one."""
         self.options = options
         self.control = control
         self.chosen = chosen
         self.terminal = terminal
+        self.hooks = hooks
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
         self.clients = ClientSockets(self._read_control)
         self._control_is_full = False
@@ -205,6 +208,8 @@ class ReactorProcess:
 
     def _tell_ready(self, interface: str, capacity: int, *, inline: bool) -> None:
         """Send Ready: the interface of the app, the exchanges it takes at once, and its runtime."""
+        if self.hooks is not None:
+            self.hooks.ready(interface, self.chosen.runtime)
         # Objects from the start-up of the app and the loop stay as long as the process.
         gc.collect()
         gc.freeze()
@@ -344,6 +349,7 @@ def main(argv: list[str] | None = None) -> int:
         terminal = BorrowedTerminal(lambda begins: control.send(TerminalUsed(begins)))
         terminal.install()
     status = 0
+    hooks = None
     if options.interface != "wsgi" and options.runtime != "auto":
         _import_asgi(options.runtime)
     # All objects so far live as long as the process, so no collection needs to examine them. A
@@ -354,6 +360,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if options.log_config:
             configure_by(options.log_config)
+        if options.hooks:
+            from reactor_run.reactor.hooks import open_hooks
+
+            hooks = open_hooks(options.hooks, options.app_dir, options.name, options.app)
         app = load_app(options.app, factory=options.factory, app_dir=options.app_dir)
         if fork.is_child:
             fork.leave()
@@ -365,10 +375,10 @@ def main(argv: list[str] | None = None) -> int:
             chosen = choose_runtime(options.runtime, sys.modules, options.app, options.app_dir)
             if options.runtime == "auto":
                 _import_asgi_after_the_app(chosen.runtime, options.app_dir)
-            ReactorProcess(options, control, chosen, terminal).serve_asgi(app)
+            ReactorProcess(options, control, chosen, terminal, hooks).serve_asgi(app)
         else:
             chosen = RuntimeChoice("", "")
-            ReactorProcess(options, control, chosen, terminal).serve_wsgi(app)
+            ReactorProcess(options, control, chosen, terminal, hooks).serve_wsgi(app)
     except* AppFailure as failures:
         failure = failures.exceptions[0]
         assert isinstance(failure, AppFailure)
@@ -377,4 +387,6 @@ def main(argv: list[str] | None = None) -> int:
         control.send(Failed(failure.message, failure.details))
         control.drain(5)
         status = APP_FAILED
+    if hooks is not None:
+        hooks.exit()
     return status

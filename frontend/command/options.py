@@ -23,6 +23,7 @@ __all__ = [
     "count",
     "parse_app",
     "parse_directory",
+    "parse_module",
     "parse_root_path",
     "parse_text",
     "seconds",
@@ -197,6 +198,16 @@ def parse_app(text: str) -> str:
     dotted = [module, attribute] if colon else [module]
     if not all(part.isidentifier() for name in dotted for part in name.split(".")):
         raise OperatorError(f"expected module:attribute, as in shop.web:app, not {text!r}")
+    return text
+
+
+def parse_module(text: str) -> str:
+    if "/" in text or text.endswith(".py"):
+        raise OperatorError(
+            f"{text!r} is a file; give its module, as in shop.hooks, and its directory by --app-dir"
+        )
+    if text and not all(name.isidentifier() for name in text.split(".")):
+        raise OperatorError(f"expected a module, as in shop.hooks, not {text!r}")
     return text
 
 

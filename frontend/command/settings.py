@@ -24,6 +24,7 @@ from reactor_run.frontend.command.options import (
     count,
     parse_app,
     parse_directory,
+    parse_module,
     parse_root_path,
     parse_text,
     seconds,
@@ -425,6 +426,14 @@ class Settings(NamedTuple):
         0o600,
         "Permissions of a unix admin socket, octal. Write permission allows a user to stop the "
         "service.",
+    )
+    hooks: str = _option(
+        "operation",
+        Kind("MODULE", parse_module),
+        "",
+        "Module with functions that are called when the service and its reactors start, reload and "
+        "end. It is imported from --app-dir. docs/hooks.md lists them.",
+        shown_default="none",
     )
     pid_file: str = _option(
         "operation",

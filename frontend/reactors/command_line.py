@@ -51,6 +51,8 @@ class CommandLine:
         command += [f"--header={HEADER.show(field)}" for field in settings.header]
         if settings.log_config:
             command.append(f"--log-config={self._place.locate(settings.log_config)}")
+        if settings.hooks:
+            command.append(f"--hooks={settings.hooks}")
         if settings.request_id:
             command.append("--request-id")
         if settings.no_server_header:

@@ -87,8 +87,14 @@ class ReactorEvents(Protocol[R]):
         """Note that its process has ended. This is its last event."""
 
 
-class Operation(Protocol):
-    """Receives the events of the supervisor: the service."""
+class Operation(Protocol[R]):
+    """Receives the events of the supervisor of reactors of class R: the service."""
+
+    def reactor_started(self, reactor: R) -> None:
+        """Note that the process of a reactor was started."""
+
+    def reactor_exited(self, reactor: R, status: int) -> None:
+        """Note that the process of a reactor has ended. `status`: negative: a signal killed it."""
 
     def serves(self, interface: str) -> None:
         """Note that a reactor is ready. `interface`: `asgi` or `wsgi`, as its app speaks."""

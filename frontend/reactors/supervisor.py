@@ -62,7 +62,7 @@ class Supervisor:
         heartbeat: Heartbeat,
         settings: Settings,
         place: StartDirectory,
-        operation: Operation,
+        operation: Operation[Reactor],
     ) -> None:
         """`place`: the directory where the front end was started. Reactors start there too."""
         self.reactors: list[Reactor] = []
@@ -211,6 +211,7 @@ class Supervisor:
             reactor.on_overdue = lambda: self._start_overdue(reactor)
             self._loop.set_deadline(reactor, self._settings.start_timeout)
         log.debug("%s (pid %d) starts", name, reactor.pid)
+        self._operation.reactor_started(reactor)
         return reactor
 
     def _start_overdue(self, reactor: Reactor) -> None:
@@ -309,6 +310,7 @@ class Supervisor:
         start_error = self._start_errors.pop(reactor, None)
         was_retiring = self._retirement.died(reactor)
         self._counters.served_by_the_dead += reactor.served
+        self._operation.reactor_exited(reactor, status)
         if self._stopping:
             log.debug("%s (pid %d) %s", reactor.name, reactor.pid, _how(status))
             self._operation.reactor_ended()
@@ -444,6 +446,9 @@ class Supervisor:
         until = monotonic() + _GONE_WITHIN
         for reactor in self.reactors:
             reactor.see_dead(max(0.0, until - monotonic()))
+            status = reactor.process.returncode
+            if status is not None:
+                self._operation.reactor_exited(reactor, status)
             self._terminal.reclaim(reactor.pid)
 
 

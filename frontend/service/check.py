@@ -16,7 +16,9 @@ from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import configure
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
+from reactor_run.frontend.reactors.reactor import Reactor
 from reactor_run.frontend.reactors.supervisor import Supervisor
+from reactor_run.frontend.service.hooks import open_hooks
 from reactor_run.frontend.service.notify import Notifier
 
 __all__ = ["Check", "check"]
@@ -29,13 +31,15 @@ def check(settings: Settings) -> int:
     """Report on standard output whether the app would serve; return the exit status.
 
     0: it would. 1: it would not, and standard error says why. Raises OperatorError if the kernel
-    refuses to start a reactor.
+    refuses to start a reactor, and for a hooks module that cannot be used.
     """
     # The report replaces what the log says at its usual level.
     quiet = settings.log_level if settings.log_level != "info" else "warning"
     configure(quiet, settings.log_format, settings.log_config)
     # The app must not notify the service manager.
     Notifier(os.environ).close()
+    # The service would import it too.
+    open_hooks(settings.hooks, settings.app_dir)
     result = Check(settings._replace(reactors=1, log_level=quiet))
     result.run()
     if result.failure is None:
@@ -99,6 +103,12 @@ class Check:
         """End: the app did not start."""
         self.failure = (error, details)
         self._loop.stop()
+
+    def reactor_started(self, reactor: Reactor) -> None:
+        """Do nothing: the report tells of it."""
+
+    def reactor_exited(self, reactor: Reactor, status: int) -> None:
+        """Do nothing: `reactor_ended` or `fail` follows."""
 
     def reload_begins(self) -> None:
         """Do nothing: nothing is reloaded."""

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from reactor_run import __version__, turns
@@ -30,10 +31,12 @@ from reactor_run.frontend.metrics.requests import RequestMetrics
 from reactor_run.frontend.reactors.cpu_count import CPUCount
 from reactor_run.frontend.reactors.generation import Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
+from reactor_run.frontend.reactors.reactor import Reactor
 from reactor_run.frontend.reactors.recycling import Recycling
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.admin import Admin, Purpose
 from reactor_run.frontend.service.endpoints import Endpoints, open_endpoints
+from reactor_run.frontend.service.hooks import open_hooks
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.orphan_reaper import Reaper
@@ -45,6 +48,7 @@ from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.service.upgrade import Inheritance, Upgrade, inherit
 from reactor_run.frontend.sockets.rlimits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.heap import keep_dropped_memory
+from reactor_run.hooks import ReactorExited, ReactorStarted, ReloadStarted, Service
 from reactor_run.title import set_title
 
 if TYPE_CHECKING:
@@ -171,6 +175,7 @@ class Server:
         )
         self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
         place = StartDirectory(os.environ)
+        self._hooks = open_hooks(settings.hooks, place.locate(settings.app_dir))
         self.supervisor = Supervisor(
             self.loop, self.dispatcher, counters, self.heartbeat, settings, place, self
         )
@@ -268,6 +273,7 @@ class Server:
             for listener in self._endpoints.clients:
                 origin = f" ({listener.origin})" if listener.origin else ""
                 log.info("listening on %s%s", listener.name, origin)
+            self._hooks.call("on_start", self._about())
             try:
                 self.supervisor.start()
                 if self._files is not None:
@@ -285,6 +291,7 @@ class Server:
                 self.supervisor.bury()
                 if self._files is not None:
                     self._files.end()
+                self._hooks.call("on_stop", self._about())
         if self._failure is not None:
             error, details = self._failure
             if details:
@@ -304,6 +311,17 @@ class Server:
             self.acceptor.lose_all("the service was stopped")
             self.clients.hand_over()
             self.access_log.close()
+
+    def _about(self) -> Service:
+        """Return what hooks are told of the service."""
+        return Service(
+            self._app,
+            os.getpid(),
+            tuple(listener.name for listener in self._endpoints.clients),
+            self.supervisor.wanted,
+            inherited=self._inheritance is not None,
+            handed_over=self.lifecycle.handed_over,
+        )
 
     def _begin_admin(self) -> None:
         for admin in self.admins:
@@ -329,10 +347,23 @@ class Server:
             if self._inheritance is not None:
                 self._begin_admin()
                 self._inheritance.accept_begins()
+            self._hooks.call("on_ready", self._about())
+
+    def reactor_started(self, reactor: Reactor) -> None:
+        """Tell the hooks that the process of a reactor was started."""
+        started = ReactorStarted(reactor.name, reactor.pid, reactor.generation)
+        self._hooks.call("on_reactor_start", started)
+
+    def reactor_exited(self, reactor: Reactor, status: int) -> None:
+        """Tell the hooks that the process of a reactor has ended."""
+        lived = monotonic() - reactor.started
+        exited = ReactorExited(reactor.name, reactor.pid, reactor.generation, status, lived)
+        self._hooks.call("on_reactor_exit", exited)
 
     def reload_begins(self) -> None:
-        """Tell the service manager that a reload begins."""
+        """Tell the service manager and the hooks that a reload begins."""
         self._notifier.reloading()
+        self._hooks.call("on_reload", ReloadStarted(self.supervisor.generation + 1))
 
     def reload_ended(self) -> None:
         """Tell the service manager that the reload has ended."""

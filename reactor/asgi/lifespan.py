@@ -30,8 +30,9 @@ from typing import Any, Final, Literal
 import anyio
 import anyio.abc
 
+from reactor_run.logs import summary
 from reactor_run.reactor import fork
-from reactor_run.reactor.log import AppFailure, cut_traceback, log, runtime_hint, summary
+from reactor_run.reactor.log import AppFailure, cut_traceback, log, runtime_hint
 
 __all__ = ["Lifespan", "LifespanFailed", "Phase"]
 

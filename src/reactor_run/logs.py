@@ -18,7 +18,14 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Final
 
-__all__ = ["ACCESS_LOGGER", "ERROR_LOGGER", "RepeatLimit", "printable", "request_name"]
+__all__ = [
+    "ACCESS_LOGGER",
+    "ERROR_LOGGER",
+    "RepeatLimit",
+    "printable",
+    "request_name",
+    "summary",
+]
 
 ERROR_LOGGER: Final = "reactor_run.error"
 """The logger of all records but those of requests, in both processes."""
@@ -56,6 +63,16 @@ def request_name(method: bytes, target: bytes, request_id: str = "") -> str:
     if len(name) > _NAME_MAX:
         name = name[: _NAME_MAX - 3] + "..."
     return f"{name} [{printable(request_id)}]" if request_id else name
+
+
+def summary(exc: BaseException) -> str:
+    """Return `exc` in one line: its type, and the first line of its text if it has one."""
+    name = type(exc).__qualname__
+    try:
+        text = str(exc).strip()
+    except BaseException:  # The `__str__` of an app's exception may raise.
+        text = ""
+    return f"{name}: {text.splitlines()[0]}" if text else name
 
 
 class RepeatLimit:

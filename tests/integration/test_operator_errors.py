@@ -42,7 +42,9 @@ def run(apps: Path, *words: str, env: dict[str, str] | None = None) -> str:
 
 def one_line(output: str) -> str:
     """The one line of the output, beside what the log at its level info may hold already."""
-    lines = [line for line in output.splitlines() if not re.match(r"\S+ \S+ \S+ \[\d+\] info ", line)]
+    lines = [
+        line for line in output.splitlines() if not re.match(r"\S+ \S+ \S+ \[\d+\] info ", line)
+    ]
     assert len(lines) == 1, output
     return lines[0]
 

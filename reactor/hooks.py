@@ -1,0 +1,87 @@
+"""Calls the hooks of a reactor's process (`--hooks`).
+
+Only the failure of `reactor_init` has a consequence: the reactor does not start. Any other failure
+is logged, and the reactor goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from reactor_run.hook_module import Hook, HookModuleError, load_hooks
+from reactor_run.hooks import AppReactor
+from reactor_run.logs import summary
+from reactor_run.reactor import fork
+from reactor_run.reactor.loader import enter_app_dir
+from reactor_run.reactor.log import AppFailure, cut_traceback, limited, place_of
+
+__all__ = ["ReactorHooks", "open_hooks"]
+
+
+def open_hooks(module: str, app_dir: str, name: str, app: str) -> ReactorHooks:
+    """Import a hooks module, and call `reactor_init`. Raises AppFailure.
+
+    `app_dir`: the directory of the app, which becomes the first entry of sys.path. `name`: that of
+    this reactor.
+    """
+    directory = enter_app_dir(app_dir)
+    try:
+        hooks = load_hooks(module, directory)
+    except HookModuleError as error:
+        details = None if error.__cause__ is None else cut_traceback(error.__cause__)
+        raise AppFailure(f"--hooks: {error}", details) from error.__cause__
+    reactor = ReactorHooks(hooks, AppReactor(name, os.getpid(), app, "", ""))
+    reactor.init()
+    return reactor
+
+
+class ReactorHooks:
+    """The hooks that the operator has defined."""
+
+    def __init__(self, hooks: Mapping[str, Hook], reactor: AppReactor) -> None:
+        self._hooks = hooks
+        self._reactor = reactor
+
+    def init(self) -> None:
+        """Call `reactor_init`. Raises AppFailure if it fails."""
+        hook = self._hooks.get("reactor_init")
+        if hook is None:
+            return
+        try:
+            hook(self._reactor)
+        except BaseException as error:
+            if fork.is_child:
+                fork.leave(error)
+            raise AppFailure(
+                f"the hook reactor_init failed: {summary(error)}", cut_traceback(error)
+            ) from error
+        if fork.is_child:
+            fork.leave()
+
+    def ready(self, interface: str, runtime: str) -> None:
+        """Call `reactor_ready`: the app has started."""
+        self._reactor = self._reactor._replace(interface=interface, runtime=runtime)
+        self._call("reactor_ready")
+
+    def exit(self) -> None:
+        """Call `reactor_exit`: the process ends in order."""
+        self._call("reactor_exit")
+
+    def _call(self, name: str) -> None:
+        hook = self._hooks.get(name)
+        if hook is not None:
+            call_hook(hook, self._reactor, f"the hook {name} failed")
+
+
+def call_hook(hook: Hook, event: object, failure: str) -> None:
+    """Call a hook. If it raises, log `failure` and its traceback."""
+    error: BaseException | None = None
+    try:
+        hook(event)
+    except BaseException as raised:
+        error = raised
+    if fork.is_child:
+        fork.leave(error)
+    if error is not None:
+        limited.error("%s\n%s", failure, cut_traceback(error), kind=place_of(error))
