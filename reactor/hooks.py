@@ -16,7 +16,7 @@ from reactor_run.reactor import fork
 from reactor_run.reactor.loader import enter_app_dir
 from reactor_run.reactor.log import AppFailure, cut_traceback, limited, place_of
 
-__all__ = ["ReactorHooks", "open_hooks"]
+__all__ = ["ReactorHooks", "call_hook", "open_hooks"]
 
 
 def open_hooks(module: str, app_dir: str, name: str, app: str) -> ReactorHooks:
@@ -63,6 +63,11 @@ class ReactorHooks:
         """Call `reactor_ready`: the app has started."""
         self._reactor = self._reactor._replace(interface=interface, runtime=runtime)
         self._call("reactor_ready")
+
+    @property
+    def of_requests(self) -> tuple[Hook | None, Hook | None]:
+        """`request_started` and `request_ended`; None: it is not defined."""
+        return self._hooks.get("request_started"), self._hooks.get("request_ended")
 
     def exit(self) -> None:
         """Call `reactor_exit`: the process ends in order."""

@@ -71,6 +71,7 @@ from reactor_run.title import set_title
 
 if TYPE_CHECKING:
     from reactor_run.reactor.hooks import ReactorHooks
+    from reactor_run.reactor.request_hooks import RequestHooks
     from reactor_run.reactor.terminal import BorrowedTerminal
 
 APP_FAILED = 3
@@ -137,7 +138,12 @@ class ReactorProcess:
             loop = loop_for(self.chosen.runtime)()
             state = lifespan.state if lifespan.supported else None
             scopes = ScopeBuilder(root_path=self.options.root_path, state=state)
-            make = partial(AsgiExchange, scopes)
+            make: MakeExchange = partial(AsgiExchange, scopes)
+            hooks = self._request_hooks()
+            if hooks is not None:
+                from reactor_run.reactor.asgi.hooked import HookedAsgiExchange
+
+                make = partial(HookedAsgiExchange, hooks, scopes)
             self._open(loop, app, make, loop.ready.append, StreamEnd)
             group.start_soon(loop.run)
             self._tell_ready("asgi", self.options.concurrency, inline=False)
@@ -164,7 +170,12 @@ class ReactorProcess:
             loop.before_batch(inline.begin_batch)
         else:
             admit = ThreadPool(threads, ThreadsPrefetch(self._announce, threads)).submit
-        make = partial(WsgiExchange, environs, inline)
+        make: MakeExchange = partial(WsgiExchange, environs, inline)
+        hooks = self._request_hooks()
+        if hooks is not None:
+            from reactor_run.reactor.wsgi.hooked import HookedWsgiExchange
+
+            make = partial(HookedWsgiExchange, hooks, environs, inline)
         waiter = Waiter(
             loop.call_soon,
             lambda: self.gateway.express.turn(),
@@ -173,6 +184,14 @@ class ReactorProcess:
         self._open(loop, app, make, admit, partial(WsgiStream, waiter))
         self._tell_ready("wsgi", threads, inline=threads == 1)
         loop.run()
+
+    def _request_hooks(self) -> RequestHooks | None:
+        """Return the hooks of requests; None if none is defined: then requests cost nothing."""
+        if self.hooks is None or not any(self.hooks.of_requests):
+            return None
+        from reactor_run.reactor.request_hooks import RequestHooks
+
+        return RequestHooks(*self.hooks.of_requests)
 
     def _open(
         self,

@@ -432,7 +432,7 @@ class Settings(NamedTuple):
         Kind("MODULE", parse_module),
         "",
         "Module with functions that are called when the service and its reactors start, reload and "
-        "end. It is imported from --app-dir. docs/hooks.md lists them.",
+        "end, and for each request. It is imported from --app-dir. docs/hooks.md lists them.",
         shown_default="none",
     )
     pid_file: str = _option(

@@ -81,10 +81,15 @@ class AppExchange:
         """The method and the target for the log, as the client sent them, and the id of the
         request, if requests have ids. The app may have changed its own copies."""
         head = self.head
+        return request_name(head.method, head.target, self.request_id)
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request; empty: requests have no ids."""
         if not self.identified:
-            return request_name(head.method, head.target)
-        (request_id,) = head.values((b"x-request-id",))
-        return request_name(head.method, head.target, request_id.decode("latin-1"))
+            return ""
+        (request_id,) = self.head.values((b"x-request-id",))
+        return request_id.decode("latin-1")
 
     def abandon(self) -> None:
         """Abort the answer and release the lane or the number, after `over` has failed."""

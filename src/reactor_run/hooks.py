@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["AppReactor", "ReactorExited", "ReactorStarted", "ReloadStarted", "Service"]
+__all__ = [
+    "AppReactor",
+    "ReactorExited",
+    "ReactorStarted",
+    "ReloadStarted",
+    "RequestEnded",
+    "RequestStarted",
+    "Service",
+]
 
 
 class Service(NamedTuple):
@@ -82,3 +90,36 @@ class AppReactor(NamedTuple):
     app: str
     interface: str
     runtime: str
+
+
+class RequestStarted(NamedTuple):
+    """A request whose app is about to be called: for `request_started`.
+
+    method, target: as the client has sent them. The target has the query.
+    request_id: the id of the request (`--request-id`); empty: requests have no ids.
+    """
+
+    method: str
+    target: str
+    request_id: str
+
+
+class RequestEnded(NamedTuple):
+    """A request whose app is done: for `request_ended`.
+
+    method, target, request_id: as in `RequestStarted`.
+    status: of the response; 500 if the app has failed before its response began; None: the app has
+    made none, because its client left, or because it was cancelled.
+    body_bytes: bytes of the response's body that the app has sent, without the framing of chunks.
+    The kernel or the client may not have taken all of them yet.
+    duration: seconds from the call of the app to its end.
+    complete: the app has made a whole response, and the client was still there.
+    """
+
+    method: str
+    target: str
+    request_id: str
+    status: int | None
+    body_bytes: int
+    duration: float
+    complete: bool

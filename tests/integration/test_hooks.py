@@ -160,7 +160,8 @@ def test_hooks_follow_the_service_from_start_to_stop(
     _, _, killed = place.notes("on_reactor_exit")[1]
     assert (killed["pid"], killed["generation"], killed["status"]) == (second, 2, -signal.SIGKILL)
     assert not place.notes("new_reactor_exit")
-    assert eventually(lambda: len(place.notes("new_reactor_ready")) == 2)
+    assert eventually(lambda: re.search(r"reactor 3 \(pid \d+\) is ready", server.log()))
+    assert len(place.notes("new_reactor_ready")) == 2
 
     assert server.stop() == 0
     assert [name for name, _, _ in place.notes()][-4:] == [
