@@ -110,12 +110,14 @@ _UVLOOP: Final = "reactor-run-uvloop"
 _WSGI: Final = "reactor-run-wsgi"
 _ACCESS_LOG: Final = "reactor-run-access-log"
 _METRICS: Final = "reactor-run-metrics"
+_HOOKS: Final = "reactor-run-hooks"
 _KINDS: Final = {
     _ASGI: "ASGI on Trio",
     _UVLOOP: "ASGI on uvloop",
     _WSGI: "WSGI",
     _ACCESS_LOG: "ASGI on Trio",
     _METRICS: "ASGI on Trio",
+    _HOOKS: "ASGI on Trio",
 }
 _OURS: Final = (_ASGI, _WSGI)
 
@@ -249,6 +251,7 @@ _SWITCHED_ON: Final[Sequence[Bar]] = (
         1.3,
     ),
     _cpu("hello, metrics scraped once per second", "switched-on/metrics", _METRICS, _ASGI, 0.98),
+    _cpu("hello, hooks but none of requests", "switched-on/hooks", _HOOKS, _ASGI, 1.0),
 )
 
 BARS: Final[Sequence[Bar]] = (

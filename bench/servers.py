@@ -188,6 +188,13 @@ SERVERS: Final[Sequence[Server]] = (
         _one(f"{_OURS} --runtime trio --metrics {METRICS_HOST}:{{port}} {{app}}", *_RELAY),
     ),
     Server(
+        "reactor-run-hooks",
+        "ours",
+        "asgi",
+        _OUR_PARTS,
+        _one(f"{_OURS} --runtime trio --hooks bench.apps.hooks {{app}}", *_RELAY),
+    ),
+    Server(
         "reactor-run-no-aside",
         "ours",
         "asgi",

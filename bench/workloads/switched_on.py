@@ -46,6 +46,14 @@ class SwitchedOn(Real):
                 1,
                 values,
             ),
+            Case(
+                "hooks",
+                "a hooks module without hooks of requests",
+                hello,
+                against("reactor-run-hooks", "reactor-run"),
+                1,
+                values,
+            ),
         )
 
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
