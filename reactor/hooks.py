@@ -16,7 +16,7 @@ from reactor_run.reactor import fork
 from reactor_run.reactor.loader import enter_app_dir
 from reactor_run.reactor.log import AppFailure, cut_traceback, limited, place_of
 
-__all__ = ["ReactorHooks", "call_hook", "open_hooks"]
+__all__ = ["ReactorHooks", "call_hook", "log_failure", "open_hooks"]
 
 
 def open_hooks(module: str, app_dir: str, name: str, app: str) -> ReactorHooks:
@@ -76,11 +76,13 @@ class ReactorHooks:
     def _call(self, name: str) -> None:
         hook = self._hooks.get(name)
         if hook is not None:
-            call_hook(hook, self._reactor, f"the hook {name} failed")
+            error = call_hook(hook, self._reactor)
+            if error is not None:
+                log_failure(f"the hook {name} failed", error)
 
 
-def call_hook(hook: Hook, event: object, failure: str) -> None:
-    """Call a hook. If it raises, log `failure` and its traceback."""
+def call_hook(hook: Hook, event: object) -> BaseException | None:
+    """Call a hook. Return what it raises."""
     error: BaseException | None = None
     try:
         hook(event)
@@ -88,5 +90,9 @@ def call_hook(hook: Hook, event: object, failure: str) -> None:
         error = raised
     if fork.is_child:
         fork.leave(error)
-    if error is not None:
-        limited.error("%s\n%s", failure, cut_traceback(error), kind=place_of(error))
+    return error
+
+
+def log_failure(what: str, error: BaseException) -> None:
+    """Log that a hook has raised `error`, with its traceback."""
+    limited.error("%s\n%s", what, cut_traceback(error), kind=place_of(error))

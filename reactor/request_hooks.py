@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from reactor_run.hook_module import Hook
 from reactor_run.hooks import RequestEnded, RequestStarted
-from reactor_run.reactor.hooks import call_hook
+from reactor_run.reactor.hooks import call_hook, log_failure
 from reactor_run.reactor.links.exchange import AppExchange
 
 __all__ = ["RequestHooks"]
@@ -28,7 +28,9 @@ class RequestHooks:
             event = RequestStarted(
                 head.method.decode("latin-1"), head.target.decode("latin-1"), exchange.request_id
             )
-            call_hook(self._started, event, f"{exchange.name}: the hook request_started failed")
+            error = call_hook(self._started, event)
+            if error is not None:
+                log_failure(f"{exchange.name}: the hook request_started failed", error)
 
     def ended(
         self,
@@ -51,4 +53,6 @@ class RequestHooks:
                 seconds,
                 complete,
             )
-            call_hook(self._ended, event, f"{exchange.name}: the hook request_ended failed")
+            error = call_hook(self._ended, event)
+            if error is not None:
+                log_failure(f"{exchange.name}: the hook request_ended failed", error)
