@@ -29,6 +29,7 @@ EXTENSIONS = {
     for name in ("_head", "_frames")
 }
 """The extensions in C, by their paths in a wheel."""
+PAGE = "frontend/service/status_page.html"
 C_SOURCES = ("_head.c", "_head.pyi", "_frames.c", "_frames.pyi")
 LEFT_OUT = ("PYTHONPATH", "REACTOR_RUN_PURE")
 
@@ -117,6 +118,7 @@ def test_sdist_holds_real_files(sdist: Path) -> None:
         assert expected, room
         assert expected <= files
     assert {str(package / "protocol" / name) for name in C_SOURCES} <= files
+    assert str(package / PAGE) in files
 
 
 def test_wheel_is_the_same_from_the_tree_and_from_the_sdist(
@@ -138,6 +140,7 @@ def test_wheel_holds_every_room_and_one_top_level_module(wheel: Path) -> None:
     }
     for room in ROOMS:
         assert {f"reactor_run/{room}/{module}" for module in modules(ROOT / room)} <= set(names)
+    assert f"reactor_run/{PAGE}" in names
     stubs = {f"reactor_run/protocol/{name}" for name in C_SOURCES if name.endswith(".pyi")}
     assert {"reactor_run/py.typed"} | stubs | EXTENSIONS <= set(names)
     assert not [name for name in names if name.endswith(".c")]

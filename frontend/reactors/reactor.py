@@ -286,6 +286,13 @@ class Reactor:
         """The exchanges that have begun and have no whole answer."""
         return [each for each in self.exchanges if each.state is RUNNING and self.has_begun(each)]
 
+    @property
+    def running(self) -> list[Exchange]:
+        """The exchanges whose app was called and is not done."""
+        if self.state is DEAD:
+            return []
+        return [each for each in self.exchanges if not each.app_done and self.has_begun(each)]
+
     def start(self, exchange: Exchange) -> None:
         """Send it an exchange. Raises OSError if there is no descriptor for a plain lane."""
         exchange.reactor = self

@@ -1,5 +1,6 @@
 """The admin listener: status and commands for the operator, over HTTP/1.1.
 
+    GET  /         200: the status page, for browsers
     GET  /healthz  200: the loop turns
     GET  /readyz   200, or 503 and why a balancer should send no requests here
     GET  /status   200: the report, in JSON
@@ -14,8 +15,8 @@ Separate listeners for other machines have the first two paths only (--health), 
 The front end's loop serves these listeners, so they work while all reactors stall. A client of them
 cannot harm the service: a connection carries one small request and has a deadline, and if there are
 too many connections, the oldest is closed. Any user of the machine can connect over TCP, and a
-browser can be made to. So over TCP nothing can be changed, and a request that looks like a
-browser's is rejected. The listeners for other machines do not reject those, because their answers
+browser can be made to. So over TCP nothing can be changed, and requests that pages of other origins
+make are rejected. The listeners for other machines do not reject those, because their answers
 tell no secret.
 """
 
@@ -34,10 +35,12 @@ from typing import Final
 from reactor_run.clock import date_field
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.metrics.exposition import CONTENT_TYPE
+from reactor_run.frontend.metrics.exposition import CONTENT_TYPE as METRICS_TYPE
 from reactor_run.frontend.reactors.generation import Told
 from reactor_run.frontend.service.scrape import Scrape
 from reactor_run.frontend.service.status import Status
+from reactor_run.frontend.service.status_page import CONTENT_TYPE as PAGE_TYPE
+from reactor_run.frontend.service.status_page import Page, read_page
 from reactor_run.frontend.sockets.listeners import Listener
 from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.policy import Limits, Rejected
@@ -59,6 +62,7 @@ _LOCAL_HOST: Final = re.compile(
 )
 
 _PATHS: Final = {
+    b"/": b"GET, HEAD",
     b"/healthz": b"GET, HEAD",
     b"/readyz": b"GET, HEAD",
     b"/status": b"GET, HEAD",
@@ -68,6 +72,13 @@ _PATHS: Final = {
     b"/stop": b"POST",
 }
 """The methods of each path."""
+
+_FIELDS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""Fields of each answer."""
 
 
 class Purpose(Enum):
@@ -115,11 +126,15 @@ class Admin:
         self._listeners = listeners
         self._connections: dict[_Connection, None] = {}
         """The connections, the oldest first."""
+        self.page = Page("", ())
+        """The status page. It is read once, so that it fits this process after an installation."""
         self._resting = False
         """Whether accepting pauses, because there was no descriptor."""
 
     def begin(self) -> None:
-        """Start to accept connections."""
+        """Start to accept connections. Raises OSError if a file of ours cannot be read."""
+        if self._listeners and b"/" in self.paths:
+            self.page = read_page()
         for listener in self._listeners:
             log.info("%s on %s", self._name, listener.name)
         self._listen()
@@ -274,6 +289,9 @@ class _Connection:
             self._answer(405, f"use {methods.decode()}", ((b"allow", methods),))
         elif head.body:
             self._answer(413, "send no body")
+        elif path == b"/":
+            page = self._admin.page
+            self._answer(200, page.text, page.fields, content_type=PAGE_TYPE)
         elif path == b"/healthz":
             self._answer(200, "alive")
         elif path == b"/readyz":
@@ -283,7 +301,7 @@ class _Connection:
             report = json.dumps(status.report())
             self._answer(200, report, content_type=b"application/json")
         elif path == b"/metrics":
-            self._answer(200, self._admin.scrape.text(), content_type=CONTENT_TYPE)
+            self._answer(200, self._admin.scrape.text(), content_type=METRICS_TYPE)
         else:
             self._heard = True
             verb = path[1:].decode()
@@ -315,17 +333,22 @@ class _Connection:
 
     def _refusal(self, head: RequestHead) -> str | None:
         """Return why a well-formed request must be rejected, or None."""
-        if self._trusted or self._admin.for_machines:
+        if self._admin.for_machines:
+            return None
+        fields = {name.lower(): value for name, value in head.fields}
+        # Of browsers, only our own page and the address bar or a link may ask. A unix socket may be
+        # forwarded to a port of another machine (ssh -L), where a browser runs.
+        site = fields.get(b"sec-fetch-site", b"none")
+        follows_link = fields.get(b"sec-fetch-mode") == b"navigate" and head.method == b"GET"
+        if b"origin" in fields or not (site in (b"none", b"same-origin") or follows_link):
+            return "requests of other pages are not allowed"
+        if self._trusted:
             return None
         if head.method == b"POST":
             return "POST is not allowed over TCP: use --admin unix:/PATH, or signals"
-        for name, value in head.fields:
-            lower = name.lower()
-            if lower == b"origin":
-                return "requests from browsers are not allowed"
-            # Another name can be made to resolve to this machine (DNS rebinding).
-            if lower == b"host" and not _LOCAL_HOST.fullmatch(value):
-                return "the Host field names another machine"
+        # Another name can be made to resolve to this machine (DNS rebinding).
+        if not _LOCAL_HOST.fullmatch(fields.get(b"host", b"localhost")):
+            return "the Host field names another machine"
         return None
 
     def _answer(
@@ -341,7 +364,7 @@ class _Connection:
             status,
             text.encode() + b"\n",
             content_type=content_type,
-            fields=(*fields, (b"cache-control", b"no-store")),
+            fields=(*fields, *_FIELDS),
             date_field=date_field(),
             own_fields=self._admin.own_fields,
             close=True,

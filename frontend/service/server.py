@@ -182,6 +182,9 @@ class Server:
         self._recycling = Recycling(self.loop, self.supervisor, settings)
         self._cpus = CPUCount(self.loop, self.supervisor.scale) if not settings.reactors else None
 
+        requests = RequestMetrics(self.loop)
+        if settings.admin or settings.metrics:
+            self.clients.observe(requests)
         self.status = Status(
             self.loop,
             settings,
@@ -192,15 +195,13 @@ class Server:
             counters,
             self.lifecycle,
             self.access_log,
+            requests,
         )
-        self._requests = RequestMetrics(self.loop)
-        if settings.admin or settings.metrics:
-            self.clients.observe(self._requests)
         self.scrape = Scrape(
             self.loop,
             settings,
             self.status,
-            self._requests,
+            requests,
             self.acceptor,
             self.dispatcher,
             self.supervisor,

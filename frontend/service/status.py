@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Any
+from heapq import nsmallest
+from typing import Any, Final
 
 from reactor_run import __version__
 from reactor_run.frontend.access_log.access_log import AccessLog
@@ -17,13 +18,22 @@ from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.reactors.process_usage import resident
+from reactor_run.frontend.metrics.failures import Failure
+from reactor_run.frontend.metrics.recent import WINDOW
+from reactor_run.frontend.metrics.requests import RequestMetrics
+from reactor_run.frontend.reactors.process_usage import cpu_time, resident
 from reactor_run.frontend.reactors.reactor import READY, Reactor
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.logs import request_name
 
 __all__ = ["Status"]
+
+_ERRORS_MAX: Final = 20
+"""Most failed requests in a report."""
+_RUNS_MAX: Final = 5
+"""Most requests of one reactor in a report."""
 
 
 class Status:
@@ -40,8 +50,10 @@ class Status:
         counters: Counters,
         lifecycle: Lifecycle,
         access_log: AccessLog | None,
+        requests: RequestMetrics,
     ) -> None:
         """`access_log`: None if there is none."""
+        self._requests = requests
         self._loop = loop
         self._dispatcher = dispatcher
         self._counted = counters
@@ -91,8 +103,10 @@ class Status:
         reactors = self._supervisor.reactors
         return {
             "version": __version__,
+            "app": self._settings.app,
             "pid": os.getpid(),
             "rss": resident(os.getpid()),
+            "cpu": cpu_time(os.getpid()),
             "uptime": self._age(self._started),
             "generation": self._supervisor.generation,
             "reloading": self._supervisor.reloading,
@@ -113,6 +127,8 @@ class Status:
                 "mode": self._settings.lanes,
                 "open": sum(reactor.lanes.open for reactor in reactors),
             },
+            "recent": self._recent(),
+            "errors": [_error(failure) for failure in self._requests.failures[:_ERRORS_MAX]],
             "heuristics": self._heuristics(),
             "counters": self._totals(),
         }
@@ -149,6 +165,39 @@ class Status:
             "served": reactor.served,
             "age": self._age(reactor.started),
             "rss": resident(reactor.pid),
+            "cpu": cpu_time(reactor.pid),
+            "step": round(reactor.step_seconds(self._loop.now), 3),
+            **self._running(reactor),
+        }
+
+    def _running(self, reactor: Reactor) -> dict[str, Any]:
+        """Return how many requests it runs, and those that have run longest.
+
+        Event streams come last: they may run for hours.
+        """
+        running = reactor.running
+        longest = nsmallest(
+            _RUNS_MAX, running, key=lambda each: (each.event_stream, each.dispatched)
+        )
+        now = self._loop.now
+        return {
+            "running": len(running),
+            "runs": [
+                {
+                    "request": request_name(each.head.method, each.head.target),
+                    "seconds": round(now - each.dispatched, 3),
+                }
+                for each in longest
+            ],
+        }
+
+    def _recent(self) -> dict[str, Any]:
+        figures = self._requests.recent
+        return {
+            "seconds": WINDOW,
+            "requests_per_second": figures.requests_per_second,
+            "p50": _rounded(figures.p50),
+            "p99": _rounded(figures.p99),
         }
 
     def connections(self) -> dict[str, Any]:
@@ -177,7 +226,22 @@ class Status:
             "replays": self._dispatcher.replays,
             "moves": self._dispatcher.moves,
             "reloads": self._supervisor.generation - 1,
+            "reload_failures": self._supervisor.reload_failures,
             "reactor_starts": self._supervisor.started,
             "reactor_deaths": counters.reactor_deaths,
             "access_log_lost": 0 if self._access_log is None else self._access_log.lost,
         }
+
+
+def _error(failure: Failure) -> dict[str, Any]:
+    return {
+        "time": round(failure.when, 3),
+        "request": failure.name,
+        "status": failure.status or None,
+        "why": failure.why,
+        "reactor": failure.reactor or None,
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

@@ -194,6 +194,7 @@ def test_the_report_counts_what_happened(admin_front: Open) -> None:
         "replays": 0,
         "moves": 0,
         "reloads": 0,
+        "reload_failures": 0,
         "reactor_starts": 3,
         "reactor_deaths": 1,
         "access_log_lost": 0,
@@ -299,7 +300,7 @@ def test_every_name_of_the_report_is_documented(admin_front: Open) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "fields", "status"),
     [
-        ("GET", "/", [], 404),
+        ("GET", "/favicon.ico", [], 404),
         ("GET", "/status/", [], 404),
         ("POST", "/healthz", [], 405),
         ("PUT", "/status", [], 405),
@@ -353,6 +354,47 @@ def test_over_tcp_browsers_are_rejected_and_old_probes_are_not(admin_front: Open
     here = admin_front("127.0.0.1:0", capacities=(1,))
     assert here.ask("/status", "Origin: http://localhost").status == 403
     assert here.ask("/readyz", version="1.0").status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("/status", ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors"], 200),
+        ("/status", ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"], 403),
+        ("/status", ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors"], 403),
+        ("/", ["Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"], 200),
+        ("/", ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"], 200),
+        ("/", ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Origin: null"], 403),
+    ],
+)
+def test_over_tcp_pages_of_other_origins_cannot_ask(
+    admin_front: Open, path: str, fields: list[str], status: int
+) -> None:
+    here = admin_front("127.0.0.1:0", capacities=(1,))
+    assert here.ask(path, *fields).status == status
+
+
+def test_a_browser_cannot_stop_it_through_a_forwarded_unix_socket(admin_front: Open) -> None:
+    here = admin_front(capacities=(1,))
+    for field in "Origin: http://evil.example", "Sec-Fetch-Site: cross-site":
+        for path in "/stop", "/reload":
+            assert here.ask(path, field, "Sec-Fetch-Mode: navigate", method="POST").status == 403
+    assert not here.front.server.lifecycle.stopping
+
+
+def test_the_page_allows_nothing_but_its_own_script(admin_front: Open) -> None:
+    response = admin_front(capacities=(1,)).ask("/")
+    assert response.field("content-type") == b"text/html; charset=utf-8"
+    policy = response.field("content-security-policy") or b""
+    assert policy.startswith(b"default-src 'none'; script-src 'sha256-")
+    assert b"frame-ancestors 'none'" in policy
+    assert b"unsafe" not in policy
+    assert response.field("x-frame-options") == b"DENY"
+    assert response.field("x-content-type-options") == b"nosniff"
+    assert b"http://" not in response.body.replace(b"http://www.w3.org/", b"")
+    assert b"https://" not in response.body
+    assert b" style=" not in response.body
+    assert b"innerHTML" not in response.body
 
 
 # Other machines
