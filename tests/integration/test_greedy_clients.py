@@ -279,7 +279,8 @@ def test_answers_that_nobody_reads(config: Config, start: Start, connect: Connec
 @pytest.mark.timeout(180)
 def test_ten_thousand_connections_that_send_one_byte(start: Start) -> None:
     config = Config()
-    server = start(config.app, *config.options, "--max-connections", "0", "--head-timeout", "8")
+    options = ("--max-connections", "0", "--head-timeout", "8", "--log-level", "debug")
+    server = start(config.app, *config.options, *options)
     is_served(server)
     at_start = at_rest(server)
     allowed = int(server.log().split("at most ")[1].split()[0])
