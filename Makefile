@@ -18,6 +18,8 @@ NATIVE := protocol/_head.c protocol/_frames.c
 JOBS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
 # The tests start a thousand processes. With PYTHONDONTWRITEBYTECODE each would compile all modules anew.
 CACHED = env -u PYTHONDONTWRITEBYTECODE
+# Where links of the site to files of the repository lead. If it is empty, they are plain text.
+REPOSITORY ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
 FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames
@@ -26,7 +28,7 @@ BENCH = $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUN
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-pure test-slow test-all check format fuzz fuzz-native bench bench-quick bench-life bench-hello build wheels clean
+.PHONY: help serve test test-pure test-slow test-all check format fuzz fuzz-native bench bench-quick bench-life bench-hello docs build wheels clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +86,11 @@ bench-life: $(VENV)/bench.stamp ## count lost requests when workers die, hang, a
 bench-hello: $(VENV)/bench.stamp ## compare the cost of a 13-byte response with every peer
 	$(BIN)/python -m bench --only hello/64 $(BENCH)
 
+docs: $(VENV)/docs.stamp ## build the documentation as a site in build/docs/site (REPOSITORY=https://.../blob/main)
+	$(BIN)/python docs/site.py build/docs $(REPOSITORY)
+	$(BIN)/zensical build --strict --clean --config-file build/docs/zensical.toml
+	@echo "To read it: python3 -m http.server --directory build/docs/site"
+
 build: $(VENV)/dev.stamp ## build wheel and sdist into dist/
 	$(BIN)/python -m build
 
@@ -125,6 +132,9 @@ $(VENV)/test.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.[dev])
+
+$(VENV)/docs.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
+	$(call install,.[docs])
 
 $(VENV)/fuzz.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.[fuzz])

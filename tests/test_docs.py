@@ -9,6 +9,7 @@ import ast
 import importlib
 import importlib.util
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bench.bars import BARS
+from docs import site
 from reactor_run.frontend.cli import read_settings
 from reactor_run.frontend.command.remote import run_command
 from reactor_run.reactor.options import parse_options
@@ -63,23 +65,64 @@ def code_lines(page: Path) -> list[str]:
     return re.findall(r"^ {4}(\S.*)$", page.read_text(), re.MULTILINE)
 
 
-def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+@pytest.mark.parametrize("page", site.PAGES, ids=lambda page: page.parent.name + "/" + page.name)
+def test_links_resolve(page: Path) -> None:
+    """As `make docs` checks them: a broken link raises."""
+    assert site.site_page(page, "").startswith("# ")
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, BENCH], ids=lambda page: page.parent.name + "/" + page.name
+    "link",
+    [
+        "nowhere.md",
+        "../tests/nowhere.py",
+        "settings.md#nowhere",
+        "#nowhere",
+        "../README.md#nowhere",
+    ],
 )
-def test_links_resolve(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if re.match(r"https?:|mailto:", link):
-            continue
-        name, _, anchor = link.partition("#")
-        target = page.parent / name if name else page
-        assert target.is_file(), link
-        assert not anchor or anchor in anchors(target), link
+def test_a_broken_link_is_found(tmp_path: Path, link: str) -> None:
+    for page in (*PAGES, ROOT / "tests" / "test_docs.py"):
+        copy = tmp_path / page.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(page.read_text())
+    page = tmp_path / "docs" / "hooks.md"
+    page.write_text(
+        "# Hooks\n\n[fine](#hooks) and [fine](settings.md#settings), [fine](../README.md)\n"
+    )
+    site.site_page(page, "")
+    page.write_text(f"# Hooks\n\nSee [this]({link}).\n")
+    with pytest.raises(site.BrokenLink, match=re.escape("docs/hooks.md: there is no ")):
+        site.site_page(page, "")
+
+
+def test_the_site_leads_to_its_pages_and_to_the_repository() -> None:
+    pages = [ROOT / "docs" / "guarantees.md", ROOT / "docs" / "hooks.md", BENCH]
+    text = "".join(site.site_page(page, "https://example.org/blob/main") for page in pages)
+    assert "](logging.md#request-ids)" in text
+    assert "](architecture.md#stalls)" in text
+    assert "](https://example.org/blob/main/tests/integration/test_hang.py)" in text
+    assert "](../" not in text
+    assert "](" not in re.sub(r"\]\([\w-]+\.md(#[\w-]+)?\)|\]\(#[\w-]+\)|\]\(https:", "", text)
+    start = site.site_page(ROOT / "README.md", "")
+    assert "](settings.md)" in start
+    assert "](index.md#run-your-own-app)" in start
+    assert "see LICENSE." in start
+
+
+def test_the_site_lists_all_its_pages() -> None:
+    nav = tomllib.loads(site.CONFIGURATION.read_text())["project"]["nav"]
+    listed = [page for group in nav for pages in group.values() for page in pages]
+    assert sorted(name for page in listed for name in page.values()) == sorted(site.PAGES.values())
+
+
+def test_the_site_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "old.md").write_text("# Old\n")
+    site.write_site(tmp_path, "")
+    names = {path.name for path in (tmp_path / "pages").iterdir()}
+    assert names == {*site.PAGES.values(), "site.css"}
+    assert "`--interface auto|asgi|wsgi`" in (tmp_path / "pages" / "settings.md").read_text()
 
 
 def test_make_targets_exist() -> None:
@@ -191,4 +234,4 @@ def test_bars_name_headings_of_the_bench_page() -> None:
     """The report links there from each bar that is missed."""
     named = {bar.read for bar in BARS if bar.read}
     assert len(named) > 5
-    assert named <= anchors(BENCH)
+    assert named <= site.anchors(BENCH)

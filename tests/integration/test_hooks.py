@@ -242,7 +242,7 @@ def test_mark_process_dead_of_prometheus_client(
     """The example of docs/hooks.md: files of a reactor's gauges do not outlive the reactor."""
     page = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
     (example,) = re.findall(
-        r"^    from prometheus_client import multiprocess\n.+?\n(?=\n    PROMETHEUS)",
+        r"^    from prometheus_client import multiprocess\n.+?\n(?=\nIts directory)",
         page,
         re.DOTALL | re.MULTILINE,
     )
