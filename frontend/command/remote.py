@@ -1,4 +1,4 @@
-"""Commands to a service over its admin socket: `reactor-run status|reload|reopen-logs|stop`.
+"""Commands to a service over its admin socket: `reactor-run status|top|reload|…`.
 
 Exit status 0: done. 1: the service is not ready, reports a failure, or does not answer. 2: the
 operator has to correct something, such as the address of a socket at which no service listens.
@@ -7,22 +7,21 @@ operator has to correct something, such as the address of a socket at which no s
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from reactor_run.frontend.command.admin_client import NoAnswer, RunningService
 from reactor_run.frontend.command.config_file import Found
 from reactor_run.frontend.command.help import Parser
+from reactor_run.frontend.command.quantities import duration, size
 from reactor_run.frontend.command.sources import find_settings
+from reactor_run.frontend.command.top import run_top
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.sockets.addresses import AdminBind, UnixBind, parse_admin
 
 __all__ = ["run_command"]
 
 _VARIABLE: Final = "REACTOR_RUN_ADMIN"
-_TIMEOUT: Final = 10.0
-"""Seconds in which a front end answers unless its loop is stalled."""
 
 
 def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -34,6 +33,7 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
         prog=f"reactor-run {words[0]}",
         description={
             "status": "Show the status of a running service.",
+            "top": "Show what a running service does, and update it each second. q ends it.",
             "reload": "Reload the app of a running service, as SIGHUP does, and wait until the new "
             "generation serves.",
             "reopen-logs": "Open the log files of a running service anew, after a rotation.",
@@ -68,114 +68,36 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
             "configuration file"
         )
     try:
-        service = _Service(admin)
+        service = RunningService(admin)
         if words[0] == "status":
             return _status(service, raw=options.json)
+        if words[0] == "top":
+            return run_top(service)
         if words[0] == "reload":
             return _reload(service)
         if words[0] == "reopen-logs":
             print(service.ask("POST", "/reopen-logs"))
             return 0
         return _stop(service)
-    except _NoAnswer as error:
+    except NoAnswer as error:
         print(f"reactor-run: {error}", file=sys.stderr)
         return 1
 
 
-class _NoAnswer(Exception):
-    """The service did not do what it was asked to do. The message says why."""
-
-
-class _Service:
-    """A running service, reached over its admin socket."""
-
-    def __init__(self, admin: Found) -> None:
-        """`admin`: what was written for --admin. Raises OperatorError if that is no address of an
-        admin socket."""
-        self._address = admin.texts[-1]
-        try:
-            self._bind: AdminBind = parse_admin(self._address)
-        except OperatorError as error:
-            raise OperatorError(f"{admin.source}: {error}") from None
-
-    def _connect(self) -> socket.socket:
-        try:
-            if isinstance(self._bind, UnixBind):
-                return _connect_unix(self._bind.path)
-            return socket.create_connection((self._bind.host, self._bind.port), _TIMEOUT)
-        except PermissionError:
-            raise OperatorError(
-                f"no permission to connect to {self._address}; run this as root or as the "
-                "service's user, or change --admin-mode"
-            ) from None
-        except TimeoutError:
-            raise self._silent() from None
-        except OSError as error:
-            raise OperatorError(
-                f"no service listens at {self._address} ({error.strerror}); "
-                f"check that it runs, with --admin {self._address}"
-            ) from None
-
-    def _silent(self) -> _NoAnswer:
-        return _NoAnswer(
-            f"{self._address} did not answer within {_TIMEOUT:g} s: the front end is stalled"
-        )
-
-    def ask(self, method: str, path: str, *, patient: bool = False) -> str:
-        """Send a request; return the text of a 2xx response once the connection has ended.
-
-        `patient`: wait for the response without a time limit. Raises _NoAnswer with the text of any
-        other response.
-        """
-        with self._connect() as sock:
-            request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            answer = b""
-            try:
-                sock.sendall(request.encode())
-                if patient:
-                    sock.settimeout(None)
-                while data := sock.recv(65536):
-                    answer += data
-            except TimeoutError:
-                raise self._silent() from None
-            except OSError:
-                # The front end was killed. It may have answered before.
-                pass
-        head, _, body = answer.partition(b"\r\n\r\n")
-        text = body.decode(errors="replace").rstrip()
-        status = head[9:12].decode(errors="replace")
-        if not head.startswith(b"HTTP/1.1 "):
-            raise _NoAnswer(f"{self._address} sent no HTTP response")
-        if not status.startswith("2"):
-            raise _NoAnswer(f"{text} ({status})")
-        return text
-
-
-def _connect_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.settimeout(_TIMEOUT)
-        sock.connect(path)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _reload(service: _Service) -> int:
-    service.ask("GET", "/healthz")  # tells a stall within _TIMEOUT; a reload may take minutes
+def _reload(service: RunningService) -> int:
+    service.ask("GET", "/healthz")  # tells of a stall soon; a reload may take minutes
     print(service.ask("POST", "/reload", patient=True))
     return 0
 
 
-def _stop(service: _Service) -> int:
+def _stop(service: RunningService) -> int:
     service.ask("GET", "/healthz")
     service.ask("POST", "/stop", patient=True)
     print("stopped")
     return 0
 
 
-def _status(service: _Service, *, raw: bool) -> int:
+def _status(service: RunningService, *, raw: bool) -> int:
     text = service.ask("GET", "/status")
     report = json.loads(text)
     print(text if raw else "\n".join(_page(report)))
@@ -197,8 +119,8 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
         for listener in report["listeners"]
     ]
     yield f"reactor-run {report['version']}: {report['reason'] or 'ready'}"
-    memory = _size(report["rss"])
-    yield f"  process      {report['pid']}, up {_duration(report['uptime'])}, {memory}"
+    memory = size(report["rss"])
+    yield f"  process      {report['pid']}, up {duration(report['uptime'])}, {memory}"
     reload = ", reloading" if report["reloading"] else ""
     if report["reload_failure"]:
         reload += f" (the last reload failed: {report['reload_failure']})"
@@ -239,8 +161,8 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
             str(reactor["in_flight"]),
             str(reactor["capacity"]),
             str(reactor["served"]),
-            _duration(reactor["age"]),
-            _size(reactor["rss"]),
+            duration(reactor["age"]),
+            size(reactor["rss"]),
         )
         for reactor in reactors
     ]
@@ -255,17 +177,3 @@ def _amounts(amounts: Mapping[str, int], before: str = "") -> str:
     """Return the amounts that are not 0, as in `3 idle, 1 busy`."""
     parts = [f"{amount} {name}" for name, amount in amounts.items() if amount]
     return before + ", ".join(parts) if parts else ""
-
-
-def _duration(seconds: float) -> str:
-    """Return at most two units, as in `3 h 12 min`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    first = next((place for place, (amount, _) in enumerate(parts) if amount), 3)
-    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2])
-
-
-def _size(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"

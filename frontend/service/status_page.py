@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
-from pathlib import Path
 from typing import Final, NamedTuple
 
 __all__ = ["CONTENT_TYPE", "Page", "read_page"]
 
 CONTENT_TYPE: Final = b"text/html; charset=utf-8"
 
-_FILE: Final = Path(__file__).with_name("status_page.html")
+_FILE: Final = os.path.join(os.path.dirname(__file__), "status_page.html")
 
 
 class Page(NamedTuple):
@@ -28,7 +28,8 @@ class Page(NamedTuple):
 
 def read_page() -> Page:
     """Read the page. Raises OSError."""
-    text = _FILE.read_text(encoding="utf-8")
+    with open(_FILE, encoding="utf-8") as file:
+        text = file.read()
     policy = (
         "default-src 'none'",
         f"script-src {_hash_of('script', text)}",

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from reactor_run.frontend import cli
-from reactor_run.frontend.command import remote as commands
+from reactor_run.frontend.command import admin_client
+from reactor_run.frontend.command.quantities import brief, duration
 from reactor_run.frontend.command.remote import run_command
 from reactor_run.frontend.errors import OperatorError
 
@@ -154,7 +155,7 @@ def test_a_failure_is_reported_with_status_1(
 def test_a_stalled_front_end_is_reported_with_status_1(
     serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(admin_client, "_TIMEOUT", 0.05)
     address = serve(b"", b"", b"", close=False)
     for word in "status", "reload", "stop":
         assert run_command([word, "--admin", address], {}) == 1
@@ -182,4 +183,18 @@ def test_a_command_is_the_first_word_and_no_app(tmp_path: Path) -> None:
     ],
 )
 def test_durations(seconds: float, shown: str) -> None:
-    assert commands._duration(seconds) == shown
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (0.00042, "0.4 ms"),
+        (0.25, "250 ms"),
+        (2.05, "2.0 s"),
+        (61.0, "1 min 1 s"),
+    ],
+)
+def test_brief_durations(seconds: float | None, shown: str) -> None:
+    assert brief(seconds) == shown
