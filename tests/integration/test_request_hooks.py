@@ -40,6 +40,7 @@ def request_ended(request):
 """
 
 ASGI = """
+import os
 import anyio, anyio.lowlevel
 from hooks import which
 
@@ -68,6 +69,9 @@ async def app(scope, receive, send):
         while (await receive())["type"] != "http.disconnect":
             pass
     else:
+        if path == "/forks":
+            if child := os.fork():
+                os.waitpid(child, 0)
         if path == "/suspends":
             await anyio.lowlevel.checkpoint()
         await start()
@@ -86,6 +90,9 @@ def app(environ, start_response):
         start_response("201 Created", [("Content-Length", "100")])
         return iter([b"x" * 10])
     start_response("201 Created", [])
+    if path == "/forks":
+        if child := os.fork():
+            os.waitpid(child, 0)
     if path == "/large":
         return iter([b"x" * 100_000] * 10)
     if path == "/file":
@@ -219,6 +226,13 @@ def test_requests_at_once_keep_their_own_variables(noted: Noted) -> None:
         started, ended = noted.of(target)
         assert got[target] == started[2] == ended[2]
         assert started[5] == ended[5]
+
+
+def test_a_child_of_the_app_calls_no_hook(noted: Noted) -> None:
+    """The child comes back from the app, and ends there."""
+    assert noted.get("/forks")[0] == 201
+    noted.of("/forks")
+    assert [note[0] for note in noted.notes() if note[4] == "/forks"] == ["started", "ended"]
 
 
 @only_asgi
