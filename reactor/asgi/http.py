@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from math import inf
 from time import monotonic
@@ -541,9 +541,8 @@ class AsgiExchange(Hosted):
     def _report(self, error: BaseException | None) -> None:
         """Log how the app ended. From now on the reactor uses no object that the app can change:
         not the scope, and only the type of its error."""
-        kind = type(error)
         left = self.gone or (self._fin and error is None)
-        if left and (error is None or issubclass(kind, OSError)):
+        if left and (error is None or _is_departure(error)):
             limited.debug("%s: the client left before the response was complete", self.name)
         elif error is None:
             state = self._state.value
@@ -632,13 +631,29 @@ _EXPECTED: Final = {
 def _is_cancellation(error: BaseException) -> bool:
     """Whether `error` is a cancellation, or a group that holds only cancellations."""
     cancelled = anyio.get_cancelled_exc_class()
-    if issubclass(type(error), BaseExceptionGroup):
-        group: Any = error
-        try:
-            return BaseExceptionGroup.split(group, cancelled)[1] is None
-        except BaseException:  # the app's `derive` failed
-            return False
-    return issubclass(type(error), cancelled)
+    return _holds_only(error, lambda each: issubclass(type(each), cancelled))
+
+
+def _is_departure(error: BaseException) -> bool:
+    """Whether `error` is what `send` raises when the client is gone, or a group of these.
+
+    Starlette raises its own ClientDisconnect instead.
+    """
+    return _holds_only(
+        error,
+        lambda each: issubclass(type(each), OSError) or type(each).__name__ == "ClientDisconnect",
+    )
+
+
+def _holds_only(error: BaseException, wanted: Callable[[BaseException], bool]) -> bool:
+    """Whether `error` is wanted, or a group that holds only wanted ones."""
+    if not issubclass(type(error), BaseExceptionGroup):
+        return wanted(error)
+    group: Any = error
+    try:
+        return BaseExceptionGroup.split(group, wanted)[1] is None
+    except BaseException:  # the app's `derive` failed
+        return False
 
 
 async def _awaiting(running: Awaitable[None]) -> None:

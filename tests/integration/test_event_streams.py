@@ -14,9 +14,16 @@ from tests.integration.client import Client, request
 from tests.integration.conftest import LANES, RUNTIMES, Gate, Notes, Start
 from tests.integration.server import ROOT, clean_environment, command
 from tests.integration.waiting import eventually
+from tests.needs import need_module
 
 APP = "tests.integration.apps.streaming:app"
-STREAMS = ["until-told", "until-send-fails", "until-cancelled"]
+STREAMS = [
+    "until-told",
+    "until-send-fails",
+    "until-a-task-fails",
+    "until-starlette-fails",
+    "until-cancelled",
+]
 Connect = Callable[..., Client]
 
 
@@ -100,6 +107,7 @@ def test_ctrl_c_ends_event_streams_at_once(
     runtime: str,
     options: list[str],
 ) -> None:
+    need_module("starlette")
     developer = develop(f"--runtime={runtime}", *options)
     clients = []
     for stream in STREAMS:
@@ -116,6 +124,21 @@ def test_ctrl_c_ends_event_streams_at_once(
     assert not re.search("waiting for .*/until", developer.seen)
     for client in clients:
         assert b"0\r\n\r\n" not in client.rest()
+
+
+@pytest.mark.parametrize("options", [[], ["--answers=relay"], ["--lanes=plain"]])
+def test_a_client_that_leaves_is_no_error_of_the_app(
+    shared: Start, connect: Connect, notes: Notes, options: list[str]
+) -> None:
+    need_module("starlette")
+    server = shared(APP, "--runtime=trio", *options)
+    for stream in STREAMS[:-1]:
+        client = connect(server)
+        begin(client, f"/{stream}?notes={notes}")
+        client.close()
+        notes.wait_for(f"{stream} ends")
+    assert eventually(server.is_at_rest)
+    assert "error" not in server.log()
 
 
 def test_ctrl_c_waits_for_all_other_requests(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -33,7 +33,7 @@ async def until_told(http: Exchange) -> None:
 
 
 async def until_send_fails(http: Exchange) -> None:
-    """Ends when `send` raises, as Starlette's StreamingResponse does."""
+    """Ends when `send` raises."""
     await http.start(fields=EVENTS)
     try:
         while True:
@@ -41,6 +41,38 @@ async def until_send_fails(http: Exchange) -> None:
             await anyio.sleep(0.01)
     except OSError:
         http.note("until-send-fails ends")
+
+
+async def until_a_task_fails(http: Exchange) -> None:
+    """Sends in a task group, which raises a group of errors."""
+    async with anyio.create_task_group() as group:
+
+        async def send() -> None:
+            await http.start(fields=EVENTS)
+            try:
+                while True:
+                    await http.body(b"data: 1\n\n", more=True)
+                    await anyio.sleep(0.01)
+            finally:
+                http.note("until-a-task-fails ends")
+
+        group.start_soon(send)
+
+
+async def until_starlette_fails(http: Exchange) -> None:
+    """Starlette's own response, which raises ClientDisconnect."""
+    from starlette.responses import StreamingResponse
+
+    async def events() -> AsyncIterator[bytes]:
+        while True:
+            yield b"data: 1\n\n"
+            await anyio.sleep(0.01)
+
+    try:
+        response: Any = StreamingResponse(events(), media_type="text/event-stream")
+        await response(http.scope, http.receive, http.send)
+    finally:
+        http.note("until-starlette-fails ends")
 
 
 async def until_cancelled(http: Exchange) -> None:
@@ -81,4 +113,16 @@ async def late(http: Exchange) -> None:
     await until_told(http)
 
 
-app = app_of([*COMMON, until_told, until_send_fails, until_cancelled, finite, file_like, late])
+app = app_of(
+    [
+        *COMMON,
+        until_told,
+        until_send_fails,
+        until_a_task_fails,
+        until_starlette_fails,
+        until_cancelled,
+        finite,
+        file_like,
+        late,
+    ]
+)
