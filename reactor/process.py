@@ -338,13 +338,20 @@ def _import_asgi_after_the_app(runtime: str, app_dir: str) -> None:
     gc.enable()
 
 
-def die_with_parent() -> None:
+def die_with_parent(control_fd: int) -> None:
     """Ask the kernel to kill this process when the front end dies (prctl(2), PR_SET_PDEATHSIG).
 
-    This works even while the app blocks the loop.
+    This works even while the app blocks the loop. If the front end has died before the call, its
+    end of the control channel is closed. Then this raises SystemExit, because the import of an app
+    may never end.
     """
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    poll = select.poll()
+    # The kernel reports POLLHUP without being asked.
+    poll.register(control_fd, 0)
+    if poll.poll(0):
+        sys.exit(0)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -354,7 +361,7 @@ def main(argv: list[str] | None = None) -> int:
         turns.switch_off()
     set_title(f"{options.name} {options.app}")
     keep_dropped_memory()
-    die_with_parent()
+    die_with_parent(options.control_fd)
     configure(options.log_level, options.name, options.log_format, Zone(options.utc_offset))
     AppExchange.identified = options.request_id
     os.set_inheritable(options.control_fd, False)

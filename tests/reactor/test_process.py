@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -158,6 +160,20 @@ def test_a_process_whose_parent_is_killed_ends_even_while_its_app_blocks(start, 
         except ProcessLookupError:
             pass
         os.close(handle)
+
+
+def test_a_process_whose_parent_died_before_it_began_does_not_import_the_app(tmp_path):
+    (tmp_path / "endless.py").write_text("while True: pass")
+    front_end, control = socket.socketpair()
+    front_end.close()
+    with control:
+        words = [f"--control-fd={control.fileno()}", f"--app-dir={tmp_path}", "endless:app"]
+        done = subprocess.run(
+            [sys.executable, "-m", "reactor_run.reactor", *words],
+            pass_fds=[control.fileno()],
+            timeout=30,
+        )
+    assert done.returncode == 0
 
 
 def _runs(pid: int) -> bool:
