@@ -5,6 +5,7 @@ It goes to a file (log_file.py), or to the handlers of a logger (access_logger.p
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,10 @@ def open_access_log(loop: Loop, path: str, form: str) -> AccessLog | None:
     try:
         file = LogFile(loop, path)
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OperatorError(
+                f"--access-log: no process reads the FIFO {path!r}; start its reader first"
+            ) from None
         raise OperatorError(
             f"--access-log: cannot write to {path!r}: {error.strerror}; give a file that user "
             f"{os.geteuid()} may append to, or - or off"

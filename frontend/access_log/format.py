@@ -114,6 +114,11 @@ def _text_parts(text: str) -> list[Part]:
             )
         parts.append((atom, int(match["width"].rstrip("-") or 0)))
     parts.append(_literal(text[at:]) + b"\n")
+    if all(isinstance(part, bytes) for part in parts):
+        raise OperatorError(
+            f"{text!r} has no atom, so all lines would be the same; choose combined, common or "
+            "json, or write atoms as %(h)s"
+        )
     return parts
 
 

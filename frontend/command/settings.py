@@ -126,6 +126,16 @@ AUTO = "auto"
 """The default of --access-log, which depends on the terminal."""
 
 
+def _parse_log_path(text: str) -> str:
+    """Return the value of --access-log. A word that looks like a switch is no file."""
+    if not text or (text != "off" and text.lower() in ("on", "off", "yes", "no", "true", "false")):
+        raise OperatorError(
+            f"expected -, off or the path of a file, not {text!r}"
+            + (f" (the file of this name is ./{text})" if text else "")
+        )
+    return text
+
+
 def _parse_format(text: str) -> str:
     # It is imported only if it is needed, since every command reads this file.
     from reactor_run.frontend.access_log.format import LineFormat
@@ -357,7 +367,7 @@ class Settings(NamedTuple):
     )
     access_log: str = _option(
         "logs",
-        Kind("-|PATH|off", parse_text),
+        Kind("-|PATH|off", _parse_log_path),
         AUTO,
         "Where each request is logged, in one line. -: standard output; off: nowhere.",
         shown_default="- if standard error is a terminal, else off",

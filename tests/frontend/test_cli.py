@@ -245,6 +245,7 @@ def test_flags_win_over_variables_and_variables_over_the_file(here: Path) -> Non
         ("zzzzzz = 1", "there is no setting 'zzzzzz'; the nearest is '"),
         ("[bnid]", "there is no setting 'bnid'; the nearest is 'bind'"),
         ("config = 'x'", "config cannot stand in a file"),
+        ("[tool.reactor-run]", "write the settings at the top, without [tool.reactor-run]; only"),
         ("threads = 0", "threads in shop.toml: expected a whole number"),
         (
             "threads = true",
@@ -286,6 +287,12 @@ def test_a_file_that_cannot_be_read(here: Path) -> None:
     assert "tool.reactor-run is not a table" in refusal("shop:app")
     (here / "pyproject.toml").write_text("[project]")
     assert "has no [tool.reactor-run]" in refusal("shop:app", "--config", "pyproject.toml")
+
+
+@pytest.mark.parametrize("text", ["", "on", "OFF", "No"])
+def test_a_log_that_is_no_path(text: str) -> None:
+    said = refusal("shop:app", f"--access-log={text}")
+    assert said.startswith(f"--access-log: expected -, off or the path of a file, not {text!r}")
 
 
 def test_settings_that_exclude_each_other_name_the_file(here: Path) -> None:

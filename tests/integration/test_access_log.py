@@ -260,6 +260,13 @@ def test_what_cannot_work_is_said_in_one_line(options: tuple[str, ...], complain
     assert ended.returncode == 2
     (line,) = [line for line in ended.stderr.splitlines() if "error:" in line]
     assert complaint in line
+
+
+def test_a_fifo_without_a_reader_is_said_in_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    ended = run(f"--access-log={tmp_path}/fifo")
+    assert ended.returncode == 2
+    assert f"error: --access-log: no process reads the FIFO '{tmp_path}/fifo';" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

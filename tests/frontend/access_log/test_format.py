@@ -272,6 +272,8 @@ def test_json_has_no_colours() -> None:
         ("%({host}x)s", "'%({host}x)s'"),
         ("%({wsgi.version}e)s", "'%({wsgi.version}e)s'"),
         ("%(s)s\n", "control character"),
+        ("jsonn", "'jsonn' has no atom, so all lines would be the same; choose combined"),
+        ("100 %%", "has no atom"),
     ],
 )
 def test_a_wrong_format(text: str, complaint: str) -> None:
