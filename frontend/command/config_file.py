@@ -109,6 +109,8 @@ def _unknown(key: str) -> str:
 
     if key == "config":
         return "config cannot stand in a file; give it as --config or REACTOR_RUN_CONFIG"
+    if key == "tool":
+        return f"write the settings at the top, without {_TABLE}; only {_PYPROJECT} has that table"
     return f"there is no setting {key!r}; the nearest is {nearest_option(key).key!r}"
 
 

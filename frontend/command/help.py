@@ -5,6 +5,8 @@ without it.
 """
 
 import argparse
+import re
+from difflib import get_close_matches
 from typing import NoReturn
 
 from reactor_run import __version__
@@ -21,6 +23,11 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises OperatorError instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: .*?--([^\s=]+)", message)
+        if unknown is not None:
+            names = [flag[2:] for flag in self._option_string_actions if flag.startswith("--")]
+            for nearest in get_close_matches(unknown[1].lower().replace("_", "-"), names, 1):
+                message += f"; the nearest is --{nearest}"
         raise OperatorError(f"{message} ({SEE_HELP})")
 
 

@@ -19,6 +19,7 @@ class PidFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._written = False
 
     def write(self) -> None:
         """Write the file, or replace it: a process number in it proves nothing, because another
@@ -41,6 +42,7 @@ class PidFile:
             raise OperatorError(
                 f"--pid-file {self._path}: cannot be written ({why}); choose another path"
             ) from None
+        self._written = True
 
     def take_over(self) -> None:
         """Replace the file of the front end before this one. A failure is logged: the service
@@ -52,6 +54,8 @@ class PidFile:
 
     def remove(self) -> None:
         """Remove the file if this process has written it last."""
+        if not self._written:
+            return
         try:
             with open(self._path) as file:
                 number = file.read(32).strip()

@@ -96,10 +96,12 @@ def _apply_ini(path: str, text: str) -> None:
 
 def _fail(path: str, error: Exception) -> NoReturn:
     """Raise LogConfigError for an error of `logging.config`, with its causes."""
-    told = []
+    told: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
         text = str(cause) or type(cause).__name__
-        told.append(f"no key {text}" if isinstance(cause, KeyError) else text)
+        # Some texts end with that of their cause.
+        if not told or text not in told[-1]:
+            told.append(f"no key {text}" if isinstance(cause, KeyError) else text)
         cause = cause.__cause__
-    raise LogConfigError(f"{path}: {': '.join(dict.fromkeys(told))}".replace("\n", " ")) from None
+    raise LogConfigError(f"{path}: {': '.join(told)}".replace("\n", " ")) from None

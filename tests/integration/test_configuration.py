@@ -306,8 +306,9 @@ def test_a_pid_file_that_cannot_be_written_ends_the_start(here: Path) -> None:
             env=clean_environment(),
         )
         assert done.returncode == 2
-        assert done.stderr.splitlines()[-1] == (
-            f"reactor-run: error: --pid-file {path}: cannot be written ({why}); choose another path"
+        assert done.stderr == (
+            f"reactor-run: error: --pid-file {path}: cannot be written ({why}); choose another "
+            "path\n"
         )
         assert sorted(each.name for each in here.iterdir() if each.suffix != ".py") == ["directory"]
 

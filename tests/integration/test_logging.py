@@ -237,7 +237,8 @@ FAULTS = [
     (
         "a.json",
         '{"version": 1, "handlers": {"h": {"class": "nowhere.Handler"}}}',
-        "--log-config: {path}: Unable to configure handler 'h': Cannot resolve 'nowhere.Handler'",
+        "--log-config: {path}: Unable to configure handler 'h': Cannot resolve 'nowhere.Handler': "
+        "No module named 'nowhere'\n",
     ),
     ("a.ini", "keys=root\n", "--log-config: {path}, line 1, column 1: there is no section yet"),
     ("a.ini", "[loggers]\nkeys=root\n???\n", "--log-config: {path}, line 3, column 1: "),
@@ -256,8 +257,8 @@ def test_a_faulty_file_is_said_in_one_line(
         path.write_text(text)
     ended = run(f"--log-config={path}")
     assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith("reactor-run: error: " + complaint.format(path=path)), line
+    assert ended.stderr.startswith("reactor-run: error: " + complaint.format(path=path))
+    assert ended.stderr.count("\n") == 1
 
 
 def test_two_places_for_requests_contradict_each_other(tmp_path: Path) -> None:

@@ -72,5 +72,11 @@ def test_answers(words: list[str], says: str) -> None:
 
 def test_words_that_no_server_knows_are_left_to_argparse() -> None:
     assert answer_flags(["shop:app", "--bogus", "--", "--host"]) is None
-    with pytest.raises(OperatorError, match="unrecognized arguments: --bogus"):
+    with pytest.raises(OperatorError, match=r"unrecognized arguments: --bogus \(see"):
         sort_words(["shop:app", "--bogus"])
+
+
+@pytest.mark.parametrize("word", ["--thread=2", "--Threads", "--threds"])
+def test_a_flag_that_is_similar_to_ours_names_it(word: str) -> None:
+    with pytest.raises(OperatorError, match=f"arguments: {word}; the nearest is --threads"):
+        sort_words(["shop:app", word])
