@@ -30,7 +30,7 @@ BOUNDS: Final = (
 
 
 class Histogram:
-    """Durations, counted by bucket. Whoever observes many may change the attributes itself.
+    """Durations, counted by bucket.
 
     counts: the number of durations in each bucket of BOUNDS, and above.
     total: the sum of all durations, in seconds.
@@ -42,10 +42,10 @@ class Histogram:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count a duration that was found so many times."""
+        self.counts[bisect_left(BOUNDS, seconds)] += times
+        self.total += seconds * times
 
 
 def quantile(share: float, counts: Sequence[int]) -> float | None:

@@ -76,6 +76,11 @@ def test_each_metric_is_exposed_and_documented(measured: Server, connect: Connec
     }
     assert len(exposed) > 30
     assert documented == exposed
+    queried = re.findall(
+        r"\b(?:reactor_run|process)_[a-z_]+", "".join(re.findall("^ {4}.*", page, re.M))
+    )
+    assert len(set(queried)) > 10
+    assert {re.sub("_(bucket|count|sum)$", "", name) for name in queried} <= exposed.keys()
 
 
 def test_names_follow_the_conventions(measured: Server, connect: Connect) -> None:

@@ -434,6 +434,8 @@ def test_the_rest_is_relayed_once_the_grant_is_given_back(start: Start) -> None:
     pieces.done()
     assert client.response().body == BODY
     assert exchange.bytes_out == head + len(BODY)
+    counters = front.server.clients.counters
+    assert (counters.in_pieces, counters.grants, counters.grants_given_back) == (1, 1, 1)
     # Its duplicate stays for the next grant.
     client.send(get())
     pieces = reactor.pieces()

@@ -216,3 +216,33 @@ def test_the_quantiles_are_those_of_the_last_ten_seconds() -> None:
     assert figures.p99 is not None
     assert figures.p99 < 0.0005
     assert recent.figures(40.0, 4, histogram.counts).p99 is None
+
+
+def test_requests_that_are_alike_are_counted_together_and_no_others() -> None:
+    """Each order of these gives the same totals as one turn for each of them."""
+    different = [
+        record(),
+        record("POST"),
+        record(status="302"),
+        record(status="404"),
+        record(status="500"),
+        record(status="", error=CLIENT_LEFT),
+        record(waited=0.01),
+        record(dispatched=0.0),
+        record(took=0.4),
+        record(began=0.01),
+        record(arrived=49.0, dispatched=49.0),
+    ]
+    one_by_one = metrics()
+    for each in different * 3:
+        one_by_one.ended([each])
+    for turn in (different * 3, [each for each in different for _ in range(3)]):
+        together = metrics()
+        together.ended(turn)
+        assert requests(together) == requests(one_by_one)
+        for name in ("duration", "first_byte", "queue"):
+            one, other = getattr(together, name), getattr(one_by_one, name)
+            assert one.counts == other.counts
+            assert one.total == pytest.approx(other.total)
+        assert together.bytes_in == one_by_one.bytes_in == 100 * 33
+        assert len(together.failures) == len(one_by_one.failures) == 3

@@ -13,7 +13,7 @@ import pytest
 from reactor_run import turns
 from reactor_run.frontend.service import admin as admin_module
 from reactor_run.frontend.service.admin import Admin, Purpose
-from reactor_run.frontend.sockets.addresses import parse_admin, parse_health, parse_metrics
+from reactor_run.frontend.sockets.addresses import TCPBind, parse_admin, parse_health, parse_metrics
 from reactor_run.frontend.sockets.listeners import open_admin, open_health, open_metrics
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, answer, get, post
@@ -395,6 +395,22 @@ def test_the_page_allows_nothing_but_its_own_script(admin_front: Open) -> None:
     assert b"https://" not in response.body
     assert b" style=" not in response.body
     assert b"innerHTML" not in response.body
+
+
+@pytest.mark.parametrize(
+    ("options", "observed"),
+    [
+        ({}, False),
+        ({"health": TCPBind("", 0)}, False),
+        ({"metrics": TCPBind("", 0)}, True),
+        ({"admin": TCPBind("127.0.0.1", 0)}, True),
+    ],
+)
+def test_requests_are_observed_only_if_someone_can_ask(
+    start: Start, options: dict[str, TCPBind], observed: bool
+) -> None:
+    front = start(**options)
+    assert (front.server.clients.ended is not None) is observed
 
 
 # Other machines
