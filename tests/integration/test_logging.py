@@ -220,7 +220,7 @@ def test_a_file_that_breaks_later_fails_the_reload_alone(
     path = tmp_path / "logging.json"
     path.write_text('{"version": 1}')
     server = serve(f"--log-config={path}")
-    path.write_text('{"version": 1,}')
+    path.write_text('{"version": 1 x}')
     server.signal(signal.SIGHUP)
     assert eventually(lambda: "RELOAD FAILED" in server.log())
     assert f"--log-config: {path}, line 1, column 15: " in server.log()
