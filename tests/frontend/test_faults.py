@@ -8,7 +8,6 @@ import pytest
 
 from reactor_run.frontend.clients import http1 as client_module
 from reactor_run.frontend.clients.requester import Http1Requester
-from reactor_run.incoming import Incoming
 from reactor_run.protocol.response_head import KnownResponseHeads
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, get
@@ -49,7 +48,8 @@ def test_a_fault_in_a_message_of_a_reactor_costs_the_reactor(
     client.send(get())
     number, _ = reactor.request()
     with monkeypatch.context() as patch:
-        patch.setattr(Incoming, "receive", fail)
+        assert reactor.inside.express is not None
+        patch.setattr(reactor.inside.express._incoming, "_split", fail)
         reactor.reply(number)
         reactor.wait_for_end()
     assert client.response().status == 502
