@@ -71,7 +71,10 @@ def run_top(service: RunningService) -> int:
 
 
 def _report(service: RunningService) -> Report:
+    """Return the report. Raises NoAnswer and OperatorError."""
     report: Report = json.loads(service.ask("GET", "/status"))
+    if "recent" not in report:
+        raise NoAnswer("the service is of an older version; use `reactor-run status`")
     return report
 
 

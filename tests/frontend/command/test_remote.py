@@ -94,6 +94,14 @@ def test_a_faulty_file_does_not_matter_if_the_address_is_given(
     assert refusal(["status"], {}).startswith("pyproject.toml, line 1, column 18: ")
 
 
+def test_top_says_that_a_service_is_too_old(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = http("200 OK", '{"ready": true}\n')
+    assert run_command(["top", "--admin", serve(report)], {}) == 1
+    assert "of an older version" in capsys.readouterr().err
+
+
 def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
     report = http("200 OK", '{"ready": false}\n')
     assert run_command(["status", "--json", "--admin", serve(report)], {}) == 1
