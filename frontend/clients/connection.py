@@ -379,6 +379,13 @@ class Connection:
             self.close()
         return not arrived
 
+    def has_left(self) -> bool:
+        """Return whether the client has reset the connection, or closed its unix socket."""
+        poll = select.poll()
+        # The kernel reports POLLHUP and POLLERR without being asked.
+        poll.register(self.transport.fileno(), 0)
+        return bool(poll.poll(0))
+
     def reset_on_close(self) -> None:
         """Make the close a reset, so that the client sees that the answer is cut."""
         self.transport.reset_on_close()

@@ -364,8 +364,14 @@ class Http1Requester:
         self._connection.moves()
 
     def answer_failed(self) -> None:
-        """Answer 502, or cut the answer: the reactor will not complete it."""
-        self.answer_here(BAD_GATEWAY)
+        """Answer 502, or cut the answer: the reactor will not complete it.
+
+        A reactor that writes to the client directly may find before the front end that it left.
+        """
+        if self.answer_begun and self._connection.has_left():
+            self._connection.lose()
+        else:
+            self.answer_here(BAD_GATEWAY)
 
     def end_stream(self) -> None:
         """Cut an answer that has begun, and tell the app that its client has left."""

@@ -335,6 +335,27 @@ def test_a_client_that_leaves_within_its_answer(start_each: Start) -> None:
     assert (ended.status, ended.bytes_out, ended.error) == (200, 500, "the client left")
 
 
+def test_a_client_whose_leave_its_reactor_finds_first(start: Start) -> None:
+    front = start()
+    watcher = watch(front)
+    client = front.connect()
+    with only(watcher, front) as record:
+        client.send(get("/"))
+        pieces = front.reactors[0].pieces()
+        pieces.head()
+        pieces.begin(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", ask=True)
+        pieces.granted()
+        client.begin()
+
+        def leave() -> None:
+            """Both happen in one turn of the front end, and it reads the reactor first."""
+            pieces.abort()
+            client.reset()
+
+        front.call(leave)
+    assert (record().status, record().error) == (200, "the client left")
+
+
 def test_a_client_that_leaves_while_it_waits(start: Start) -> None:
     front = start(capacities=(1,))
     watcher = watch(front)
