@@ -131,5 +131,7 @@ def _text(option: Option, value: object) -> str:
         return word if word in option.kind.metavar.split("|") else str(value).lower()
     if isinstance(value, int | float):
         return option.kind.show_number(value)
-    what = "a table" if isinstance(value, dict) else "a list or a date"
+    # A program may give None.
+    other = "a list or a date" if value is not None else "None"
+    what = "a table" if isinstance(value, dict) else other
     raise OperatorError(f"expected a string, a number, true or false, not {what}")

@@ -113,6 +113,10 @@ def test_an_app_that_does_not_start_raises_the_reason(tmp_path: Path) -> None:
         ({"reactors": 0}, "OperatorError: --reactors: "),
         ({"factory": "perhaps"}, "OperatorError: --factory: expected on or off"),
         ({"bind": {}}, "OperatorError: bind: expected a string, a number, true or false"),
+        (
+            {"timeout": None},
+            "OperatorError: timeout: expected a string, a number, true or false, not None",
+        ),
     ],
 )
 def test_wrong_settings(settings: dict[str, object], error: str) -> None:
