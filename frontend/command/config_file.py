@@ -10,10 +10,11 @@ import os
 import re
 from typing import Any, Final, NamedTuple
 
-from reactor_run.frontend.command.files import place, read_text
+from reactor_run.frontend.command.files import read_text
 from reactor_run.frontend.command.options import Option
 from reactor_run.frontend.command.settings import OPTIONS
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.toml_text import parse_toml
 
 __all__ = ["Found", "read_config", "read_pyproject", "texts_of"]
 
@@ -63,23 +64,17 @@ def read_pyproject() -> dict[str, Found]:
         return {}
     text = read_text(_PYPROJECT)
     if _MAY_HAVE_TABLE.search(text) is None:
-        # Importing the TOML parser takes 13 ms. Most projects do not need it here.
+        # Most projects have none, so they need no TOML parser here.
         return {}
     table = _own_table(_parse(_PYPROJECT, text), _PYPROJECT)
     return {} if table is None else _settings(table, _PYPROJECT, f"{_PYPROJECT}, {_TABLE}")
 
 
 def _parse(path: str, text: str) -> dict[str, Any]:
-    import tomllib
-
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message, _, where = str(error).rpartition(" (at ")
-        where = where.removesuffix(")")
-        if where == "end of document":
-            where = place(text, len(text))
-        raise OperatorError(f"{path}, {where}: {message}") from None
+        return parse_toml(path, text)
+    except ValueError as error:
+        raise OperatorError(str(error)) from None
 
 
 def _own_table(content: dict[str, Any], path: str) -> dict[str, Any] | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 
-from reactor_run.frontend.command.files import place, read_text
+from reactor_run.frontend.command.files import read_text
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.toml_text import place
 
 __all__ = ["read_env_file"]
 

@@ -1,10 +1,11 @@
-"""The text of a file that an operator names, and the place of a fault in it."""
+"""The text of a file that an operator names."""
 
 from __future__ import annotations
 
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.toml_text import place
 
-__all__ = ["place", "read_text"]
+__all__ = ["read_text"]
 
 
 def read_text(path: str) -> str:
@@ -26,9 +27,3 @@ def read_text(path: str) -> str:
         raise OperatorError(
             f"{path}, {where}: not UTF-8 (byte 0x{data[error.start]:02x})"
         ) from None
-
-
-def place(text: str, index: int) -> str:
-    """Return the place of a character in a text, as `line 2, column 5`. Both count from 1."""
-    before = text[:index]
-    return f"line {before.count(chr(10)) + 1}, column {index - before.rfind(chr(10))}"

@@ -13,6 +13,8 @@ from __future__ import annotations
 import logging
 from typing import Any, NoReturn
 
+from reactor_run.toml_text import parse_toml, place
+
 __all__ = ["LogConfigError", "apply_log_config"]
 
 
@@ -45,16 +47,10 @@ def apply_log_config(path: str, text: str) -> None:
 
 
 def _parse_toml(path: str, text: str) -> Any:
-    import tomllib
-
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message, _, where = str(error).rpartition(" (at ")
-        if where == "end of document)":
-            last = text.rpartition("\n")[2]
-            where = f"line {text.count(chr(10)) + 1}, column {len(last) + 1})"
-        raise LogConfigError(f"{path}, {where[:-1]}: {message}") from None
+        return parse_toml(path, text)
+    except ValueError as error:
+        raise LogConfigError(str(error)) from None
 
 
 def _parse_json(path: str, text: str) -> Any:
@@ -63,8 +59,7 @@ def _parse_json(path: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise LogConfigError(f"{path}, {where}: {error.msg}") from None
+        raise LogConfigError(f"{path}, {place(text, error.pos)}: {error.msg}") from None
 
 
 def _apply_ini(path: str, text: str) -> None:
