@@ -28,9 +28,8 @@ limited: Final = RepeatLimit(log)
 def configure(level: str, form: Form = "text", config: str = "") -> None:
     """Log all records of at least this level.
 
-    `config`: the file of --log-config; empty: there is none. It may set
-    another level, and handlers, for this logger or for the root; then these get all records. Raises
-    OperatorError.
+    `config`: the file of --log-config; empty: there is none. It may set another level, and
+    handlers, for this logger or for the root; then these get all records. Raises OperatorError.
     """
     log.handlers.clear()
     log.propagate = False

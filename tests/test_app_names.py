@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,12 @@ def test_a_package_is_imported_from_the_directory_that_holds_it(module, tmp_path
 def test_an_object_that_no_module_has() -> None:
     with pytest.raises(ValueError, match="type App cannot be imported by name, because no module"):
         name_app(App())
+
+
+@pytest.mark.parametrize("app", [None, 3, object()])
+def test_an_object_that_is_no_app(app: Any) -> None:
+    with pytest.raises(ValueError, match="cannot be called: it is not an app"):
+        name_app(app)
 
 
 def test_a_function_inside_another() -> None:

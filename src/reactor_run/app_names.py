@@ -31,6 +31,11 @@ def name_app(app: str | Callable[..., Any]) -> AppName:
     if isinstance(app, str):
         return AppName(app, None)
     kind = type(app).__qualname__
+    if not callable(app):
+        raise ValueError(
+            f"an object of type {kind} cannot be called: it is not an app; pass one, or "
+            "'module:attribute'"
+        )
     names = [
         (module, attribute)
         for module in [*sys.modules.values()]
