@@ -24,7 +24,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
 FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames
 BENCH_ARGS ?=
-BENCH = $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH_ARGS)
+BENCH = $(if $(CPU),--cpu) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH_ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -74,7 +74,7 @@ fuzz: $(VENV)/fuzz.stamp ## fuzz each parser for FUZZ_SECONDS=60 (FUZZ_TARGETS=.
 fuzz-native: $(VENV)/test.stamp ## compare the C code with the policy for FUZZ_SECONDS=60, with ASan and UBSan
 	@echo "== the C code with sanitizers"; $(BIN)/python -m tests.fuzz.sanitized $(FUZZ_SECONDS)
 
-bench: $(VENV)/bench.stamp ## compare with peers; takes two hours (ONLY=real,uneven PEERS=uvicorn ROUNDS=5)
+bench: $(VENV)/bench.stamp ## compare with peers; takes two hours (ONLY=real,uneven PEERS=uvicorn ROUNDS=5 CPU=1)
 	$(BIN)/python -m bench $(BENCH)
 
 bench-quick: $(VENV)/bench.stamp ## one short round of the main cases, in three minutes

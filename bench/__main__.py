@@ -49,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             rounds=arguments.rounds or (1 if arguments.quick else 5),
             seconds=arguments.seconds,
             warm_up=arguments.warm_up,
-            only=arguments.only,
+            only=arguments.only or (("real",) if arguments.cpu else ()),
             peers=arguments.peers,
             quick=arguments.quick,
+            cpu=arguments.cpu,
         )
         return _compare(options, arguments.output, just_plan=arguments.plan)
     except (CannotMeasure, NotThere) as error:
@@ -145,6 +146,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=_at_least_one, help="of each run (as each case says)")
     add("--warm-up", type=_at_least_one, default=1, help="seconds of it (%(default)s)")
     add("--quick", action="store_true", help="a short run of the main cases with one or two peers")
+    add("--cpu", action="store_true", help="only CPU time in lock-step, of `real`")
     add("--output", type=Path, metavar="DIR", help="where to write (bench/results/DATE)")
     add("--plan", action="store_true", help="only say what would be run, and how long it takes")
     add("--list", action="store_true", help="only say which workloads and servers there are")

@@ -73,7 +73,7 @@ class Campaign:
         """One run; what came of it, for those who watch."""
         if self._failures.get(name, 0) >= _FAILURES_MAX:
             return f"{name} left out"
-        setup = Setup(self._cores, planned.seconds, number, self._options.scale)
+        setup = Setup(self._cores, planned.seconds, number, self._options.scale, self._options.cpu)
         self._await_rest()
         try:
             sample = self._sample(planned, name, setup)

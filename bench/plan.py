@@ -34,11 +34,16 @@ class Options:
     peers: Sequence[str] = ()
     """Names of servers, or of their families."""
     quick: bool = False
+    cpu: bool = False
+    """Only CPU time in lock-step, of the rows that take it."""
 
     @property
     def is_full(self) -> bool:
         """Whether the report may stand for the whole comparison."""
-        return not (self.only or self.peers or self.quick or self.seconds) and self.rounds >= 5
+        return (
+            not (self.only or self.peers or self.quick or self.cpu or self.seconds)
+            and self.rounds >= 5
+        )
 
     @property
     def scale(self) -> float:

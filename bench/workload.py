@@ -69,6 +69,8 @@ class Setup:
     """From 1; 0 is the warm-up. Also the seed of what is left to chance: equal for all servers."""
     scale: float = 1.0
     """What sizes and numbers of clients are multiplied by, where a workload can be cut down."""
+    cpu: bool = False
+    """Take only CPU time in lock-step, where a workload takes it."""
 
     def scaled(self, number: int, least: int = 1) -> int:
         return max(least, round(number * self.scale))

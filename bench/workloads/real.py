@@ -167,7 +167,7 @@ class Real(Workload):
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
         with lockstep.connected(server.address, case["connections"]) as client:
             sample = _steady(client, case["load"], server, setup)
-        if not setup.round:
+        if not setup.round or setup.cpu:
             return sample
         with tempfile.NamedTemporaryFile(prefix="bench-pool-") as file:
             pool = Path(file.name)

@@ -82,6 +82,7 @@ def test_only_all_of_it_counts_as_the_whole():
         Options(rounds=3),
         Options(seconds=1),
         Options(quick=True),
+        Options(cpu=True),
     ):
         assert not part.is_full
 
