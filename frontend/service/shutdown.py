@@ -116,7 +116,7 @@ class Shutdown:
             for reactor in self._supervisor.reactors
             for exchange in reactor.exchanges
             if (exchange.state is RUNNING or not exchange.app_done)
-            and not (exchange.event_stream and self._at_terminal)
+            and not (exchange.event_stream and self._at_terminal and reactor.interface == "asgi")
         ]
         exchanges.sort(key=lambda exchange: exchange.arrived)
         now = self._loop.now

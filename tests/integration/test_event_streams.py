@@ -17,6 +17,7 @@ from tests.integration.waiting import eventually
 from tests.needs import need_module
 
 APP = "tests.integration.apps.streaming:app"
+WSGI = "tests.integration.apps.wsgi:app"
 STREAMS = [
     "until-told",
     "until-send-fails",
@@ -30,8 +31,8 @@ Connect = Callable[..., Client]
 class Developer:
     """A service in the foreground of a terminal of its own, and who sits there."""
 
-    def __init__(self, *options: str) -> None:
-        words = command(APP, "--app-dir", str(ROOT), "-b", "127.0.0.1:0", *options)
+    def __init__(self, *options: str, app: str = APP) -> None:
+        words = command(app, "--app-dir", str(ROOT), "-b", "127.0.0.1:0", *options)
         self.pid, self.terminal = os.forkpty()
         if not self.pid:
             ours = {"REACTOR_RUN_CLOSE_GRACE": "1", "TERM": "xterm", "NO_COLOR": ""}
@@ -73,11 +74,11 @@ class Developer:
 
 @pytest.fixture
 def develop() -> Iterator[Callable[..., Developer]]:
-    """`develop(*options)`: a service in a terminal."""
+    """`develop(*options, app=APP)`: a service in a terminal."""
     begun: list[Developer] = []
 
-    def run(*options: str) -> Developer:
-        begun.append(Developer(*options))
+    def run(*options: str, app: str = APP) -> Developer:
+        begun.append(Developer(*options, app=app))
         return begun[-1]
 
     yield run
@@ -160,6 +161,20 @@ def test_ctrl_c_waits_for_all_other_requests(
     # The late stream begins after Ctrl-C, and is ended too.
     assert developer.end() < 5
     assert b"".join([*other.pieces()]).endswith(b"last")
+
+
+def test_ctrl_c_waits_for_the_event_streams_of_wsgi_apps_and_names_them(
+    develop: Callable[..., Developer], connect: Connect, gate: Gate
+) -> None:
+    developer = develop("--threads=2", app=WSGI)
+    stream = connect(developer.address)
+    begin(stream, f"/steps?gate={gate}&gate2=")
+    developer.press_ctrl_c()
+    developer.wait_for("press Ctrl-C again")
+    assert "waiting for GET /steps for" in developer.seen
+    gate.open()
+    assert developer.end() < 5
+    assert b"".join(stream.pieces()) == b"data: 2\n\ndata: 3\n\n"
 
 
 @pytest.mark.parametrize("lanes", LANES)
