@@ -565,10 +565,7 @@ class Reactor:
         self.state = DEAD
         if self._terminal is not None:
             self._terminal.reclaim(self.pid)
-        if self.express is not None:
-            self.express.read_to_end()
-        self._control.read_to_end()
-        self.lanes.read_to_end()
+        self._read_to_end()
         left, begun = self._left_over()
         self.in_flight = 0
         self.lanes.end()
@@ -584,6 +581,20 @@ class Reactor:
             loop.not_after_batch(self.express.flush)
         self.owner.reactor_left(self, left, begun)
         self.owner.reactor_died(self, self.process.wait())
+
+    def _read_to_end(self) -> None:
+        """Read all that the process sent before it ended.
+
+        An internal error here costs what is unread. Without the guard the end would be handled
+        again and again, as the pidfd stays readable.
+        """
+        try:
+            if self.express is not None:
+                self.express.read_to_end()
+            self._control.read_to_end()
+            self.lanes.read_to_end()
+        except Exception:
+            log.exception("internal error, please report it")
 
     def _end_children(self) -> None:
         """Signal the children of its app that are still in its process group.

@@ -8,6 +8,7 @@ import pytest
 
 from reactor_run.frontend.clients import http1 as client_module
 from reactor_run.frontend.clients.requester import Http1Requester
+from reactor_run.incoming import Incoming
 from reactor_run.protocol.response_head import KnownResponseHeads
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, get
@@ -50,6 +51,27 @@ def test_a_fault_in_a_message_of_a_reactor_costs_the_reactor(
     with monkeypatch.context() as patch:
         assert reactor.inside.express is not None
         patch.setattr(reactor.inside.express._incoming, "_split", fail)
+        reactor.reply(number)
+        reactor.wait_for_end()
+    assert client.response().status == 502
+    second = front.reactors[-1]
+    second.ready()
+    client.send(get())
+    second.reply(second.request()[0])
+    assert client.response().status == 200
+
+
+def test_a_fault_in_all_messages_of_a_reactor_costs_the_reactor(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what it sent last cannot be read. Its end is handled all the same."""
+    front = start(replay="off")
+    (reactor,) = front.reactors
+    client = front.connect()
+    client.send(get())
+    number, _ = reactor.request()
+    with monkeypatch.context() as patch:
+        patch.setattr(Incoming, "receive", fail)
         reactor.reply(number)
         reactor.wait_for_end()
     assert client.response().status == 502
