@@ -39,6 +39,12 @@ class StartDirectory:
         start."""
         return os.path.normpath(self.path) if path == "." else os.path.join(self.path, path)
 
+    def shorten(self, path: str) -> str:
+        """Return an absolute path as seen from here, for the log; also if the directory is gone."""
+        if not os.path.isabs(self.path):
+            return path
+        return os.path.relpath(path, os.path.realpath(self.path))
+
     def enter(self) -> str | None:
         """Return the working directory for a process that is started now; None to inherit ours.
 

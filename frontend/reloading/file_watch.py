@@ -33,7 +33,7 @@ class FileWatch:
         on_change: Callable[[list[str]], None],
     ) -> None:
         """`dirs`: the directories, as given at the start. `include`, `exclude`: see patterns.py.
-        `on_change`: called with the files that have changed."""
+        `on_change`: called with the names of files that have changed, as seen from `place`."""
         self._loop = loop
         self._place = place
         self._dirs = dirs
@@ -79,7 +79,7 @@ class FileWatch:
         for line in lines:
             match json.loads(line):
                 case {"changed": changed}:
-                    self._on_change(changed)
+                    self._on_change([self._place.shorten(path) for path in changed])
                 case {"watching": dirs}:
                     log.info("watching %s for changes", ", ".join(dirs))
                 case {"failed": why}:

@@ -397,11 +397,11 @@ class Server:
         """End the service at once: nothing that it would finish is awaited any more."""
         self.shutdown.begin(signal.SIGQUIT, "the process that started this service has ended")
 
-    def _files_changed(self, paths: list[str]) -> None:
+    def _files_changed(self, names: list[str]) -> None:
         """Start a new generation with the changed files (`--reload`)."""
         if self._gate is not None and not self.lifecycle.stopping:
-            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            log.info("%s%s changed", os.path.relpath(paths[0]), more)
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            log.info("%s%s changed", names[0], more)
             self._gate.starts()
             self.supervisor.reload(anew=True)
 

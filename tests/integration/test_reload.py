@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,18 @@ def test_a_touched_file_counts(project: Project) -> None:
     (project.folder / "web.py").touch()
     assert project.sees("web.py")
     assert eventually(lambda: "generation 2 serves" in project.server.log())
+
+
+def test_a_directory_of_the_start_that_is_removed(
+    project: Project, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as here:
+        here.chdir(project.folder)
+        server = start("web:app", "--reload", app_dir=None)
+    assert eventually(lambda: "watching /" in server.log())
+    shutil.rmtree(project.folder)
+    assert eventually(lambda: "RELOAD FAILED" in server.log())
+    assert "internal error" not in server.log()
 
 
 def test_a_change_during_a_start_starts_again(project: Project) -> None:
