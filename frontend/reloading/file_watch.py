@@ -33,7 +33,7 @@ class FileWatch:
         on_change: Callable[[list[str]], None],
     ) -> None:
         """`dirs`: the directories, as given at the start. `include`, `exclude`: see patterns.py.
-        `on_change`: called with the names of files that have changed, as seen from `place`."""
+        `on_change`: called with the names of what has changed, as seen from `place`."""
         self._loop = loop
         self._place = place
         self._dirs = dirs
@@ -42,6 +42,8 @@ class FileWatch:
         self._process: subprocess.Popen[bytes] | None = None
         self._partial = b""
         self._again = Timer(self.begin)
+        self._may_have_missed = False
+        """A watcher has ended. What changed before the next one watches is not known."""
 
     @property
     def pid(self) -> int:
@@ -82,11 +84,18 @@ class FileWatch:
                     self._on_change([self._place.shorten(path) for path in changed])
                 case {"watching": dirs}:
                     log.info("watching %s for changes", ", ".join(dirs))
+                    if self._may_have_missed:
+                        self._may_have_missed = False
+                        self._on_change([self._place.shorten(path) for path in dirs])
                 case {"failed": why}:
-                    log.error("cannot watch files: %s", why)
+                    if not self._may_have_missed:
+                        # Otherwise it was said after the first try.
+                        log.error("cannot watch files: %s", why)
 
     def _retry(self, why: str) -> None:
-        log.error("%s; next try in %g s", why, _AGAIN)
+        if not self._may_have_missed:
+            self._may_have_missed = True
+            log.error("%s; it is tried again every %g s", why, _AGAIN)
         self._loop.set_deadline(self._again, _AGAIN)
 
     def end(self) -> None:

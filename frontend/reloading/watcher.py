@@ -6,7 +6,7 @@ loads anyio. The argument is a JSON object: `dirs`, `include`, `exclude`. On sta
 writes one JSON object a line:
 
     {"watching": [directories]}    from now on, no change is missed
-    {"changed": [files]}           these files have changed
+    {"changed": [files]}           these files have changed, or these directories were replaced
     {"failed": text}               it cannot watch, and exits
 
 It ends when its standard input does: then the front end has ended.
@@ -30,7 +30,7 @@ _STEP: Final = 20
 """Milliseconds without a further change after which changes are reported."""
 _DEBOUNCE: Final = 400
 """Milliseconds after which they are reported even if changes go on."""
-_TURN: Final = 5000
+_TURN: Final = 1000
 """Milliseconds after which a call of watchfiles without a change returns."""
 _POLL: Final = 300
 """Milliseconds between two looks, if the environment asks for polling."""
@@ -41,25 +41,32 @@ def main(argument: str) -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     task = json.loads(argument)
     patterns = Patterns(task["include"], task["exclude"])
-    dirs = _outermost(map(os.path.realpath, task["dirs"]))
     # Docker Desktop and network file systems report no events; watchfiles has this variable too.
     polling = os.environ.get("WATCHFILES_FORCE_POLLING", "").lower() in ("1", "true", "enable")
     from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
     try:
-        for path in dirs:
-            # watchfiles would wait for a directory that is gone, and see nothing.
-            os.stat(path)
-        watcher = RustNotify(dirs, False, polling, _POLL, True, True)
-        _say(watching=dirs)
         while True:
-            changes = watcher.watch(_DEBOUNCE, _STEP, _TURN, None)
-            if isinstance(changes, set):
-                _report({path for _, path in changes if _is_wanted(path, dirs, patterns)})
+            # watchfiles sees nothing of a directory that is gone, or in the place of another one.
+            watched = _identities(task["dirs"])
+            dirs = _outermost(map(os.path.realpath, task["dirs"]))
+            watcher = RustNotify(dirs, False, polling, _POLL, True, True)
+            _say(watching=dirs)
+            while _identities(task["dirs"]) == watched:
+                changes = watcher.watch(_DEBOUNCE, _STEP, _TURN, None)
+                if isinstance(changes, set):
+                    _report({path for _, path in changes if _is_wanted(path, dirs, patterns)})
+            watcher.close()
+            _say(changed=dirs)
     except (OSError, WatchfilesRustInternalError) as error:
         # A directory that is gone, or a limit of inotify.
         _say(failed=str(error))
         return 1
+
+
+def _identities(dirs: Iterable[str]) -> list[tuple[int, int]]:
+    """Return what tells these directories from others of the same names. Raises OSError."""
+    return [(found.st_dev, found.st_ino) for found in map(os.stat, dirs)]
 
 
 def _report(changed: set[str]) -> None:

@@ -37,8 +37,13 @@ class Project:
         self.folder = folder
         self._run = run
         self._connect = connect
-        (folder / "web.py").write_text(APP)
-        self.answer("one")
+        self.fill("one")
+
+    def fill(self, text: str) -> None:
+        """Make the directory, with an app that answers with this text."""
+        self.folder.mkdir()
+        (self.folder / "web.py").write_text(APP)
+        self.answer(text)
 
     def write(self, text: str, name: str = "helper.py") -> None:
         (self.folder / name).write_text(text)
@@ -70,9 +75,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, start: Start, connect: Callable[..., Client]) -> Project:
     need_module("watchfiles")
-    folder = tmp_path / "project"
-    folder.mkdir()
-    return Project(folder, start, connect)
+    return Project(tmp_path / "project", start, connect)
 
 
 @pytest.fixture
@@ -121,6 +124,19 @@ def test_a_directory_of_the_start_that_is_removed(
     shutil.rmtree(project.folder)
     assert eventually(lambda: "RELOAD FAILED" in server.log())
     assert "internal error" not in server.log()
+
+
+def test_a_directory_that_is_replaced_or_comes_back(project: Project) -> None:
+    project.serve()
+    project.folder.rename(project.folder.with_name("old"))
+    project.fill("two")
+    assert project.answers("two")
+    project.answer("six")
+    assert project.answers("six")
+    shutil.rmtree(project.folder)
+    assert eventually(lambda: "the process that watches files has ended" in project.server.log())
+    project.fill("ten")
+    assert project.answers("ten")
 
 
 def test_a_change_during_a_start_starts_again(project: Project) -> None:
