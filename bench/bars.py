@@ -237,6 +237,20 @@ _REAL: Final[Sequence[Bar]] = (
         at_most=True,
         read="large-bodies",
     ),
+    Bar(
+        "a file of 256 MiB by ASGI's pathsend: CPU seconds per GiB <= 0.25",
+        _values("gigabyte/pathsend", "cpu_gib", _ASGI),
+        0.25,
+        at_most=True,
+        read="large-bodies",
+    ),
+    Bar(
+        "the same: CPU <= 0.5 x granian",
+        _ratios("gigabyte/pathsend", "cpu_gib", _ASGI, "granian-asgi"),
+        0.5,
+        at_most=True,
+        read="large-bodies",
+    ),
     _front("answers of 10 KB", "real/answer-10k", 10),
     _front("answers of 1 MB", "real/answer-1m", 60),
 )

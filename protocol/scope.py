@@ -104,6 +104,10 @@ class ScopeBuilder:
             "root_path": self._root,
             **_FILLED_IN,
         }
+        if state is not None:
+            self._template["state"] = None
+        if self._extensions:
+            self._template["extensions"] = None
         """What C copies and fills in."""
 
     def build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class ReactorProcess:
     async def _serve_asgi(self, app: Callable[..., Any]) -> None:
         import anyio
 
-        from reactor_run.reactor.asgi.http import AsgiExchange
+        from reactor_run.reactor.asgi.http import EXTENSIONS, AsgiExchange
         from reactor_run.reactor.asgi.lifespan import Lifespan
         from reactor_run.reactor.loop.runtime import claim_no_thread, loop_for
 
@@ -137,7 +137,9 @@ class ReactorProcess:
             refuse_monkey_patches()
             loop = loop_for(self.chosen.runtime)()
             state = lifespan.state if lifespan.supported else None
-            scopes = ScopeBuilder(root_path=self.options.root_path, state=state)
+            scopes = ScopeBuilder(
+                root_path=self.options.root_path, state=state, extensions=EXTENSIONS
+            )
             make: MakeExchange = partial(AsgiExchange, scopes)
             hooks = self._request_hooks()
             if hooks is not None:

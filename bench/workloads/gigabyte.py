@@ -20,7 +20,8 @@ class Gigabyte(Workload):
         "server on one core, the client on another. CPU seconds are those of all of the server's "
         "processes. By WSGI reactor-run's front end collects the body in a temporary file before "
         "the app sees it. The file has 256 MiB, is sent four times, and comes from "
-        "`wsgi.file_wrapper`, so that a server may leave it to the kernel."
+        "`wsgi.file_wrapper` or `http.response.pathsend`, so that a server may leave it to the "
+        "kernel."
     )
     measures: ClassVar[tuple[str, ...]] = ("speed", "cpu_gib")
     compared: ClassVar[tuple[str, ...]] = ("speed", "cpu_gib")
@@ -41,7 +42,15 @@ class Gigabyte(Workload):
                 "a file by WSGI's file_wrapper",
                 Deployment((("wsgi", "bench.apps.files:wsgi"),)),
                 against("reactor-run-wsgi", "gunicorn-gthread", "granian-wsgi"),
-                2,
+                1,
+                {"way": transfer.files},
+            ),
+            Case(
+                "pathsend",
+                "a file by ASGI's http.response.pathsend",
+                Deployment((("asgi", "bench.apps.files:asgi"),)),
+                against("reactor-run", "granian-asgi"),
+                1,
                 {"way": transfer.files},
             ),
         )

@@ -10,6 +10,7 @@ from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.asgi.http import AsgiExchange, ResponseState
+from reactor_run.reactor.links.answer_file import AnswerFile
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.request_hooks import RequestHooks
@@ -55,6 +56,10 @@ class HookedAsgiExchange(AsgiExchange):
         lacked = self._lacking
         super()._append(body, more)
         self._body_bytes += len(body) if self._framing < 0 else lacked - self._lacking
+
+    def _append_file(self, file: AnswerFile) -> None:
+        self._body_bytes = file.left
+        super()._append_file(file)
 
     def _fail(self) -> None:
         super()._fail()

@@ -8,6 +8,9 @@ The response goes through four states. The table says what each message of the a
     STREAMING   error                   -> STREAMING, or COMPLETE        the answer is aborted
     COMPLETE    error                   error                            no effect
 
+http.response.pathsend is a complete body, and comes in the state STARTED only. The reactor reads a
+small file at once. The link sends a larger one, also after the app has returned.
+
 The head waits for the first body message, as the specification asks. A whole answer of an express
 exchange is sent as one message. The answer leaves in pieces, by a stream, in two cases: it is
 larger than EXPRESS_MAX, or the app suspends before it is complete.
@@ -54,13 +57,16 @@ from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
+from reactor_run.reactor.links.answer_file import AnswerFile, ShortFileError, open_file
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.log import cut_traceback, limited, place_of, prompt_hint, runtime_hint
 from reactor_run.reactor.loop.hosted import FINISHED, Event, Hosted, HostLoop
 
-__all__ = ["HIGH_WATER", "AsgiExchange"]
+__all__ = ["EXTENSIONS", "HIGH_WATER", "AsgiExchange"]
 
+EXTENSIONS: Final[dict[str, dict[str, Any]]] = {"http.response.pathsend": {}}
+"""The extensions that each scope shows (ASGI documentation, "Extensions")."""
 
 HIGH_WATER: Final = 262144
 """Bytes of an answer above which the reactor writes them at once. If more than this still waits
@@ -241,7 +247,7 @@ class AsgiExchange(Hosted):
 
         Raises TypeError if the body is not a bytes-like object, RuntimeError if the message is out
         of order or breaks the app's own Content-Length, ResponseError if the head cannot be sent,
-        and OSError once the client is gone.
+        and OSError once the client is gone, or if a file cannot be opened or read.
         """
         kind = message["type"]
         state = self._state
@@ -265,19 +271,7 @@ class AsgiExchange(Hosted):
                 state = self._state_for_body()
             # From here on nothing is awaited: a call that is cancelled has sent nothing.
             if state is _STARTED:
-                head, self._framing = encode_response_head(
-                    self._status,
-                    self._fields,
-                    method=self.head.method,
-                    minor_version=self.head.minor_version,
-                    length=None if more else len(body),
-                    date_field=date_field(),
-                    own_fields=self._gateway.own_fields,
-                )
-                self._lacking = self._framing
-                self._state = _STREAMING
-                self._out.append(head)
-                self._out_size = len(head)
+                self._begin(None if more else len(body))
             self._append(body, more)
             lane = self.lane
             if self._out_size + (0 if lane is None else lane.out.size) > HIGH_WATER:
@@ -299,10 +293,79 @@ class AsgiExchange(Hosted):
             self._state = _STARTED
             if self._status >= 500:
                 self._look_at_handled_error()
+        elif kind == "http.response.pathsend":
+            self._send_path(message["path"])
         else:
             raise RuntimeError(f"an HTTP response has no message {kind!r}")
 
     # The response --------------------------------------------------------------------------------
+
+    def _begin(self, length: int | None) -> None:
+        """Encode the head. `length`: bytes of the whole body, if they are known."""
+        head, self._framing = encode_response_head(
+            self._status,
+            self._fields,
+            method=self.head.method,
+            minor_version=self.head.minor_version,
+            length=length,
+            date_field=date_field(),
+            own_fields=self._gateway.own_fields,
+        )
+        self._lacking = self._framing
+        self._state = _STREAMING
+        self._out.append(head)
+        self._out_size = len(head)
+
+    def _send_path(self, path: str) -> None:
+        """Send a file as the whole body, and complete the response.
+
+        If the app's Content-Length is less than the size of the file, only so many bytes are sent:
+        the file has grown. Raises as `send` does. Then nothing was sent.
+        """
+        if self._state is not _STARTED:
+            raise RuntimeError(f"http.response.pathsend is out of order: {_EXPECTED[self._state]}")
+        file = open_file(path)
+        try:
+            self._begin(file.left)
+            if file.left < self._framing:
+                raise RuntimeError("the file is shorter than the response's Content-Length")
+            file.end = self._framing
+            large = file.left > EXPRESS_MAX
+            body = b"" if large else file.read(EXPRESS_MAX)
+            if not large and len(body) < file.left:
+                raise ShortFileError
+        except BaseException:
+            file.close()
+            # The app may still send another body.
+            self._out, self._out_size = [], 0
+            self._state = _STARTED
+            raise
+        if large:
+            self._append_file(file)
+        else:
+            file.close()
+            self._append(body, False)
+            if self.suspended:
+                self.reactor.write_ready(self)
+
+    def _append_file(self, file: AnswerFile) -> None:
+        """Give the head and the file to the link, as the whole response. The link closes the
+        file."""
+        self._lacking = 0
+        self._state = _COMPLETE
+        if self._receiving is not None:
+            self._receiving.set()
+        if self.lane is None:
+            self.lane = self._gateway.open_stream(self)
+            if self.lane is None:
+                file.close()
+                self.on_gone()
+                return
+        self._on_wire = self._streams = True
+        self.lane.send_file(file)
+        self.write_out()
+        # A stream gathers messages. After a later step of the app, nothing else sends them.
+        self.reactor.flush_soon()
 
     def _append(self, body: bytes, more: bool) -> None:
         """Frame a part of the body. Without `more`, it completes the response."""

@@ -18,6 +18,8 @@ from typing import Generic, Protocol, TypeVar
 
 from reactor_run.outgoing import Outgoing
 from reactor_run.pulse import BEGUN, WAITS, Pulse
+from reactor_run.reactor.links.answer_file import PIECE_MAX, TURN_MAX, AnswerFile, ShortFileError
+from reactor_run.reactor.log import limited
 
 __all__ = ["CONTINUE", "LANE_READ", "LaneEnd", "LaneLoop", "LaneUser"]
 
@@ -86,6 +88,7 @@ class LaneEnd(Generic[U]):
     __slots__ = (
         "__weakref__",
         "_ending",
+        "_file",
         "_half_closing",
         "_on_close",
         "_on_request",
@@ -140,6 +143,8 @@ class LaneEnd(Generic[U]):
         """A thread holds this lock while it writes for a WSGI app, also while it waits."""
         self.out = Outgoing()
         """Output that the kernel has not taken yet."""
+        self._file: AnswerFile | None = None
+        """What follows the bytes in `out`, and ends the answer."""
         self._watching = False
         self._half_closing = False
         reactor.watch(self.fd, READ_EVENTS, self.on_events)
@@ -213,7 +218,7 @@ class LaneEnd(Generic[U]):
 
         Raises OSError if the front end has closed its end.
         """
-        if not self.out.size and sum(map(len, pieces)) <= _JOIN_MAX:
+        if not self.out.size and self._file is None and sum(map(len, pieces)) <= _JOIN_MAX:
             # By far the most frequent case: few bytes, and no earlier bytes wait in `out`.
             whole = b"".join(pieces)
             try:
@@ -228,8 +233,15 @@ class LaneEnd(Generic[U]):
         if not self._watching:
             self._send()
 
+    def send_file(self, file: AnswerFile) -> None:
+        """Send a part of a file after the next `write`, as the end of the body, and close it."""
+        if self.closed:
+            file.close()
+        else:
+            self._file = file
+
     def flush(self) -> None:
-        """Send the bytes that were kept in `out`. Called when the kernel takes bytes again."""
+        """Send what waits: `out`, then the file. Called when the kernel takes bytes again."""
         try:
             self._send()
         except OSError:
@@ -242,8 +254,12 @@ class LaneEnd(Generic[U]):
         try:
             while self.out.size:
                 self.out.send(self.sock)
+            if self._file is not None:
+                self._send_file(self._file)
         except BlockingIOError:
-            if not self._watching:
+            # If the events are watched already, this has epoll report again that the lane takes
+            # bytes, should it take them now.
+            if not self._watching or self._file is not None:
                 self._watching = True
                 self.reactor.modify(self.fd, READ_EVENTS | select.EPOLLOUT)
             return
@@ -252,6 +268,28 @@ class LaneEnd(Generic[U]):
             self.reactor.modify(self.fd, READ_EVENTS)
         if self._half_closing:
             self.sock.shutdown(socket.SHUT_WR)
+
+    def _send_file(self, file: AnswerFile) -> None:
+        """Send the file. Raises BlockingIOError if more of it is left for another turn."""
+        turn_ends = file.offset + TURN_MAX
+        try:
+            while file.left:
+                if file.offset >= turn_ends:
+                    raise BlockingIOError
+                file.sent(os.sendfile(self.fd, file.fd, file.offset, min(file.left, PIECE_MAX)))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if isinstance(error, ShortFileError):
+                limited.error("%s; the answer is aborted", error, kind=str(error))
+            self.close()
+            raise
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     # For WSGI: the app's thread waits in the kernel, not in the loop ---------------------------
 
@@ -277,7 +315,7 @@ class LaneEnd(Generic[U]):
             if sent:
                 views[0] = views[0][sent:]
 
-    def send_file(self, fd: int, offset: int, count: int) -> None:
+    def send_file_blocking(self, fd: int, offset: int, count: int) -> None:
         """Send `count` bytes of file descriptor `fd`, from byte `offset`, by sendfile(2).
 
         Raises OSError if the front end has closed its end, and EOFError if the file ends early.
@@ -338,10 +376,10 @@ class LaneEnd(Generic[U]):
     def end(self) -> None:
         """Close this end after the front end's FIN, when the lane has no exchange.
 
-        While bytes of the last answer wait in `out`, nothing happens. The front end closes its own
+        While bytes of the last answer wait, nothing happens. The front end closes its own
         end when it has read them, and this closes the lane.
         """
-        if not self.out.size:
+        if not self.out.size and self._file is None:
             self.close()
 
     def close(self) -> None:
@@ -349,6 +387,7 @@ class LaneEnd(Generic[U]):
         if not self.closed:
             self.closed = True
             self.out.clear()
+            self._close_file()
             self.reactor.unwatch(self.fd)
             self.reactor.bury(self.sock)
             self._on_close(self)

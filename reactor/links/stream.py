@@ -15,7 +15,6 @@ The first piece of an answer goes to the front end, with the head. The rest take
 
 from __future__ import annotations
 
-import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -43,20 +42,17 @@ from reactor_run.protocol.express import (
     pack_number,
 )
 from reactor_run.pulse import BEGUN, STREAM_SLOTS, WAITS, Pulse
+from reactor_run.reactor.links import answer_file
+from reactor_run.reactor.links.answer_file import TURN_MAX, AnswerFile, ShortFileError
 from reactor_run.reactor.links.client_sockets import ClientDuplicate
 from reactor_run.reactor.links.lane import CONTINUE
 from reactor_run.reactor.log import limited
 
-__all__ = ["AnswerFile", "StreamEnd", "StreamLoop", "StreamPort", "StreamUser"]
+__all__ = ["StreamEnd", "StreamLoop", "StreamPort", "StreamUser"]
 
 _FIRST_MAX: Final = 2048
 """Bytes of an answer that go to the front end first, with its head, if the rest may go to the
 client directly. The front end copies them, so they are few."""
-_FILE_PIECE: Final = 1 << 20
-"""Most bytes of one sendfile(2)."""
-_TURN_MAX: Final = 1 << 22
-"""Bytes that one turn of the loop writes to a client. A fast client of a large file would keep all
-other exchanges waiting."""
 
 
 class StreamUser(Protocol):
@@ -116,22 +112,6 @@ _ASKED: Final = _State.ASKED
 _GRANTED: Final = _State.GRANTED
 _RELAYED: Final = _State.RELAYED
 _ENDED: Final = _State.ENDED
-
-
-class AnswerFile:
-    """A part of a file that is the rest of an answer. It has a descriptor of its own."""
-
-    __slots__ = ("end", "fd", "offset")
-
-    def __init__(self, fd: int, offset: int, count: int) -> None:
-        """`fd` is duplicated: the caller may close it. Raises OSError."""
-        self.fd = os.dup(fd)
-        self.offset = offset
-        self.end = offset + count
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.fd)
 
 
 class StreamEnd:
@@ -283,7 +263,7 @@ class StreamEnd:
             return
         if self._state is _UNSENT and self._begin() is _ASKED:
             return
-        turn_ends = self._written + _TURN_MAX
+        turn_ends = self._written + TURN_MAX
         try:
             while self.waiting:
                 if self._written >= turn_ends:
@@ -321,20 +301,20 @@ class StreamEnd:
             self._written += sent
 
     def _send_file_piece(self, file: AnswerFile) -> int:
-        left = file.end - file.offset
         if self._client is not None:
-            sent = self._client.send_file(file.fd, file.offset, min(left, _FILE_PIECE))
+            size = min(file.left, answer_file.PIECE_MAX)
+            sent = self._client.send_file(file.fd, file.offset, size)
         elif not self._answer_credit:
             raise BlockingIOError
         else:
-            piece = os.pread(file.fd, min(left, PIECE_MAX, self._answer_credit), file.offset)
+            piece = file.read(min(PIECE_MAX, self._answer_credit))
             sent = self.send(piece) if piece else 0
-        if not sent:
-            what = "a file of an answer ended before its declared size"
-            limited.error("%s; the answer is aborted", what, kind=what)
-            raise OSError(what)
-        file.offset += sent
-        if file.offset == file.end:
+        try:
+            file.sent(sent)
+        except ShortFileError as error:
+            limited.error("%s; the answer is aborted", error, kind=str(error))
+            raise
+        if not file.left:
             self._close_file()
         return sent
 

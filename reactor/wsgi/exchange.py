@@ -12,6 +12,7 @@ answer that the app has made as a whole is handed over, and the app goes on.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
@@ -31,10 +32,10 @@ from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_response_head
+from reactor_run.reactor.links.answer_file import AnswerFile
 from reactor_run.reactor.links.exchange import AppLane
 from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.links.lane import LaneEnd
-from reactor_run.reactor.links.stream import AnswerFile
 from reactor_run.reactor.log import limited, place_of
 from reactor_run.reactor.loop.call_loop import Call
 from reactor_run.reactor.wsgi.file import FileWrapper
@@ -259,10 +260,10 @@ class WsgiExchange(Call):
                 assert isinstance(lane, LaneEnd)
                 held, self._held, self._held_size = self._held, [], 0
                 lane.write_blocking(held)
-                lane.send_file(file.fileno(), file.tell(), count)
+                lane.send_file_blocking(file.fileno(), file.tell(), count)
             return True
         try:
-            part = AnswerFile(file.fileno(), file.tell(), count)
+            part = AnswerFile(os.dup(file.fileno()), file.tell(), count)
         except OSError:
             # There is no free descriptor for a duplicate. The file is read and written instead.
             return False

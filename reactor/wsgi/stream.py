@@ -11,13 +11,8 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from reactor_run.reactor.links.stream import (
-    AnswerFile,
-    StreamEnd,
-    StreamLoop,
-    StreamPort,
-    StreamUser,
-)
+from reactor_run.reactor.links.answer_file import AnswerFile
+from reactor_run.reactor.links.stream import StreamEnd, StreamLoop, StreamPort, StreamUser
 
 __all__ = ["Waiter", "WsgiStream"]
 

@@ -914,7 +914,7 @@ def test_5000_connections_leave_no_descriptor(start: Start, kind: str, answers: 
 # Files
 
 
-@cases(*WSGI, quick=FOUR)
+@cases(*KINDS, quick=FOUR)
 def test_a_file_that_changes_while_it_is_sent(
     shared: Start, connect: Connect, tmp_path: Path, kind: str, answers: str
 ) -> None:

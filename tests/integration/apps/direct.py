@@ -125,6 +125,12 @@ async def answer(http: asgi_kit.Exchange) -> None:
     http.note("finished")
 
 
+async def file(http: asgi_kit.Exchange) -> None:
+    """The file that the query names, by http.response.pathsend."""
+    await http.start()
+    await http.send({"type": "http.response.pathsend", "path": http.query["path"]})
+
+
 async def upload(http: asgi_kit.Exchange) -> None:
     """The hash of the body, which is read after the gate is open, then slowly if asked."""
     digest = hashlib.sha256()
@@ -158,7 +164,7 @@ async def nofile(http: asgi_kit.Exchange) -> None:
     await http.reply(b"limited")
 
 
-asgi = asgi_kit.app_of([*asgi_kit.COMMON, answer, upload, echo, fork, timeout, nofile])
+asgi = asgi_kit.app_of([*asgi_kit.COMMON, answer, file, upload, echo, fork, timeout, nofile])
 
 
 # WSGI

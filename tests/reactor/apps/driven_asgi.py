@@ -138,6 +138,38 @@ async def hello(it: Exchange) -> None:
     await it.answer("hello")
 
 
+@on("/file")
+async def file(it: Exchange) -> None:
+    """Answer with a file, by http.response.pathsend.
+
+    The query has its path, a status, a Content-Length, what the app does before, and `late`: the
+    app suspends before it begins.
+    """
+    if "late" in it.query:
+        await anyio.lowlevel.checkpoint()
+    if "early" not in it.query:
+        length = it.query.get("length")
+        fields = [(b"content-length", length.encode())] if length else []
+        await it.start(*fields, status=int(it.query.get("status", "200")))
+    if "body" in it.query:
+        await it.body(b"a", more=True)
+    message = {"type": "http.response.pathsend", "path": it.query["path"]}
+    try:
+        await it.send(message)
+    except Exception as error:
+        it.note(type(error).__name__)
+        if "fallback" in it.query:
+            await it.body(b"fallback")
+            return
+        raise
+    it.note((await it.receive())["type"])
+    if "again" in it.query:
+        try:
+            await it.send(message)
+        except RuntimeError as error:
+            it.note(error)
+
+
 @on("/slow")
 async def slow(it: Exchange) -> None:
     time.sleep(float(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to stall the loop
