@@ -20,7 +20,7 @@ import pytest
 
 from tests.integration.client import Client, Response
 from tests.integration.conftest import Start
-from tests.integration.server import clean_environment, command, is_alive
+from tests.integration.server import clean_environment, command, is_alive, process_fields
 from tests.integration.waiting import eventually
 
 ASGI = """
@@ -232,12 +232,18 @@ def test_a_breakpoint_stops_the_app_and_the_timeout(
     assert "killing it" not in typist.screen
 
 
+def waits(pid: int) -> bool:
+    """Whether a process sleeps. Between its prompt and its wait, Python itself misses a signal."""
+    return process_fields(pid)[:1] == ["S"]
+
+
 def test_ctrl_c_interrupts_the_prompt_and_then_stops_the_service(sit: Sit) -> None:
     typist = sit(ASGI)
     front_end = typist.foreground
     asking = Asking(typist, "/break")
     typist.reads(PROMPT)
     assert eventually(lambda: typist.foreground != front_end)
+    assert eventually(lambda: waits(typist.foreground))
     typist.presses("C")
     typist.reads("--KeyboardInterrupt--")
     typist.reads(PROMPT)
@@ -248,6 +254,7 @@ def test_ctrl_c_interrupts_the_prompt_and_then_stops_the_service(sit: Sit) -> No
     assert eventually(lambda: typist.foreground == front_end)
     asking = Asking(typist, "/ask")
     typist.reads(r"name\? $")
+    assert eventually(lambda: waits(typist.foreground))
     typist.presses("C")
     assert asking.response().status == 500
     typist.reads("KeyboardInterrupt")
