@@ -137,7 +137,7 @@ class InboundProxy:
         self._acceptor.complain("header", f"no PROXY header from {who}: {rule.reason}")
         client = self._become_client(*self._peers, https=False)
         if client is not None:
-            client.requester.reject(rule)
+            client.requester.reject(rule, bytes(self._data))
 
     def on_deadline(self) -> None:
         """Reject a connection whose header is late. If no byte has arrived, close it."""

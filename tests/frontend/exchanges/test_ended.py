@@ -65,6 +65,18 @@ def test_a_whole_answer(start: Start) -> None:
     assert (ended.error, ended.rule) == ("", "")
 
 
+def test_a_connection_without_a_proxy_header(start: Start) -> None:
+    front = start(proxy_protocol=True)
+    watcher = watch(front)
+    client = front.connect()
+    with only(watcher, front) as record:
+        client.send(get("/path"))
+        assert client.response().status == 400
+    ended = record()
+    assert (ended.request_line, ended.bytes_in) == (b"GET /path HTTP/1.1", len(get("/path")))
+    assert ended.rule.startswith("proxy")
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_an_answer_that_ends_its_connection(start: Start, version: str) -> None:
     front = start()
