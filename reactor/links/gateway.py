@@ -154,11 +154,14 @@ class Gateway:
         if origin is None:
             origin = self._read_origin(prefix)
         head = read_relayed_head(payload)
-        if head is None or 0 <= head.body < len(payload) - head.size:
+        if head is None:
             raise FrameError("what came on the express lane is not one request")
+        framing = head.body
         body = payload[head.size :]
+        if 0 <= framing < len(body):
+            raise FrameError("what came on the express lane is more than one request")
         stream = None
-        if head.body != len(body):
+        if framing != len(body):
             stream = self._open_stream(head, number, None)
         exchange = self._make_exchange(self, head, origin, number, stream, body)
         if stream is not None:
