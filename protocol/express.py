@@ -26,7 +26,7 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     E6 BYTES        more of the answer                         bytes
     E7 END          the answer is complete                     none
     E8 ABORT        the answer is cut                          none
-    E9 INTERIM      100 Continue                               head
+    E9 INTERIM      100 Continue, or 103 Early Hints           head
     EA CREDIT       the reactor takes more of BODY             how many: 4 bytes
     EB BLOCKED      the client takes no more now               bytes written so far: 8 bytes
     EC MOVES        it takes more again                        bytes written so far: 8 bytes

@@ -25,6 +25,7 @@ __all__ = [
     "HEAD_MAX",
     "LENGTH_DIGITS",
     "ResponseError",
+    "encode_early_hints",
     "encode_response_head",
     "insert_connection",
     "shown",
@@ -305,6 +306,36 @@ def _text_complaint(pieces: list[bytes]) -> str:
     )
     what = "reason" if bad == 1 else f"value of field {shown(pieces[bad - 1][2:-2])}"
     return f"{what} has a control character in it: {shown(pieces[bad])}"
+
+
+# Early hints --------------------------------------------------------------------------------------
+
+
+def encode_early_hints(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Encode 103 Early Hints (RFC 8297 §2). Empty if there is nothing to send.
+
+    Fields of the framing and of the connection are dropped, and so are Date and Server. Raises
+    `ResponseError`.
+    """
+    pieces = [b"HTTP/1.1 103 ", b"Early Hints"]
+    name = value = b""
+    try:
+        for name, value in fields:
+            if _meanings.get(name, PLAIN) == PLAIN and _learn(name) == PLAIN:
+                pieces += (_line_start(name), _strip(value, b" \t"))
+        text = b"".join(pieces[1::2])
+    except ResponseError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ResponseError(_type_complaint(name, value, None, error)) from error
+    if text.translate(_ONLY_TEXT) != text:
+        raise ResponseError(_text_complaint(pieces))
+    if len(pieces) == 2:
+        return b""
+    head = b"".join((*pieces, b"\r\n\r\n"))
+    if len(head) > HEAD_MAX:
+        raise ResponseError(f"early hints make a head of more than {HEAD_MAX} bytes")
+    return head
 
 
 # Responses of the server itself -------------------------------------------------------------------

@@ -300,8 +300,9 @@ class Http1Requester:
         if self.exchange is not None and self.exchange.head.minor_version == 1:
             self._relay(data, source)
         body = self.body
-        if body is not None and body.awaits_permission and self._connection.reading:
-            # Any 1xx counts as the awaited 100 Continue.
+        early = data[9:12] == b"103"
+        if body is not None and not early and body.awaits_permission and self._connection.reading:
+            # Any 1xx counts as the awaited 100 Continue, but 103 comes without regard to the body.
             body.rate.begin(self._loop.now)
             self._source.reckon()
 

@@ -11,6 +11,9 @@ The response goes through four states. The table says what each message of the a
 http.response.pathsend is a complete body, and comes in the state STARTED only. The reactor reads a
 small file at once. The link sends a larger one, also after the app has returned.
 
+http.response.early_hint is sent at once in IDLE and STARTED. In STREAMING it comes too late and has
+no effect. In COMPLETE it is an error.
+
 The head waits for the first body message, as the specification asks. A whole answer of an express
 exchange is sent as one message. The answer leaves in pieces, by a stream, in two cases: it is
 larger than EXPRESS_MAX, or the app suspends before it is complete.
@@ -55,17 +58,21 @@ from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead
-from reactor_run.protocol.response import encode_response_head
+from reactor_run.protocol.response import encode_early_hints, encode_response_head
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.links.answer_file import AnswerFile, ShortFileError, open_file
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway
+from reactor_run.reactor.links.lane import CONTINUE
 from reactor_run.reactor.log import cut_traceback, limited, place_of, prompt_hint, runtime_hint
 from reactor_run.reactor.loop.hosted import FINISHED, Event, Hosted, HostLoop
 
 __all__ = ["EXTENSIONS", "HIGH_WATER", "AsgiExchange"]
 
-EXTENSIONS: Final[dict[str, dict[str, Any]]] = {"http.response.pathsend": {}}
+EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
+    "http.response.early_hint": {},
+    "http.response.pathsend": {},
+}
 """The extensions that each scope shows (ASGI documentation, "Extensions")."""
 
 HIGH_WATER: Final = 262144
@@ -295,6 +302,8 @@ class AsgiExchange(Hosted):
                 self._look_at_handled_error()
         elif kind == "http.response.pathsend":
             self._send_path(message["path"])
+        elif kind == "http.response.early_hint":
+            self._send_early_hints(message["links"])
         else:
             raise RuntimeError(f"an HTTP response has no message {kind!r}")
 
@@ -315,6 +324,25 @@ class AsgiExchange(Hosted):
         self._state = _STREAMING
         self._out.append(head)
         self._out_size = len(head)
+
+    def _send_early_hints(self, links: Iterable[bytes]) -> None:
+        """Send 103 Early Hints to a client of HTTP/1.1, unless the answer has begun."""
+        if self._state is _COMPLETE:
+            raise RuntimeError("http.response.early_hint is out of order: the response is complete")
+        hints = encode_early_hints((b"link", link) for link in links)
+        if not hints or self.head.minor_version == 0 or self._state is _STREAMING:
+            return
+        if self.lane is None:
+            self.lane = self._gateway.open_stream(self)
+            if self.lane is None:
+                self.on_gone()
+                return
+        try:
+            self.lane.send_interim(hints)
+        except OSError:
+            self.on_gone()
+            raise
+        self.reactor.flush_soon()
 
     def _send_path(self, path: str) -> None:
         """Send a file as the whole body, and complete the response.
@@ -510,7 +538,7 @@ class AsgiExchange(Hosted):
             self.head.expect_continue = False
             if self._body is None and self._state in (_IDLE, _STARTED):
                 try:
-                    lane.say_continue()
+                    lane.send_interim(CONTINUE)
                 except OSError:
                     self.on_gone()
 

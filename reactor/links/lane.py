@@ -24,6 +24,7 @@ from reactor_run.reactor.log import limited
 __all__ = ["CONTINUE", "LANE_READ", "LaneEnd", "LaneLoop", "LaneUser"]
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""RFC 9110 §10.1.1."""
 
 _SEND_BUFFER = 1 << 20
 """Bytes of the kernel's send buffer that a lane asks for (SO_SNDBUF). A large buffer wakes both
@@ -204,9 +205,9 @@ class LaneEnd(Generic[U]):
         """Show in the pulse that the app waits no longer."""
         self.reactor.pulse.lanes[self.slot] = BEGUN
 
-    def say_continue(self) -> None:
-        """Send 100 Continue (RFC 9110 §10.1.1). Thread-safe. Raises OSError."""
-        self.write([CONTINUE])
+    def send_interim(self, head: bytes) -> None:
+        """Send a 1xx answer before the answer begins. Thread-safe. Raises OSError."""
+        self.write([head])
 
     def finish(self, *, until_close: bool) -> None:
         """Complete the answer. `until_close`: it ends with its connection."""

@@ -45,7 +45,6 @@ from reactor_run.pulse import BEGUN, STREAM_SLOTS, WAITS, Pulse
 from reactor_run.reactor.links import answer_file
 from reactor_run.reactor.links.answer_file import TURN_MAX, AnswerFile, ShortFileError
 from reactor_run.reactor.links.client_sockets import ClientDuplicate
-from reactor_run.reactor.links.lane import CONTINUE
 from reactor_run.reactor.log import limited
 
 __all__ = ["StreamEnd", "StreamLoop", "StreamPort", "StreamUser"]
@@ -221,9 +220,9 @@ class StreamEnd:
         """Show the front end that the app waits no longer."""
         self._loop.pulse.streams[self._number % STREAM_SLOTS] = BEGUN
 
-    def say_continue(self) -> None:
-        """Send 100 Continue (RFC 9110 §10.1.1)."""
-        self._port.gather(pack_message(self._number, INTERIM, len(CONTINUE)), CONTINUE)
+    def send_interim(self, head: bytes) -> None:
+        """Send a 1xx answer before the answer begins."""
+        self._port.gather(pack_message(self._number, INTERIM, len(head)), head)
         self._loop.flush_soon()
 
     # The answer ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol, TypeAlias
 
 from reactor_run.clock import date_field
@@ -31,11 +31,11 @@ from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
-from reactor_run.protocol.response import encode_response_head
+from reactor_run.protocol.response import encode_early_hints, encode_response_head
 from reactor_run.reactor.links.answer_file import AnswerFile
 from reactor_run.reactor.links.exchange import AppLane
 from reactor_run.reactor.links.gateway import Gateway
-from reactor_run.reactor.links.lane import LaneEnd
+from reactor_run.reactor.links.lane import CONTINUE, LaneEnd
 from reactor_run.reactor.log import limited, place_of
 from reactor_run.reactor.loop.call_loop import Call
 from reactor_run.reactor.wsgi.file import FileWrapper
@@ -49,11 +49,13 @@ __all__ = ["ENVIRON_CONSTANTS", "WsgiExchange"]
 
 
 ENVIRON_CONSTANTS: Final = {
+    "wsgi.early_hints": None,
     "wsgi.errors": ERRORS,
     "wsgi.file_wrapper": FileWrapper,
     "wsgi.input": None,
 }
-"""The entries of environ that come from this package. `wsgi.input` is set for each request."""
+"""The entries of environ that come from this package. Those that are None are set for each
+request."""
 
 WsgiLink: TypeAlias = AppLane | WsgiStream
 """Carries one exchange of a WSGI app in pieces."""
@@ -63,6 +65,10 @@ _HELD_MAX: Final = 65536
 _PIECES_MAX: Final = 512
 """Most pieces of an answer that are kept apart. Many small pieces take far more memory than their
 bytes."""
+
+
+def _raw(text: str | bytes) -> bytes:
+    return text.encode("latin-1") if isinstance(text, str) else text
 
 
 class CallPool(Protocol):
@@ -138,6 +144,7 @@ class WsgiExchange(Call):
         self._aborted = False
         self._body: BodyReader | None = None
         """Decodes the body. None if the whole body came with the request, or there is no body."""
+        environ["wsgi.early_hints"] = self.send_early_hints
         if lane is None and head.body >= 0:
             environ["wsgi.input"] = io.BytesIO(payload)
         else:
@@ -181,7 +188,7 @@ class WsgiExchange(Call):
         if error is not None:
             self._log_fault(error)
             self._aborted = True
-        # Break a reference cycle: environ holds wsgi.input, which holds the exchange.
+        # Break a reference cycle: environ holds wsgi.early_hints, which holds the exchange.
         del self.environ
         gateway = self._gateway
         with gateway.lock:
@@ -212,6 +219,28 @@ class WsgiExchange(Call):
 
     def abandon(self) -> None:
         self._gateway.abandon(self)
+
+    # `wsgi.early_hints`; in the app's thread ------------------------------------------------------
+
+    def send_early_hints(self, headers: Iterable[tuple[str | bytes, str | bytes]]) -> None:
+        """Send 103 Early Hints to a client of HTTP/1.1, unless the answer has begun.
+
+        Nothing is raised if the client is gone. Raises ValueError for fields that cannot be sent.
+        """
+        hints = encode_early_hints((_raw(name), _raw(value)) for name, value in headers)
+        if not hints or self.head.minor_version == 0:
+            return
+        with self._gateway.lock:
+            if self.gone or self.ended or self.head_sent:
+                return
+            link = self.lane
+            if link is None:
+                link = self.lane = self._gateway.open_stream(self)  # type: ignore[assignment]
+                if link is None:
+                    return
+        with link.writing, suppress(OSError):
+            if not (self.ended or self.head_sent):
+                link.send_interim(hints)
 
     # The sink; in the app's thread ---------------------------------------------------------------
 
@@ -377,7 +406,7 @@ class WsgiExchange(Call):
         if self.head.expect_continue and self._body.received == 0 and not self.head_sent:
             with link.writing:
                 if not self.ended:
-                    link.say_continue()
+                    link.send_interim(CONTINUE)
         self.head.expect_continue = False
         with link.reading:
             if self.ended:

@@ -138,9 +138,14 @@ class WsgiStream(StreamEnd):
         """Complete the answer, after the bytes that wait. Does not wait."""
         self._waiter.call(lambda: self._finish(until_close))
 
-    def say_continue(self) -> None:
-        """Send 100 Continue (RFC 9110 §10.1.1)."""
-        self._waiter.call(super().say_continue)
+    def send_interim(self, head: bytes) -> None:
+        """Send a 1xx answer before the answer begins, and wait until the loop has taken it.
+
+        An answer that is whole takes another way to the front end, and must not overtake it.
+        """
+        self._given += 1
+        self._waiter.call(lambda: self._accept_interim(head))
+        self._waiter.wait_until(lambda: self.closed or self._accepted == self._given)
 
     @property
     def in_use(self) -> bool:
@@ -161,6 +166,12 @@ class WsgiStream(StreamEnd):
         except OSError:
             if self.exchange is not None:
                 self.exchange.on_gone()
+        self._waiter.wake()
+
+    def _accept_interim(self, head: bytes) -> None:
+        self._accepted += 1
+        if not self.closed:
+            super().send_interim(head)
         self._waiter.wake()
 
     def _read_ready(self) -> None:

@@ -16,6 +16,7 @@ from reactor_run.protocol.own_fields import ONLY_DATE, OwnFields, read_own_field
 from reactor_run.protocol.response import (
     HEAD_MAX,
     ResponseError,
+    encode_early_hints,
     encode_response_head,
     insert_connection,
     simple_response,
@@ -803,3 +804,42 @@ def test_event_streams_are_known_by_their_type(fields: bytes, is_stream: bool) -
     head = parse_response_head(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n\r\n", b"GET")
     assert head is not None
     assert head.event_stream is is_stream
+
+
+# Early hints
+
+
+def test_early_hints_are_a_103_with_the_app_s_fields() -> None:
+    hints = encode_early_hints([(b"Link", b" </a>; rel=preload "), (b"link", b"</b>"), (b"x", b"")])
+    assert hints == (
+        b"HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\nlink: </b>\r\nx: \r\n\r\n"
+    )
+    head = parse_response_head(hints, b"GET")
+    assert head is not None
+    assert (head.status, head.interim, head.size) == (103, True, len(hints))
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"transfer-encoding", b"Connection", b"date"])
+def test_early_hints_have_no_fields_of_the_server(name: bytes) -> None:
+    assert encode_early_hints([(name, b"1")]) == b""
+    assert encode_early_hints([(name, b"1"), (b"link", b"</a>")]) == encode_early_hints(
+        [(b"link", b"</a>")]
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"link", b"</a>\r\nset-cookie: a=b")],
+        [(b"li nk", b"</a>")],
+        [(b"", b"</a>")],
+        [("link", b"</a>")],
+        [(b"link", "</a>")],
+        [(b"link", b"x" * HEAD_MAX)],
+        [b"link"],
+    ],
+    ids=lambda fields: repr(fields)[:20],
+)
+def test_early_hints_that_cannot_be_sent(fields: Any) -> None:
+    with pytest.raises(ResponseError):
+        encode_early_hints(fields)

@@ -172,6 +172,12 @@ def test_time_does_not_count_before_a_client_may_send_its_body(start_each: Start
     for _ in range(5):
         front.pass_time(10)
     assert front.silent(client)
+    # RFC 8297: hints say nothing about the body.
+    lane.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    assert client.informational("POST") == 103
+    for _ in range(5):
+        front.pass_time(10)
+    assert front.silent(client)
     lane.send(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert client.informational("POST") == 100
     front.pass_time(8)

@@ -131,6 +131,27 @@ async def file(http: asgi_kit.Exchange) -> None:
     await http.send({"type": "http.response.pathsend", "path": http.query["path"]})
 
 
+async def hints(http: asgi_kit.Exchange) -> None:
+    """Two hints, before and after http.response.start; the answer when the gate is open.
+
+    The query has the size of the answer, and `late`: a hint after the first part of the body.
+    """
+
+    async def hint(*links: bytes) -> None:
+        await http.send({"type": "http.response.early_hint", "links": links})
+
+    size = int(http.number("size", 0))
+    await hint(b"</a.css>; rel=preload", b"</b.js>; rel=preload")
+    await http.start(fields=[(b"content-length", b"%d" % size)])
+    await hint(b"</c.js>; rel=preload")
+    await hint()
+    await http.gate()
+    if "late" in http.query:
+        await http.body(b"", more=True)
+        await hint(b"</late>; rel=preload")
+    await http.body(content(1, size))
+
+
 async def upload(http: asgi_kit.Exchange) -> None:
     """The hash of the body, which is read after the gate is open, then slowly if asked."""
     digest = hashlib.sha256()
@@ -164,7 +185,7 @@ async def nofile(http: asgi_kit.Exchange) -> None:
     await http.reply(b"limited")
 
 
-asgi = asgi_kit.app_of([*asgi_kit.COMMON, answer, file, upload, echo, fork, timeout, nofile])
+asgi = asgi_kit.app_of([*asgi_kit.COMMON, answer, file, hints, upload, echo, fork, timeout, nofile])
 
 
 # WSGI
@@ -203,6 +224,20 @@ def wsgi_list(http: wsgi.Exchange) -> Iterable[bytes]:
     return [piece for piece in what.pieces() if piece]
 
 
+def wsgi_hints(http: wsgi.Exchange) -> Iterable[bytes]:
+    """The same by `wsgi.early_hints`, as gunicorn has it."""
+    hint = http.environ["wsgi.early_hints"]
+    size = int(http.number("size", 0))
+    hint([("Link", "</a.css>; rel=preload"), (b"Link", b"</b.js>; rel=preload")])
+    hint([("Link", "</c.js>; rel=preload"), ("Content-Length", "5"), ("Connection", "close")])
+    hint([])
+    http.gate()
+    http.start(fields=[("Content-Length", str(size))])
+    yield content(1, size)
+    if "late" in http.query:
+        hint([("Link", "</late>; rel=preload")])
+
+
 def wsgi_upload(http: wsgi.Exchange) -> Iterable[bytes]:
     digest = hashlib.sha256()
     for piece in http.pieces():
@@ -227,6 +262,7 @@ def wsgi_nofile(http: wsgi.Exchange) -> Iterable[bytes]:
 WSGI = {
     "/answer": wsgi_answer,
     "/list": wsgi_list,
+    "/hints": wsgi_hints,
     "/upload": wsgi_upload,
     "/fork": wsgi_fork,
     "/timeout": wsgi_timeout,
