@@ -56,15 +56,22 @@ suspends. With many, workers would wake in vain if most apps do not suspend."""
 class Worker:
     """One task that hosts exchanges. Create it in that task, inside `scope`."""
 
-    __slots__ = ("before", "exchange", "hygiene", "scope", "task")
+    __slots__ = ("before", "cancelled", "exchange", "hygiene", "scope", "task")
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self.scope = scope
+        self.cancelled = False
+        """The scope is cancelled. Trio's own answer looks at the clock each time."""
         self.hygiene = TrioHygiene()
         self.task = trio.lowlevel.current_task()
         self.exchange: Hosted | None = None
         self.before: object = None
         """The state of the task before its last exchanges; None if it has had none."""
+
+    def cancel(self) -> None:
+        """Cancel what the worker hosts. It hosts no other exchange."""
+        self.cancelled = True
+        self.scope.cancel()
 
     @property
     def is_clean(self) -> bool:
@@ -102,7 +109,7 @@ class WorkerLoop(HostLoop):
         for worker in self._workers:
             # The worker may host another exchange by now. A late message must not cancel that one.
             if worker.exchange is exchange:
-                worker.scope.cancel()
+                worker.cancel()
 
     # Workers -----------------------------------------------------------------------------------
 
@@ -117,7 +124,7 @@ class WorkerLoop(HostLoop):
         self.flush()
         self._closing = True
         for worker in self._workers:
-            worker.scope.cancel()
+            worker.cancel()
 
     def _spawn(self) -> None:
         assert self._nursery is not None
@@ -242,7 +249,7 @@ class WorkerLoop(HostLoop):
                     self._flush_soon()
                     self._flush_if_late()
                     self._count(exchange, exchange.slow)
-                    if worker.scope.cancel_called:
+                    if worker.cancelled:
                         await hygiene.restore()
                         return False
                     if not hygiene.is_open:
