@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
-from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
+from reactor_run.protocol.body import CHUNKED, TRAILER_FIELDS_MAX, TRAILER_MAX, UNTIL_CLOSE
 from reactor_run.protocol.fields import TOKEN
 from reactor_run.protocol.own_fields import HOP_BY_HOP, ONLY_DATE, OwnFields
 
@@ -27,6 +27,7 @@ __all__ = [
     "ResponseError",
     "encode_early_hints",
     "encode_response_head",
+    "encode_trailers",
     "insert_connection",
     "shown",
     "simple_response",
@@ -70,7 +71,8 @@ _MEANINGS: Final = {
     b"content-length": LENGTH,
     b"date": DATE,
     b"server": SERVER,
-    **dict.fromkeys(HOP_BY_HOP, DROPPED),
+    # The app announces its trailers itself (RFC 9110 §6.6.2).
+    **dict.fromkeys(HOP_BY_HOP - {b"trailer"}, DROPPED),
 }
 
 
@@ -308,7 +310,7 @@ def _text_complaint(pieces: list[bytes]) -> str:
     return f"{what} has a control character in it: {shown(pieces[bad])}"
 
 
-# Early hints --------------------------------------------------------------------------------------
+# Early hints and trailers -------------------------------------------------------------------------
 
 
 def encode_early_hints(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -317,7 +319,33 @@ def encode_early_hints(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     Fields of the framing and of the connection are dropped, and so are Date and Server. Raises
     `ResponseError`.
     """
-    pieces = [b"HTTP/1.1 103 ", b"Early Hints"]
+    lines = _encode_lines(fields)
+    if not lines:
+        return b""
+    head = b"".join((b"HTTP/1.1 103 Early Hints", *lines, b"\r\n\r\n"))
+    if len(head) > HEAD_MAX:
+        raise ResponseError(f"early hints make a head of more than {HEAD_MAX} bytes")
+    return head
+
+
+def encode_trailers(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Encode the end of a chunked body with trailer fields (RFC 9112 §7.1.2).
+
+    Drops the same fields as `encode_early_hints` (RFC 9110 §6.5.1). Raises `ResponseError`.
+    """
+    lines = _encode_lines(fields)
+    end = b"".join((b"0", *lines, b"\r\n\r\n"))
+    if len(end) > TRAILER_MAX or len(lines) > 2 * TRAILER_FIELDS_MAX:
+        raise ResponseError(
+            f"trailers have more than {TRAILER_FIELDS_MAX} fields or {TRAILER_MAX} bytes"
+        )
+    return end
+
+
+def _encode_lines(fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """Return the PLAIN fields: before each value what precedes it. Raises `ResponseError`."""
+    # As in a whole head, for `_text_complaint`: names at even places, values at odd ones.
+    pieces = [b"", b""]
     name = value = b""
     try:
         for name, value in fields:
@@ -330,12 +358,7 @@ def encode_early_hints(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         raise ResponseError(_type_complaint(name, value, None, error)) from error
     if text.translate(_ONLY_TEXT) != text:
         raise ResponseError(_text_complaint(pieces))
-    if len(pieces) == 2:
-        return b""
-    head = b"".join((*pieces, b"\r\n\r\n"))
-    if len(head) > HEAD_MAX:
-        raise ResponseError(f"early hints make a head of more than {HEAD_MAX} bytes")
-    return head
+    return pieces[2:]
 
 
 # Responses of the server itself -------------------------------------------------------------------

@@ -1,15 +1,19 @@
 """One HTTP exchange of an ASGI app (ASGI HTTP specification 2.5).
 
-The response goes through four states. The table says what each message of the app does in each:
+The response goes through these states. The table says what each message of the app does in each:
 
     state       http.response.start     http.response.body               the app returns or raises
     IDLE        -> STARTED              error                            500
     STARTED     error                   -> STREAMING, or COMPLETE        500: nothing was sent yet
     STREAMING   error                   -> STREAMING, or COMPLETE        the answer is aborted
+    TRAILERS    error                   error                            the answer is aborted
     COMPLETE    error                   error                            no effect
 
 http.response.pathsend is a complete body, and comes in the state STARTED only. The reactor reads a
 small file at once. The link sends a larger one, also after the app has returned.
+
+TRAILERS follows instead of COMPLETE if http.response.start has announced trailers. The message
+http.response.trailers completes the response.
 
 http.response.early_hint is sent at once in IDLE and STARTED. In STREAMING it comes too late and has
 no effect. In COMPLETE it is an error.
@@ -58,7 +62,7 @@ from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead
-from reactor_run.protocol.response import encode_early_hints, encode_response_head
+from reactor_run.protocol.response import encode_early_hints, encode_response_head, encode_trailers
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.links.answer_file import AnswerFile, ShortFileError, open_file
 from reactor_run.reactor.links.exchange import AppLink
@@ -72,6 +76,7 @@ __all__ = ["EXTENSIONS", "HIGH_WATER", "AsgiExchange"]
 EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
     "http.response.early_hint": {},
     "http.response.pathsend": {},
+    "http.response.trailers": {},
 }
 """The extensions that each scope shows (ASGI documentation, "Extensions")."""
 
@@ -101,12 +106,14 @@ class ResponseState(Enum):
     IDLE = "not started"
     STARTED = "not begun"
     STREAMING = "incomplete"
+    TRAILERS = "without its trailers"
     COMPLETE = "complete"
 
 
 _IDLE: Final = ResponseState.IDLE
 _STARTED: Final = ResponseState.STARTED
 _STREAMING: Final = ResponseState.STREAMING
+_TRAILERS: Final = ResponseState.TRAILERS
 _COMPLETE: Final = ResponseState.COMPLETE
 
 Message = dict[str, Any]
@@ -134,6 +141,7 @@ class AsgiExchange(Hosted):
         "_state",
         "_status",
         "_streams",
+        "_trailers",
         "_turn_ends",
         "_unread",
     )
@@ -142,6 +150,8 @@ class AsgiExchange(Hosted):
     """The status code of the app's http.response.start."""
     _fields: Iterable[tuple[bytes, bytes]]
     """The header fields of the app's http.response.start."""
+    _trailers: list[tuple[bytes, bytes]] | None
+    """The trailer fields so far; None: the app's http.response.start has announced none."""
     _framing: int
     """The length of the response body in bytes, or CHUNKED, or UNTIL_CLOSE. It is set when the head
     is encoded."""
@@ -278,7 +288,8 @@ class AsgiExchange(Hosted):
                 state = self._state_for_body()
             # From here on nothing is awaited: a call that is cancelled has sent nothing.
             if state is _STARTED:
-                self._begin(None if more else len(body))
+                # Trailers need chunks.
+                self._begin(None if more or self._trailers is not None else len(body))
             self._append(body, more)
             lane = self.lane
             if self._out_size + (0 if lane is None else lane.out.size) > HIGH_WATER:
@@ -297,6 +308,7 @@ class AsgiExchange(Hosted):
                 raise RuntimeError(f"{kind} is out of order: {_EXPECTED[state]}")
             self._status = message["status"]
             self._fields = message.get("headers", ())
+            self._trailers = [] if message.get("trailers") else None
             self._state = _STARTED
             if self._status >= 500:
                 self._look_at_handled_error()
@@ -304,6 +316,8 @@ class AsgiExchange(Hosted):
             self._send_path(message["path"])
         elif kind == "http.response.early_hint":
             self._send_early_hints(message["links"])
+        elif kind == "http.response.trailers":
+            self._send_trailers(message.get("headers", ()), bool(message.get("more_trailers")))
         else:
             raise RuntimeError(f"an HTTP response has no message {kind!r}")
 
@@ -330,7 +344,7 @@ class AsgiExchange(Hosted):
         if self._state is _COMPLETE:
             raise RuntimeError("http.response.early_hint is out of order: the response is complete")
         hints = encode_early_hints((b"link", link) for link in links)
-        if not hints or self.head.minor_version == 0 or self._state is _STREAMING:
+        if not hints or self.head.minor_version == 0 or self._state not in (_IDLE, _STARTED):
             return
         if self.lane is None:
             self.lane = self._gateway.open_stream(self)
@@ -344,6 +358,31 @@ class AsgiExchange(Hosted):
             raise
         self.reactor.flush_soon()
 
+    def _send_trailers(self, fields: Iterable[tuple[bytes, bytes]], more: bool) -> None:
+        """Take trailer fields. Without `more`, they complete the response.
+
+        They are sent at the end of a chunked body, to a client with `TE: trailers`.
+        """
+        if self._state is not _TRAILERS:
+            raise RuntimeError(f"http.response.trailers is out of order: {_EXPECTED[self._state]}")
+        assert self._trailers is not None
+        trailers = [*self._trailers, *fields]
+        end = encode_trailers(trailers)
+        if more:
+            self._trailers = trailers
+            return
+        if self._framing == CHUNKED:
+            (codings,) = self.head.values((b"te",))
+            if b"trailers" not in map(bytes.strip, codings.lower().split(b",")):
+                end = LAST_CHUNK
+            self._out.append(end)
+            self._out_size += len(end)
+        self._state = _COMPLETE
+        if self._receiving is not None:
+            self._receiving.set()
+        if self.suspended:
+            self.reactor.write_ready(self)
+
     def _send_path(self, path: str) -> None:
         """Send a file as the whole body, and complete the response.
 
@@ -352,6 +391,8 @@ class AsgiExchange(Hosted):
         """
         if self._state is not _STARTED:
             raise RuntimeError(f"http.response.pathsend is out of order: {_EXPECTED[self._state]}")
+        if self._trailers is not None:
+            raise RuntimeError("a response with trailers cannot have an http.response.pathsend")
         file = open_file(path)
         try:
             self._begin(file.left)
@@ -415,13 +456,15 @@ class AsgiExchange(Hosted):
                 start = chunk_head(size)
                 self._out += (start, body, CHUNK_TAIL)
                 self._out_size += len(start) + len(CHUNK_TAIL)
-            if not more:
+            if not more and self._trailers is None:
                 self._out.append(LAST_CHUNK)
                 self._out_size += len(LAST_CHUNK)
         elif size:
             self._out.append(body)
         self._out_size += size
-        if not more:
+        if not more and self._trailers is not None:
+            self._state = _TRAILERS
+        elif not more:
             self._state = _COMPLETE
             if self._receiving is not None:
                 self._receiving.set()
@@ -715,6 +758,7 @@ _EXPECTED: Final = {
     _IDLE: "http.response.start comes first",
     _STARTED: "http.response.body comes next",
     _STREAMING: "http.response.body comes next",
+    _TRAILERS: "http.response.trailers comes next",
     _COMPLETE: "the response is complete",
 }
 

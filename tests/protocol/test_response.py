@@ -11,13 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reactor_run.protocol import response
-from reactor_run.protocol.body import CHUNKED, UNTIL_CLOSE
+from reactor_run.protocol.body import (
+    CHUNKED,
+    LAST_CHUNK,
+    TRAILER_FIELDS_MAX,
+    TRAILER_MAX,
+    UNTIL_CLOSE,
+    ChunkedReader,
+)
 from reactor_run.protocol.own_fields import ONLY_DATE, OwnFields, read_own_field
 from reactor_run.protocol.response import (
     HEAD_MAX,
     ResponseError,
     encode_early_hints,
     encode_response_head,
+    encode_trailers,
     insert_connection,
     simple_response,
 )
@@ -149,13 +157,19 @@ def test_any_iterable_of_pairs_will_do(fields: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split(),
+    b"connection keep-alive proxy-connection te transfer-encoding upgrade".split(),
 )
 @pytest.mark.parametrize("spelling", [bytes.lower, bytes.title, bytes.upper])
 def test_fields_of_one_hop_are_dropped(name: bytes, spelling: Any) -> None:
     head, framing = encode([(spelling(name), b"chunked, close")], length=3)
     assert lines(head) == [b"content-length: 3"]
     assert framing == 3
+
+
+def test_an_app_announces_its_trailers() -> None:
+    """RFC 9110 §6.6.2. It is no field of one hop (§7.6.1)."""
+    head, _ = encode([(b"Trailer", b"x-md5")])
+    assert lines(head)[0] == b"trailer: x-md5"
 
 
 @pytest.mark.parametrize("name", [b"date", b"Date", b"DATE"])
@@ -843,3 +857,16 @@ def test_early_hints_have_no_fields_of_the_server(name: bytes) -> None:
 def test_early_hints_that_cannot_be_sent(fields: Any) -> None:
     with pytest.raises(ResponseError):
         encode_early_hints(fields)
+
+
+def test_trailers_end_a_chunked_body() -> None:
+    end = encode_trailers([(b"X-Md5", b" abc "), (b"transfer-encoding", b"x"), (b"te", b"y")])
+    assert end == b"0\r\nx-md5: abc\r\n\r\n"
+    assert encode_trailers([]) == LAST_CHUNK
+    for bad in ([(b"a", b"\n")], [(b"a", b"x" * TRAILER_MAX)], [(b"a", b"")] * 65, [(b"a:", b"")]):
+        with pytest.raises(ResponseError):
+            encode_trailers(bad)
+    most = encode_trailers([(b"a", b"x" * 100)] * TRAILER_FIELDS_MAX)
+    reader = ChunkedReader()
+    assert reader.feed(most) == len(most)
+    assert reader.complete

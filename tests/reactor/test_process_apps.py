@@ -85,7 +85,7 @@ def test_messages_out_of_order_raise_in_the_app_and_change_nothing(asgi, key):
         notes,
         [
             "http.response.start comes first",
-            "no message 'http.response.trailers'",
+            "no message 'http.response.push'",
             "http.response.body comes next",
             "the response is complete",
             "the response is complete",

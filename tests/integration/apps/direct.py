@@ -152,6 +152,27 @@ async def hints(http: asgi_kit.Exchange) -> None:
     await http.body(content(1, size))
 
 
+async def trailers(http: asgi_kit.Exchange) -> None:
+    """An answer in two pieces, then two trailer fields.
+
+    The query has the size of the answer, and whether it has a Content-Length.
+    """
+    size = int(http.number("size", 0))
+    body = content(1, size)
+    fields = [(b"trailer", b"x-one, x-two")]
+    if "length" in http.query:
+        fields.append((b"content-length", b"%d" % size))
+    start = {"type": "http.response.start", "status": 200, "headers": fields, "trailers": True}
+    await http.send(start)
+    if "pieces" in http.query:
+        await http.body(body[: size // 2], more=True)
+        body = body[size // 2 :]
+    await http.body(body)
+    end = {"type": "http.response.trailers"}
+    await http.send({**end, "headers": [(b"X-One", b"1")], "more_trailers": True})
+    await http.send({**end, "headers": [(b"x-two", b"2"), (b"content-length", b"3")]})
+
+
 async def upload(http: asgi_kit.Exchange) -> None:
     """The hash of the body, which is read after the gate is open, then slowly if asked."""
     digest = hashlib.sha256()
@@ -185,7 +206,9 @@ async def nofile(http: asgi_kit.Exchange) -> None:
     await http.reply(b"limited")
 
 
-asgi = asgi_kit.app_of([*asgi_kit.COMMON, answer, file, hints, upload, echo, fork, timeout, nofile])
+asgi = asgi_kit.app_of(
+    [*asgi_kit.COMMON, answer, file, hints, trailers, upload, echo, fork, timeout, nofile]
+)
 
 
 # WSGI

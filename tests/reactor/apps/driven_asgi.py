@@ -170,6 +170,31 @@ async def file(it: Exchange) -> None:
             it.note(error)
 
 
+@on("/trailers")
+async def trailers(it: Exchange) -> None:
+    """Send the messages that the query names, and note what is raised.
+
+    The query's `do` has a letter for each: s(tart), t (start with trailers), b(ody), p(athsend),
+    m (trailers, and more follow), e (trailers, the end), f (trailers that cannot be sent).
+    """
+    end = {"type": "http.response.trailers"}
+    start = {"type": "http.response.start", "status": 200}
+    messages: dict[str, Any] = {
+        "s": start,
+        "t": {**start, "trailers": True},
+        "b": {"type": "http.response.body", "body": b"body"},
+        "p": {"type": "http.response.pathsend", "path": __file__},
+        "m": {**end, "headers": [(b"x-one", b"1")], "more_trailers": True},
+        "e": {**end, "headers": [(b"x-two", b"2")]},
+        "f": {**end, "headers": [(b"x-two", b"2\r\nx: y")]},
+    }
+    for letter in it.query["do"]:
+        try:
+            await it.send(messages[letter])
+        except Exception as error:
+            it.note(f"{letter}: {type(error).__name__}")
+
+
 @on("/slow")
 async def slow(it: Exchange) -> None:
     time.sleep(float(it.query.get("ms", "10")) / 1000)  # noqa: ASYNC251 - it is to stall the loop
@@ -493,7 +518,7 @@ async def order(it: Exchange) -> None:
             it.note("nothing was raised")
 
     await wrong(body)
-    await wrong({"type": "http.response.trailers"})
+    await wrong({"type": "http.response.push"})
     await it.send(start)
     await wrong(start)
     await it.send(body)
