@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import h11
@@ -12,6 +13,7 @@ from tests.integration.apps.direct import content
 from tests.integration.client import Client, request
 from tests.integration.conftest import RUNTIMES, Start
 from tests.integration.server import Server
+from tests.integration.waiting import eventually
 from tests.needs import need_module
 
 WAYS = {
@@ -94,3 +96,19 @@ def test_a_file_that_shrinks_gives_a_cut_answer(server: Server, tmp_path: Path) 
     path.write_bytes(content(2, size))
     with Client(server.address) as client:
         assert client.get(f"/file?path={path}").body == content(2, size)
+
+
+@pytest.mark.parametrize("way", ["direct", "plain"])
+def test_a_file_survives_a_reload(start: Start, tmp_path: Path, way: str) -> None:
+    """Its app has returned. The old reactor goes on until the client has the file."""
+    server = start("tests.integration.apps.direct:asgi", "--runtime", "trio", *WAYS[way])
+    size = 24 * MIB
+    path = tmp_path / "file"
+    path.write_bytes(content(3, size))
+    with Client(server.address, receive_buffer=4096) as client:
+        client.send(request("GET", f"/file?path={path}"))
+        assert client.begin().status == 200
+        before = set(server.reactor_pids())
+        server.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: set(server.reactor_pids()) - before)
+        assert b"".join(client.pieces()) == content(3, size)
