@@ -90,11 +90,12 @@ __all__ = [
 ]
 
 EXPRESS_MAX: Final = 65536
-"""Most bytes of a whole request or answer in one message."""
+"""Most bytes of a whole answer in one message."""
 PIECE_MAX: Final = 131072
-"""Most bytes of one piece of a longer request or answer. Each piece of a body becomes one message
-for the app: large ones cost less. It is half of WINDOW, so that one can be on its way while the app
-takes another."""
+"""Most bytes of a whole request in one message, and of one piece of a longer request or answer.
+
+An app gets one message for each piece of a body, so large pieces cost less. It is half of WINDOW,
+so that one can be on its way while the app takes another."""
 _PAYLOAD_MAX: Final = 1 << 26
 """Most bytes of a payload. A head in front of the first piece of a body makes it longer, and
 `--limit-head-size` may be large."""
