@@ -346,13 +346,11 @@ class AsgiExchange(Hosted):
         hints = encode_early_hints((b"link", link) for link in links)
         if not hints or self.head.minor_version == 0 or self._state not in (_IDLE, _STARTED):
             return
-        if self.lane is None:
-            self.lane = self._gateway.open_stream(self)
-            if self.lane is None:
-                self.on_gone()
-                return
+        lane = self._answer_lane()
+        if lane is None:
+            return
         try:
-            self.lane.send_interim(hints)
+            lane.send_interim(hints)
         except OSError:
             self.on_gone()
             raise
@@ -424,14 +422,12 @@ class AsgiExchange(Hosted):
         self._state = _COMPLETE
         if self._receiving is not None:
             self._receiving.set()
-        if self.lane is None:
-            self.lane = self._gateway.open_stream(self)
-            if self.lane is None:
-                file.close()
-                self.on_gone()
-                return
+        lane = self._answer_lane()
+        if lane is None:
+            file.close()
+            return
         self._on_wire = self._streams = True
-        self.lane.send_file(file)
+        lane.send_file(file)
         self.write_out()
         # A stream gathers messages. After a later step of the app, nothing else sends them.
         self.reactor.flush_soon()
@@ -509,14 +505,12 @@ class AsgiExchange(Hosted):
                 self._on_wire = True
                 self._gateway.express.answer(self.express, out, size)
                 return
-            if self.lane is None:
-                self.lane = self._gateway.open_stream(self)
-                if self.lane is None:
-                    self.on_gone()
-                    return
+            lane = self._answer_lane()
+            if lane is None:
+                return
             self._on_wire = self._streams = True
             try:
-                self.lane.write(out)
+                lane.write(out)
             except OSError:
                 self.on_gone()
                 return
@@ -525,6 +519,15 @@ class AsgiExchange(Hosted):
                 self.lane.finish(until_close=self._framing == UNTIL_CLOSE)
             except OSError:
                 self.on_gone()
+
+    def _answer_lane(self) -> AppLink | None:
+        """Return what carries an answer in pieces. None in a child that the app forked: then the
+        client counts as gone."""
+        if self.lane is None:
+            self.lane = self._gateway.open_stream(self)
+            if self.lane is None:
+                self.on_gone()
+        return self.lane
 
     def _fits_one_message(self, size: int) -> bool:
         """Whether the whole answer, of `size` bytes, can be one message of the express lane."""
@@ -717,17 +720,13 @@ class AsgiExchange(Hosted):
     def _fail(self) -> None:
         """Replace the answer by a 500. Call this only if nothing was sent."""
         text = b"Internal Server Error\n"
-        head, self._framing = encode_response_head(
-            500,
-            [(b"content-type", b"text/plain; charset=utf-8")],
-            method=self.head.method,
-            minor_version=self.head.minor_version,
-            length=len(text),
-            date_field=date_field(),
-            own_fields=self._gateway.own_fields,
-        )
-        self._out = [head] if self.head.method == b"HEAD" else [head, text]
-        self._out_size = sum(map(len, self._out))
+        self._status = 500
+        self._fields = [(b"content-type", b"text/plain; charset=utf-8")]
+        self._out = []
+        self._begin(len(text))
+        if self.head.method != b"HEAD":
+            self._out.append(text)
+            self._out_size += len(text)
         self._state = _COMPLETE
 
     def _drained(self) -> bool:
