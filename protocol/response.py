@@ -26,6 +26,7 @@ __all__ = [
     "LENGTH_DIGITS",
     "ResponseError",
     "encode_early_hints",
+    "encode_field_lines",
     "encode_response_head",
     "encode_trailers",
     "insert_connection",
@@ -319,7 +320,7 @@ def encode_early_hints(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     Fields of the framing and of the connection are dropped, and so are Date and Server. Raises
     `ResponseError`.
     """
-    lines = _encode_lines(fields)
+    lines = encode_field_lines(fields)
     if not lines:
         return b""
     head = b"".join((b"HTTP/1.1 103 Early Hints", *lines, b"\r\n\r\n"))
@@ -333,7 +334,7 @@ def encode_trailers(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 
     Drops the same fields as `encode_early_hints` (RFC 9110 §6.5.1). Raises `ResponseError`.
     """
-    lines = _encode_lines(fields)
+    lines = encode_field_lines(fields)
     end = b"".join((b"0", *lines, b"\r\n\r\n"))
     if len(end) > TRAILER_MAX or len(lines) > 2 * TRAILER_FIELDS_MAX:
         raise ResponseError(
@@ -342,7 +343,7 @@ def encode_trailers(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     return end
 
 
-def _encode_lines(fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+def encode_field_lines(fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """Return the PLAIN fields: before each value what precedes it. Raises `ResponseError`."""
     # As in a whole head, for `_text_complaint`: names at even places, values at odd ones.
     pieces = [b"", b""]

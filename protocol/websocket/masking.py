@@ -1,0 +1,31 @@
+"""The mask of a client's payload: XOR with a key of four bytes (RFC 6455 §5.3)."""
+
+from __future__ import annotations
+
+from sys import byteorder
+from typing import TYPE_CHECKING, Final
+
+__all__ = ["apply_mask", "xor_mask"]
+
+_PIECE: Final = 65536
+"""Bytes that are changed at once. Larger integers do not stay in the processor's cache."""
+
+
+def xor_mask(data: bytes | memoryview, mask: bytes) -> bytes:
+    """Return `data` with the mask applied or removed. `mask` has four bytes."""
+    size = len(data)
+    if size > _PIECE:
+        return b"".join([xor_mask(data[at : at + _PIECE], mask) for at in range(0, size, _PIECE)])
+    key = (mask * (size // 4 + 1))[:size]
+    number = int.from_bytes(data, byteorder) ^ int.from_bytes(key, byteorder)
+    return number.to_bytes(size, byteorder)
+
+
+if TYPE_CHECKING:
+    apply_mask = xor_mask
+else:
+    try:
+        # In C; it takes a fifth of the time for 100 bytes, and a thirtieth for 64 KiB.
+        from websockets.speedups import apply_mask
+    except ImportError:
+        apply_mask = xor_mask
