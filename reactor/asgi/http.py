@@ -36,15 +36,13 @@ carry another exchange.
 
 from __future__ import annotations
 
-import sys
 import types
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from enum import Enum
 from math import inf
 from time import monotonic
 from typing import Any, Final
 
-import anyio
 import anyio.lowlevel
 
 from reactor_run.clock import date_field
@@ -64,11 +62,12 @@ from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.response import encode_early_hints, encode_response_head, encode_trailers
 from reactor_run.protocol.scope import ScopeBuilder
+from reactor_run.reactor.asgi.report import report_end, report_handled_error
 from reactor_run.reactor.links.answer_file import AnswerFile, ShortFileError, open_file
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.links.lane import CONTINUE
-from reactor_run.reactor.log import cut_traceback, limited, place_of, prompt_hint, runtime_hint
+from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.hosted import FINISHED, Event, Hosted, HostLoop
 
 __all__ = ["EXTENSIONS", "HIGH_WATER", "AsgiExchange"]
@@ -311,7 +310,7 @@ class AsgiExchange(Hosted):
             self._trailers = [] if message.get("trailers") else None
             self._state = _STARTED
             if self._status >= 500:
-                self._look_at_handled_error()
+                report_handled_error(self.name, self._status, self._gateway.runtime)
         elif kind == "http.response.pathsend":
             self._send_path(message["path"])
         elif kind == "http.response.early_hint":
@@ -645,7 +644,14 @@ class AsgiExchange(Hosted):
 
     def over(self, error: BaseException | None) -> None:
         if error is not None or self._state is not _COMPLETE:
-            self._report(error)
+            report_end(
+                self.name,
+                error,
+                self._gateway.runtime,
+                left=self.gone or (self._fin and error is None),
+                part="response",
+                state=self._state.value,
+            )
             if self._state is not _COMPLETE and not self.gone:
                 if self._on_wire:
                     self._gateway.abort(self)
@@ -674,48 +680,6 @@ class AsgiExchange(Hosted):
 
     def abandon(self) -> None:
         self._gateway.abandon(self)
-
-    def _report(self, error: BaseException | None) -> None:
-        """Log how the app ended. From now on the reactor uses no object that the app can change:
-        not the scope, and only the type of its error."""
-        left = self.gone or (self._fin and error is None)
-        if left and (error is None or _is_departure(error)):
-            limited.debug("%s: the client left before the response was complete", self.name)
-        elif error is None:
-            state = self._state.value
-            limited.error("%s: the app returned with its response %s", self.name, state)
-        elif _is_cancellation(error):
-            limited.info("%s: cancelled", self.name)
-        else:
-            hint = runtime_hint(error, self._gateway.runtime) or prompt_hint(error)
-            advice = f" ({hint})" if hint else ""
-            limited.error(
-                "%s: the app failed%s\n%s",
-                self.name,
-                advice,
-                cut_traceback(error),
-                kind=place_of(error),
-            )
-
-    def _look_at_handled_error(self) -> None:
-        """Log advice if the app handles an error that shows that it needs another runtime.
-
-        Litestar and other frameworks answer 500 themselves, and the reactor does not get the error.
-        But while they handle it, it is the current exception of the app's coroutines.
-        """
-        error = sys.exception()
-        if error is None:
-            return
-        hint = runtime_hint(error, self._gateway.runtime)
-        if hint is not None:
-            limited.error(
-                "%s: the app responds %d (%s)\n%s",
-                self.name,
-                self._status,
-                hint,
-                cut_traceback(error),
-                kind=place_of(error),
-            )
 
     def _fail(self) -> None:
         """Replace the answer by a 500. Call this only if nothing was sent."""
@@ -760,34 +724,6 @@ _EXPECTED: Final = {
     _TRAILERS: "http.response.trailers comes next",
     _COMPLETE: "the response is complete",
 }
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    """Whether `error` is a cancellation, or a group that holds only cancellations."""
-    cancelled = anyio.get_cancelled_exc_class()
-    return _holds_only(error, lambda each: issubclass(type(each), cancelled))
-
-
-def _is_departure(error: BaseException) -> bool:
-    """Whether `error` is what `send` raises when the client is gone, or a group of these.
-
-    Starlette raises its own ClientDisconnect instead.
-    """
-    return _holds_only(
-        error,
-        lambda each: issubclass(type(each), OSError) or type(each).__name__ == "ClientDisconnect",
-    )
-
-
-def _holds_only(error: BaseException, wanted: Callable[[BaseException], bool]) -> bool:
-    """Whether `error` is wanted, or a group that holds only wanted ones."""
-    if not issubclass(type(error), BaseExceptionGroup):
-        return wanted(error)
-    group: Any = error
-    try:
-        return BaseExceptionGroup.split(group, wanted)[1] is None
-    except BaseException:  # the app's `derive` failed
-        return False
 
 
 async def _awaiting(running: Awaitable[None]) -> None:
