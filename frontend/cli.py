@@ -21,6 +21,17 @@ REMOTE_COMMANDS = ("status", "top", "reload", "reopen-logs", "stop")
 """Commands to a running service."""
 COMMANDS = (*REMOTE_COMMANDS, "check", "config")
 """First words of the command line that are a command and not the name of an app."""
+_NEEDS_CERTIFICATE = (
+    "keyfile",
+    "keyfile_password_file",
+    "ca_certs",
+    "verify_client",
+    "tls_min",
+    "ciphers",
+    "handshake_timeout",
+    "redirect_http",
+)
+"""Settings that have no effect without TLS."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -154,6 +165,7 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             f"{sources['forwarded_allow_from']} needs --lane-proxy v2, but {sources['lane_proxy']} "
             f"is {settings.lane_proxy}, which cannot carry what proxies send; remove it"
         )
+    _check_tls(settings, sources)
     if sum(map(len, chain.from_iterable(settings.header))) > SIZE_MAX:
         raise OperatorError(f"{sources['header']}: more than {SIZE_MAX >> 10} KiB; use less")
     if settings.reload:
@@ -171,3 +183,31 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             raise OperatorError(
                 f"{sources['runtime']}: uvloop is not installed; pip install 'reactor-run[uvloop]'"
             )
+
+
+def _check_tls(settings: Settings, sources: Mapping[str, str]) -> None:
+    """Raise OperatorError for settings of TLS that contradict each other, or have no effect."""
+    if not settings.certfile:
+        for name in _NEEDS_CERTIFICATE:
+            if name in sources and getattr(settings, name) != Settings._field_defaults[name]:
+                raise OperatorError(
+                    f"{sources[name]} has no effect without a certificate; add --certfile or "
+                    "remove it"
+                )
+        return
+    certificates, keys = len(settings.certfile), len(settings.keyfile)
+    if keys not in (0, certificates):
+        raise OperatorError(
+            f"{sources['keyfile']}: {keys} private keys for {certificates} certificates; give one "
+            "key for each certificate, in the same order"
+        )
+    if settings.verify_client != "off" and not settings.ca_certs:
+        raise OperatorError(
+            f"{sources['verify_client']} needs --ca-certs with the authorities that sign clients' "
+            "certificates"
+        )
+    if settings.ca_certs and settings.verify_client == "off":
+        raise OperatorError(
+            f"{sources['ca_certs']} has no effect without --verify-client; add --verify-client "
+            "required or optional, or remove it"
+        )

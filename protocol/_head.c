@@ -886,7 +886,7 @@ put_origin(State *state, PyObject *scope, PyObject *origin)
 {
     PyObject *asgi = PyDict_GetItemWithError(scope, state->keys[ASGI]); /* borrowed */
     if (asgi == NULL || !PyDict_CheckExact(asgi) || !PyTuple_Check(origin) ||
-        PyTuple_GET_SIZE(origin) != 3) {
+        PyTuple_GET_SIZE(origin) < 3) {
         PyErr_SetString(PyExc_TypeError, "a template has asgi, and an origin has three items");
         return false;
     }

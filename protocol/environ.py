@@ -136,8 +136,12 @@ class EnvironBuilder:
         environ = head.environ(self._template, self._keys) if type(head) is Head else None
         if environ is None:
             environ = self._build(head)
-        client, server, scheme = origin
+        client, server, scheme, tls = origin
         environ["wsgi.url_scheme"] = scheme
+        if scheme == "https":
+            environ["HTTPS"] = "on"
+            if tls is not None:
+                environ.update(tls.environ)
         if client is not None:
             environ["REMOTE_ADDR"] = client[0]
             environ["REMOTE_PORT"] = str(client[1])

@@ -1,8 +1,9 @@
-"""The origin of a request, which the front end tells reactors in a PROXY v2 header with two TLVs.
+"""The origin of a request, which the front end tells reactors in a PROXY v2 header with TLVs.
 
     addresses           the source and destination of the client's connection, or those that a
                         balancer told in a PROXY header of its own
     20 PP2_TYPE_SSL     present with PP2_CLIENT_SSL: the scheme is https; absent: http
+    01, 20, E4, E5      if the client speaks TLS to the front end: see tls.py
     E3 FORWARDED_FOR    replaces the source: the client that a trusted proxy named in a field of
                         this request. 4 or 16 bytes of IP address; empty if the client is unknown
 
@@ -17,6 +18,7 @@ from typing import Final, NamedTuple
 from reactor_run.protocol import policy
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.proxy import PP2_TYPE_SSL, Address, Endpoint, ProxyHeader
+from reactor_run.protocol.tls import Tls, Tlvs, read_tls
 
 __all__ = [
     "FORWARDED_FOR",
@@ -43,22 +45,27 @@ class Origin(NamedTuple):
     proxy named the client.
     server: host and port, or path and None; None if unknown.
     scheme: http or https.
+    tls: the TLS that the client speaks to the front end; None: it does not.
     """
 
     client: Address | None = None
     server: Endpoint | None = None
     scheme: str = "http"
+    tls: Tls | None = None
 
 
 NOWHERE: Final = Origin()
 """The origin of a request that has no header before it."""
 
 
-def origin_tlvs(*, https: bool, client: bytes | None = None) -> tuple[tuple[int, bytes], ...]:
-    """Return the TLVs for a scheme, and for a client that a proxy named (its packed address)."""
-    tlvs: tuple[tuple[int, bytes], ...] = ()
+def origin_tlvs(*, https: bool, client: bytes | None = None, tls: Tlvs = ()) -> Tlvs:
+    """Return the TLVs for a scheme, and for a client that a proxy named (its packed address).
+
+    `tls`: what `tls_tlvs` tells of the client's TLS; empty: it is unknown.
+    """
+    tlvs: Tlvs = ()
     if https:
-        tlvs += ((PP2_TYPE_SSL, _SSL),)
+        tlvs += tls or ((PP2_TYPE_SSL, _SSL),)
     if client is not None:
         tlvs += ((FORWARDED_FOR, client),)
     return tlvs
@@ -84,7 +91,8 @@ def read_origin(header: ProxyHeader) -> Origin:
         if kind == FORWARDED_FOR:
             host = unpack_address(value)
             client = (host, 0) if host else None
-    return Origin(client, header.destination, "https" if over_tls(header) else "http")
+    scheme = "https" if over_tls(header) else "http"
+    return Origin(client, header.destination, scheme, read_tls(header.tlvs))
 
 
 def unpack_address(packed: bytes) -> str:

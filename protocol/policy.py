@@ -229,6 +229,12 @@ PROXY_CRC = _rule(
     "proxy-crc", "PROXY protocol §2.2.3", 400, "the PROXY header's CRC32C does not match"
 )
 
+# TLS --------------------------------------------------------------------------------------------
+
+TLS_EXPECTED = _rule(
+    "tls-expected", "RFC 9110 §4.2.2", 400, "this port speaks TLS: use https instead of http"
+)
+
 # Deadlines --------------------------------------------------------------------------------------
 
 HEAD_TIMEOUT = _rule("head-timeout", "RFC 9110 §15.5.9", 408, "the head did not arrive in time")

@@ -128,6 +128,8 @@ class ScopeBuilder:
             scope["state"] = self._state.copy()
         if self._extensions:
             scope["extensions"] = self._extensions.copy()
+        if origin.tls is not None:
+            scope.setdefault("extensions", {})["tls"] = origin.tls.extension.copy()
         return scope
 
     def _build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:

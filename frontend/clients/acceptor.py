@@ -1,7 +1,7 @@
 """Accepts connections from the listeners, within the limits on their number.
 
 With `--proxy-protocol` a connection is an `InboundProxy` first, if its peer is in
-`--proxy-allow-from`. Connections of other peers are closed.
+`--proxy-allow-from`. Connections of other peers are closed. With TLS, a `TlsHandshake` comes next.
 
 The limits, and what happens beyond them:
 
@@ -22,18 +22,24 @@ import select
 import socket
 from collections.abc import Callable
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.clients.connection import Connection, ConnectionPhase
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import ConnectionOrigin, ForwardedOrigin, Forwarding
 from reactor_run.frontend.clients.http1 import Http1
-from reactor_run.frontend.clients.proxy_preamble import InboundProxy
+from reactor_run.frontend.clients.proxy_preamble import InboundProxy, Introduced
 from reactor_run.frontend.clients.transport import Transport
 from reactor_run.frontend.log import limited, log
-from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.frontend.sockets.listeners import Listener, Speech
 from reactor_run.frontend.sockets.networks import Networks, pack_address
 from reactor_run.protocol.proxy import Endpoint
+from reactor_run.protocol.tls import Tlvs
+
+if TYPE_CHECKING:
+    # Few services need these. The first imports ssl, which takes memory.
+    from reactor_run.frontend.clients.redirect import RedirectContext
+    from reactor_run.frontend.clients.tls_handshake import TlsHandshake, TlsService
 
 __all__ = ["Acceptor", "network"]
 
@@ -81,11 +87,14 @@ class Acceptor:
         proxies: Networks | None,
         forwarding: Forwarding,
         on_left: Callable[[], None],
+        tls: TlsService | None = None,
+        redirects: RedirectContext | None = None,
     ) -> None:
         """`connections_max`: the most connections at once. `per_address`: the most of one address;
         0: no limit. `proxies`: the peers that may connect, each with a PROXY header first; None:
         any peer may connect, and there is no header. `forwarding`: the proxies whose fields name
-        the client of a request. `on_left`: called whenever a connection has ended.
+        the client of a request. `on_left`: called whenever a connection has ended. `tls`: for the
+        listeners that speak TLS; None: there are none. `redirects`: for those that redirect to TLS.
         """
         self.clients: set[Connection] = set()
         self._inbound: set[InboundProxy] = set()
@@ -101,6 +110,8 @@ class Acceptor:
         self._proxies = proxies
         self._forwarding = forwarding
         self._on_left = on_left
+        self._tls = tls
+        self._redirects = redirects
         self._counts: dict[bytes, int] = {}
         """By address: the number of its connections, if --max-connections-per-address is set."""
         self._networks: dict[Connection, bytes] = {}
@@ -227,6 +238,8 @@ class Acceptor:
         elif address[0] not in ("0.0.0.0", "::"):
             local = (address[0], address[1])
 
+        speech = listener.speech
+
         def accept(_: int) -> None:
             # A connection waits in the backlog: else there would be no event.
             if self._full:
@@ -244,11 +257,13 @@ class Acceptor:
                     # The descriptors of closed idle connections are free at the end of the batch.
                     self._make_room(f"no connection can be accepted ({error.strerror})")
                     return
-                self._welcome(client, peer, local)
+                self._welcome(client, peer, local, speech)
 
         return accept
 
-    def _welcome(self, sock: socket.socket, peer: tuple[str, int], local: Endpoint | None) -> None:
+    def _welcome(
+        self, sock: socket.socket, peer: tuple[str, int], local: Endpoint | None, speech: Speech
+    ) -> None:
         """Serve a new connection. `local`: its own end, if the listener has a fixed address."""
         source: Endpoint = ("", None) if sock.family == socket.AF_UNIX else (peer[0], peer[1])
         if self._proxies is not None and not self._proxies.cover(source):
@@ -267,9 +282,9 @@ class Acceptor:
                 name = sock.getsockname()
                 local = (name[0], name[1])
             if self._proxies is None:
-                self._add(self._client(sock, source, local).connection, source)
+                self._add(self._client(sock, source, local, speech).connection, source)
             else:
-                self._inbound.add(self._inbound_proxy(sock, source, local))
+                self._inbound.add(self._inbound_proxy(sock, source, local, speech))
         except OSError as error:
             limited.error("cannot serve a connection: %s", error.strerror)
             sock.close()
@@ -277,24 +292,56 @@ class Acceptor:
         self.accepted += 1
 
     def _client(
-        self, sock: socket.socket, source: Endpoint, destination: Endpoint, *, https: bool = False
-    ) -> Http1:
+        self,
+        sock: socket.socket,
+        source: Endpoint,
+        destination: Endpoint,
+        speech: Speech,
+        *,
+        https: bool = False,
+    ) -> Http1 | TlsHandshake:
         """Serve a client, or a trusted proxy that names the clients. Raises OSError."""
+        if speech is Speech.TLS:
+            assert self._tls is not None
+            return self._tls.begin(self, sock, source, destination, self.left)
+        context = self._context
+        if speech is Speech.REDIRECT:
+            assert self._redirects is not None
+            context = self._redirects
+        connection = Connection(context, Transport(sock), self.left)
+        return Http1(context, connection, self._origin(source, destination, https=https))
+
+    def speak(
+        self,
+        connection: Connection,
+        source: Endpoint,
+        destination: Endpoint,
+        *,
+        https: bool,
+        tls: Tlvs,
+    ) -> Http1:
+        """Speak HTTP/1.1 on a connection that began with a handshake. Raises OSError.
+
+        `https`: the client uses TLS. `tls`: what reactors are told of it.
+        """
+        origin = self._origin(source, destination, https=https, tls=tls)
+        return Http1(self._context, connection, origin)
+
+    def _origin(
+        self, source: Endpoint, destination: Endpoint, *, https: bool, tls: Tlvs = ()
+    ) -> ConnectionOrigin:
         context = self._context
         forwarding = self._forwarding
         if forwarding.proxies.cover(source):
-            origin: ConnectionOrigin = ForwardedOrigin(
-                context, source, destination, forwarding, https=https
-            )
-        else:
-            origin = ConnectionOrigin(context, source, destination, https=https)
-        return Http1(context, Connection(context, Transport(sock), self.left), origin)
+            return ForwardedOrigin(context, source, destination, forwarding, https=https, tls=tls)
+        return ConnectionOrigin(context, source, destination, https=https, tls=tls)
 
     def _inbound_proxy(
-        self, sock: socket.socket, source: Endpoint, local: Endpoint
+        self, sock: socket.socket, source: Endpoint, local: Endpoint, speech: Speech
     ) -> InboundProxy:
         """Serve a connection that must begin with a PROXY header. Raises OSError."""
-        return InboundProxy(self._loop, self, sock, source, local, self._context.head_timeout)
+        timeout = self._context.head_timeout
+        return InboundProxy(self._loop, self, sock, source, local, timeout, speech)
 
     def introduced(
         self,
@@ -302,15 +349,16 @@ class Acceptor:
         sock: socket.socket,
         source: Endpoint,
         destination: Endpoint,
+        speech: Speech,
         *,
         https: bool,
-    ) -> Http1 | None:
+    ) -> Introduced | None:
         """Serve a connection after its PROXY header; return None if it was closed instead."""
         if self._has_enough(source):
             inbound.close()
             return None
         try:
-            client = self._client(sock, source, destination, https=https)
+            client = self._client(sock, source, destination, speech, https=https)
         except OSError as error:
             limited.error("cannot serve a connection: %s", error.strerror)
             inbound.close()
@@ -319,7 +367,7 @@ class Acceptor:
         self._add(client.connection, source)
         return client
 
-    def admitted(self, client: Http1) -> None:
+    def admitted(self, client: Introduced) -> None:
         """Shut a new client down if the service stops. The bytes after its header were served."""
         if self._context.draining:
             client.shut(self._context.close_grace)

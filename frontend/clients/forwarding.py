@@ -11,6 +11,7 @@ from reactor_run.protocol.forwarded import Forwarded, read_forwarded, read_x_for
 from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.origin import origin_tlvs, unpack_address
 from reactor_run.protocol.proxy import Endpoint
+from reactor_run.protocol.tls import Tlvs
 
 __all__ = ["ConnectionOrigin", "ForwardedOrigin", "Forwarding", "Prefixes"]
 
@@ -55,7 +56,7 @@ class Forwarding:
 class ConnectionOrigin:
     """A connection whose peer is the client of every request."""
 
-    __slots__ = ("_context", "client", "express_prefix", "https", "peers")
+    __slots__ = ("_context", "client", "express_prefix", "https", "peers", "tls")
 
     def __init__(
         self,
@@ -64,14 +65,19 @@ class ConnectionOrigin:
         destination: Endpoint | None,
         *,
         https: bool,
+        tls: Tlvs = (),
     ) -> None:
-        """`source`, `destination`: the ends of the connection. `https`: the client uses TLS."""
+        """`source`, `destination`: the ends of the connection. `https`: the client uses TLS.
+
+        `tls`: what is known of it.
+        """
         self._context = context
         self.peers = (source, destination)
         self.https = https
+        self.tls = tls
         self.client = b"" if source is None else source[0].encode()
         """The address of the client of every request, as text; empty: unknown."""
-        self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https))
+        self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https, tls=tls))
 
     def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
@@ -79,7 +85,7 @@ class ConnectionOrigin:
 
     def lane_prefix(self) -> bytes:
         """Return the PROXY header that precedes each request on a lane."""
-        return self._context.encode_proxy(*self.peers, origin_tlvs(https=self.https))
+        return self._context.encode_proxy(*self.peers, origin_tlvs(https=self.https, tls=self.tls))
 
 
 class ForwardedOrigin(ConnectionOrigin):
@@ -95,8 +101,9 @@ class ForwardedOrigin(ConnectionOrigin):
         forwarding: Forwarding,
         *,
         https: bool,
+        tls: Tlvs = (),
     ) -> None:
-        super().__init__(context, source, destination, https=https)
+        super().__init__(context, source, destination, https=https, tls=tls)
         self._peer = self.client
         self.client = b""
         self._forwarding = forwarding
@@ -114,7 +121,9 @@ class ForwardedOrigin(ConnectionOrigin):
             return known
         client, scheme = self._forwarding.read(lines)
         https = self.https if scheme is None else scheme == "https"
-        tlvs = origin_tlvs(https=https, client=client)
+        # What is known of TLS concerns the proxy, and so not a client that it names.
+        tls = self.tls if client is None and scheme is None else ()
+        tlvs = origin_tlvs(https=https, client=client, tls=tls)
         prefixes = (
             request_prefix(*self.peers, tlvs),
             self._context.encode_proxy(*self.peers, tlvs),

@@ -2,8 +2,8 @@
 
 Each such connection must begin with a header, of version 1 or 2, within --head-timeout. The
 acceptor has checked that its peer is allowed. The addresses in the header replace those of the
-connection, unless it has none (LOCAL, UNKNOWN, UNSPEC). Then the connection speaks HTTP/1.1. Bytes
-that were read after the header belong to its first request.
+connection, unless it has none (LOCAL, UNKNOWN, UNSPEC). Then the connection speaks HTTP/1.1, or
+begins a TLS handshake. Bytes that were read after the header belong to that.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import socket
 from math import inf
 from typing import Final, Protocol
 
+from reactor_run.frontend.clients.connection import Connection
 from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.sockets.listeners import Speech
 from reactor_run.protocol import policy
 from reactor_run.protocol.origin import over_tls
 from reactor_run.protocol.policy import Rejected, Rule
@@ -23,6 +25,20 @@ from reactor_run.protocol.proxy import SIGNATURE, Endpoint, decode_either
 __all__ = ["InboundProxy"]
 
 _READ: Final = 65536
+
+
+class Introduced(Protocol):
+    """Serves a connection after its PROXY header: HTTP/1.1, or a TLS handshake."""
+
+    @property
+    def connection(self) -> Connection:
+        """The connection."""
+
+    def take(self, data: bytes) -> None:
+        """Serve the bytes that were read after the header."""
+
+    def shut(self, grace: float) -> None:
+        """End after the exchange in flight, or in `grace` seconds: the service stops."""
 
 
 class Welcome(Protocol):
@@ -34,12 +50,16 @@ class Welcome(Protocol):
         sock: socket.socket,
         source: Endpoint,
         destination: Endpoint,
+        speech: Speech,
         *,
         https: bool,
-    ) -> Http1 | None:
-        """Serve a connection after its PROXY header; return None if it was closed instead."""
+    ) -> Introduced | None:
+        """Serve a connection after its PROXY header; return None if it was closed instead.
 
-    def admitted(self, client: Http1) -> None:
+        `https`: the header says that the client uses TLS.
+        """
+
+    def admitted(self, client: Introduced) -> None:
         """Note that the bytes after the header were served."""
 
     def left(self, connection: InboundProxy) -> None:
@@ -60,6 +80,7 @@ class InboundProxy:
         "_loop",
         "_peers",
         "_sock",
+        "_speech",
         "check_at",
         "deadline",
     )
@@ -72,14 +93,16 @@ class InboundProxy:
         source: Endpoint,
         destination: Endpoint,
         head_timeout: float,
+        speech: Speech,
     ) -> None:
-        """`head_timeout`: seconds for the header; 0: no limit."""
+        """`head_timeout`: seconds for the header; 0: no limit. `speech`: what follows it."""
         self._loop = loop
         self._acceptor = acceptor
         self._sock = sock
         self._peers = (source, destination)
-        self._client: Http1 | None = None
-        """The HTTP/1.1 connection, after the header."""
+        self._speech = speech
+        self._client: Introduced | None = None
+        """What serves the connection after the header."""
         self._data = bytearray()
         """The bytes of the header that have arrived, and bytes after it."""
         self._expected = 0
@@ -115,19 +138,21 @@ class InboundProxy:
         if source is None or destination is None:
             source, destination = self._peers
         https = over_tls(header) and not header.local
-        client = self._become_client(source, destination, https=https)
+        client = self._become_client(source, destination, self._speech, https=https)
         if client is not None:
             if len(self._data) > header.size:
                 client.take(bytes(self._data[header.size :]))
             self._acceptor.admitted(client)
 
     def _become_client(
-        self, source: Endpoint, destination: Endpoint, *, https: bool
-    ) -> Http1 | None:
-        """Hand the socket over to HTTP/1.1; return None if the acceptor closed it instead."""
+        self, source: Endpoint, destination: Endpoint, speech: Speech, *, https: bool
+    ) -> Introduced | None:
+        """Hand the socket over to its client; return None if the acceptor closed it instead."""
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
-        client = self._acceptor.introduced(self, self._sock, source, destination, https=https)
+        client = self._acceptor.introduced(
+            self, self._sock, source, destination, speech, https=https
+        )
         self._client = client
         return client
 
@@ -135,8 +160,8 @@ class InboundProxy:
         """Reject a connection whose header is invalid or late."""
         who = self._peers[0][0] or "unix"
         self._acceptor.complain("header", f"no PROXY header from {who}: {rule.reason}")
-        client = self._become_client(*self._peers, https=False)
-        if client is not None:
+        client = self._become_client(*self._peers, Speech.HTTP, https=False)
+        if isinstance(client, Http1):
             client.requester.reject(rule, bytes(self._data))
 
     def on_deadline(self) -> None:

@@ -328,8 +328,8 @@ class Http1Requester:
     def grant(self) -> Connection | None:
         """Let the reactor write the rest of the answer; None: it must be relayed.
 
-        It is relayed if bytes of the front end wait for the client, for HTTP/1.0, and on a
-        connection that ends with this answer.
+        It is relayed if bytes of the front end wait for the client, for HTTP/1.0, over TLS, and on
+        a connection that ends with this answer.
         """
         connection = self._connection
         exchange = self.exchange
@@ -338,6 +338,7 @@ class Http1Requester:
             or exchange.head.minor_version == 0
             or self.after is not _NEXT
             or connection.unsent
+            or connection.transport.encrypted
             or self._context.draining
         ):
             return None
@@ -500,6 +501,7 @@ class Http1Requester:
         """Cut an answer that will not be completed, so that the client can see it."""
         self.abandon()
         self.end_with(_CUT)
+        self._connection.transport.cut()
         if self._until_close:
             # FIN would look like the end of the answer. Only a reset shows the cut.
             self._connection.reset_on_close()
@@ -511,9 +513,11 @@ class Http1Requester:
 
     def lose(self, error: str) -> None:
         """Abandon the exchange, which fails by `error`: its client can get no answer."""
-        if self.answer_begun and self._until_close:
-            # FIN would look like the end of the answer. Only a reset shows the cut.
-            self._connection.reset_on_close()
+        if self.answer_begun:
+            self._connection.transport.cut()
+            if self._until_close:
+                # FIN would look like the end of the answer. Only a reset shows the cut.
+                self._connection.reset_on_close()
         if self.exchange is not None and not self.exchange.error:
             self.exchange.error = error
         self.abandon()

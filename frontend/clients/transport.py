@@ -29,6 +29,11 @@ class Transport:
     `share` replaces these four, so look them up after it.
     """
 
+    encrypted = False
+    """Only this process can write to the client: no other one has the keys."""
+    ready = False
+    """Bytes are here that no event announces. A plain socket has none."""
+
     __slots__ = ("_resets", "recv", "recv_into", "send", "sendmsg", "shared", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
@@ -82,6 +87,12 @@ class Transport:
     def shutdown(self) -> None:
         """Send FIN after the bytes that were sent."""
         self.sock.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """Show the client at the close that bytes are missing, if the stream has a way to.
+
+        FIN of a plain socket says nothing, so the framing has to show it.
+        """
 
     def reset_on_close(self) -> None:
         """Make `close` drop the bytes that the client has not taken, and reset."""

@@ -37,7 +37,10 @@ class Row(NamedTuple):
     note: str = ""
 
 
-_TLS: Final = "a proxy such as nginx terminates TLS"
+_PASSWORD: Final = "the password stands in a file"
+_TLS_MIN: Final = "`1.2` or `1.3`"
+_VERIFY: Final = "`off`, `optional` or `required`"
+_CIPHERS: Final = "of TLS 1.2"
 _WEBSOCKET: Final = "WebSocket is not supported yet"
 _HTTP2: Final = "a proxy such as nginx speaks HTTP/2"
 _TO_STDERR: Final = "the log goes to standard error"
@@ -88,12 +91,13 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--timeout-keep-alive", "--keep-alive SECONDS", "75 s by default, not 5 s"),
         Row("--timeout-graceful-shutdown", "--graceful-timeout SECONDS", "30 s by default"),
         Row("--timeout-worker-healthcheck", "--timeout SECONDS"),
-        Row(
-            "--ssl-keyfile --ssl-certfile --ssl-keyfile-password --ssl-version --ssl-cert-reqs "
-            "--ssl-ca-certs --ssl-ciphers",
-            "",
-            _TLS,
-        ),
+        Row("--ssl-certfile", "--certfile FILE"),
+        Row("--ssl-keyfile", "--keyfile FILE"),
+        Row("--ssl-keyfile-password", "--keyfile-password-file FILE", _PASSWORD),
+        Row("--ssl-version", "--tls-min VERSION", _TLS_MIN),
+        Row("--ssl-cert-reqs", "--verify-client MODE", _VERIFY),
+        Row("--ssl-ca-certs", "--ca-certs FILE"),
+        Row("--ssl-ciphers", "--ciphers LIST", _CIPHERS),
         Row("--env-file", "--env-file FILE", "settings too, not only variables of the app"),
         Row("--header", "--header NAME:VALUE", "the app's own field of that name wins"),
         Row("--no-server-header", "--no-server-header"),
@@ -167,11 +171,16 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--paste --paster --paste-global", "", "write a function that makes the app"),
         Row("--proxy-protocol", "--proxy-protocol"),
         Row("--proxy-allow-from", "--proxy-allow-from NETWORKS"),
+        Row("--certfile", "--certfile FILE"),
+        Row("--keyfile", "--keyfile FILE"),
+        Row("--ssl-version", "--tls-min VERSION", _TLS_MIN),
+        Row("--cert-reqs", "--verify-client MODE", _VERIFY),
+        Row("--ca-certs", "--ca-certs FILE"),
+        Row("--ciphers", "--ciphers LIST", _CIPHERS),
         Row(
-            "--keyfile --certfile --ca-certs --ssl-version --cert-reqs --ciphers "
             "--suppress-ragged-eofs --do-handshake-on-connect",
             "",
-            _TLS,
+            "a cut is always seen, and handshakes never block",
         ),
         Row(
             "--http-protocols --http2-cleartext --http2-max-concurrent-streams "
@@ -252,13 +261,14 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--access-log", "--access-log -", "it takes a value: `-`, a path or `off`"),
         Row("--no-access-log", "--access-log off"),
         Row("--access-log-fmt", "--access-log-format FORMAT", "with gunicorn's atoms"),
-        Row(
-            "--ssl-certificate --ssl-keyfile --ssl-keyfile-password --ssl-protocol-min --ssl-ca "
-            "--ssl-crl --ssl-client-verify "
-            "--no-ssl-client-verify",
-            "",
-            _TLS,
-        ),
+        Row("--ssl-certificate", "--certfile FILE"),
+        Row("--ssl-keyfile", "--keyfile FILE"),
+        Row("--ssl-keyfile-password", "--keyfile-password-file FILE", _PASSWORD),
+        Row("--ssl-protocol-min", "--tls-min VERSION", _TLS_MIN),
+        Row("--ssl-ca", "--ca-certs FILE"),
+        Row("--ssl-crl", "--ca-certs FILE", "lists of revoked certificates are not read"),
+        Row("--ssl-client-verify", "--verify-client required"),
+        Row("--no-ssl-client-verify", "--verify-client off", "the default"),
         Row("--url-path-prefix", "--root-path PATH"),
         Row(
             "--respawn-failed-workers --no-respawn-failed-workers --respawn-interval",
@@ -327,12 +337,12 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--root-path", "--root-path PATH"),
         Row("--statsd-host --statsd-prefix", "--admin ADDRESS", _NO_STATSD),
         Row("--server-name", "", "a proxy such as nginx selects hosts"),
-        Row(
-            "--ca-certs --certfile --cert-reqs --ciphers --keyfile --keyfile-password "
-            "--verify-mode",
-            "",
-            _TLS,
-        ),
+        Row("--certfile", "--certfile FILE"),
+        Row("--keyfile", "--keyfile FILE"),
+        Row("--keyfile-password", "--keyfile-password-file FILE", _PASSWORD),
+        Row("--ca-certs", "--ca-certs FILE"),
+        Row("--cert-reqs --verify-mode", "--verify-client MODE", _VERIFY),
+        Row("--ciphers", "--ciphers LIST", _CIPHERS),
         Row("--websocket-ping-interval", "", _WEBSOCKET),
     ),
     "uWSGI": (
@@ -343,7 +353,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
             "--bind unix:/PATH",
             "it speaks HTTP: in nginx `proxy_pass`, not `uwsgi_pass`",
         ),
-        Row("--https --https-socket", "", _TLS),
+        Row("--https --https-socket", "--certfile FILE", "with --keyfile and --bind"),
         Row("-C --chmod-socket", "--unix-mode MODE"),
         Row("-l --listen", "--backlog N"),
         Row("-p --processes --workers", "--reactors N"),

@@ -44,12 +44,14 @@ class Kind(NamedTuple, Generic[T]):
     parse: reads its text; raises OperatorError, which does not name the option.
     show: writes the value as an operator would.
     show_number: writes a number of a TOML file as that text. There 0o22 is the number 18.
+    split: splits the text of a variable with several values; None: a separator does.
     """
 
     metavar: str
     parse: Callable[[str], T]
     show: Callable[[T], str] = str
     show_number: Callable[[int | float], str] = str
+    split: Callable[[str], list[str]] | None = None
 
 
 class Option(NamedTuple):
@@ -102,6 +104,8 @@ class Option(NamedTuple):
         """Return the texts of its values in the text of its variable."""
         if not self.repeatable:
             return [text]
+        if self.kind.split is not None:
+            return self.kind.split(text)
         return [part.strip() for part in text.split(self.separator) if part.strip()]
 
     def show(self, value: Any) -> str:

@@ -38,6 +38,8 @@ from reactor_run.frontend.sockets.addresses import (
     parse_bind,
     parse_health,
     parse_metrics,
+    parse_redirect,
+    split_binds,
     written,
 )
 from reactor_run.frontend.sockets.networks import LOCAL, NOBODY, Networks, parse_networks
@@ -57,11 +59,14 @@ LaneProxy = Literal["v2", "v1", "off"]
 Answers = Literal["direct", "relay"]
 ForwardedFields = Literal["x-forwarded", "forwarded"]
 OnOff = Literal["on", "off"]
+VerifyClient = Literal["off", "optional", "required"]
+TlsVersion = Literal["1.2", "1.3"]
 
 GROUPS = {
     "app": "The app",
     "files": "Files with settings",
     "server": "Server",
+    "tls": "TLS",
     "proxies": "Proxies in front",
     "logs": "Logs",
     "operation": "Operation",
@@ -99,6 +104,13 @@ def _parse_metrics(text: str) -> TCPBind | None:
 
 
 METRICS = Kind("ADDRESS", _parse_metrics, _show_address)
+
+
+def _parse_redirect(text: str) -> TCPBind | None:
+    return None if text == "off" else parse_redirect(text)
+
+
+REDIRECT = Kind("ADDRESS", _parse_redirect, _show_address)
 
 
 def _parse_header(text: str) -> tuple[bytes, bytes]:
@@ -253,9 +265,10 @@ class Settings(NamedTuple):
 
     bind: tuple[Bind, ...] = _options(
         "server",
-        Kind("ADDRESS", parse_bind, written),
+        Kind("ADDRESS", parse_bind, written, split=split_binds),
         "Address to listen on: HOST:PORT, [IPV6]:PORT, :PORT (every interface), unix:/PATH, "
-        "unix:@NAME (abstract) or fd:N (passed by the parent). May be repeated.",
+        "unix:@NAME (abstract) or fd:N (passed by the parent). With a certificate, TCP has TLS "
+        "unless `,plain` follows. May be repeated.",
         shown_default="127.0.0.1:8000, or the sockets that systemd passes",
         short="-b",
     )
@@ -346,6 +359,58 @@ class Settings(NamedTuple):
     )
     no_date_header: bool = _option(
         "server", SWITCH, False, "Responses have no Date field, unless the app sets it."
+    )
+
+    certfile: tuple[str, ...] = _options(
+        "tls",
+        Kind("FILE", parse_text),
+        "Certificate in PEM, with those of the authorities between it and the root. With it, TCP "
+        "has TLS. May be repeated; clients get the one for the host name that they ask for, or the "
+        "first.",
+        shown_default="none: no TLS",
+    )
+    keyfile: tuple[str, ...] = _options(
+        "tls",
+        Kind("FILE", parse_text),
+        "Private key of a certificate, in PEM. May be repeated, in the order of --certfile.",
+        shown_default="the file of the certificate",
+    )
+    keyfile_password_file: str = _option(
+        "tls",
+        Kind("FILE", parse_text),
+        "",
+        "File with the password of the private keys, in its first line.",
+        shown_default="none",
+    )
+    ca_certs: str = _option(
+        "tls",
+        Kind("FILE", parse_text),
+        "",
+        "Certificates in PEM of the authorities that sign clients' certificates.",
+        shown_default="none",
+    )
+    verify_client: VerifyClient = _option(
+        "tls",
+        choice(VerifyClient),
+        "off",
+        "Ask clients for a certificate. optional: they may have none; required: they must have "
+        "one. An invalid one ends the handshake in both cases. Needs --ca-certs.",
+    )
+    tls_min: TlsVersion = _option(
+        "tls", choice(TlsVersion), "1.2", "Lowest version of TLS that clients may speak."
+    )
+    ciphers: str = _option(
+        "tls",
+        Kind("LIST", parse_text),
+        "",
+        "Ciphers for TLS 1.2, as in openssl-ciphers(1). Those of TLS 1.3 are fixed.",
+        shown_default="those of Python's ssl",
+    )
+    redirect_http: TCPBind | None = _option(
+        "tls",
+        REDIRECT,
+        None,
+        "Address, HOST:PORT or :PORT, without TLS. Requests there are redirected to https (308).",
     )
 
     log_level: LogLevel = _option(
@@ -602,6 +667,12 @@ class Settings(NamedTuple):
         "Maximum number of requests that wait for a reactor. More: 503. 0: none waits.",
     )
 
+    handshake_timeout: float = _option(
+        "timeouts",
+        seconds(zero=False),
+        10.0,
+        "Seconds for a TLS handshake. Then the connection closes.",
+    )
     head_timeout: float = _option(
         "timeouts",
         seconds(zero=True),

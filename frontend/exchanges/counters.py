@@ -33,6 +33,11 @@ class Counters:
         self.reactor_deaths = 0
         """Reactors that died while they served, after the service had become ready."""
 
+        self.handshakes: Counter[str] = Counter()
+        """TLS handshakes that succeeded, by version, as in `TLSv1.3`."""
+        self.failed_handshakes: Counter[str] = Counter()
+        """TLS handshakes that failed, by reason."""
+
     def answered(self, status: int) -> None:
         """Count an answer to a client."""
         self.answers[48 + status // 100] += 1

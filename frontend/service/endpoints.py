@@ -13,6 +13,7 @@ from reactor_run.frontend.sockets.listeners import (
     open_health,
     open_listeners,
     open_metrics,
+    open_redirect,
 )
 
 __all__ = ["Endpoints", "open_endpoints"]
@@ -25,6 +26,13 @@ class Endpoints(NamedTuple):
     admin: list[Listener]
     health: list[Listener]
     metrics: list[Listener]
+    redirect: list[Listener]
+    """Their clients are sent to TLS (`--redirect-http`)."""
+
+    @property
+    def public(self) -> list[Listener]:
+        """Return those to which clients connect."""
+        return [*self.clients, *self.redirect]
 
 
 def open_endpoints(settings: Settings, environ: MutableMapping[str, str]) -> Endpoints:
@@ -42,4 +50,6 @@ def open_endpoints(settings: Settings, environ: MutableMapping[str, str]) -> End
         health = open_health(settings.health) if settings.health else []
         opened += health
         metrics = open_metrics(settings.metrics) if settings.metrics else []
-    return Endpoints(clients, admin, health, metrics)
+        opened += metrics
+        redirect = open_redirect(settings.redirect_http, settings.backlog)
+    return Endpoints(clients, admin, health, metrics, redirect)

@@ -89,6 +89,11 @@ METRICS: Final = {
         _counter(
             "reactor_run_connections_accepted_total", "Connections of clients that were accepted."
         ),
+        _counter("reactor_run_tls_handshakes_total", "TLS handshakes that succeeded, by version."),
+        _counter(
+            "reactor_run_tls_handshake_failures_total",
+            "TLS handshakes that failed, by reason in the words of OpenSSL.",
+        ),
         _gauge("reactor_run_reactors", "Reactor processes, by state."),
         _gauge("reactor_run_reactors_wanted", "Reactors that should serve."),
         _counter("reactor_run_reactor_starts_total", "Reactor processes that were started."),
@@ -214,6 +219,14 @@ class Scrape:
         yield "connections", [({"state": state}, count) for state, count in states.items()]
         yield "connections_limit", _one(acceptor.connections_max)
         yield "connections_accepted_total", _one(acceptor.accepted)
+        yield (
+            "tls_handshakes_total",
+            [({"version": each}, count) for each, count in counters.handshakes.items()],
+        )
+        yield (
+            "tls_handshake_failures_total",
+            [({"reason": each}, count) for each, count in counters.failed_handshakes.items()],
+        )
         yield "reactor_starts_total", _one(supervisor.started)
         yield "reactor_deaths_total", _one(counters.reactor_deaths)
         yield (

@@ -46,13 +46,16 @@ from reactor_run.frontend.service.scrape import Scrape
 from reactor_run.frontend.service.shutdown import Shutdown
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.service.upgrade import Inheritance, Upgrade, inherit
+from reactor_run.frontend.sockets.listeners import Speech
 from reactor_run.frontend.sockets.rlimits import available_cpus, connections_for, raise_nofile_limit
 from reactor_run.heap import keep_dropped_memory
 from reactor_run.hooks import ReactorExited, ReactorStarted, ReloadStarted, Service
 from reactor_run.title import set_title
 
 if TYPE_CHECKING:
+    from reactor_run.frontend.clients.redirect import RedirectContext
     from reactor_run.frontend.clients.reload_gate import ReloadGate
+    from reactor_run.frontend.clients.tls_handshake import TlsService
     from reactor_run.frontend.reloading.file_watch import FileWatch
 
 __all__ = ["Server", "serve"]
@@ -91,7 +94,7 @@ def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collectio
                 endpoints = inheritance.endpoints
             else:
                 endpoints = open_endpoints(settings, os.environ)
-            for listener in endpoints.clients:
+            for listener in endpoints.public:
                 closing.callback(listener.close)
             server = Server(settings, endpoints, connections, notifier, inheritance, from_file)
             closing.callback(server.close)
@@ -161,9 +164,10 @@ class Server:
         )
         if self.access_log is not None:
             self.clients.observe(self.access_log)
+        tls = self._begin_tls(settings, endpoints)
         self.acceptor = Acceptor(
             self.clients,
-            endpoints.clients,
+            endpoints.public,
             connections_max=connections_max,
             per_address=settings.max_connections_per_address,
             proxies=settings.proxy_allow_from if settings.proxy_protocol else None,
@@ -172,6 +176,8 @@ class Server:
                 x_forwarded=settings.forwarded_fields == "x-forwarded",
             ),
             on_left=self._client_left,
+            tls=tls,
+            redirects=self._redirects(endpoints),
         )
         self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
         place = StartDirectory(os.environ)
@@ -262,6 +268,31 @@ class Server:
         self._parent = Parent(self.loop, os.environ, self._parent_ended)
         self._reaper = Reaper(self.loop, self._children)
 
+    def _begin_tls(self, settings: Settings, endpoints: Endpoints) -> TlsService | None:
+        """Read the certificates; return None if there are none. Raises OperatorError."""
+        if not settings.certfile:
+            return None
+        from reactor_run.frontend.clients.tls_handshake import TlsService
+        from reactor_run.frontend.tls.credentials import load_credentials, tls_options
+
+        for listener in endpoints.clients:
+            listener.speak_tls()
+        credentials = load_credentials(tls_options(settings))
+        return TlsService(self.clients, credentials, settings.handshake_timeout)
+
+    def _redirects(self, endpoints: Endpoints) -> RedirectContext | None:
+        """Return the context of the connections that are redirected; None: there are none."""
+        if not endpoints.redirect:
+            return None
+        from reactor_run.frontend.clients.redirect import RedirectContext
+
+        for listener in endpoints.redirect:
+            listener.speech = Speech.REDIRECT
+        ports = [
+            each.socket.getsockname()[1] for each in endpoints.clients if each.speech is Speech.TLS
+        ]
+        return RedirectContext(self.clients, ports[0] if ports else 443)
+
     # From start to end ---------------------------------------------------------------------------
 
     def run(self) -> int:
@@ -271,7 +302,7 @@ class Server:
                 "1 reactor" if self.supervisor.wanted == 1 else f"{self.supervisor.wanted} reactors"
             )
             log.info("reactor-run %s runs %s in %s", __version__, self._app, count)
-            for listener in self._endpoints.clients:
+            for listener in self._endpoints.public:
                 origin = f" ({listener.origin})" if listener.origin else ""
                 log.info("listening on %s%s", listener.name, origin)
             self._hooks.call("on_start", self._about())

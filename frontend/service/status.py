@@ -206,7 +206,7 @@ class Status:
         strangers = self._acceptor.strangers
         counts = Counter(client.state_name for client in clients)
         names = [state.value for state in Http1State if state is not Http1State.ENDED]
-        states = {name: counts[name] for name in (*names, "lingering")}
+        states = {name: counts[name] for name in ("handshake", *names, "lingering")}
         return {
             "open": len(clients) + strangers,
             "max": self._acceptor.connections_max,

@@ -31,21 +31,21 @@ class Inheritance:
 
     def __init__(self, ready: int) -> None:
         """`ready`: the pipe over which this front end says that it accepts."""
-        self.endpoints = Endpoints([], [], [], [])
+        self.endpoints = Endpoints([], [], [], [], [])
         self.on_accept: list[Callable[[], None]] = []
         """What is called when this front end accepts, before the old one stops."""
         self._paths: list[tuple[Listener, str]] = []
         self._ready = ready
 
-    def adopt(self, descriptions: list[list[Any]]) -> list[Listener]:
+    def adopt(self, descriptions: list[list[Any]], plain: Collection[int]) -> list[Listener]:
         """Return listeners for the passed sockets.
 
         Each description holds the descriptor, the origin, and the path to remove at the end or
-        None.
+        None. `plain`: the descriptors of those that must not speak TLS.
         """
         listeners = []
         for fd, origin, path in descriptions:
-            listeners.append(Listener(socket.socket(fileno=fd), origin))
+            listeners.append(Listener(socket.socket(fileno=fd), origin, plain=fd in plain))
             if path is not None:
                 self._paths.append((listeners[-1], path))
         return listeners
@@ -69,9 +69,10 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     left = json.loads(text)
     os.set_inheritable(left["ready"], False)
     inheritance = Inheritance(left["ready"])
-    # A front end of another version may know fewer kinds of listeners.
+    # A front end of another version may know fewer kinds of listeners, and no TLS.
+    plain = left.get("plain", ())
     for listeners, descriptions in zip(inheritance.endpoints, left["listeners"], strict=False):
-        listeners += inheritance.adopt(descriptions)
+        listeners += inheritance.adopt(descriptions, plain)
     return inheritance
 
 
@@ -124,9 +125,11 @@ class Upgrade:
     def _start(self) -> None:
         ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            listeners = [each for listeners in self._endpoints for each in listeners]
             left = {
                 "ready": theirs,
                 "listeners": [_described(listeners) for listeners in self._endpoints],
+                "plain": [each.socket.fileno() for each in listeners if each.plain],
             }
             directory = self._place.enter()
             environment = {
@@ -136,7 +139,6 @@ class Upgrade:
             }
             if directory is not None:
                 environment["PWD"] = directory
-            listeners = [each for listeners in self._endpoints for each in listeners]
             self._process = subprocess.Popen(
                 [self._place.interpreter, *sys.orig_argv[1:]],
                 cwd=directory,

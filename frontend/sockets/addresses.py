@@ -22,6 +22,8 @@ __all__ = [
     "parse_bind",
     "parse_health",
     "parse_metrics",
+    "parse_redirect",
+    "split_binds",
     "written",
 ]
 
@@ -31,13 +33,19 @@ UNIX_PATH_MAX = 107
 
 
 _BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME or fd:N"
+_PLAIN = ",plain"
+"""What follows an address without TLS."""
 
 
 class TCPBind(NamedTuple):
-    """`HOST:PORT`. An empty host means every interface; port 0 lets the kernel choose."""
+    """`HOST:PORT`. An empty host means every interface; port 0 lets the kernel choose.
+
+    plain: without TLS, also if the service has a certificate.
+    """
 
     host: str
     port: int
+    plain: bool = False
 
 
 class UnixBind(NamedTuple):
@@ -47,9 +55,13 @@ class UnixBind(NamedTuple):
 
 
 class FDBind(NamedTuple):
-    """`fd:N`, a listening socket that the parent process passed."""
+    """`fd:N`, a listening socket that the parent process passed.
+
+    plain: without TLS, also if the service has a certificate.
+    """
 
     fd: int
+    plain: bool = False
 
 
 Bind = TCPBind | UnixBind | FDBind
@@ -65,8 +77,29 @@ def parse_bind(text: str) -> Bind:
     """Read an address to listen on.
 
     Accepts `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every interface), `unix:PATH`, `unix:@NAME`
-    (abstract namespace) and `fd:N`. Raises OperatorError, which names the text, for anything else.
+    (abstract namespace) and `fd:N`. `,plain` may follow, but not a unix socket, which never has
+    TLS. Raises OperatorError, which names the text, for anything else.
     """
+    if text.endswith(_PLAIN) and not text.startswith("unix:"):
+        bind = _parse_address(text.removesuffix(_PLAIN))
+        if not isinstance(bind, UnixBind):
+            return bind._replace(plain=True)
+    return _parse_address(text)
+
+
+def split_binds(text: str) -> list[str]:
+    """Return the addresses in the text of a variable, which commas separate."""
+    binds: list[str] = []
+    for part in text.split(","):
+        word = part.strip()
+        if word == _PLAIN[1:] and binds:
+            binds[-1] += _PLAIN
+        elif word:
+            binds.append(word)
+    return binds
+
+
+def _parse_address(text: str) -> Bind:
     scheme, colon, rest = text.partition(":")
     if colon and scheme == "unix":
         return _parse_unix(text, rest)
@@ -100,7 +133,7 @@ def parse_bind(text: str) -> Bind:
 
 def parse_admin(text: str) -> AdminBind:
     """Read the address of the admin socket: `unix:PATH` or `HOST:PORT`. Raises OperatorError."""
-    bind = parse_bind(text)
+    bind = _parse_address(text)
     if isinstance(bind, FDBind) or (isinstance(bind, UnixBind) and bind.path.startswith("@")):
         raise OperatorError(
             f"{text!r} has no permissions to protect it; write unix:/PATH or 127.0.0.1:PORT"
@@ -118,8 +151,13 @@ def parse_metrics(text: str) -> TCPBind:
     return _parse_tcp(text, "scrape --admin on this machine")
 
 
+def parse_redirect(text: str) -> TCPBind:
+    """Read the address whose requests are redirected to TLS: `HOST:PORT`. Raises OperatorError."""
+    return _parse_tcp(text, "remove it")
+
+
 def _parse_tcp(text: str, instead: str) -> TCPBind:
-    bind = parse_bind(text)
+    bind = _parse_address(text)
     if not isinstance(bind, TCPBind):
         raise OperatorError(
             f"other machines cannot reach {text!r}; write :PORT or HOST:PORT, or {instead}"
@@ -141,12 +179,13 @@ def _parse_unix(text: str, path: str) -> UnixBind:
 
 def written(bind: Bind) -> str:
     match bind:
-        case TCPBind(host, port):
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case TCPBind(host, port, plain):
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return address + _PLAIN if plain else address
         case UnixBind(path):
             return f"unix:{path}"
-        case FDBind(fd):
-            return f"fd:{fd}"
+        case FDBind(fd, plain):
+            return f"fd:{fd}{_PLAIN if plain else ''}"
 
 
 def is_number(text: str) -> bool:

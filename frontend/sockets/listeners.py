@@ -12,6 +12,7 @@ import socket
 import stat
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import Literal
 
 from reactor_run.frontend.errors import OperatorError
@@ -30,11 +31,13 @@ __all__ = [
     "KEEPALIVE",
     "SYSTEMD_FIRST_FD",
     "Listener",
+    "Speech",
     "all_or_none",
     "open_admin",
     "open_health",
     "open_listeners",
     "open_metrics",
+    "open_redirect",
     "systemd_passes_sockets",
 ]
 
@@ -49,6 +52,21 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_
 first probe, seconds between probes, and their number (tcp(7))."""
 
 _ADMIN_BACKLOG = 64
+_PLAIN_NAME = "plain"
+"""The FileDescriptorName= of a systemd socket without TLS (systemd.socket(5))."""
+
+
+class Speech(Enum):
+    """What is spoken on the connections of a listener.
+
+    HTTP: HTTP/1.1, plain.
+    TLS: HTTP after a TLS handshake.
+    REDIRECT: HTTP/1.1, plain. Each request is redirected to https.
+    """
+
+    HTTP = "http"
+    TLS = "tls"
+    REDIRECT = "redirect"
 
 
 class Listener:
@@ -62,19 +80,23 @@ class Listener:
     kind: "tcp" or "unix".
     name: its name in the log: `http://127.0.0.1:8000` with the real port, or `unix:/run/app.sock`.
     origin: "" if opened here, else `fd:3` or `systemd:NAME`, for the log.
+    plain: it must not speak TLS.
+    speech: what is spoken on its connections.
     """
 
-    __slots__ = ("_made", "_path", "family", "kind", "name", "origin", "socket")
+    __slots__ = ("_made", "_path", "family", "kind", "name", "origin", "plain", "socket", "speech")
 
-    def __init__(self, sock: socket.socket, origin: str = "") -> None:
+    def __init__(self, sock: socket.socket, origin: str = "", *, plain: bool = False) -> None:
         """Take over a listening socket. `origin`: where it comes from, if it was not opened
         here."""
+        self.speech = Speech.HTTP
         sock.setblocking(False)
         sock.set_inheritable(False)
         self.socket = sock
         self.family = socket.AddressFamily(sock.family)
         self.kind: Literal["tcp", "unix"] = "unix" if self.family == socket.AF_UNIX else "tcp"
         self.origin = origin
+        self.plain = plain or self.kind == "unix"
         if self.kind == "tcp":
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -93,6 +115,12 @@ class Listener:
     def path(self) -> str | None:
         """The path of the unix socket that `close` removes, or None."""
         return self._path
+
+    def speak_tls(self) -> None:
+        """Let each connection begin with a TLS handshake, unless the listener is plain."""
+        if not self.plain:
+            self.speech = Speech.TLS
+            self.name = self.name.replace("http:", "https:", 1)
 
     def leave(self) -> None:
         """Stop listening in this process; another process goes on with the same socket and path."""
@@ -158,7 +186,7 @@ def open_listeners(
     option = "--bind"
     with all_or_none() as listeners:
         for fd, name in _systemd_sockets(environ):
-            listeners.append(_adopt(fd, f"systemd:{name}"))
+            listeners.append(_adopt(fd, f"systemd:{name}", plain=name == _PLAIN_NAME))
         passed = {listener.socket.fileno() for listener in listeners}
         binds = binds or (() if listeners else (DEFAULT_BIND,))
         for position, bind in enumerate(binds):
@@ -171,8 +199,8 @@ def open_listeners(
                     listeners.append(_open_unix(bind, unix_mode, backlog, option))
                 case FDBind(fd) if fd in passed:
                     raise OperatorError(f"systemd already passes fd {fd}; remove {option} fd:{fd}")
-                case FDBind(fd):
-                    listeners.append(_adopt(fd, f"fd:{fd}"))
+                case FDBind(fd, plain):
+                    listeners.append(_adopt(fd, f"fd:{fd}", plain=plain))
     return listeners
 
 
@@ -215,6 +243,17 @@ def open_metrics(bind: TCPBind) -> list[Listener]:
     return _open_for_machines(bind, "--metrics")
 
 
+def open_redirect(bind: TCPBind | None, backlog: int) -> list[Listener]:
+    """Open the sockets whose requests are redirected to TLS; none without `bind`.
+
+    Raises OperatorError; then no socket stays open.
+    """
+    with all_or_none() as listeners:
+        if bind is not None:
+            _open_tcp(bind._replace(plain=True), backlog, listeners, "--redirect-http")
+    return listeners
+
+
 def _open_for_machines(bind: TCPBind, option: str) -> list[Listener]:
     with all_or_none() as listeners:
         _open_tcp(bind, _ADMIN_BACKLOG, listeners, option)
@@ -247,7 +286,7 @@ def _open_tcp(bind: TCPBind, backlog: int, listeners: list[Listener], option: st
                 raise refusal from error
             missing = missing or refusal
             continue
-        listeners.append(Listener(sock))
+        listeners.append(Listener(sock, plain=bind.plain))
         port = sock.getsockname()[1]
         opened = True
     if missing is not None and not opened:
@@ -416,7 +455,7 @@ def _unix_trouble(error: OSError, path: str, option: str) -> str:
 # --- passed by a parent ---
 
 
-def _adopt(fd: int, origin: str) -> Listener:
+def _adopt(fd: int, origin: str, *, plain: bool) -> Listener:
     """Take over a descriptor that must be a listening stream socket."""
     where = f"fd {fd}" if origin.startswith("fd:") else f"fd {fd} ({origin})"
     try:
@@ -439,7 +478,7 @@ def _adopt(fd: int, origin: str) -> Listener:
     except BaseException:
         sock.detach()  # not ours: the process that opened it closes it
         raise
-    return Listener(sock, origin)
+    return Listener(sock, origin, plain=plain)
 
 
 def systemd_passes_sockets(environ: Mapping[str, str]) -> bool:

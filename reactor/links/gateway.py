@@ -54,7 +54,8 @@ class OpenStream(Protocol):
 
 _ORIGINS_MAX: Final = 4096
 _ORIGIN_SIZE: Final = 256
-"""Bytes of the longest PROXY header that is remembered."""
+"""Bytes of a PROXY header beyond which it is a long one: it holds certificates."""
+_LONG_ORIGINS_MAX: Final = 256
 
 
 class Gateway:
@@ -90,6 +91,8 @@ class Gateway:
         self._admit = admit
         self._origins: dict[bytes, Origin] = {}
         """The decoded PROXY headers that were seen lately, by their bytes."""
+        self._long_origins: dict[bytes, Origin] = {}
+        """The same of long headers. Few are kept, since they take memory."""
         self._direct = direct
         self._make_stream = open_stream
         self._lanes: weakref.WeakValueDictionary[int, AppLane] = weakref.WeakValueDictionary()
@@ -177,6 +180,8 @@ class Gateway:
 
     def _read_origin(self, prefix: bytes) -> Origin:
         """Decode a frame's prefix. It is mostly the same for all requests of a connection."""
+        if (known := self._long_origins.get(prefix)) is not None:
+            return known
         header = bytearray(prefix)
         header[14:16] = (len(prefix) - 16).to_bytes(2, "big")
         decoded = decode_v2(bytes(header))
@@ -186,10 +191,11 @@ class Gateway:
         return origin
 
     def _remember(self, header: bytes, origin: Origin) -> None:
-        if len(header) <= _ORIGIN_SIZE:
-            if len(self._origins) >= _ORIGINS_MAX:
-                self._origins.clear()
-            self._origins[header] = origin
+        long = len(header) > _ORIGIN_SIZE
+        origins = self._long_origins if long else self._origins
+        if len(origins) >= (_LONG_ORIGINS_MAX if long else _ORIGINS_MAX):
+            origins.clear()
+        origins[header] = origin
 
     def _on_lane(self, lane: AppLane) -> None:
         """Read a lane without an exchange: its next request, or a part of it."""
@@ -207,7 +213,7 @@ class Gateway:
             if self._decode is not None:
                 # All exchanges of one client connection have the same PROXY header.
                 start = 16 + int.from_bytes(data[14:16], "big")
-                known = self._origins.get(data[:start])
+                known = self._origins.get(data[:start]) or self._long_origins.get(data[:start])
                 if known is not None:
                     origin = known
                 else:

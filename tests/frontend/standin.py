@@ -777,7 +777,7 @@ class Front:
         self.tcp = f"http://127.0.0.1:{self._listeners[0].socket.getsockname()[1]}"
         self.unix = "unix:\0" + self._listeners[1].socket.getsockname()[1:].decode()
         self.server = Server(
-            self.settings, Endpoints(self._listeners, [], [], []), 1000, self.notifier
+            self.settings, Endpoints(self._listeners, [], [], [], []), 1000, self.notifier
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterable, Iterator
@@ -60,8 +61,16 @@ class Client:
         timeout: float = 20.0,
         receive_buffer: int | None = None,
         source: tuple[str, int] | None = None,
+        tls: ssl.SSLContext | None = None,
+        host: str = "localhost",
+        session: ssl.SSLSession | None = None,
+        before: bytes = b"",
     ) -> None:
-        """`source` is this end's address; the kernel chooses one by itself."""
+        """`source` is this end's address; the kernel chooses one by itself.
+
+        `tls`: speak TLS, in which a missing close_notify is an error. `host`: the server's name.
+        `session`: to resume. `before`: what is sent before the handshake.
+        """
         self._sock = _socket(address)
         if source is not None:
             self._sock.bind(source)
@@ -75,8 +84,27 @@ class Client:
             raise
         if not self.is_unix:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            try:
+                if before:
+                    self._sock.sendall(before)
+                self._sock = tls.wrap_socket(
+                    self._sock,
+                    server_hostname=host,
+                    session=session,
+                    suppress_ragged_eofs=False,
+                )
+            except OSError:
+                self._sock.close()
+                raise
         self._parser: h11.Connection | None = None
         self._unread = b""
+
+    @property
+    def tls(self) -> ssl.SSLSocket:
+        """The socket of a client that speaks TLS."""
+        assert isinstance(self._sock, ssl.SSLSocket)
+        return self._sock
 
     @property
     def is_unix(self) -> bool:

@@ -221,3 +221,24 @@ def test_the_environment_sets_what_no_flag_does(apps: Path, tmp_path: Path) -> N
     env = {"REACTOR_RUN_REACTORS": "2"}
     with Server("named", app_dir=apps, env=env) as server:
         assert len(server.reactor_pids()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--keyfile", "/k"], ["--keyfile", "--certfile"]),
+        (["--tls-min", "1.3"], ["--tls-min", "--certfile"]),
+        (["--redirect-http", ":0"], ["--redirect-http", "--certfile"]),
+        (["--certfile", "/no/such.pem"], ["/no/such.pem", "No such file"]),
+        (["--certfile", "/a", "--certfile", "/b", "--keyfile", "/k"], ["--keyfile", "1", "2"]),
+        (["--certfile", "/a", "--verify-client", "optional"], ["--verify-client", "--ca-certs"]),
+        (["--certfile", "/a", "--ca-certs", "/c"], ["--ca-certs", "--verify-client"]),
+        (["--certfile", "/a", "--tls-min", "1.1"], ["--tls-min", "1.2"]),
+        (["--certfile", "/a", "--redirect-http", "unix:/x"], ["--redirect-http", "unix:/x"]),
+        (["--admin", "127.0.0.1:0,plain"], ["--admin", "127.0.0.1:0,plain"]),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_flags_of_tls_that_cannot_be_met(apps: Path, options: list[str], words: list[str]) -> None:
+    line = one_line(run(apps, *LOCAL, *options, "healthy:app"))
+    assert all(word in line for word in words), line

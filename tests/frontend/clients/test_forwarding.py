@@ -48,9 +48,9 @@ def test_each_request_of_a_connection_names_its_own_client(start: Start) -> None
         for number in range(1, 100):
             host = f"203.0.113.{number}"
             origin = serve(proxy, reactor, f"X-Forwarded-For: {host}")
-            assert origin == ((host, 0), proxy.remote, "http")
+            assert origin == Origin((host, 0), proxy.remote, "http")
         origin = serve(proxy, reactor, "X-Forwarded-Proto: https", "x-forwarded-for: 2001:db8::7")
-        assert origin == (("2001:db8::7", 0), proxy.remote, "https")
+        assert origin == Origin(("2001:db8::7", 0), proxy.remote, "https")
         assert serve(proxy, reactor, "X-Forwarded-Proto: https") == itself._replace(scheme="https")
         assert serve(proxy, reactor, "X-Forwarded-For: unknown") == itself._replace(client=None)
         # Its own, such as health checks.
@@ -69,11 +69,11 @@ def test_a_proxy_on_a_unix_socket(start: Start) -> None:
     front, reactor = begin(start, "unix")
     proxy = front.connect(front.unix)
     listener = "\0" + front.unix.removeprefix("unix:\0"), None
-    assert serve(proxy, reactor, "X-Forwarded-For: 203.0.113.7") == (CLIENT, listener, "http")
-    assert serve(proxy, reactor) == (None, listener, "http")
+    assert serve(proxy, reactor, "X-Forwarded-For: 203.0.113.7") == Origin(CLIENT, listener, "http")
+    assert serve(proxy, reactor) == Origin(None, listener, "http")
     stranger = front.connect()
     origin = serve(stranger, reactor, "X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https")
-    assert origin == (stranger.local, stranger.remote, "http")
+    assert origin == Origin(stranger.local, stranger.remote, "http")
 
 
 def test_no_peer_is_trusted_by_default(start: Start) -> None:
@@ -117,7 +117,7 @@ FORGED = [
 def test_fields_that_the_client_adds_change_nothing(start: Start, fields: list[str]) -> None:
     front, reactor = begin(start)
     proxy = front.connect()
-    assert serve(proxy, reactor, *fields) == (CLIENT, proxy.remote, "http")
+    assert serve(proxy, reactor, *fields) == Origin(CLIENT, proxy.remote, "http")
 
 
 def test_forwarded_counts_if_it_is_chosen(start: Start) -> None:
@@ -127,9 +127,9 @@ def test_forwarded_counts_if_it_is_chosen(start: Start) -> None:
         "Forwarded: for=127.0.0.1;proto=http",
         'Forwarded: for=203.0.113.7;proto=https, for="[2001:db8:1::1]:4711"',
     ]
-    assert serve(proxy, reactor, *fields) == (CLIENT, proxy.remote, "https")
+    assert serve(proxy, reactor, *fields) == Origin(CLIENT, proxy.remote, "https")
     fields = ["X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https"]
-    assert serve(proxy, reactor, *fields) == (proxy.local, proxy.remote, "http")
+    assert serve(proxy, reactor, *fields) == Origin(proxy.local, proxy.remote, "http")
 
 
 # With a PROXY header before -----------------------------------------------------------------------
@@ -141,7 +141,9 @@ def test_the_address_in_a_proxy_header_decides(start: Start) -> None:
     front, reactor = begin(start, "192.0.2.9", proxy_protocol=True)
     proxy, stranger = front.connect(), front.connect()
     proxy.send(encode_v2(*BALANCER))
-    assert serve(proxy, reactor, "X-Forwarded-For: 203.0.113.7") == (CLIENT, BALANCER[1], "http")
+    assert serve(proxy, reactor, "X-Forwarded-For: 203.0.113.7") == Origin(
+        CLIENT, BALANCER[1], "http"
+    )
     other = ("198.51.100.1", 1111)
     stranger.send(encode_v2(other, BALANCER[1]))
     assert serve(stranger, reactor, "X-Forwarded-For: 203.0.113.7").client == other
@@ -168,7 +170,7 @@ def test_lanes_name_the_client_too(start: Start, body: bytes) -> None:
     for _ in range(2):
         with proxy.sending([post(body, *fields)]):
             lane = lane or reactor.lane()
-            assert on_lane(lane) == (CLIENT, proxy.remote, "https")
+            assert on_lane(lane) == Origin(CLIENT, proxy.remote, "https")
             assert lane.exactly(len(post(body, *fields))) == post(body, *fields)
         lane.send(OK)
         reactor.done(lane)

@@ -59,7 +59,10 @@ def test_each_flag_that_is_not_ours_is_answered(server: str, row: Row) -> None:
         (["-w4", "--uds", "/x"], "; there is no --uds: use --bind unix:/PATH; see docs/migrating"),
         (["-k", "gevent"], "there is no -k: use --runtime RUNTIME; see docs/migrating.md"),
         (["--timeout-keep-alive", "1"], "use --keep-alive SECONDS (75 s by default, not 5 s); see"),
-        (["--ssl-keyfile", "x"], "there is no --ssl-keyfile: a proxy such as nginx terminates TLS"),
+        (
+            ["--ssl-keyfile", "x"],
+            "there is no --ssl-keyfile: use --keyfile FILE; see docs/migrating",
+        ),
         (["--bogus", "--workers=2"], "there is no --workers: use --reactors N; see docs/migrating"),
     ],
 )

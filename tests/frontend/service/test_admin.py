@@ -177,6 +177,7 @@ def test_the_report_counts_what_happened(admin_front: Open) -> None:
     assert report["queue"]["waiting"] == 0
     assert report["connections"]["states"] == {
         "stranger": 0,
+        "handshake": 0,
         "idle": 2,
         "head": 0,
         "buffering": 0,
