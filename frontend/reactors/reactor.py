@@ -13,17 +13,15 @@ lanes it arrives over the control channel.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from enum import Enum
 from time import monotonic
 from typing import Final
 
-from reactor_run.dump import DUMP
 from reactor_run.frontend.exchanges.exchange import ABANDONED, ANSWERED, OVER, RUNNING, Exchange
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
@@ -31,6 +29,7 @@ from reactor_run.frontend.reactors.control_link import ControlLink
 from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
 from reactor_run.frontend.reactors.lane_pool import LanePool
+from reactor_run.frontend.reactors.process import ChildProcess, execute
 from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.frontend.reactors.stall_budget import StallBudget
 from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
@@ -156,20 +155,14 @@ class Reactor:
         with theirs:
             self._control = ControlLink(self.loop, self, ours, self._hear)
             undo.callback(self._control.give_up)
-            self.process = subprocess.Popen(
+            child = execute(
                 command(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL if self._terminal is None else None,
-                process_group=0,
-                cwd=directory,
+                theirs.fileno(),
+                terminal=self._terminal is not None,
+                directory=directory,
             )
-        undo.callback(self.process.wait)
-        undo.callback(self.process.kill)
-        self.pid = self.process.pid
-        self._pidfd = os.pidfd_open(self.pid)
-        undo.callback(os.close, self._pidfd)
-        self.loop.watch(self._pidfd, select.EPOLLIN, self._on_exit)
-        undo.callback(self.loop.unwatch, self._pidfd)
+        self.process = ChildProcess(self.loop, child, self._on_exit)
+        undo.callback(self.process.abandon)
 
     def _share_pulse(self, undo: ExitStack) -> None:
         self._pulse, descriptor = Pulse.share()
@@ -189,6 +182,11 @@ class Reactor:
             undo.callback(self.loop.unwatch, ours.fileno())
             self._control.say(ExpressOpened(theirs.fileno()), theirs.fileno())
         self.loop.after_batch(self.express.flush)
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.process.pid
 
     # Exchanges -----------------------------------------------------------------------------------
 
@@ -504,14 +502,8 @@ class Reactor:
 
     def kill(self) -> None:
         """Kill it, with the children of its app in its process group."""
-        self._signal_group(signal.SIGKILL)
-
-    def _signal_group(self, number: int) -> None:
-        """Send a signal to the process and to the children of its app in its process group."""
-        # No other process or group can have its number before `wait` has taken its status.
         if self.state is not DEAD:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+            self.process.signal_group(signal.SIGKILL)
 
     def see_dead(self, seconds: float) -> None:
         """Block until it has ended, for at most `seconds`."""
@@ -543,7 +535,7 @@ class Reactor:
             why,
             f"; {len(suspects)} begun exchanges: {', '.join(names)}" if names else "",
         )
-        os.kill(self.pid, DUMP)
+        self.process.dump()
         self._end_within(_DUMP_MAX)
 
     def _end_within(self, seconds: float) -> None:
@@ -561,7 +553,7 @@ class Reactor:
         """Handle the end of the process. All that it sent before is read first."""
         loop = self.loop
         self.hung_up()
-        self._end_children()
+        self.process.signal_children(orderly=self.ends_children)
         self.state = DEAD
         if self._terminal is not None:
             self._terminal.reclaim(self.pid)
@@ -571,8 +563,7 @@ class Reactor:
         self.lanes.end()
 
         loop.forget(self)
-        loop.unwatch(self._pidfd)
-        os.close(self._pidfd)
+        self.process.end()
         self._pulse.close()
         self._control.end()
         self.clients.end()
@@ -595,19 +586,6 @@ class Reactor:
             self.lanes.read_to_end()
         except Exception:
             log.exception("internal error, please report it")
-
-    def _end_children(self) -> None:
-        """Signal the children of its app that are still in its process group.
-
-        A reactor that was killed or crashed did not end its daemon children, which would wait for
-        it without end: they get SIGKILL. After an exit with status 0, children get SIGTERM if
-        `ends_children` is set.
-        """
-        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None or (ended.si_code, ended.si_status) != (os.CLD_EXITED, 0):
-            self._signal_group(signal.SIGKILL)
-        elif self.ends_children:
-            self._signal_group(signal.SIGTERM)
 
     def _left_over(self) -> tuple[list[Exchange], set[Exchange]]:
         """Return the unanswered exchanges, in order, and those that have begun."""

@@ -446,7 +446,7 @@ class Supervisor:
         until = monotonic() + _GONE_WITHIN
         for reactor in self.reactors:
             reactor.see_dead(max(0.0, until - monotonic()))
-            status = reactor.process.returncode
+            status = reactor.process.status
             if status is not None:
                 self._operation.reactor_exited(reactor, status)
             self._terminal.reclaim(reactor.pid)
