@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections import deque
-from io import StringIO
 from struct import Struct
 from typing import Final
 
@@ -36,6 +35,9 @@ __all__ = ["FRAMES_MAX", "ClosedError", "WebSocket"]
 FRAMES_MAX: Final = 64
 """Most frames that are decoded at once. A frame takes about 1 µs: without this bound 64 KiB of
 empty frames stall a loop for 10 ms."""
+
+_VIEW_MIN: Final = 16384
+"""Bytes of payload from which a view is cheaper than a slice, which is a copy."""
 
 _INFLATED_MAX: Final = 1 << 20
 """Bytes of inflated messages after which no further frame is decoded at once."""
@@ -119,7 +121,7 @@ class WebSocket:
         self._inflated = False
         self._size = 0
         """Bytes so far."""
-        self._parts: StringIO | bytearray | None = None
+        self._parts: bytearray | None = None
         self._utf8: IncrementalDecoder | None = None
 
     @property
@@ -189,7 +191,8 @@ class WebSocket:
                 and not self.close_sent
             ):
                 # The most frequent case: a whole message.
-                content = apply_mask(data[begin:stop], data[begin - 4 : begin])
+                payload = data[begin:stop] if size < _VIEW_MIN else memoryview(data)[begin:stop]
+                content = apply_mask(payload, data[begin - 4 : begin])
                 if first == _WHOLE_TEXT:
                     try:
                         self.messages.append(content.decode())
@@ -232,8 +235,9 @@ class WebSocket:
         if not opcode and not self._opcode:
             raise Violation(rules.CONTINUATION)
         # What a compressed payload makes is counted as it comes.
-        compressed = first & _RSV1 or (not opcode and self._inflated)
-        if not self.close_sent and not compressed and self._size + size > self._max:
+        compressed = first & _RSV1 if opcode else self._inflated
+        before = 0 if opcode else self._size
+        if before + size > self._max and not compressed and not self.close_sent:
             raise Violation(rules.TOO_BIG)
 
     def _begin_frame(self, first: int, size: int, mask: bytes) -> None:
@@ -264,7 +268,8 @@ class WebSocket:
         if self._left:
             turn = (stop - at) & 3
             self._mask = mask[turn:] + mask[:turn]
-        self._take_content(apply_mask(data[at:stop], mask), last)
+        payload = data[at:stop] if stop - at < _VIEW_MIN else memoryview(data)[at:stop]
+        self._take_content(apply_mask(payload, mask), last)
         return stop
 
     def _take_content(self, content: bytes, last: bool) -> None:
@@ -274,32 +279,25 @@ class WebSocket:
         self._size += len(content)
         if self._size > self._max:
             raise Violation(rules.TOO_BIG)
+        is_text = self._opcode == _TEXT
         parts = self._parts
         try:
-            if parts is None:
-                if last:
-                    self._opcode, opcode = 0, self._opcode
-                    self.messages.append(content.decode() if opcode == _TEXT else content)
-                elif self._opcode == _TEXT:
-                    self._utf8 = _Utf8Decoder()
-                    self._parts = StringIO()
-                    self._parts.write(self._utf8.decode(content))
-                else:
-                    self._parts = bytearray(content)
-                return
-            if isinstance(parts, bytearray):
-                parts += content
-                message: str | bytes = bytes(parts) if last else b""
+            if last and parts is None:
+                self.messages.append(content.decode() if is_text else content)
             else:
-                assert self._utf8 is not None
-                parts.write(self._utf8.decode(content, last))
-                message = parts.getvalue() if last else ""
+                if parts is None:
+                    parts = self._parts = bytearray()
+                    self._utf8 = _Utf8Decoder() if is_text else None
+                if self._utf8 is not None:
+                    _check_text(self._utf8, content, last)
+                parts += content
+                if last:
+                    self.messages.append(parts.decode() if is_text else bytes(parts))
         except UnicodeDecodeError:
             raise Violation(rules.TEXT) from None
         if last:
             self._opcode = 0
             self._parts = self._utf8 = None
-            self.messages.append(message)
 
     def _inflate(self, payload: bytes, last: bool) -> bytes:
         """Return what a piece of compressed payload holds. Raises `Violation`."""
@@ -384,6 +382,15 @@ class WebSocket:
                 text = text[:REASON_MAX].decode(errors="ignore").encode()
             payload = code.to_bytes(2, "big") + text
         return _frame(_FIN | _CLOSE, payload)
+
+
+def _check_text(utf8: IncrementalDecoder, content: bytes, last: bool) -> None:
+    """Check a part of a text. Raises UnicodeDecodeError at the first wrong byte."""
+    utf8.decode(content, last)
+    kept = utf8.getstate()[0]
+    # Python waits for the third byte of a surrogate, which is wrong from its second byte on.
+    if len(kept) == 2 and kept[0] == 0xED and kept[1] >= 0xA0:
+        kept.decode()
 
 
 def _check_control(first: int) -> None:
