@@ -11,6 +11,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from itertools import chain
 
 from reactor_run.frontend.command.argv import sort_words
+from reactor_run.frontend.command.routing import route_table
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.command.sources import Reading, read_sources
 from reactor_run.frontend.errors import SEE_HELP, OperatorError
@@ -168,6 +169,7 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     _check_tls(settings, sources)
     if sum(map(len, chain.from_iterable(settings.header))) > SIZE_MAX:
         raise OperatorError(f"{sources['header']}: more than {SIZE_MAX >> 10} KiB; use less")
+    route_table(settings, sources)
     if settings.reload:
         from importlib.util import find_spec
 

@@ -18,6 +18,7 @@ from math import inf
 from typing import Final, Protocol
 
 from reactor_run.frontend.clients.context import ClientContext
+from reactor_run.frontend.clients.file_writer import FilePart, FileWriter
 from reactor_run.frontend.clients.min_rate import MinimumRate
 from reactor_run.frontend.clients.reading_rate import ReadingRate
 from reactor_run.frontend.clients.response_writer import ResponseWriter
@@ -26,6 +27,7 @@ from reactor_run.frontend.exchanges.ports import AnswerSource, SocketHolder
 from reactor_run.frontend.exchanges.record import CLIENT_LEFT
 from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS
+from reactor_run.frontend.static.content import FileShrunk
 
 __all__ = ["Connection", "ConnectionPhase", "ConnectionProtocol"]
 
@@ -133,7 +135,7 @@ class Connection:
         self.recv = transport.recv
         self.send = transport.send
         self.phase = _OPEN
-        self.writer: ResponseWriter | None = None
+        self.writer: ResponseWriter | FileWriter | None = None
         self.granted = False
         self._holders: set[SocketHolder] | None = None
         """The reactors with a duplicate of the socket; None: there was none yet."""
@@ -208,6 +210,7 @@ class Connection:
             if writer is None:
                 self._begin_to_wait(data)
             else:
+                assert isinstance(writer, ResponseWriter)
                 writer.add(data)
         except OSError as error:
             limited.error("cannot spool an answer: %s", error)
@@ -243,15 +246,39 @@ class Connection:
             return
         try:
             writer.flush(self.loop.now)
+        except FileShrunk as error:
+            limited.warning("an answer is cut: %s", error.strerror)
+            self.lose("the file became shorter")
+            return
         except OSError:
             self.lose()
             return
         if not writer.waiting:
             self.writer = None
             self._listen(self.events & ~_OUT)
+        elif writer.loading:
+            self._listen(self.events & ~_OUT)
         self._reckon()
         if self.writer is None:
             self.protocol.on_drained()
+
+    # Files that the front end sends --------------------------------------------------------------
+
+    def write_file(self, head: bytes, part: FilePart) -> None:
+        """Send `head` and then a part of a file. `on_drained` is called when all was sent.
+
+        It may be called before this returns. Nothing else may be written before.
+        """
+        assert self.writer is None
+        self.writer = FileWriter(self.transport, head, part, self._reading_rate, self._loaded)
+        self._listen(self.events | _OUT)
+        self._flush()
+
+    def _loaded(self, writer: FileWriter) -> None:
+        """Go on with a file whose next bytes are in memory now."""
+        if self.writer is writer and self.phase is not _CLOSED:
+            self._listen(self.events | _OUT)
+            self._flush()
 
     # Bytes out that a reactor writes -------------------------------------------------------------
 

@@ -6,7 +6,7 @@ service stops.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from reactor_run.frontend.clients.answer_fields import AnswerFields
@@ -14,6 +14,7 @@ from reactor_run.frontend.clients.request_ids import RequestIds
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.exchanges.ended import EndedRecords, Observer
+from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.exchanges.orphans import Orphans
 from reactor_run.frontend.exchanges.record import Record
 from reactor_run.frontend.loop.epoll import LATE, Loop
@@ -24,7 +25,10 @@ from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 if TYPE_CHECKING:
     from reactor_run.frontend.command.settings import Settings
 
-__all__ = ["ClientContext"]
+__all__ = ["Answerer", "ClientContext"]
+
+Answerer = Callable[[Exchange], None]
+"""Takes a request, and answers it now or later."""
 
 
 class ClientContext:
@@ -39,8 +43,11 @@ class ClientContext:
     ) -> None:
         self.loop = loop
         self.dispatcher = dispatcher
-        self.submit = dispatcher.submit
-        """Takes each request. While the app is started anew, a gate does (reload_gate.py)."""
+        self.submit: Answerer = dispatcher.submit
+        """Takes each request. entry.py decides who does."""
+        self.find_answerer: Callable[[Exchange], Answerer | None] | None = None
+        """Returns what answers a request in the place of the app, or None. It is asked before a
+        body is read. None: the app answers all requests."""
         self.counters = counters
         self.answers = counters.answers
         self.orphans = Orphans(loop)

@@ -317,6 +317,15 @@ class Http1:
         )
         if self.requester.identified is not None:
             self.requester.identify(exchange)
+        if context.find_answerer is not None:
+            answerer = context.find_answerer(exchange)
+            if answerer is not None:
+                # To read the body would be useless.
+                body.drop()
+                self.requester.body = None
+                self.requester.end_with(_LINGER)
+                answerer(exchange)
+                return
         if body.collected:
             self.state = _BUFFERING
             exchange.collected = inf
@@ -471,6 +480,8 @@ class Http1:
         """Go on: the client has taken all bytes that waited for it."""
         if self.state is _FLUSHING:
             self._next()
+        else:
+            self.requester.file_sent()
 
     def _next(self) -> None:
         """Read the next request, or end the connection: the client has taken the answer."""

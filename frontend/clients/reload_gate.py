@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Final
 
 from reactor_run.frontend.clients.context import ClientContext
+from reactor_run.frontend.clients.entry import Entry
 from reactor_run.frontend.clients.failure_page import FailurePage, is_local
 from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.exchanges.exchange import WAITING, Exchange
@@ -42,11 +43,14 @@ class GateState(Enum):
 class ReloadGate:
     """Takes the requests of all clients before the dispatcher does."""
 
-    def __init__(self, context: ClientContext, app: str, *, behind_proxy: bool) -> None:
-        """`app`: as it was given. `behind_proxy`: every client is behind a proxy, so no one gets a
-        traceback."""
+    def __init__(
+        self, context: ClientContext, entry: Entry, app: str, *, behind_proxy: bool
+    ) -> None:
+        """`entry`: leads requests to the gate. `app`: as it was given. `behind_proxy`: every client
+        is behind a proxy, so no one gets a traceback."""
         self.state = GateState.OPEN
         self._context = context
+        self._entry = entry
         self._loop = context.loop
         self._app = app
         self._behind_proxy = behind_proxy
@@ -60,7 +64,7 @@ class ReloadGate:
     def starts(self) -> None:
         """Hold requests: a file has changed, and a new generation starts."""
         self.state = GateState.STARTING
-        self._context.submit = self._submit
+        self._entry.pass_to(self._submit)
         for exchange in self._held:
             self._held[exchange] = self._loop.now + START_MAX
 
@@ -69,7 +73,7 @@ class ReloadGate:
         self.state = GateState.OPEN
         self._page = None
         dispatcher = self._context.dispatcher
-        self._context.submit = dispatcher.submit
+        self._entry.pass_to(dispatcher.submit)
         held, self._held = self._held, {}
         for exchange in held:
             if exchange.state is WAITING:
@@ -79,7 +83,7 @@ class ReloadGate:
         """Answer requests from this machine with the reason: the new generation did not start."""
         self.state = GateState.FAILED
         self._page = FailurePage(self._app, reason, details)
-        self._context.submit = self._submit
+        self._entry.pass_to(self._submit)
         for exchange in self._held:
             shown = self._shows(exchange)
             self._held[exchange] = self._loop.now + (FAILED_MAX if shown else 0)

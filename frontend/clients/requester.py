@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from reactor_run.frontend.clients.connection import Connection
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.deadlines import ExchangeClock
+from reactor_run.frontend.clients.file_writer import FilePart
 from reactor_run.frontend.clients.forwarding import ConnectionOrigin, ForwardedOrigin
 from reactor_run.frontend.clients.http1_state import After, Http1State
 from reactor_run.frontend.clients.own_answers import (
@@ -78,6 +79,7 @@ class Http1Requester:
     __slots__ = (
         "_connection",
         "_context",
+        "_file",
         "_lane_prefix",
         "_loop",
         "_origin",
@@ -111,6 +113,8 @@ class Http1Requester:
         self.identified: tuple[str, int] | None = None
         """The id of the request whose head was read, and how many bytes it has added to the head;
         None: there is no id, or the exchange has it."""
+        self._file: FilePart | None = None
+        """The part of a file that is sent."""
         self._until_close = False
         """The end of the answer is the end of the connection."""
         self._lane_prefix: bytes | None = None
@@ -263,6 +267,35 @@ class Http1Requester:
         connection.write(answer)
         self._source.answered()
 
+    def answer_file(self, head: bytes, part: FilePart) -> None:
+        """Answer with a head and a part of a file, without the app. `part` is closed at the end."""
+        context = self._context
+        exchange = self.exchange
+        assert exchange is not None
+        context.answers[head[9]] += 1
+        if self.after is not _NEXT or exchange.head.minor_version == 0 or context.changes_answers:
+            head = self._with_fields(exchange, head)
+        self.answer_begun = True
+        self.clock.due = inf
+        exchange.state = RUNNING
+        exchange.answer_began = self._loop.now
+        exchange.status_code = head[9:12]
+        exchange.answer_head = head
+        exchange.bytes_out = len(head)
+        self._file = part
+        self._source.reckon()
+        self._connection.write_file(head, part)
+
+    def file_sent(self) -> None:
+        """End the answer if it was a file: the client has taken all of it."""
+        part, self._file = self._file, None
+        exchange = self.exchange
+        if part is not None and exchange is not None:
+            exchange.bytes_out += part.sent
+            exchange.ended = self._loop.now
+            exchange.state = OVER
+            self._source.answered()
+
     def answer_begins(self, data: bytes, head: ResponseHead, source: AnswerSource) -> None:
         """Take the head of the final answer, with the first bytes after it."""
         exchange = self.exchange
@@ -385,6 +418,8 @@ class Http1Requester:
         context = self._context
         if context.draining:
             self.end_with(_CLOSE)
+        if exchange.cross_origin is not None:
+            answer = exchange.cross_origin.add(exchange.head, answer)
         if context.answer_fields is not None:
             answer = context.answer_fields.add(exchange, answer, self._loop.now)
         return self._with_connection(answer, old=exchange.head.minor_version == 0)
@@ -430,6 +465,8 @@ class Http1Requester:
             self.end_with(_CLOSE)
         self._context.counters.answered_here(own.status)
         answer = own.encode(self._context.own_fields, head_only=head_only)
+        if exchange is not None and exchange.cross_origin is not None:
+            answer = exchange.cross_origin.add(exchange.head, answer)
         if record is not None and self._context.answer_fields is not None:
             answer = self._context.answer_fields.add(record, answer, self._loop.now)
         answer = self._with_connection(answer, old=old)
@@ -520,4 +557,7 @@ class Http1Requester:
                 self._connection.reset_on_close()
         if self.exchange is not None and not self.exchange.error:
             self.exchange.error = error
+        if self.exchange is not None and self._file is not None:
+            self.exchange.bytes_out += self._file.sent
+            self._file = None
         self.abandon()

@@ -28,6 +28,9 @@ _SENDS_MAX: Final = 8
 class ResponseWriter:
     """The bytes that wait for one client, and its minimum rate."""
 
+    loading = False
+    """It waits for the disk. It never does."""
+
     __slots__ = (
         "_file_max",
         "_outbox",

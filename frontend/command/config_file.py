@@ -1,7 +1,7 @@
 """Settings in a TOML file: `--config FILE`, or `[tool.reactor-run]` in pyproject.toml.
 
 The keys are the long flags without `--`. A value is a string as on the command line, a number,
-true or false, or a list of these for a setting that may be repeated.
+true or false, or a list of these for a setting that may be repeated. A route is a table.
 """
 
 from __future__ import annotations
@@ -126,7 +126,19 @@ def _text(option: Option, value: object) -> str:
         return word if word in option.kind.metavar.split("|") else str(value).lower()
     if isinstance(value, int | float):
         return option.kind.show_number(value)
+    if isinstance(value, dict) and option.kind.takes_table:
+        return _table_text(value)
     # A program may give None.
     other = "a list or a date" if value is not None else "None"
     what = "a table" if isinstance(value, dict) else other
     raise OperatorError(f"expected a string, a number, true or false, not {what}")
+
+
+def _table_text(table: dict[str, Any]) -> str:
+    # Few services have a table, and the import takes time.
+    import json
+
+    try:
+        return json.dumps(table)
+    except TypeError:
+        raise OperatorError("expected strings, numbers, true or false, not a date") from None

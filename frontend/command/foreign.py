@@ -44,7 +44,6 @@ _CIPHERS: Final = "of TLS 1.2"
 _WEBSOCKET: Final = "WebSocket is not supported yet"
 _HTTP2: Final = "a proxy such as nginx speaks HTTP/2"
 _TO_STDERR: Final = "the log goes to standard error"
-_STATIC: Final = "a proxy such as nginx serves static files"
 _NO_STATSD: Final = "no statsd; `--metrics ADDRESS` serves metrics for Prometheus"
 _TITLES: Final = "titles name the process and the app (extra `proctitle`)"
 _SYSTEMD: Final = "systemd: `User=` and `Group=`"
@@ -304,12 +303,9 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         ),
         Row("--reload-tick", "", "the kernel tells of changes at once"),
         Row("--reload-ignore-worker-failure --no-reload-ignore-worker-failure", "", "always so"),
-        Row(
-            "--static-path-route --static-path-mount --static-path-dir-to-file "
-            "--static-path-expires",
-            "",
-            _STATIC,
-        ),
+        Row("--static-path-route --static-path-mount", "--static PREFIX=DIR"),
+        Row("--static-path-dir-to-file", "--static-index FILE", "`index.html` by default"),
+        Row("--static-path-expires", "--static-cache PATTERN=VALUE", "no field by default"),
     ),
     "hypercorn": (
         Row("-c --config", "--config FILE", "TOML; the keys are our long flags"),
@@ -390,7 +386,8 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--req-logger", "--access-log PATH"),
         Row("--log-format --logformat", "--access-log-format FORMAT", "with gunicorn's atoms"),
         Row("--cheaper --cheaper-algo --cheaper-initial", "", "SIGTTIN and SIGTTOU add and remove"),
-        Row("--static-map --static-index --check-static", "", _STATIC),
+        Row("--static-map --check-static", "--static PREFIX=DIR"),
+        Row("--static-index", "--static-index FILE", "`index.html` by default"),
         Row("--stats", "--admin ADDRESS", "`reactor-run status`"),
     ),
 }

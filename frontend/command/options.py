@@ -45,6 +45,7 @@ class Kind(NamedTuple, Generic[T]):
     show: writes the value as an operator would.
     show_number: writes a number of a TOML file as that text. There 0o22 is the number 18.
     split: splits the text of a variable with several values; None: a separator does.
+    takes_table: the value in a TOML file is a table. Its text is the same in JSON.
     """
 
     metavar: str
@@ -52,6 +53,7 @@ class Kind(NamedTuple, Generic[T]):
     show: Callable[[T], str] = str
     show_number: Callable[[int | float], str] = str
     split: Callable[[str], list[str]] | None = None
+    takes_table: bool = False
 
 
 class Option(NamedTuple):

@@ -8,7 +8,8 @@ exclude each other.
 
 import os
 import re
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from reactor_run.clock import Zone
 from reactor_run.frontend.command.options import (
@@ -46,6 +47,9 @@ from reactor_run.frontend.sockets.networks import LOCAL, NOBODY, Networks, parse
 from reactor_run.protocol.own_fields import read_own_field
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
 
+if TYPE_CHECKING:
+    from reactor_run.frontend.routes.notation import StaticFlag
+
 T = TypeVar("T")
 
 Interface = Literal["auto", "asgi", "wsgi"]
@@ -67,6 +71,7 @@ GROUPS = {
     "files": "Files with settings",
     "server": "Server",
     "tls": "TLS",
+    "routes": "Routes and files",
     "proxies": "Proxies in front",
     "logs": "Logs",
     "operation": "Operation",
@@ -119,6 +124,22 @@ def _parse_header(text: str) -> tuple[bytes, bytes]:
     except ValueError as error:
         raise OperatorError(f"{text!r}: {error}") from None
 
+
+def _by_notation(name: str) -> Callable[[Any], Any]:
+    """Return a function of the notation of routes. It is imported only if it is needed."""
+
+    def call(value: Any) -> Any:
+        from reactor_run.frontend.routes import notation
+
+        return getattr(notation, name)(value)
+
+    return call
+
+
+ROUTE = Kind("TABLE", _by_notation("check_route"), takes_table=True)
+STATIC = Kind("[HOST]/PREFIX=DIR", _by_notation("parse_static"))
+FILE_NAME = Kind("FILE|off", _by_notation("parse_file_name"), lambda name: name or "off")
+CACHE_RULE = Kind("PATTERN=VALUE", _by_notation("parse_cache_rule"), "=".join)
 
 HEADER = Kind("NAME:VALUE", _parse_header, lambda field: os.fsdecode(b":".join(field)))
 
@@ -411,6 +432,83 @@ class Settings(NamedTuple):
         REDIRECT,
         None,
         "Address, HOST:PORT or :PORT, without TLS. Requests there are redirected to https (308).",
+    )
+    route: tuple[str, ...] = _options(
+        "routes",
+        ROUTE,
+        "Who answers the requests with a host and a prefix: the app, files, a redirect or a text. "
+        "docs/routes.md lists the keys. May be repeated; [[route]] in a file.",
+        shown_default="the app answers all requests",
+        separator="\n",
+    )
+    static: tuple["StaticFlag", ...] = _options(
+        "routes",
+        STATIC,
+        "Directory whose files the front end serves, and the path under which it does. May be "
+        "repeated.",
+        shown_default="none",
+    )
+    static_index: str = _option(
+        "routes",
+        FILE_NAME,
+        "index.html",
+        "With --static: file that is sent for its directory.",
+    )
+    static_fallback: str = _option(
+        "routes",
+        FILE_NAME,
+        "",
+        "With --static: file that is sent where there is none, unless the path ends with a name "
+        "that has a dot. For apps that run in the browser.",
+        shown_default="off",
+    )
+    static_cache: tuple[tuple[str, str], ...] = _options(
+        "routes",
+        CACHE_RULE,
+        "With --static: Cache-Control of the files that match a pattern, as in "
+        "'assets/*=immutable'. The first that matches counts. May be repeated.",
+        shown_default="none",
+        separator="\n",
+    )
+    cors_origin: tuple[str, ...] = _options(
+        "routes",
+        Kind("ORIGIN", str),
+        "Origin whose pages may read the app's responses: https://shop.example, "
+        "https://*.shop.example, null, or * for any. May be repeated.",
+        shown_default="the app itself answers cross-origin requests",
+    )
+    cors_method: tuple[str, ...] = _options(
+        "routes",
+        Kind("METHOD", str),
+        "With --cors-origin: method that these pages may use, besides GET, HEAD and POST. May be "
+        "repeated.",
+        shown_default="none",
+    )
+    cors_field: tuple[str, ...] = _options(
+        "routes",
+        Kind("FIELD", str),
+        "With --cors-origin: request field that these pages may set, or * for any. May be "
+        "repeated.",
+        shown_default="none",
+    )
+    cors_expose: tuple[str, ...] = _options(
+        "routes",
+        Kind("FIELD", str),
+        "With --cors-origin: response field that these pages may read, or * for any. May be "
+        "repeated.",
+        shown_default="none",
+    )
+    cors_credentials: bool = _option(
+        "routes",
+        SWITCH,
+        False,
+        "With --cors-origin: these pages may send cookies and other credentials.",
+    )
+    cors_max_age: int = _option(
+        "routes",
+        count(0, 86400),
+        600,
+        "Seconds for which a browser may keep the answer to a preflight.",
     )
 
     log_level: LogLevel = _option(

@@ -18,6 +18,7 @@ from typing import Final
 from reactor_run.frontend.exchanges.ports import Link, Requester, Runner
 from reactor_run.frontend.exchanges.record import Record
 from reactor_run.frontend.exchanges.spool import Spool
+from reactor_run.frontend.routes.cors import CrossOrigin
 from reactor_run.logs import request_name
 from reactor_run.protocol.request import RequestHead
 
@@ -64,6 +65,10 @@ class Exchange(Record):
     """Its reactor was asked to give it back unless it has begun it."""
     event_stream = False
     """Its answer is a stream of server-sent events."""
+    route = ""
+    """The name of its route, if the front end itself answers it."""
+    cross_origin: CrossOrigin | None = None
+    """What adds fields to its answer for pages of other origins."""
     deaths = 0
     """How many reactors died before they began it."""
 
@@ -123,8 +128,8 @@ class Exchange(Record):
 
     @property
     def reactor_name(self) -> str:
-        """The name of the reactor that has it or had it last; empty: none."""
-        return "" if self.reactor is None else self.reactor.name
+        """The name of the reactor that has it or had it last, or of its route; empty: none."""
+        return self.route if self.reactor is None else self.reactor.name
 
     def wait_again(self) -> None:
         """Return to WAITING: the reactor that had it will not answer it."""

@@ -17,7 +17,9 @@ from reactor_run import __version__, turns
 from reactor_run.frontend.access_log.access_log import open_access_log
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.context import ClientContext
+from reactor_run.frontend.clients.entry import Entry
 from reactor_run.frontend.clients.forwarding import Forwarding
+from reactor_run.frontend.command.routing import route_table
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
@@ -147,6 +149,8 @@ class Server:
         self._endpoints = endpoints
         self._notifier = notifier
         self._inheritance = inheritance
+        self._closing = ExitStack()
+        """Closes what routes have open."""
         self._serves = False
         """A reactor has been ready."""
         self._failure: tuple[OperatorError, str | None] | None = None
@@ -159,6 +163,7 @@ class Server:
             set_aside=settings.set_aside == "on",
         )
         self.clients = ClientContext(self.loop, self.dispatcher, counters, settings)
+        self.entry = Entry(self.clients)
         self.access_log = open_access_log(
             self.loop, settings.access_log, settings.access_log_format
         )
@@ -247,6 +252,7 @@ class Server:
             notifier=notifier,
             admins=self.admins,
         )
+        self._open_routes(settings, place)
         self._gate: ReloadGate | None = None
         self._files: FileWatch | None = None
         if settings.reload:
@@ -254,7 +260,7 @@ class Server:
             from reactor_run.frontend.reloading.file_watch import FileWatch
 
             self._gate = ReloadGate(
-                self.clients, settings.app, behind_proxy=settings.proxy_protocol
+                self.clients, self.entry, settings.app, behind_proxy=settings.proxy_protocol
             )
             self._files = FileWatch(
                 self.loop,
@@ -292,6 +298,16 @@ class Server:
             each.socket.getsockname()[1] for each in endpoints.clients if each.speech is Speech.TLS
         ]
         return RedirectContext(self.clients, ports[0] if ports else 443)
+
+    def _open_routes(self, settings: Settings, place: StartDirectory) -> None:
+        """Lead requests by the routes, if there are any. Raises OperatorError."""
+        table = route_table(settings)
+        if table is None:
+            return
+        # Most services have no routes.
+        from reactor_run.frontend.service.routing import open_router
+
+        self.entry.route(open_router(self.clients, table, place, self._closing))
 
     # From start to end ---------------------------------------------------------------------------
 
@@ -338,6 +354,7 @@ class Server:
         """
         for admin in self.admins:
             admin.close()
+        self._closing.close()
         if self.access_log is not None:
             # If the service was stopped at once, requests are left.
             self.acceptor.lose_all("the service was stopped")

@@ -951,6 +951,7 @@ class Front:
                 os.kill(inside.pid, signal.SIGKILL)
         try:
             self.exit()
+            self.server.close()
         finally:
             for client in self._clients:
                 client.close()

@@ -101,10 +101,20 @@ def test_short_forms(argv: list[str]) -> None:
     assert settings.reactors == 3
 
 
+FILES = ["--static", "/=/", "--route", '{"prefix": "/api", "app": "default"}']
+CORS = ["--cors-origin", "https://shop.example"]
 # Settings that other settings need.
 NEEDED = {
     "proxy_allow_from": ["--proxy-protocol"],
     "forwarded_fields": ["--forwarded-allow-from", "unix"],
+    "static_index": FILES,
+    "static_fallback": FILES,
+    "static_cache": FILES,
+    "cors_method": CORS,
+    "cors_field": CORS,
+    "cors_expose": CORS,
+    "cors_credentials": CORS,
+    "cors_max_age": CORS,
 }
 
 
@@ -125,6 +135,16 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
         "reload": "on",
         "reload_dir": "/tmp",
         "root_path": "/shop",
+        "route": '{"prefix": "/old", "redirect": "/new"}',
+        "static": "shop.example/static=/tmp",
+        "static_index": "off",
+        "static_fallback": "app.html",
+        "static_cache": "*.html=no-cache, private",
+        "cors_origin": "https://shop.example",
+        "cors_method": "PUT",
+        "cors_field": "X-Token",
+        "cors_expose": "X-Total",
+        "cors_credentials": "on",
         "request_id": "on",
         "server_timing": "on",
     }.get(option.name, option.shown_default)

@@ -1,0 +1,136 @@
+"""Takes the requests of all clients if there are routes, and gives each to who answers it.
+
+The app gets its requests by `to_app`. All others are answered by the front end: with a file, a
+redirect or a text. They never reach the dispatcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from reactor_run.clock import date_field
+from reactor_run.frontend.clients.context import Answerer, ClientContext
+from reactor_run.frontend.clients.entry import answers_here
+from reactor_run.frontend.clients.own_answers import OwnAnswer
+from reactor_run.frontend.exchanges.exchange import OVER, Exchange
+from reactor_run.frontend.routes.redirect import redirect_location
+from reactor_run.frontend.routes.route import AnswerTarget, AppTarget, RedirectTarget, Route
+from reactor_run.frontend.routes.table import AmbiguousPath, RouteTable
+from reactor_run.protocol.response import encode_response_head, simple_response
+
+__all__ = ["Router"]
+
+_AMBIGUOUS: Final = OwnAnswer(400, "the path is ambiguous: it may be read as that of another route")
+_NOT_FOUND: Final = OwnAnswer(404, "Not Found")
+
+
+class Router:
+    """Takes the requests of all clients before the dispatcher does."""
+
+    def __init__(
+        self, context: ClientContext, table: RouteTable, files: Mapping[Route, Answerer]
+    ) -> None:
+        """`files`: what answers the requests of each route with a directory."""
+        self.to_app: Answerer = context.submit
+        """Takes the requests of the app."""
+        self.rejects = False
+        """`to_app` rejects them all."""
+        self._context = context
+        self._table = table
+        self._answerers: dict[Route, Answerer] = {**files}
+        for route in table.routes:
+            match route.target:
+                case RedirectTarget():
+                    self._answerers[route] = self._redirects(route, route.target)
+                case AnswerTarget():
+                    self._answerers[route] = self._answers(route.target)
+        context.changes_answers |= any(route.cross_origin is not None for route in table.routes)
+
+    def submit(self, exchange: Exchange) -> None:
+        """Give a request to who answers it."""
+        answerer = self.find(exchange)
+        if answerer is None:
+            self.to_app(exchange)
+        else:
+            answerer(exchange)
+
+    def find(self, exchange: Exchange) -> Answerer | None:
+        """Return what answers a request; None: the app does."""
+        head = exchange.head
+        try:
+            route = self._table.find(head)
+        except AmbiguousPath:
+            return answers_here(_AMBIGUOUS)
+        if route is None:
+            return answers_here(_NOT_FOUND)
+        cross_origin = route.cross_origin
+        if cross_origin is not None:
+            if cross_origin.is_preflight(head):
+                exchange.route = route.name
+                return self._preflight(cross_origin.lines(head, preflight=True))
+            exchange.cross_origin = cross_origin
+        if type(route.target) is AppTarget:
+            return self.to_app if self.rejects else None
+        exchange.route = route.name
+        return self._answerers[route]
+
+    # What answers --------------------------------------------------------------------------------
+
+    def _redirects(self, route: Route, target: RedirectTarget) -> Answerer:
+        def answer(exchange: Exchange) -> None:
+            location = redirect_location(target, route.prefix, exchange.head)
+            fields = ((b"location", location),)
+            self._answer(exchange, target.status, b"redirected\n", fields)
+
+        return answer
+
+    def _answers(self, target: AnswerTarget) -> Answerer:
+        text = target.text.encode()
+        content_type = target.content_type.encode("latin-1")
+        fields = tuple(
+            (name.encode(), value.encode(errors="surrogateescape")) for name, value in target.fields
+        )
+
+        def answer(exchange: Exchange) -> None:
+            self._answer(exchange, target.status, text, fields, content_type)
+
+        return answer
+
+    def _answer(
+        self,
+        exchange: Exchange,
+        status: int,
+        body: bytes,
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+        content_type: bytes = b"text/plain; charset=utf-8",
+    ) -> None:
+        exchange.state = OVER
+        exchange.requester.answer_whole(
+            simple_response(
+                status,
+                body,
+                fields=fields,
+                date_field=date_field(),
+                own_fields=self._context.own_fields,
+                close=False,
+                head_only=exchange.head.method == b"HEAD",
+                content_type=content_type,
+            )
+        )
+
+    def _preflight(self, lines: bytes) -> Answerer:
+        def answer(exchange: Exchange) -> None:
+            head, _ = encode_response_head(
+                204,
+                (),
+                method=b"OPTIONS",
+                minor_version=1,
+                length=0,
+                date_field=date_field(),
+                own_fields=self._context.own_fields,
+            )
+            exchange.state = OVER
+            exchange.requester.answer_whole(head[:-2] + lines + b"\r\n")
+
+        return answer

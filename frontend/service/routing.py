@@ -1,0 +1,46 @@
+"""Puts together what answers the requests of each route."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Final
+
+from reactor_run.frontend.clients.context import Answerer, ClientContext
+from reactor_run.frontend.clients.file_answers import FileAnswers
+from reactor_run.frontend.clients.router import Router
+from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.launch import StartDirectory
+from reactor_run.frontend.log import log
+from reactor_run.frontend.routes.notation import show_route
+from reactor_run.frontend.routes.route import Route, StaticTarget
+from reactor_run.frontend.routes.table import RouteTable
+from reactor_run.frontend.static.disk_threads import DiskThreads
+
+__all__ = ["open_router"]
+
+_PATIENCE: Final = 1.0
+"""Seconds that the end of the service waits for a disk."""
+
+
+def open_router(
+    context: ClientContext, table: RouteTable, place: StartDirectory, closing: ExitStack
+) -> Router:
+    """Return the router of a service. Raises OperatorError if a directory cannot be opened.
+
+    `closing`: is closed when the service has ended.
+    """
+    threads = DiskThreads(context.loop)
+    files: dict[Route, Answerer] = {}
+    for route in table.routes:
+        log.info("route %s", show_route(route))
+        if isinstance(route.target, StaticTarget):
+            directory = place.locate(route.target.directory)
+            try:
+                answers = FileAnswers(context, threads, directory, route.target, route.prefix)
+            except OSError as error:
+                raise OperatorError(f"cannot open {directory}: {error.strerror}") from None
+            closing.callback(answers.close)
+            files[route] = answers
+    # First of all: a thread may still use a directory.
+    closing.callback(threads.close, _PATIENCE)
+    return Router(context, table, files)
