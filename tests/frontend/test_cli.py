@@ -101,12 +101,17 @@ def test_short_forms(argv: list[str]) -> None:
     assert settings.reactors == 3
 
 
+CERTIFICATE = ["--certfile", "/dev/null"]
 FILES = ["--static", "/=/", "--route", '{"prefix": "/api", "app": "default"}']
 CORS = ["--cors-origin", "https://shop.example"]
 # Settings that other settings need.
 NEEDED = {
     "proxy_allow_from": ["--proxy-protocol"],
     "forwarded_fields": ["--forwarded-allow-from", "unix"],
+    "keyfile": CERTIFICATE,
+    "keyfile_password_file": CERTIFICATE,
+    "ca_certs": [*CERTIFICATE, "--verify-client", "optional"],
+    "ciphers": CERTIFICATE,
     "static_index": FILES,
     "static_fallback": FILES,
     "static_cache": FILES,
@@ -519,7 +524,7 @@ def warnings(capsys: pytest.CaptureFixture[str], *argv: str, **variables: str) -
         ("REACTOR_RUN_KEEPALIVE", "the nearest is REACTOR_RUN_KEEP_ALIVE"),
         ("UVICORN_PORT", "has no effect here: use REACTOR_RUN_BIND, or --bind HOST:PORT"),
         ("UVICORN_ROOT_PATH", "use REACTOR_RUN_ROOT_PATH, or --root-path PATH"),
-        ("UVICORN_SSL_KEYFILE", "has no effect here: a proxy such as nginx terminates TLS"),
+        ("UVICORN_SSL_KEYFILE", "has no effect here: use REACTOR_RUN_KEYFILE, or --keyfile FILE"),
         ("UVICORN_NONSENSE", "has no effect here: see docs/migrating.md"),
         ("GRANIAN_WORKERS_MAX_RSS", "use REACTOR_RUN_MAX_RSS, or --max-rss SIZE"),
         ("UWSGI_HARAKIRI", "use REACTOR_RUN_REQUEST_TIMEOUT, or --request-timeout SECONDS"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.certificates import Authority
 from tests.integration.client import Client, Response, request
 from tests.integration.proxies import address_of, listen, nginx
 from tests.integration.server import Server
@@ -541,3 +542,18 @@ def test_no_descriptor_is_left(server: Server, place: Path) -> None:
             client.request("GET", target, [("If-None-Match", "*")])
             client.request("GET", target, [("If-Match", '"x"')])
     assert eventually(lambda: not _open_below(server.pid, place))
+
+
+def test_files_over_tls(place: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    options = authority.options("localhost", "127.0.0.1")
+    with (
+        Server(HELLO, f"--static=/s={place}", *options) as server,
+        Client(server.address, tls=authority.client()) as client,
+    ):
+        assert client.get("/s/large.bin").body == LARGE
+        part = client.request("GET", "/s/large.bin", [("Range", "bytes=100-2500000")])
+        assert (part.status, part.body) == (206, LARGE[100:2_500_001])
+        client.send(request("GET", "/s/large.bin") + request("GET", "/s/small.txt"))
+        assert client.response().body == LARGE
+        assert client.response().body == SMALL
