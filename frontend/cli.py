@@ -18,7 +18,7 @@ from reactor_run.frontend.errors import SEE_HELP, OperatorError
 from reactor_run.frontend.sockets.networks import NOBODY
 from reactor_run.protocol.own_fields import SIZE_MAX
 
-REMOTE_COMMANDS = ("status", "top", "reload", "reopen-logs", "stop")
+REMOTE_COMMANDS = ("status", "top", "reload", "reopen-logs", "maintenance", "stop")
 """Commands to a running service."""
 COMMANDS = (*REMOTE_COMMANDS, "check", "config")
 """First words of the command line that are a command and not the name of an app."""

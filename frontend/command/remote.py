@@ -21,6 +21,8 @@ from reactor_run.frontend.errors import OperatorError
 
 __all__ = ["run_command"]
 
+_TEXT_MAX: Final = 500
+"""Most characters of the text for clients: a request to the service has at most 8 KiB."""
 _VARIABLE: Final = "REACTOR_RUN_ADMIN"
 
 
@@ -37,6 +39,8 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
             "reload": "Reload the app of a running service, as SIGHUP does, and wait until the new "
             "generation serves.",
             "reopen-logs": "Open the log files of a running service anew, after a rotation.",
+            "maintenance": "Answer the app's requests with 503 from now on, or let the app answer "
+            "again.",
             "stop": "Stop a running service, as SIGTERM does, and wait until it has ended.",
         }[words[0]],
         allow_abbrev=False,
@@ -53,7 +57,15 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
     )
     if words[0] == "status":
         parser.add_argument("--json", action="store_true", help="Print the whole report as JSON.")
+    if words[0] == "maintenance":
+        parser.add_argument("state", choices=("on", "off"))
+        parser.add_argument("text", nargs="?", default="", help="What clients get to read.")
     options = parser.parse_args(words[1:])
+    if words[0] == "maintenance":
+        if options.text and options.state == "off":
+            raise OperatorError("off takes no text; remove it")
+        if not options.text.isprintable() or len(options.text) > _TEXT_MAX:
+            raise OperatorError(f"expected one line of at most {_TEXT_MAX} characters")
     if options.admin:
         admin: Found | None = Found("--admin", [options.admin])
     elif environ.get(_VARIABLE):
@@ -78,6 +90,8 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
         if words[0] == "reopen-logs":
             print(service.ask("POST", "/reopen-logs"))
             return 0
+        if words[0] == "maintenance":
+            return _maintain(service, options.state, options.text)
         return _stop(service)
     except NoAnswer as error:
         print(f"reactor-run: {error}", file=sys.stderr)
@@ -87,6 +101,14 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
 def _reload(service: RunningService) -> int:
     service.ask("GET", "/healthz")  # tells of a stall soon; a reload may take minutes
     print(service.ask("POST", "/reload", patient=True))
+    return 0
+
+
+def _maintain(service: RunningService, state: str, text: str) -> int:
+    from urllib.parse import quote
+
+    value = f"={quote(text, safe='')}" if text else ""
+    print(service.ask("POST", f"/maintenance?{state}{value}"))
     return 0
 
 
@@ -120,6 +142,8 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
     ]
     yield f"reactor-run {report['version']}: {report['reason'] or 'ready'}"
     memory = size(report["rss"])
+    if (text := report.get("maintenance")) is not None:
+        yield f"  maintenance  on{text and f': {text}'}"
     yield f"  process      {report['pid']}, up {duration(report['uptime'])}, {memory}"
     reload = ", reloading" if report["reloading"] else ""
     if report["reload_failure"]:

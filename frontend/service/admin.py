@@ -7,6 +7,7 @@
     GET  /metrics  200: the metrics, for Prometheus
     POST /reload   200 once the next generation serves, or 500 and why it does not
     POST /reopen-logs  200: the log files are open anew, or 500 and why one is not
+    POST /maintenance?on=TEXT, or ?off  200: requests of the app get 503, or no more
     POST /stop     202: the service stops; the connection ends with it
 
 Separate listeners for other machines have the first two paths only (--health), or /metrics only
@@ -69,6 +70,7 @@ _PATHS: Final = {
     b"/metrics": b"GET, HEAD",
     b"/reload": b"POST",
     b"/reopen-logs": b"POST",
+    b"/maintenance": b"POST",
     b"/stop": b"POST",
 }
 """The methods of each path."""
@@ -101,12 +103,14 @@ class Admin:
         *,
         reload: Callable[[Told], None],
         reopen_logs: Callable[[], str | None],
+        maintain: Callable[[str | None], None],
         stop: Callable[[], None],
         own_fields: OwnFields,
         purpose: Purpose = Purpose.ADMIN,
     ) -> None:
         """`reload`: reloads the app, and passes the outcome to its argument.
         `reopen_logs`: opens log files anew; returns why that failed, or None.
+        `maintain`: gives the app's requests this text in the place of the app; None: no more.
         `stop`: stops the service.
         `own_fields`: what each answer has beside its own fields.
         `purpose`: for any but ADMIN, any machine may connect.
@@ -115,6 +119,7 @@ class Admin:
         self.scrape = scrape
         self.reload = reload
         self.reopen_logs = reopen_logs
+        self.maintain = maintain
         self.stop = stop
         self.own_fields = own_fields
         self.for_machines = purpose is not Purpose.ADMIN
@@ -313,10 +318,27 @@ class _Connection:
                 failure = self._admin.reopen_logs()
                 self._loop.set_deadline(self, _TIMEOUT)
                 self._answer(500 if failure else 200, failure or "the log files are open anew")
+            elif path == b"/maintenance":
+                self._loop.set_deadline(self, _TIMEOUT)
+                self._maintain(head.target.partition(b"?")[2])
             else:
                 self._lasts = True
                 self._answer(202, "stopping")
                 self._admin.stop()
+
+    def _maintain(self, query: bytes) -> None:
+        # It takes time to import, and is rarely needed.
+        from reactor_run.protocol.path import decode_path
+
+        word, _, encoded = query.partition(b"=")
+        text = decode_path(encoded).decode(errors="replace")
+        if word not in (b"on", b"off"):
+            self._answer(400, "write ?on, ?on=TEXT or ?off")
+        elif not text.isprintable():
+            self._answer(400, "the text has a control character")
+        else:
+            self._admin.maintain(text if word == b"on" else None)
+            self._answer(200, f"maintenance is {word.decode()}")
 
     def _reloaded(self, failure: str | None) -> None:
         if not self._closed:

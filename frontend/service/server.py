@@ -201,6 +201,7 @@ class Server:
             settings,
             endpoints.clients,
             self.acceptor,
+            self.entry,
             self.dispatcher,
             self.supervisor,
             counters,
@@ -227,6 +228,7 @@ class Server:
                 self.scrape,
                 reload=self.reload,
                 reopen_logs=self.reopen_logs,
+                maintain=self.maintain,
                 stop=self.stop,
                 own_fields=self.clients.own_fields,
                 purpose=purpose,
@@ -238,7 +240,12 @@ class Server:
             )
         ]
         self.upgrade = Upgrade(
-            self.loop, endpoints, place, missing=notifier.environment, from_file=from_file
+            self.loop,
+            endpoints,
+            place,
+            maintenance=lambda: self.entry.maintenance,
+            missing=notifier.environment,
+            from_file=from_file,
         )
         self.shutdown = Shutdown(
             self.loop,
@@ -253,6 +260,8 @@ class Server:
             admins=self.admins,
         )
         self._open_routes(settings, place)
+        if inheritance is not None and inheritance.maintenance is not None:
+            self.maintain(inheritance.maintenance)
         self._gate: ReloadGate | None = None
         self._files: FileWatch | None = None
         if settings.reload:
@@ -472,6 +481,14 @@ class Server:
                 "the old log file stays in use, since the new one cannot be opened: %s", failure
             )
         return failure
+
+    def maintain(self, text: str | None) -> None:
+        """Reject the app's requests with 503 and this text from now on; None: no more."""
+        if text is not None:
+            log.warning("maintenance is on: requests of the app get 503%s", text and f" ({text})")
+        elif self.entry.maintenance is not None:
+            log.info("maintenance is off")
+        self.entry.maintain(text)
 
     def stop(self) -> None:
         """Do what SIGTERM does."""

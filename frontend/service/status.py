@@ -13,6 +13,7 @@ from typing import Any, Final
 from reactor_run import __version__
 from reactor_run.frontend.access_log.access_log import AccessLog
 from reactor_run.frontend.clients.acceptor import Acceptor
+from reactor_run.frontend.clients.entry import Entry
 from reactor_run.frontend.clients.http1_state import Http1State
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
@@ -45,6 +46,7 @@ class Status:
         settings: Settings,
         listeners: list[Listener],
         acceptor: Acceptor,
+        entry: Entry,
         dispatcher: Dispatcher,
         supervisor: Supervisor,
         counters: Counters,
@@ -53,6 +55,7 @@ class Status:
         requests: RequestMetrics,
     ) -> None:
         """`access_log`: None if there is none."""
+        self._entry = entry
         self._requests = requests
         self._loop = loop
         self._dispatcher = dispatcher
@@ -113,6 +116,7 @@ class Status:
             "reload_failure": self._supervisor.reload_failure,
             "ready": reason is None,
             "reason": reason,
+            "maintenance": self._entry.maintenance,
             "listeners": [
                 {"name": listener.name, "origin": listener.origin} for listener in self._listeners
             ],

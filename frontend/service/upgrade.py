@@ -32,6 +32,8 @@ class Inheritance:
     def __init__(self, ready: int) -> None:
         """`ready`: the pipe over which this front end says that it accepts."""
         self.endpoints = Endpoints([], [], [], [], [])
+        self.maintenance: str | None = None
+        """What clients get in the place of the app; None: the app answers."""
         self.on_accept: list[Callable[[], None]] = []
         """What is called when this front end accepts, before the old one stops."""
         self._paths: list[tuple[Listener, str]] = []
@@ -69,6 +71,8 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     left = json.loads(text)
     os.set_inheritable(left["ready"], False)
     inheritance = Inheritance(left["ready"])
+    # A front end of an older version does not know this.
+    inheritance.maintenance = left.get("maintenance")
     # A front end of another version may know fewer kinds of listeners, and no TLS.
     plain = left.get("plain", ())
     for listeners, descriptions in zip(inheritance.endpoints, left["listeners"], strict=False):
@@ -85,11 +89,13 @@ class Upgrade:
         endpoints: Endpoints,
         place: StartDirectory,
         *,
+        maintenance: Callable[[], str | None],
         missing: Mapping[str, str],
         from_file: Collection[str],
     ) -> None:
         """`endpoints`: the listeners that the new front end gets.
         `place`: the directory and the Python with which it is started.
+        `maintenance`: returns what clients get in the place of the app; None: the app answers.
         `missing`: variables that were removed from our environment at the start. The new front end
         needs them.
         `from_file`: variables that the env file has added. The new front end reads the file itself.
@@ -97,6 +103,7 @@ class Upgrade:
         self._loop = loop
         self._endpoints = endpoints
         self._place = place
+        self._maintenance = maintenance
         self._missing = missing
         self._from_file = from_file
         self._on_ready: Callable[[int], None] = _ignore
@@ -128,6 +135,7 @@ class Upgrade:
             listeners = [each for listeners in self._endpoints for each in listeners]
             left = {
                 "ready": theirs,
+                "maintenance": self._maintenance(),
                 "listeners": [_described(listeners) for listeners in self._endpoints],
                 "plain": [each.socket.fileno() for each in listeners if each.plain],
             }

@@ -41,6 +41,7 @@ class AdminFront:
             server.scrape,
             reload=server.reload,
             reopen_logs=server.reopen_logs,
+            maintain=server.maintain,
             stop=server.stop,
             own_fields=server.clients.own_fields,
             purpose=purpose,
