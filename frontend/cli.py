@@ -189,7 +189,20 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
 
 def _check_tls(settings: Settings, sources: Mapping[str, str]) -> None:
     """Raise OperatorError for settings of TLS that contradict each other, or have no effect."""
-    if not settings.certfile:
+    if settings.tls_dev:
+        if settings.certfile:
+            raise OperatorError(
+                f"{sources['tls_dev']} makes a certificate, but {sources['certfile']} gives one; "
+                "remove one of them"
+            )
+        from importlib.util import find_spec
+
+        if find_spec("trustme") is None:
+            raise OperatorError(
+                f"{sources['tls_dev']}: trustme is not installed; "
+                "pip install 'reactor-run[tls-dev]'"
+            )
+    elif not settings.certfile:
         for name in _NEEDS_CERTIFICATE:
             if name in sources and getattr(settings, name) != Settings._field_defaults[name]:
                 raise OperatorError(

@@ -112,12 +112,15 @@ def read_tls(tlvs: Tlvs) -> Tls | None:
 
 
 class Tls:
-    """The TLS of one client's connection."""
+    """The TLS of one client's connection.
+
+    version, cipher: OpenSSL's names, as in `TLSv1.3` and `TLS_AES_256_GCM_SHA384`.
+    """
 
     def __init__(self, version: str, cipher: str, suite: int, chain: Sequence[bytes]) -> None:
         """See `tls_tlvs`."""
-        self._version = version
-        self._cipher = cipher
+        self.version = version
+        self.cipher = cipher
         self._suite = suite
         self._chain = chain
 
@@ -135,7 +138,7 @@ class Tls:
             "client_cert_chain": tuple(map(as_pem, self._chain)),
             "client_cert_name": subject,
             "client_cert_error": None,
-            "tls_version": _VERSIONS.get(self._version),
+            "tls_version": _VERSIONS.get(self.version),
             "cipher_suite": self._suite,
         }
 
@@ -143,8 +146,8 @@ class Tls:
     def environ(self) -> dict[str, str]:
         """The variables of a WSGI environ, as mod_ssl names them."""
         environ = {
-            "SSL_PROTOCOL": self._version,
-            "SSL_CIPHER": self._cipher,
+            "SSL_PROTOCOL": self.version,
+            "SSL_CIPHER": self.cipher,
             "SSL_CLIENT_VERIFY": "SUCCESS" if self._chain else "NONE",
         }
         if self._chain:

@@ -19,6 +19,9 @@ import os
 import re
 from typing import Final, NamedTuple
 
+from reactor_run.frontend.exchanges.record import Record
+from reactor_run.protocol.tls import Tls, read_tls
+
 __all__ = ["ATOMS", "HELPERS", "Atom", "atom_named", "atom_names"]
 
 
@@ -71,6 +74,8 @@ ATOMS: Final[dict[str, Atom]] = {
     "reactor": Atom("r.reactor_name.encode()"),
     "tries": _number("b'%d' % r.tries"),
     "id": Atom("r.request_id.encode()"),
+    "tls_version": Atom("(tls_of(r) and tls_of(r).version.encode() or b'')"),
+    "tls_cipher": Atom("(tls_of(r) and tls_of(r).cipher.encode() or b'')"),
     "rule": Atom("r.rule.encode()"),
     "error": Atom("r.error.encode()"),
     # If the request was not parsed: what is known of it.
@@ -163,11 +168,18 @@ def _response_field(head: bytes, name: bytes) -> bytes:
     return b", ".join(values)
 
 
+def _tls_of(record: Record) -> Tls | None:
+    """Return the TLS of the client that sent a request; None: there was none."""
+    tls = record.requester.tls
+    return read_tls(tls) if tls else None
+
+
 HELPERS: Final[dict[str, object]] = {
     "HEAD_END": _HEAD_END,
     "body_sizes": _BodySizes(),
     "process": b"<%d>" % os.getpid(),
     "response_field": _response_field,
+    "tls_of": _tls_of,
     "user_of": _user_of,
 }
 """What expressions use, by name."""

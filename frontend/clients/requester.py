@@ -73,6 +73,7 @@ class Http1Requester:
     client: the address of the client of all requests, as text; empty: `client_of` may know it.
     clock: the deadline of the exchange.
     express_prefix: the bytes that precede the request on an express lane.
+    tls: what reactors are told of the TLS that the client speaks here; empty: none.
     forwarded: set if a trusted proxy is at the other end, which names the clients of its requests.
     """
 
@@ -94,6 +95,7 @@ class Http1Requester:
         "express_prefix",
         "forwarded",
         "identified",
+        "tls",
     )
 
     def __init__(
@@ -123,6 +125,7 @@ class Http1Requester:
         self._connection = connection
         self._origin = origin
         self.client = origin.client
+        self.tls = origin.tls
         self.forwarded = origin if isinstance(origin, ForwardedOrigin) else None
         self._source = source
 

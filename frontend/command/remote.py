@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from reactor_run.frontend.command.admin_client import NoAnswer, RunningService
@@ -150,6 +151,9 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
         reload += f" (the last reload failed: {report['reload_failure']})"
     yield f"  generation   {report['generation']}{reload}"
     yield f"  listening    {', '.join(listeners)}"
+    # A service of an older version has no TLS.
+    if tls := report.get("tls"):
+        yield from _certificates(tls)
     yield (
         f"  connections  {connections['open']} of {connections['max']}"
         f"{_amounts(connections['states'], ': ')}"
@@ -195,6 +199,14 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield "  ".join(cells).rstrip()
+
+
+def _certificates(tls: Mapping[str, Any]) -> Iterable[str]:
+    for each in tls["certificates"]:
+        until = datetime.fromtimestamp(each["expires"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+        yield f"  certificate  {each['file']} until {until}: {', '.join(each['names'])}"
+    if tls["failure"]:
+        yield f"  certificate  the old ones stay in use: {tls['failure']}"
 
 
 def _amounts(amounts: Mapping[str, int], before: str = "") -> str:

@@ -427,6 +427,13 @@ class Settings(NamedTuple):
         "Ciphers for TLS 1.2, as in openssl-ciphers(1). Those of TLS 1.3 are fixed.",
         shown_default="those of Python's ssl",
     )
+    tls_dev: bool = _option(
+        "tls",
+        SWITCH,
+        False,
+        "For development: make a certificate for localhost, which no client trusts. Needs the "
+        "extra tls-dev.",
+    )
     redirect_http: TCPBind | None = _option(
         "tls",
         REDIRECT,

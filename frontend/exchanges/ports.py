@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.response_head import ResponseHead
+from reactor_run.protocol.tls import Tlvs
 
 __all__ = ["AnswerSource", "ClientSocket", "Link", "Requester", "Runner", "SocketHolder"]
 
@@ -88,6 +89,8 @@ class Requester(Protocol):
 
     client: bytes
     """The address of the client of all requests, as text; empty: `client_of` may know it."""
+    tls: Tlvs
+    """What reactors are told of the TLS that the client speaks here; empty: none."""
     express_prefix: bytes
     """The bytes that precede the request on an express lane: they name the client."""
 

@@ -12,6 +12,7 @@ from math import inf
 from typing import Final, Protocol
 
 from reactor_run.protocol.meaning import Fields
+from reactor_run.protocol.tls import Tlvs
 
 __all__ = ["CLIENT_LEFT", "LINE_MAX", "Client", "Record", "RequestLine", "UnparsedHead"]
 
@@ -72,9 +73,11 @@ class Client(Protocol):
     """Knows whose requests arrive on a connection: a requester does.
 
     client: the address of the client of all requests, as text; empty: `client_of` may know it.
+    tls: what reactors are told of the TLS that the client speaks here; empty: none.
     """
 
     client: bytes
+    tls: Tlvs
 
     def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""

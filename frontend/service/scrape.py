@@ -1,7 +1,8 @@
 """The metrics of a service, for Prometheus. `Scrape` reads all parts and changes none.
 
 docs/metrics.md documents each metric. No label holds what a client sent: methods, statuses, rules
-and states are fixed lists, and reactors are numbered.
+and states are fixed lists, failures of handshakes are in the words of OpenSSL, and reactors are
+numbered.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import resource
 from collections.abc import Callable, Iterable, Iterator
 from time import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reactor_run import __version__
 from reactor_run.frontend.access_log.access_log import AccessLog
@@ -26,6 +27,10 @@ from reactor_run.frontend.reactors.reactor import READY, RETIRING, STARTING, Rea
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.status import Status
 from reactor_run.protocol.policy import RULES
+
+if TYPE_CHECKING:
+    # It imports ssl, which takes memory.
+    from reactor_run.frontend.tls.renewal import Renewal
 
 __all__ = ["METRICS", "Scrape"]
 
@@ -94,6 +99,14 @@ METRICS: Final = {
             "reactor_run_tls_handshake_failures_total",
             "TLS handshakes that failed, by reason in the words of OpenSSL.",
         ),
+        _gauge(
+            "reactor_run_tls_certificate_expiry_timestamp_seconds",
+            "When a certificate expires, since the epoch, by file.",
+        ),
+        _counter(
+            "reactor_run_tls_certificate_reloads_total",
+            "How often changed files of certificates were read, by outcome.",
+        ),
         _gauge("reactor_run_reactors", "Reactor processes, by state."),
         _gauge("reactor_run_reactors_wanted", "Reactors that should serve."),
         _counter("reactor_run_reactor_starts_total", "Reactor processes that were started."),
@@ -152,8 +165,10 @@ class Scrape:
         supervisor: Supervisor,
         counters: Counters,
         access_log: AccessLog | None,
+        certificates: Renewal | None = None,
     ) -> None:
-        """`access_log`: None if there is none."""
+        """`access_log`, `certificates`: None if there are none."""
+        self._certificates = certificates
         self._loop = loop
         self._settings = settings
         self._status = status
@@ -227,6 +242,7 @@ class Scrape:
             "tls_handshake_failures_total",
             [({"reason": each}, count) for each, count in counters.failed_handshakes.items()],
         )
+        yield from self._of_certificates()
         yield "reactor_starts_total", _one(supervisor.started)
         yield "reactor_deaths_total", _one(counters.reactor_deaths)
         yield (
@@ -243,6 +259,19 @@ class Scrape:
         yield "ready", _one(int(self._status.not_ready() is None))
         yield "build_info", [({"version": __version__}, 1)]
         yield from self._of_front_end()
+
+    def _of_certificates(self) -> Iterator[tuple[str, Iterable[Sample]]]:
+        renewal = self._certificates
+        identities = [] if renewal is None else renewal.credentials.identities
+        yield (
+            "tls_certificate_expiry_timestamp_seconds",
+            [({"file": each.certfile}, each.certificate.not_after) for each in identities],
+        )
+        outcomes = (0, 0) if renewal is None else (renewal.reloads, renewal.failures)
+        yield (
+            "tls_certificate_reloads_total",
+            [({"outcome": "success"}, outcomes[0]), ({"outcome": "failure"}, outcomes[1])],
+        )
 
     def _of_reactors(self) -> Iterator[tuple[str, Iterable[Sample]]]:
         reactors = self._supervisor.reactors

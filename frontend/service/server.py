@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from reactor_run.frontend.clients.reload_gate import ReloadGate
     from reactor_run.frontend.clients.tls_handshake import TlsService
     from reactor_run.frontend.reloading.file_watch import FileWatch
+    from reactor_run.frontend.tls.credentials import Credentials
+    from reactor_run.frontend.tls.renewal import Renewal
 
 __all__ = ["Server", "serve"]
 
@@ -169,7 +171,7 @@ class Server:
         )
         if self.access_log is not None:
             self.clients.observe(self.access_log)
-        tls = self._begin_tls(settings, endpoints)
+        self._certificates = self._read_certificates(settings, endpoints)
         self.acceptor = Acceptor(
             self.clients,
             endpoints.public,
@@ -181,7 +183,7 @@ class Server:
                 x_forwarded=settings.forwarded_fields == "x-forwarded",
             ),
             on_left=self._client_left,
-            tls=tls,
+            tls=self._tls,
             redirects=self._redirects(endpoints),
         )
         self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
@@ -208,6 +210,7 @@ class Server:
             self.lifecycle,
             self.access_log,
             requests,
+            self._certificates,
         )
         self.scrape = Scrape(
             self.loop,
@@ -219,6 +222,7 @@ class Server:
             self.supervisor,
             counters,
             self.access_log,
+            self._certificates,
         )
         self.admins = [
             Admin(
@@ -283,17 +287,29 @@ class Server:
         self._parent = Parent(self.loop, os.environ, self._parent_ended)
         self._reaper = Reaper(self.loop, self._children)
 
-    def _begin_tls(self, settings: Settings, endpoints: Endpoints) -> TlsService | None:
+    def _read_certificates(self, settings: Settings, endpoints: Endpoints) -> Renewal | None:
         """Read the certificates; return None if there are none. Raises OperatorError."""
+        self._tls: TlsService | None = None
+        if settings.tls_dev:
+            from reactor_run.frontend.tls.development import make_certificate
+
+            settings = settings._replace(certfile=(make_certificate(),))
         if not settings.certfile:
             return None
         from reactor_run.frontend.clients.tls_handshake import TlsService
-        from reactor_run.frontend.tls.credentials import load_credentials, tls_options
+        from reactor_run.frontend.tls.credentials import tls_options
+        from reactor_run.frontend.tls.renewal import Renewal
 
         for listener in endpoints.clients:
             listener.speak_tls()
-        credentials = load_credentials(tls_options(settings))
-        return TlsService(self.clients, credentials, settings.handshake_timeout)
+        certificates = Renewal(self.loop, tls_options(settings), self._apply_certificates)
+        self._tls = TlsService(self.clients, certificates.credentials, settings.handshake_timeout)
+        return certificates
+
+    def _apply_certificates(self, credentials: Credentials) -> None:
+        """Use new certificates for handshakes that begin from now on."""
+        if self._tls is not None:
+            self._tls.credentials = credentials
 
     def _redirects(self, endpoints: Endpoints) -> RedirectContext | None:
         """Return the context of the connections that are redirected; None: there are none."""
@@ -340,6 +356,8 @@ class Server:
                     self._begin_admin()
                 self._notifier.attach(self.loop, self.status.line)
                 self._recycling.begin()
+                if self._certificates is not None:
+                    self._certificates.begin()
                 self.heartbeat.begin(self.supervisor.at_work)
                 if self._cpus is not None:
                     self._cpus.begin()
@@ -467,6 +485,8 @@ class Server:
     def reload(self, then: Told = ignore_outcome) -> None:
         """Start a new generation beside the one that serves. `then` is called with the outcome."""
         self.reopen_logs()
+        if self._certificates is not None:
+            self._certificates.reload()
         if self.lifecycle.stopping:
             log.warning("reload rejected: the service is stopping")
             then("the service is stopping")

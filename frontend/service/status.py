@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from heapq import nsmallest
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reactor_run import __version__
 from reactor_run.frontend.access_log.access_log import AccessLog
@@ -28,6 +28,10 @@ from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.sockets.listeners import Listener
 from reactor_run.logs import request_name
+
+if TYPE_CHECKING:
+    # It imports ssl, which takes memory.
+    from reactor_run.frontend.tls.renewal import Renewal
 
 __all__ = ["Status"]
 
@@ -53,9 +57,11 @@ class Status:
         lifecycle: Lifecycle,
         access_log: AccessLog | None,
         requests: RequestMetrics,
+        certificates: Renewal | None = None,
     ) -> None:
-        """`access_log`: None if there is none."""
+        """`access_log`, `certificates`: None if there are none."""
         self._entry = entry
+        self._certificates = certificates
         self._requests = requests
         self._loop = loop
         self._dispatcher = dispatcher
@@ -120,6 +126,7 @@ class Status:
             "listeners": [
                 {"name": listener.name, "origin": listener.origin} for listener in self._listeners
             ],
+            "tls": None if self._certificates is None else self._certificates.report(),
             "reactors_wanted": self._supervisor.wanted,
             "reactors": [self._reactor(reactor) for reactor in reactors],
             "queue": {

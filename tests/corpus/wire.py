@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import select
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import h11
@@ -32,9 +35,12 @@ class Wrong(Exception):
 class Connection:
     """One case in progress."""
 
-    def __init__(self, address: str, case: Case, pieces: list[bytes]) -> None:
+    def __init__(
+        self, address: str, case: Case, pieces: list[bytes], tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`tls`: the pieces are records of TLS."""
         self.case = case
-        self.sock = connect(address)
+        self.sock = connect(address) if tls is None else SecretSocket(connect(address), tls)
         self.over = False
         self._to_send = deque(pieces)
         self._to_come: deque[Outcome] = deque(case.outcomes)
@@ -167,6 +173,71 @@ class Connection:
         return len(self.case.outcomes) == 1 and self.case.data.startswith(b"HEAD ")
 
 
+class SecretSocket:
+    """A non-blocking socket that speaks TLS, as far as a `Connection` uses it.
+
+    FIN is close_notify. If the server ends the connection without it, `recv` raises OSError.
+
+    The records are made in memory: `SSLSocket.unwrap` would lose answers that arrive meanwhile.
+    """
+
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
+        self._sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = tls.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self._left = b""
+        self._ended = False
+        self.fileno = sock.fileno
+        self.close = sock.close
+        sock.settimeout(DEADLINE)
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(self._outgoing.read())
+                self._incoming.write(sock.recv(1 << 18))
+        self._left = self._outgoing.read()
+        sock.setblocking(False)
+
+    def send(self, data: bytes) -> int:
+        self._flush()
+        self._tls.write(data)
+        self._left = self._outgoing.read()
+        with suppress(BlockingIOError):
+            self._flush()
+        return len(data)
+
+    def _flush(self) -> None:
+        while self._left:
+            self._left = self._left[self._sock.send(self._left) :]
+
+    def recv(self, size: int) -> bytes:
+        if self._ended:
+            return b""
+        arrived = self._sock.recv(size)
+        if not arrived:
+            raise ConnectionResetError(errno.ECONNRESET, "no close_notify")
+        self._incoming.write(arrived)
+        data = b""
+        try:
+            while piece := self._tls.read(size):
+                data += piece
+            self._ended = True
+        except ssl.SSLWantReadError:
+            if not data:
+                raise BlockingIOError from None
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        return data
+
+    def shutdown(self, _: int) -> None:
+        with suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        self._left += self._outgoing.read()
+        self._flush()
+
+
 HOST = (b"host", b"a.example")
 
 
@@ -180,21 +251,27 @@ def connect(address: str) -> socket.socket:
     return sock
 
 
-def run(address: str, cases: Sequence[Case], cut: Cut) -> list[str]:
+def run(
+    address: str, cases: Sequence[Case], cut: Cut, tls: ssl.SSLContext | None = None
+) -> list[str]:
     """Run the cases, each cut into pieces by `cut`; return the failures, line by line.
+
+    `tls`: run them inside TLS.
 
     All cases run at once, except those with a FIN: a client that sends FIN while its request waits
     in the queue has given up.
     """
-    failures = _run_at_once(address, [case for case in cases if not case.fin], cut)
+    failures = _run_at_once(address, [case for case in cases if not case.fin], cut, tls)
     for case in cases:
         if case.fin:
-            failures += _run_at_once(address, [case], cut)
+            failures += _run_at_once(address, [case], cut, tls)
     return failures
 
 
-def _run_at_once(address: str, cases: Sequence[Case], cut: Cut) -> list[str]:
-    connections = [Connection(address, case, cut(case)) for case in cases]
+def _run_at_once(
+    address: str, cases: Sequence[Case], cut: Cut, tls: ssl.SSLContext | None
+) -> list[str]:
+    connections = [Connection(address, case, cut(case), tls) for case in cases]
     by_fd = {connection.sock.fileno(): connection for connection in connections}
     failures = []
     epoll = select.epoll()

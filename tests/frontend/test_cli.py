@@ -151,6 +151,7 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
         "cors_expose": "X-Total",
         "cors_credentials": "on",
         "request_id": "on",
+        "tls_dev": "on",
         "server_timing": "on",
     }.get(option.name, option.shown_default)
     flag = [text] if option.positional else [option.flag] if option.switch else [option.flag, text]

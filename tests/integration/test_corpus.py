@@ -7,6 +7,7 @@ import pytest
 from tests.corpus.loader import SERVERS, Case, load
 from tests.corpus.reading import at_random
 from tests.corpus.wire import Cut, run
+from tests.integration.certificates import Authority
 from tests.integration.conftest import LANE_PROXIES, Config, Start
 
 CASES = load()
@@ -39,16 +40,26 @@ def in_random_pieces(case: Case) -> list[bytes]:
 CUTS: list[Cut] = [whole, byte_by_byte, in_random_pieces]
 
 
-def check(shared: Start, config: Config, name: str, cut: Cut) -> None:
-    """Run the cases that ask for this server; its log must be without a traceback then."""
+def check(
+    shared: Start, config: Config, name: str, cut: Cut, authority: Authority | None = None
+) -> None:
+    """Run the cases that ask for this server; its log must be without a traceback then.
+
+    `authority`: run them inside TLS.
+    """
     app = f"tests.corpus.apps:{config.interface}"
-    server = shared(app, *config.options, *SERVERS[name])
+    tls = None
+    options: list[str] = []
+    if authority is not None:
+        tls = authority.client()
+        options = authority.options("localhost", file="localhost")
+    server = shared(app, *config.options, *SERVERS[name], *options)
     cases = [
         case for case in CASES if case.server == name and case.only in (None, config.interface)
     ]
     reactors = server.reactor_pids()
     before = len(server.log())
-    failures = run(server.address, cases, cut)
+    failures = run(server.address, cases, cut, tls)
     assert not failures, "\n".join(failures)
     assert "Traceback" not in server.log()[before:]
     assert "ERROR" not in server.log()[before:]
@@ -70,6 +81,27 @@ def test_in_pieces(shared: Start, config: Config, cut: Cut) -> None:
 @pytest.mark.parametrize("config", TWO_CONFIGS, ids=str)
 def test_other_servers(shared: Start, config: Config, name: str) -> None:
     check(shared, config, name, whole)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.mark.parametrize("cut", [whole, in_random_pieces])
+def test_inside_tls(shared: Start, authority: Authority, cut: Cut) -> None:
+    check(shared, CONFIGS[0], "default", cut, authority)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_every_server_inside_tls(shared: Start, config: Config, authority: Authority) -> None:
+    for name in SERVERS:
+        # A PROXY header comes before TLS, and its faults too.
+        if "--proxy-protocol" not in SERVERS[name]:
+            for cut in CUTS:
+                check(shared, config, name, whole if name == "hasty" else cut, authority)
 
 
 @pytest.mark.slow

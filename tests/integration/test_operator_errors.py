@@ -233,6 +233,7 @@ def test_the_environment_sets_what_no_flag_does(apps: Path, tmp_path: Path) -> N
         (["--certfile", "/a", "--certfile", "/b", "--keyfile", "/k"], ["--keyfile", "1", "2"]),
         (["--certfile", "/a", "--verify-client", "optional"], ["--verify-client", "--ca-certs"]),
         (["--certfile", "/a", "--ca-certs", "/c"], ["--ca-certs", "--verify-client"]),
+        (["--tls-dev", "--certfile", "/a"], ["--tls-dev", "--certfile"]),
         (["--certfile", "/a", "--tls-min", "1.1"], ["--tls-min", "1.2"]),
         (["--certfile", "/a", "--redirect-http", "unix:/x"], ["--redirect-http", "unix:/x"]),
         (["--admin", "127.0.0.1:0,plain"], ["--admin", "127.0.0.1:0,plain"]),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -735,3 +737,60 @@ def test_an_upgrade(start: Start, options: list[str], secure: Connect, connect: 
         assert connect(plain).get("/scope").json()["scheme"] == "http"
     finally:
         server.kill()
+
+
+def test_a_certificate_for_development(start: Start, connect: Connect) -> None:
+    server = start(CONFIGS[0].app, "--tls-dev")
+    assert "no browser or client trusts this certificate" in server.log()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect(server, tls=ssl.create_default_context())
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    assert connect(server, tls=context).get("/scope").json()["scheme"] == "https"
+
+
+def test_a_reload_reads_new_certificates(
+    start: Start, secure: Connect, authority: Authority, tmp_path: Path
+) -> None:
+    certfile, keyfile = authority.issue("localhost", file=str(tmp_path / "live"))
+    options = ["--certfile", certfile, "--keyfile", keyfile]
+    server = start(CONFIGS[0].app, *options, "--admin", f"unix:{tmp_path}/admin")
+    kept = secure(server)
+    assert name_of(kept) == ["localhost"]
+    for old, new in zip(
+        (certfile, keyfile), authority.issue("localhost", "new.test", file="new"), strict=True
+    ):
+        os.replace(new, old)
+    server.signal(signal.SIGHUP)
+    assert eventually(lambda: name_of(secure(server)) == ["localhost", "new.test"])
+    assert kept.get("/echo").status == 200
+    words = [sys.executable, "-m", "reactor_run", "status", "--admin", f"unix:{tmp_path}/admin"]
+    page = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert re.search(rf"certificate  {certfile} until \d{{4}}-.*: localhost, new.test", page)
+
+
+def test_changed_files_are_noticed(
+    start: Start, secure: Connect, authority: Authority, tmp_path: Path
+) -> None:
+    certfile, keyfile = authority.issue("localhost", file=str(tmp_path / "live"))
+    server = start(CONFIGS[0].app, "--certfile", certfile, "--keyfile", keyfile)
+    for old, new in zip(
+        (certfile, keyfile), authority.issue("localhost", "new.test", file="new"), strict=True
+    ):
+        os.replace(new, old)
+    assert eventually(lambda: name_of(secure(server)) == ["localhost", "new.test"])
+
+
+def test_the_access_log_tells_version_and_cipher(
+    start: Start, options: list[str], secure: Connect, connect: Connect, tmp_path: Path
+) -> None:
+    log = tmp_path / "access.log"
+    words = ["--access-log", str(log), "--access-log-format", "%(tls_version)s %(tls_cipher)s"]
+    binds = ("127.0.0.1:0", "127.0.0.1:0,plain")
+    server = start(CONFIGS[0].app, *options, *words, bind=binds)
+    secure(server.addresses[0]).get("/echo")
+    eventually(log.read_text)
+    connect(server.addresses[1]).get("/echo")
+    assert eventually(lambda: log.read_text().splitlines()[1:]) == ["- -"]
+    assert log.read_text().splitlines()[0] == "TLSv1.3 TLS_AES_256_GCM_SHA384"

@@ -15,6 +15,7 @@ from reactor_run.frontend.exchanges.record import Record, UnparsedHead
 from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.request import judge_request_head, parse_request_head
+from reactor_run.protocol.tls import Tlvs, tls_tlvs
 from tests.frontend.standin import answer, get
 
 NOW = 1764518405.25  # 2025-11-30 16:00:05 UTC
@@ -24,6 +25,8 @@ OK = answer(b"hello", "Server: test", "X-Id: 7", "x-id: 8")
 
 class Requester:
     """Who is at the other end of a connection."""
+
+    tls: Tlvs = tls_tlvs("TLSv1.3", "TLS_AES_256_GCM_SHA384", 0x1302, None, [])
 
     def __init__(self, client: bytes) -> None:
         self.client = client
