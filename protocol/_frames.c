@@ -1,4 +1,5 @@
-/* Splits what has arrived on an express lane into messages, and packs the frames before them.
+/* Splits what has arrived on an express lane into messages, and packs the frames before them. It
+ * also unmasks what the clients of WebSockets send (masking.py).
  *
  * express.py describes the frames, and is the only authority on them. This file reads what follows
  * that description and returns None for everything else: then express.py says what is wrong. The
@@ -31,7 +32,7 @@ enum {
     UNIQUE_ID = 5,
     KIND_FIRST = 0xE0, /* the first kind in both directions */
     REQUEST_LAST = 0xE8,
-    ANSWER_LAST = 0xEE,
+    ANSWER_LAST = 0xEF,
     PAYLOAD_MAX = 1 << 26,
 };
 
@@ -282,6 +283,42 @@ pack_message(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t coun
     return frame;
 }
 
+/* Masks ------------------------------------------------------------------------------------------ */
+
+/* RFC 6455 section 5.3. */
+static PyObject *
+apply_mask(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    enum { MASK_SIZE = 4 };
+    if (count != 2 || !PyBytes_Check(args[1]) || PyBytes_GET_SIZE(args[1]) != MASK_SIZE) {
+        PyErr_SetString(PyExc_TypeError, "apply_mask takes bytes, and a mask of four bytes");
+        return NULL;
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    PyObject *result = PyBytes_FromStringAndSize(NULL, view.len);
+    if (result != NULL) {
+        const byte *from = view.buf, *mask = (const byte *)PyBytes_AS_STRING(args[1]);
+        byte *to = (byte *)PyBytes_AS_STRING(result);
+        uint64_t word, words;
+        Py_ssize_t at = 0;
+        memcpy(&words, mask, MASK_SIZE);
+        memcpy((byte *)&words + MASK_SIZE, mask, MASK_SIZE);
+        for (; view.len - at >= (Py_ssize_t)sizeof word; at += sizeof word) {
+            memcpy(&word, from + at, sizeof word);
+            word ^= words;
+            memcpy(to + at, &word, sizeof word);
+        }
+        for (; at < view.len; at++) {
+            to[at] = from[at] ^ mask[at % MASK_SIZE];
+        }
+    }
+    PyBuffer_Release(&view);
+    return result;
+}
+
 /* The module ------------------------------------------------------------------------------------ */
 
 static PyMethodDef module_methods[] = {
@@ -293,6 +330,8 @@ static PyMethodDef module_methods[] = {
      "pack_request(prefix, exchange, size): the frame before a request."},
     {"pack_message", (PyCFunction)(void (*)(void))pack_message, METH_FASTCALL,
      "pack_message(exchange, kind, size=0): the frame before any other message."},
+    {"apply_mask", (PyCFunction)(void (*)(void))apply_mask, METH_FASTCALL,
+     "apply_mask(data, mask): data with the mask applied or removed."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -306,7 +345,7 @@ static PyModuleDef_Slot module_slots[] = {
 static PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT,
     .m_name = "reactor_run.protocol._frames",
-    .m_doc = "Splits and packs frames of the express lane. express.py describes them.",
+    .m_doc = "Splits and packs frames of the express lane, and masks those of WebSockets.",
     .m_methods = module_methods,
     .m_slots = module_slots,
 };

@@ -11,3 +11,6 @@ def pack_request(prefix: bytes, exchange: int, size: int, /) -> bytes:
 
 def pack_message(exchange: int, kind: int, size: int = 0, /) -> bytes:
     """Return the frame before any other message; its payload has `size` bytes."""
+
+def apply_mask(data: bytes | memoryview, mask: bytes, /) -> bytes:
+    """Return `data` with the mask applied or removed. `mask` has four bytes."""

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from reactor_run.protocol.control import ControlError
+from reactor_run.protocol.websocket.summary import Summary
 
 __all__ = [
     "Cancel",
     "CapacityChanged",
     "ClientShared",
     "ClientsClosed",
+    "CloseWebSockets",
     "ExpressOpened",
     "Failed",
     "LaneOpened",
@@ -110,6 +112,18 @@ class Withdraw(NamedTuple):
         return {"withdraw": self.number}
 
 
+class CloseWebSockets(NamedTuple):
+    """Close all WebSockets with this code (RFC 6455 §7.4), spread over so many seconds.
+
+    Those that are accepted later are closed at the end of this time."""
+
+    code: int
+    seconds: float
+
+    def to_json(self) -> Json:
+        return {"close": self.code, "seconds": self.seconds}
+
+
 class Ping(NamedTuple):
     """Answer with a `Pong` that has the same token, as soon as the loop turns."""
 
@@ -136,6 +150,7 @@ ToReactor: TypeAlias = (
     | ClientsClosed
     | Cancel
     | Withdraw
+    | CloseWebSockets
     | Ping
     | Stop
 )
@@ -164,6 +179,8 @@ def read_for_reactor(message: Json) -> ToReactor | None:
                 return Ping(token)
             case {"stop": seconds}:
                 return Stop(float(seconds))
+            case {"close": code, "seconds": seconds}:
+                return CloseWebSockets(_integer(code), float(seconds))
     except (TypeError, ValueError) as error:
         raise ControlError(f"a value has the wrong type: {message!r:.80}") from error
     return None
@@ -215,14 +232,19 @@ class LanesDone(NamedTuple):
     done: the app is done, and the lane can carry the next request.
     drop: the app is done, and the lane must carry no other request.
     withdrawn: the exchange has not begun and never will; the lane is closed.
+    websockets: lanes among the dropped ones that carried a WebSocket, with its summary.
     """
 
     done: Sequence[int]
     drop: Sequence[int]
     withdrawn: Sequence[int]
+    websockets: Sequence[tuple[int, Summary]] = ()
 
     def to_json(self) -> Json:
-        return {word: numbers for word, numbers in self._asdict().items() if numbers}
+        words = {word: numbers for word, numbers in self._asdict().items() if numbers}
+        if self.websockets:
+            words["websockets"] = [[number, *summary] for number, summary in self.websockets]
+        return words
 
 
 class TurnEnded(NamedTuple):
@@ -273,8 +295,12 @@ def read_for_front_end(message: Json) -> ToFrontEnd | None:
     try:
         match message:
             case {"done": _} | {"drop": _} | {"withdrawn": _}:
-                words = (message.get(word, []) for word in LanesDone._fields)
-                return LanesDone(*([*map(_integer, numbers)] for numbers in words))
+                done, drop, withdrawn = (
+                    [*map(_integer, message.get(word, []))]
+                    for word in ("done", "drop", "withdrawn")
+                )
+                summaries = tuple(map(_summary, message.get("websockets", ())))
+                return LanesDone(done, drop, withdrawn, summaries)
             case {"turn": seconds}:
                 return TurnEnded(float(seconds))
             case {"slow": route, "seconds": seconds}:
@@ -305,6 +331,11 @@ def _integer(value: object) -> int:
     if type(value) is not int:
         raise TypeError(value)
     return value
+
+
+def _summary(value: Sequence[object]) -> tuple[int, Summary]:
+    number, code, received, sent = map(_integer, value)
+    return number, Summary(code, received, sent)
 
 
 def _text(value: object) -> str:

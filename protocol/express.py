@@ -3,7 +3,7 @@
 A message is a PROXY v2 header that ends with exactly these two TLVs, then the payload:
 
     05 0008 <exchange: 8 bytes>     PP2_TYPE_UNIQUE_ID
-    <kind>  0004 <length: 4 bytes>  E0 to EE (custom TLVs), the payload's length
+    <kind>  0004 <length: 4 bytes>  E0 to EF (custom TLVs), the payload's length
 
     front end to reactor                          payload
     E0 REQUEST    a request                       the head, and all of its body or the first bytes
@@ -19,9 +19,10 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     reactor to front end
     E0 ANSWER_DONE  an answer, whole; the app is done          head and body
     E1 ANSWER       an answer, whole; the app still runs       head and body
-    E2 DONE         the app is done                            none
+    E2 DONE         the app is done                            none; of a WebSocket: its summary
     E3 WITHDRAWN    it has not begun, and never will           none
     E4 BEGIN        an answer begins                           head, and first bytes of the body
+                    101: from now on both sides send bytes of a WebSocket
     E5 ASK          the same; may the reactor write the rest?  head, and first bytes of the body
     E6 BYTES        more of the answer                         bytes
     E7 END          the answer is complete                     none
@@ -32,6 +33,7 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     EC MOVES        it takes more again                        bytes written so far: 8 bytes
     ED WRITTEN      the answer is complete                     bytes written: 8 bytes
     EE GIVE_BACK    the rest comes as BYTES                    bytes written: 8 bytes
+    EF PART         the same as BYTES, within a WebSocket      bytes that end within a frame
 
 The header of a request carries the addresses of the client and of the listener, and the TLVs of
 origin.py before these two. The header of every other message is LOCAL. docs/lanes.md says when each
@@ -68,6 +70,7 @@ __all__ = [
     "GRANT",
     "INTERIM",
     "MOVES",
+    "PART",
     "PIECE_MAX",
     "RELAY",
     "REQUEST",
@@ -127,6 +130,7 @@ BLOCKED: Final = 0xEB
 MOVES: Final = 0xEC
 WRITTEN: Final = 0xED
 GIVE_BACK: Final = 0xEE
+PART: Final = 0xEF
 
 _TLVS: Final = Struct("!BHQBHI")
 _START: Final = Struct("!13sxH")
@@ -248,7 +252,7 @@ def judge_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
     unpack = _LOCAL.unpack_from
     while end - at >= _LOCAL_SIZE:
         start, exchange, kind, size_size, size = unpack(data, at)
-        if start != _LOCAL_START or size_size != 4 or not ANSWER_DONE <= kind <= GIVE_BACK:
+        if start != _LOCAL_START or size_size != 4 or not ANSWER_DONE <= kind <= PART:
             raise FrameError("not a message of an express lane")
         if size > _PAYLOAD_MAX:
             raise FrameError(f"a payload of {size} bytes")

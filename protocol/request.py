@@ -306,7 +306,7 @@ def _split_relayed_head(data: bytes, last_len: int) -> ParsedHead | None:
                 0,
                 True,
                 False,
-                False,
+                parsed.minor_version == 1 and parsed.get_header(b"upgrade") is not None,
             )
     return ParsedHead(
         parsed.method,

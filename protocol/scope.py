@@ -132,6 +132,21 @@ class ScopeBuilder:
             scope.setdefault("extensions", {})["tls"] = origin.tls.extension.copy()
         return scope
 
+    def build_websocket(
+        self, head: RequestHead, origin: Origin, subprotocols: list[str]
+    ) -> dict[str, Any]:
+        """Return the scope of one WebSocket handshake. `subprotocols`: those that it offers."""
+        scope = self.build(head, origin)
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["subprotocols"] = subprotocols
+        del scope["method"]
+        # Those of HTTP responses do not concern it.
+        extensions = scope.get("extensions", {}).items()
+        shown = {name: each for name, each in extensions if not name.startswith("http.")}
+        scope["extensions"] = {"websocket.http.response": {}, **shown}
+        return scope
+
     def _build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
         """Return what the head and the origin say, for a head that C has not read."""
         target = head.target

@@ -6,6 +6,7 @@ import would take as long as all other imports of this package.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, NoReturn
@@ -32,6 +33,12 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --root-path PATH                     where the app is mounted
   --lane-proxy v2|v1|off               the header before each request on a lane (v2)
   --answers direct|relay               who writes large answers to clients (direct)
+  --ws-max-message-size BYTES          of a client (16777216)
+  --ws-max N                           WebSockets at once; 0: no limit (0)
+  --ws-ping-interval SECONDS           between two pings to a client; 0: none (20.0)
+  --ws-ping-timeout SECONDS            that a client has to answer one; 0: no limit (20.0)
+  --ws-close-timeout SECONDS           that a client has to answer a close frame (10.0)
+  --ws-compression on|off              permessage-deflate (off)
   --header NAME:VALUE                  a field of each answer; may be repeated
   --no-server-header                   answers have no Server field
   --no-date-header                     answers have no Date field
@@ -49,6 +56,7 @@ _CHOICES: Final = {
     "lifespan": ("auto", "on", "off"),
     "lane_proxy": ("v2", "v1", "off"),
     "answers": ("direct", "relay"),
+    "ws_compression": ("on", "off"),
     "log_format": ("text", "json"),
 }
 
@@ -73,6 +81,12 @@ class Options(NamedTuple):
     root_path: str = ""
     lane_proxy: str = "v2"
     answers: str = "direct"
+    ws_max_message_size: int = 16 << 20
+    ws_max: int = 0
+    ws_ping_interval: float = 20.0
+    ws_ping_timeout: float = 20.0
+    ws_close_timeout: float = 10.0
+    ws_compression: str = "off"
     header: tuple[str, ...] = ()
     no_server_header: bool = False
     no_date_header: bool = False
@@ -84,7 +98,11 @@ class Options(NamedTuple):
 
 
 _FIELDS: Final = {"--" + name.replace("_", "-"): name for name in Options._fields[1:]}
-_NUMBERS: Final = ("control_fd", "threads", "concurrency", "utc_offset")
+_NUMBERS: Final = (
+    *("control_fd", "threads", "concurrency", "utc_offset"),
+    *("ws_max_message_size", "ws_max"),
+)
+_SECONDS: Final = ("ws_ping_interval", "ws_ping_timeout", "ws_close_timeout")
 _SWITCHES: Final = (
     "terminal",
     "multiprocess",
@@ -139,12 +157,16 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     return Options(apps[0], **values)
 
 
-def _value(flag: str, name: str, text: str) -> str | int:
+def _value(flag: str, name: str, text: str) -> str | int | float:
     if name in _NUMBERS:
         digits = text.removeprefix("-") if name == "utc_offset" else text
         if not (digits.isascii() and digits.isdigit()):
             _fail(f"{flag}: {text!r} is not a number")
         return int(text)
+    if name in _SECONDS:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+            _fail(f"{flag}: {text!r} is not a number of seconds")
+        return float(text)
     if name in _CHOICES and text not in _CHOICES[name]:
         _fail(f"{flag}: expected {' or '.join(_CHOICES[name])}, not {text!r}")
     return text

@@ -29,6 +29,7 @@ from reactor_run.protocol.control_messages import (
     CapacityChanged,
     ClientsClosed,
     ClientShared,
+    CloseWebSockets,
     ExpressOpened,
     Failed,
     LaneOpened,
@@ -70,6 +71,7 @@ from reactor_run.reactor.wsgi.threads import ThreadPool
 from reactor_run.title import set_title
 
 if TYPE_CHECKING:
+    from reactor_run.reactor.asgi.websockets import WebSocketLimits, WebSockets
     from reactor_run.reactor.hooks import ReactorHooks
     from reactor_run.reactor.request_hooks import RequestHooks
     from reactor_run.reactor.terminal import BorrowedTerminal
@@ -105,6 +107,8 @@ class ReactorProcess:
         self.hooks = hooks
         self.shutdown_timeout = SHUTDOWN_TIMEOUT
         self.clients = ClientSockets(self._read_control)
+        self.websockets: WebSockets | None = None
+        """Those of the app; None: it is a WSGI app, or does not run yet."""
         self._control_is_full = False
         self._stop: Callable[[], None]
         """Ends the serving of the app. Set by `serve_asgi` and `serve_wsgi`."""
@@ -126,6 +130,8 @@ class ReactorProcess:
 
         from reactor_run.reactor.asgi.http import EXTENSIONS, AsgiExchange
         from reactor_run.reactor.asgi.lifespan import Lifespan
+        from reactor_run.reactor.asgi.websocket import WebSocketExchange
+        from reactor_run.reactor.asgi.websockets import WebSockets
         from reactor_run.reactor.loop.runtime import claim_no_thread, loop_for
 
         claim_no_thread()
@@ -146,10 +152,14 @@ class ReactorProcess:
                 from reactor_run.reactor.asgi.hooked import HookedAsgiExchange
 
                 make = partial(HookedAsgiExchange, hooks, scopes)
+            self.websockets = websockets = WebSockets(loop, self._websocket_limits())
             self._open(loop, app, make, loop.ready.append, StreamEnd)
+            self.gateway.make_websocket = partial(WebSocketExchange, websockets, scopes)
             group.start_soon(loop.run)
+            group.start_soon(websockets.run)
             self._tell_ready("asgi", self.options.concurrency, inline=False)
             await stopped.wait()
+            websockets.end_all()
             loop.close()
             await lifespan.shutdown(self.shutdown_timeout)
             group.cancel_scope.cancel()
@@ -186,6 +196,19 @@ class ReactorProcess:
         self._open(loop, app, make, admit, partial(WsgiStream, waiter))
         self._tell_ready("wsgi", threads, inline=threads == 1)
         loop.run()
+
+    def _websocket_limits(self) -> WebSocketLimits:
+        from reactor_run.reactor.asgi.websockets import WebSocketLimits
+
+        options = self.options
+        return WebSocketLimits(
+            message_max=options.ws_max_message_size,
+            sockets_max=options.ws_max,
+            ping_interval=options.ws_ping_interval,
+            ping_timeout=options.ws_ping_timeout,
+            close_timeout=options.ws_close_timeout,
+            compression=options.ws_compression == "on",
+        )
 
     def _request_hooks(self) -> RequestHooks | None:
         """Return the hooks of requests; None if none is defined: then requests cost nothing."""
@@ -285,6 +308,9 @@ class ReactorProcess:
                 if descriptor is None:
                     raise ControlError("the pulse was lost on its way: too many open files")
                 self._show_pulse(descriptor)
+            case CloseWebSockets(code, seconds):
+                if self.websockets is not None:
+                    self.websockets.close_all(code, seconds)
             case Ping(token):
                 self.control.send(Pong(token))
             case Stop(seconds):
@@ -322,7 +348,8 @@ def _import_asgi(runtime: str) -> None:
     These imports take most of the start, and a WSGI app needs none of them.
     """
     import reactor_run.reactor.asgi.http
-    import reactor_run.reactor.asgi.lifespan  # noqa: F401
+    import reactor_run.reactor.asgi.lifespan
+    import reactor_run.reactor.asgi.websocket  # noqa: F401
     from reactor_run.reactor.loop.runtime import loop_for
 
     loop_for(runtime)

@@ -76,6 +76,9 @@ ATOMS: Final[dict[str, Atom]] = {
     "id": Atom("r.request_id.encode()"),
     "tls_version": Atom("(tls_of(r) and tls_of(r).version.encode() or b'')"),
     "tls_cipher": Atom("(tls_of(r) and tls_of(r).cipher.encode() or b'')"),
+    "ws_code": _number("(b'%d' % r.websocket.code if r.websocket else b'')"),
+    "ws_received": _number("(b'%d' % r.websocket.received if r.websocket else b'')"),
+    "ws_sent": _number("(b'%d' % r.websocket.sent if r.websocket else b'')"),
     "rule": Atom("r.rule.encode()"),
     "error": Atom("r.error.encode()"),
     # If the request was not parsed: what is known of it.

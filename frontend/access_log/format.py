@@ -45,6 +45,9 @@ _JSON_KEYS: Final = {
     "referer": "f",
     "user_agent": "a",
     "request_id": "id",
+    "ws_code": "ws_code",
+    "ws_received": "ws_received",
+    "ws_sent": "ws_sent",
     "rule": "rule",
     "error": "error",
 }

@@ -154,6 +154,11 @@ class Connection:
         self._on_readable = protocol.on_readable
         self.loop.watch(self.transport.fileno(), _IN, self._on_events)
 
+    def switch(self, protocol: ConnectionProtocol) -> None:
+        """Speak another protocol from now on."""
+        self.protocol = protocol
+        self._on_readable = protocol.on_readable
+
     # What happens on the socket ------------------------------------------------------------------
 
     def _on_events(self, events: int) -> None:

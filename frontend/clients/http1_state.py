@@ -13,13 +13,16 @@ What the connection waits for in each state, and its deadline:
     FLUSHING   the client: to take the rest               response
     DRAINING   the client: the rest of a body that the    body
                app did not want
+    WEBSOCKET  the client or the app                      response
+               nothing else: the reactor sends pings      none
     ENDED      the connection lingers, or is closed       linger (connection.py)
 
-Each state but ENDED comes to an end. In all but one case a deadline is set. In BUSY the connection
-may wait for the app alone, without a deadline. Then the client has taken all bytes of the answer so
-far. The body has arrived whole, or the app must read it on or ask for it by 100 Continue. This case
-ends with the exchange: at the latest when the reactor dies, the client resets the connection, or
-the kernel's keep-alive probes fail.
+Each state but ENDED comes to an end. In all but two cases a deadline is set. In WEBSOCKET the
+reactor keeps the deadlines: it ends a WebSocket whose client answers no ping (tunnel.py). In BUSY
+the connection may wait for the app alone, without a deadline. Then the client has taken all bytes
+of the answer so far. The body has arrived whole, or the app must read it on or ask for it by 100
+Continue. This case ends with the exchange: at the latest when the reactor dies, the client resets
+the connection, or the kernel's keep-alive probes fail.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ class Http1State(Enum):
     BUSY = "busy"
     FLUSHING = "flushing"
     DRAINING = "draining"
+    WEBSOCKET = "websocket"
     ENDED = "ended"
 
 

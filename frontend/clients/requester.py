@@ -23,6 +23,7 @@ from reactor_run.frontend.clients.own_answers import (
     OwnAnswer,
 )
 from reactor_run.frontend.clients.request_body import RequestBody
+from reactor_run.frontend.clients.tunnel import SERVICE_RESTART, Tunnel
 from reactor_run.frontend.exchanges.exchange import OVER, RUNNING, WAITING, Exchange
 from reactor_run.frontend.exchanges.ports import AnswerSource
 from reactor_run.frontend.exchanges.record import Record, UnparsedHead
@@ -45,7 +46,7 @@ _CUT: Final = After.CUT
 
 
 class RequestSource(Protocol):
-    """Reads the requests of the connection."""
+    """Reads the requests of the connection, then perhaps the bytes of a WebSocket."""
 
     state: Http1State
     held: bytes | memoryview
@@ -299,6 +300,35 @@ class Http1Requester:
             exchange.state = OVER
             self._source.answered()
 
+    def switch_protocols(self, data: bytes) -> None:
+        """Take the head of a 101 answer. Bytes of a WebSocket follow in both directions.
+
+        No deadline of the exchange holds any more: the reactor watches the WebSocket.
+        """
+        exchange = self.exchange
+        assert exchange is not None
+        assert exchange.reactor is not None
+        context = self._context
+        if context.answer_fields is not None:
+            data = context.answer_fields.add(exchange, data, self._loop.now)
+        self.answer_begun = exchange.upgraded = True
+        self.end_with(_CLOSE)
+        self.clock.due = inf
+        exchange.answer_began = self._loop.now
+        exchange.status_code = b"101"
+        exchange.answer_head = data
+        context.counters.websockets += 1
+        exchange.reactor.upgraded(exchange)
+        early = bytes(self._source.held)
+        self._source = tunnel = Tunnel(self._connection, self, fin=self._source.fin)
+        self._connection.write(data)
+        tunnel.begin(early)
+
+    def websocket_over(self, record: Record) -> None:
+        """Hand over the record of a WebSocket, which has ended, and whose app is done."""
+        if self._context.ended is not None:
+            self._context.ended.append(record)
+
     def answer_begins(self, data: bytes, head: ResponseHead, source: AnswerSource) -> None:
         """Take the head of the final answer, with the first bytes after it."""
         exchange = self.exchange
@@ -406,10 +436,28 @@ class Http1Requester:
 
         A reactor that writes to the client directly may find before the front end that it left.
         """
+        exchange = self.exchange
         if self.answer_begun and self._connection.has_left():
             self._connection.lose()
+        elif exchange is not None and exchange.upgraded:
+            self._end_websocket(exchange)
         else:
             self.answer_here(BAD_GATEWAY)
+
+    def _end_websocket(self, exchange: Exchange) -> None:
+        """End a WebSocket whose reactor does not go on with it.
+
+        The client gets a close frame, unless it has a part of another frame.
+        """
+        exchange.error = BAD_GATEWAY.reason
+        whole = exchange.lane is not None and exchange.lane.between_frames
+        self.abandon()
+        if whole:
+            self._connection.write(SERVICE_RESTART)
+        else:
+            self.end_with(_CUT)
+            self._connection.transport.cut()
+        self._source.answered()
 
     def end_stream(self) -> None:
         """Cut an answer that has begun, and tell the app that its client has left."""
@@ -439,7 +487,7 @@ class Http1Requester:
     def end_exchange(self) -> None:
         """End the exchange, if there is one. Its record is read at the end of this turn."""
         exchange, self.exchange = self.exchange, None
-        if exchange is not None and self._context.ended is not None:
+        if exchange is not None and self._context.ended is not None and not exchange.upgraded:
             self._context.ended.append(exchange)
 
     # Answers of the front end's own ---------------------------------------------------------------

@@ -41,7 +41,7 @@ _PASSWORD: Final = "the password stands in a file"
 _TLS_MIN: Final = "`1.2` or `1.3`"
 _VERIFY: Final = "`off`, `optional` or `required`"
 _CIPHERS: Final = "of TLS 1.2"
-_WEBSOCKET: Final = "WebSocket is not supported yet"
+_WEBSOCKET: Final = "every ASGI app may accept WebSockets; one implementation"
 _HTTP2: Final = "a proxy such as nginx speaks HTTP/2"
 _TO_STDERR: Final = "the log goes to standard error"
 _NO_STATSD: Final = "no statsd; `--metrics ADDRESS` serves metrics for Prometheus"
@@ -60,12 +60,12 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--interface", "--interface INTERFACE", "`asgi3` is `asgi`"),
         Row("--http --h11-max-incomplete-event-size", "--limit-head-size SIZE", "one parser"),
         Row("--http2", "", _HTTP2),
-        Row(
-            "--ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout "
-            "--ws-per-message-deflate",
-            "",
-            _WEBSOCKET,
-        ),
+        Row("--ws", "", _WEBSOCKET),
+        Row("--ws-max-size", "--ws-max-message-size SIZE"),
+        Row("--ws-max-queue", "", "64 KiB are read ahead of the app"),
+        Row("--ws-ping-interval", "--ws-ping-interval SECONDS"),
+        Row("--ws-ping-timeout", "--ws-ping-timeout SECONDS"),
+        Row("--ws-per-message-deflate", "--ws-compression on|off"),
         Row("--lifespan", "--lifespan auto|on|off"),
         Row("--log-level", "--log-level LEVEL", "no `critical`, no `trace`"),
         Row("--access-log", "--access-log -", "it takes a value: `-`, a path or `off`"),
@@ -199,7 +199,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--root-path", "--root-path PATH"),
         Row("--control-socket", "--admin ADDRESS"),
         Row("--control-socket-mode", "--admin-mode MODE"),
-        Row("--websocket-max-message-size", "", _WEBSOCKET),
+        Row("--websocket-max-message-size", "--ws-max-message-size SIZE"),
         Row("--no-control-socket", "--admin off", "the default"),
         Row(
             "--asgi-disconnect-grace-period",
@@ -339,7 +339,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--ca-certs", "--ca-certs FILE"),
         Row("--cert-reqs --verify-mode", "--verify-client MODE", _VERIFY),
         Row("--ciphers", "--ciphers LIST", _CIPHERS),
-        Row("--websocket-ping-interval", "", _WEBSOCKET),
+        Row("--websocket-ping-interval", "--ws-ping-interval SECONDS"),
     ),
     "uWSGI": (
         Row("--ini --yaml --xml --json", "--config FILE", "TOML; the keys are our long flags"),

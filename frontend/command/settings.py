@@ -78,6 +78,7 @@ GROUPS = {
     "development": "Development",
     "lanes": "Lanes between front end and reactors",
     "heuristics": "Heuristics",
+    "websocket": "WebSocket",
     "limits": "Limits",
     "timeouts": "Timeouts",
 }
@@ -709,6 +710,51 @@ class Settings(NamedTuple):
         "on",
         "With several reactors, requests of routes that stall a reactor leave one reactor to the "
         "other requests.",
+    )
+
+    ws_max_message_size: int = _option(
+        "websocket",
+        byte_size(1),
+        16 << 20,
+        "Maximum size of a WebSocket message from a client, in bytes. Larger: close code 1009.",
+    )
+    ws_max: int = _option(
+        "websocket",
+        count(0),
+        0,
+        "Maximum number of WebSockets in each reactor. More: 503. 0: no limit.",
+    )
+    ws_ping_interval: float = _option(
+        "websocket",
+        seconds(zero=True),
+        20.0,
+        "Seconds between two pings to each client. 0: none are sent.",
+    )
+    ws_ping_timeout: float = _option(
+        "websocket",
+        seconds(zero=True),
+        20.0,
+        "Seconds that a client has to answer a ping. Then its WebSocket is closed. 0: no limit.",
+    )
+    ws_close_timeout: float = _option(
+        "websocket",
+        seconds(zero=False),
+        10.0,
+        "Seconds that a client has to answer a close frame. Then its connection is cut.",
+    )
+    ws_drain: float = _option(
+        "websocket",
+        seconds(zero=True),
+        5.0,
+        "Seconds over which WebSockets are closed when a reactor retires or the service stops, so "
+        "that not all clients connect again at once.",
+    )
+    ws_compression: OnOff = _option(
+        "websocket",
+        choice(OnOff),
+        "off",
+        "Offer clients to compress messages (permessage-deflate, RFC 7692). Takes about 20 KiB for "
+        "each WebSocket that uses it, and CPU.",
     )
 
     limit_request_line: int = _option(

@@ -22,6 +22,8 @@ class Counters:
         """Answers that the front end made itself, by status. `answers` counts them too."""
         self.refused: Counter[str] = Counter()
         """Requests rejected for breaking a rule of the policy, by the name of the rule."""
+        self.websockets = 0
+        """Connections that became WebSockets."""
         self.served_by_the_dead = 0
         """Exchanges that were given to reactors that have ended since."""
         self.in_pieces = 0

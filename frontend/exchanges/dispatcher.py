@@ -79,13 +79,19 @@ class Dispatcher:
         """Start an exchange, queue it, or reject it; tell its requester which."""
         queue = self._queue
         reactors = self.reactors
+        reactor: Runner[Exchange] | None
         slow = 0.0
         if self.standby.routes.routes and len(reactors) > 1:
             slow = self.standby.seconds_of(exchange, len(reactors), self._loop.now)
             if slow and self._set_aside(exchange, slow):
                 return
         if not queue:
-            reactor = reactors[0] if len(reactors) == 1 else self._choose()
+            if len(reactors) == 1:
+                reactor = reactors[0]
+            elif exchange.head.upgrade:
+                reactor = self._choose_for_websocket()
+            else:
+                reactor = self._choose()
             if reactor is not None and (reactor.in_flight < reactor.capacity or reactor.takes_more):
                 self._start(reactor, exchange, slow)
                 return
@@ -264,6 +270,15 @@ class Dispatcher:
             ):
                 best = reactor
         return best
+
+    def _choose_for_websocket(self) -> Runner[Exchange] | None:
+        """Return the reactor with the fewest WebSockets among those with room, or None.
+
+        A WebSocket stays for long. When one reactor after another is idle, the first of them would
+        get them all.
+        """
+        free = [each for each in self.reactors if each.attentive and each.takes_more]
+        return min(free, key=lambda each: each.websockets + each.in_flight, default=None)
 
     def _start(self, reactor: Runner[Exchange], exchange: Exchange, slow: float = 0.0) -> None:
         """Give an exchange to a reactor. `slow`: seconds for which it is expected to stall it."""

@@ -69,6 +69,8 @@ class Exchange(Record):
     """The name of its route, if the front end itself answers it."""
     cross_origin: CrossOrigin | None = None
     """What adds fields to its answer for pages of other origins."""
+    upgraded = False
+    """Its connection has become a WebSocket. It occupies no capacity."""
     deaths = 0
     """How many reactors died before they began it."""
 

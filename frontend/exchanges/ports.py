@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from reactor_run.frontend.exchanges.record import Record
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.response_head import ResponseHead
@@ -58,6 +59,10 @@ class Link(AnswerSource, Protocol):
     """The reactor closed it before an answer began."""
     out: Outgoing
     """The bytes of the request that the kernel has not taken."""
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether it carries a WebSocket, and what the reactor has sent ends with a whole frame."""
 
     def write(self, data: bytes | memoryview) -> None:
         """Send `data`, and copy the rest if the kernel does not take all of it.
@@ -126,6 +131,12 @@ class Requester(Protocol):
     def answer_interim(self, data: bytes, source: AnswerSource) -> None:
         """Take a 1xx answer."""
 
+    def switch_protocols(self, data: bytes) -> None:
+        """Take the head of a 101 answer. Bytes of a WebSocket follow in both directions."""
+
+    def websocket_over(self, record: Record) -> None:
+        """Note that a WebSocket has ended, and that its app is done. `record`: of its exchange."""
+
     def answer_begins(self, data: bytes, head: ResponseHead, source: AnswerSource) -> None:
         """Take the head of the final answer. `data` is the head and the first bytes after it."""
 
@@ -174,6 +185,8 @@ class Runner(Protocol[E]):
     """How many exchanges it takes at once."""
     in_flight: int
     """How many exchanges occupy it."""
+    websockets: int
+    """How many WebSockets it has."""
 
     @property
     def takes_more(self) -> bool:
@@ -217,6 +230,9 @@ class Runner(Protocol[E]):
 
     def client_sent_fin(self, exchange: E) -> None:
         """Pass on that the client sends nothing more."""
+
+    def upgraded(self, exchange: E) -> None:
+        """Note that the connection of an exchange is a WebSocket now: it occupies no capacity."""
 
     def answered(self, exchange: E) -> None:
         """Note that the client was given the whole answer."""

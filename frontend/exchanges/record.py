@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.tls import Tlvs
+from reactor_run.protocol.websocket.summary import Summary
 
 __all__ = ["CLIENT_LEFT", "LINE_MAX", "Client", "Record", "RequestLine", "UnparsedHead"]
 
@@ -103,6 +104,8 @@ class Record:
     error: why the exchange failed, in a few words; empty: it did not fail.
     rule: the name of the rule that the request broke; empty: it was not rejected by a rule.
     request_id: the id of the request; empty: it has none.
+    websocket: how the WebSocket ended that the connection became; None: it became none, or its
+        reactor could not tell.
     """
 
     # These are set on few exchanges. The class holds the defaults, so that the others do not pay.
@@ -112,6 +115,7 @@ class Record:
     error = ""
     rule = ""
     request_id = ""
+    websocket: Summary | None = None
 
     __slots__ = (
         "__dict__",

@@ -15,6 +15,7 @@ from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.metrics.failures import Failure, Failures, is_failure
 from reactor_run.frontend.metrics.histogram import Histogram
 from reactor_run.frontend.metrics.recent import Figures, Recent
+from reactor_run.frontend.metrics.websockets import WebSocketMetrics
 
 __all__ = ["METHODS", "NO_STATUS", "OTHER", "STATUS_CLASSES", "RequestMetrics"]
 
@@ -22,7 +23,8 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "T
 """The methods that are counted by name (RFC 9110 §9.3, RFC 5789)."""
 OTHER: Final = "other"
 """The name of all other methods. It counts requests that could not be parsed too."""
-STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
+STATUS_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+"""1xx: a WebSocket, which is counted at its end."""
 NO_STATUS: Final = "none"
 """The class of requests whose client left before an answer began, and of invalid statuses."""
 
@@ -33,11 +35,13 @@ class RequestMetrics:
     duration: of all requests with an answer, from the head to the end of the answer.
     bytes_in, bytes_out: bytes of requests that were read and of answers that were written, with
         their heads.
+    websockets: those that have ended. `duration` does not count them.
     """
 
     def __init__(self, loop: Loop) -> None:
         self.duration = Histogram()
         self.bytes_in = self.bytes_out = 0
+        self.websockets = WebSocketMetrics()
         self._loop = loop
         self._recent = Recent(loop.now)
         self._failures = Failures()
@@ -105,6 +109,9 @@ class RequestMetrics:
         elif record.dispatched != record.arrived:
             self._waits.observe(record.queue_time, count)
         if not status:
+            return
+        if status == b"101":
+            self.websockets.ended(record)
             return
         seconds = record.ended - record.arrived
         self.duration.observe(seconds, count)

@@ -35,6 +35,7 @@ from reactor_run.protocol.express import (
     read_answers,
 )
 from reactor_run.protocol.response_head import BadResponse
+from reactor_run.protocol.websocket.summary import Summary
 
 __all__ = ["SEND_BUFFER", "ExpressLane"]
 
@@ -277,6 +278,8 @@ class ExpressLane:
                 stream = self.streams.get(number)
                 if exchange.state is RUNNING and (stream is None or not stream.answer_begun):
                     exchange.requester.answer_failed()
+                if exchange.upgraded:
+                    self._on_websocket_done(exchange, payload)
                 owner.app_done(exchange)
                 freed = True
             elif kind == WITHDRAWN:
@@ -308,6 +311,16 @@ class ExpressLane:
         if freed:
             owner.has_room()
         return True
+
+    def _on_websocket_done(self, exchange: Exchange, payload: bytes) -> None:
+        """Take the summary of a WebSocket, whose app is done."""
+        try:
+            exchange.websocket = Summary.read(payload)
+        except ValueError as error:
+            limited.error("%s: %s", self._owner.name, error)
+        if exchange.state is RUNNING:
+            # Its connection should have ended before.
+            exchange.requester.answer_failed()
 
     def _on_piece(self, exchange: Exchange, kind: int, payload: bytes) -> None:
         """Handle a message about an exchange that goes in pieces."""

@@ -5,7 +5,7 @@ window: a sender stops after WINDOW bytes that the other side has not credited.
 
 An answer begins with its head, which the front end writes. Its rest takes one of two ways:
 
-    relayed   it arrives as BYTES, and the front end writes it
+    relayed   it arrives as BYTES, and the front end writes it; a WebSocket goes this way
     direct    the reactor writes it to the client's socket; from the grant until the reactor has
               said that it is done, or is dead, the front end writes nothing to this client
 """
@@ -35,6 +35,7 @@ from reactor_run.protocol.express import (
     GRANT,
     INTERIM,
     MOVES,
+    PART,
     PIECE_MAX,
     RELAY,
     WINDOW,
@@ -93,6 +94,7 @@ class ExpressStream:
         "_starved",
         "_to_credit",
         "answer_begun",
+        "between_frames",
         "exchange",
         "granted",
         "out",
@@ -109,6 +111,8 @@ class ExpressStream:
         self.paused = False
         """The client takes the answer too slowly: the reactor gets no credit, or is blocked."""
         self.answer_begun = False
+        self.between_frames = False
+        """It carries a WebSocket, and what the reactor has sent ends with a whole frame."""
         self.granted = False
         """The reactor writes the answer to the client's socket."""
         self._lane = lane
@@ -205,9 +209,13 @@ class ExpressStream:
     def handle(self, kind: int, payload: bytes) -> None:
         """Handle a message about a running exchange. Raises FrameError and BadResponse."""
         requester = self.exchange.requester
-        if kind == BYTES:
+        if kind in (BYTES, PART):
             self._expect_relayed()
             self._count(len(payload))
+            if self.exchange.upgraded:
+                self.between_frames = kind == BYTES
+            elif kind == PART:
+                raise FrameError("a part of a frame without a WebSocket")
             requester.answer_goes_on(memoryview(payload), self)
             self._took(len(payload))
         elif kind == END:
@@ -246,6 +254,12 @@ class ExpressStream:
         self.answer_begun = True
         if exchange.spool is not None and self._spool_offset == exchange.spool.size:
             exchange.drop_spool()
+        if head.upgrade:
+            if not exchange.head.upgrade or head.size != len(payload):
+                raise BadResponse("it switches protocols without having been asked")
+            self.between_frames = True
+            requester.switch_protocols(payload)
+            return
         requester.answer_begins(payload, head, self)
         if not asks or exchange.state is not RUNNING:
             return
@@ -334,7 +348,7 @@ class ExpressStream:
         exchange = self.exchange
         return (
             exchange.state is RUNNING
-            and not exchange.app_done
+            and not (exchange.app_done or exchange.upgraded)
             and (self.paused or (not exchange.whole and self._app_waits))
         )
 

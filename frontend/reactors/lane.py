@@ -16,9 +16,10 @@ from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.outgoing import Outgoing
-from reactor_run.protocol.body import PIECES_MAX, UNTIL_CLOSE, BodyReader, body_reader
+from reactor_run.protocol.body import PIECES_MAX, UNTIL_CLOSE, BodyReader, Piece, body_reader
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
+from reactor_run.protocol.websocket.follower import FrameFollower
 
 __all__ = ["Lane", "has_bytes"]
 
@@ -35,6 +36,39 @@ _OUT: Final = select.EPOLLOUT
 _space = memoryview(bytearray(_READ))
 """The memory that all lanes read into. Bytes that are not sent on at once are copied out of it."""
 _heads: Final = KnownResponseHeads()
+
+
+class FramesReader:
+    """A `BodyReader` that follows the frames of a WebSocket, up to the end of the stream."""
+
+    __slots__ = ("_follower", "received")
+
+    complete = False
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._follower = FrameFollower()
+
+    def feed(
+        self,
+        data: Piece,
+        start: int = 0,
+        payload: list[Piece] | None = None,
+        pieces_max: int | None = None,
+    ) -> int:
+        """Follow `data` from index `start` on, to its end."""
+        self._follower.feed(memoryview(data)[start:])
+        self.received += len(data) - start
+        return len(data)
+
+    def end_of_stream(self) -> bool:
+        """Return whether the stream ends with a whole frame."""
+        return self.between_frames
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether the bytes so far end with a whole frame."""
+        return self._follower.at_boundary
 
 
 class LaneKeeper(Protocol):
@@ -357,10 +391,29 @@ class Lane:
             return
         if head.body == UNTIL_CLOSE:
             self._clean = False
+        if head.upgrade:
+            self._switch_protocols(exchange, data, start, start + head.size)
+            return
         self._answer = answer = body_reader(head.body)
         end = answer.feed(data, start + head.size, None, PIECES_MAX)
         requester.answer_begins(data[start:end], head, self)
         self._end(exchange, answer, memoryview(data)[end:])
+
+    def _switch_protocols(self, exchange: Exchange, data: bytes, start: int, end: int) -> None:
+        """Carry a WebSocket from now on. `data`: has the head of its 101 answer, from `start` to
+        `end`. Raises BadResponse."""
+        if not exchange.head.upgrade:
+            raise BadResponse("it switches protocols without having been asked")
+        self._answer = frames = FramesReader()
+        exchange.requester.switch_protocols(data[start:end])
+        if end < len(data) and exchange.state is RUNNING:
+            frames.feed(data, end)
+            exchange.requester.answer_goes_on(memoryview(data)[end:], self)
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether it carries a WebSocket, and what the reactor has sent ends with a whole frame."""
+        return isinstance(self._answer, FramesReader) and self._answer.between_frames
 
     def _go_on(self, exchange: Exchange, answer: BodyReader, size: int) -> None:
         """Relay `size` bytes of a body, and read on while each read fills the space."""

@@ -22,6 +22,7 @@ from reactor_run.protocol.control_messages import (
     ToReactor,
     Withdraw,
 )
+from reactor_run.protocol.websocket.summary import Summary
 from reactor_run.pulse import NOT_BEGUN, SLOTS, WAITS
 
 __all__ = ["LanePool"]
@@ -115,6 +116,13 @@ class LanePool:
         if self._lanes:
             self._loop.set_deadline(self._tidy, _IDLE_MAX)
 
+    def summarize(self, summaries: Iterable[tuple[int, Summary]]) -> None:
+        """Take the summaries of WebSockets on these lanes, before their apps are done."""
+        for number, summary in summaries:
+            exchange = self.occupied.get(number)
+            if exchange is not None:
+                exchange.websocket = summary
+
     def done(self, numbers: Iterable[int], *, keep: bool) -> None:
         """Note that the apps of the exchanges on these lanes are done.
 
@@ -194,7 +202,7 @@ class LanePool:
             for lane in self._lanes.values()
             if (exchange := lane.exchange) is not None
             and exchange.state is RUNNING
-            and not exchange.app_done
+            and not (exchange.app_done or exchange.upgraded)
         )
 
     def number_of(self, exchange: Exchange) -> int | None:

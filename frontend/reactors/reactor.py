@@ -36,6 +36,7 @@ from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
 from reactor_run.protocol.control_messages import (
     Cancel,
     CapacityChanged,
+    CloseWebSockets,
     ExpressOpened,
     Failed,
     LanesDone,
@@ -108,6 +109,13 @@ class Reactor:
         self.capacity = 0
         self.in_flight = 0
         """The exchanges that occupy it."""
+        self.websockets = 0
+        """The WebSockets that it has: exchanges that occupy no capacity."""
+        self._websockets_end: tuple[int, float] | None = None
+        """Their close code, and when all of them are to be closed, in seconds of the loop's clock;
+        None: they stay."""
+        self._told_websockets = False
+        """It was told so."""
         self._waited = 0
         """The number of exchanges that waited only for their clients at the last count."""
         self._count_again = 0.0
@@ -281,15 +289,23 @@ class Reactor:
 
     @property
     def begun(self) -> list[Exchange]:
-        """The exchanges that have begun and have no whole answer."""
-        return [each for each in self.exchanges if each.state is RUNNING and self.has_begun(each)]
+        """The exchanges that have begun and have no whole answer, WebSockets apart."""
+        return [
+            each
+            for each in self.exchanges
+            if each.state is RUNNING and not each.upgraded and self.has_begun(each)
+        ]
 
     @property
     def running(self) -> list[Exchange]:
-        """The exchanges whose app was called and is not done."""
+        """The exchanges whose app was called and is not done, WebSockets apart."""
         if self.state is DEAD:
             return []
-        return [each for each in self.exchanges if not each.app_done and self.has_begun(each)]
+        return [
+            each
+            for each in self.exchanges
+            if not (each.app_done or each.upgraded) and self.has_begun(each)
+        ]
 
     def start(self, exchange: Exchange) -> None:
         """Send it an exchange. Raises OSError if there is no descriptor for a plain lane."""
@@ -402,6 +418,27 @@ class Reactor:
         self.abandon(rest)
         return rest
 
+    def upgraded(self, exchange: Exchange) -> None:
+        """Note that the connection of an exchange is a WebSocket now: it occupies no capacity."""
+        self.in_flight -= 1
+        self.websockets += 1
+        self._tell_websockets()
+        self.has_room()
+
+    def close_websockets(self, code: int, seconds: float) -> None:
+        """Have it close its WebSockets with `code`, spread over `seconds`, and later ones then."""
+        self._websockets_end = (code, self.loop.now + seconds)
+        self._told_websockets = False
+        if self.websockets:
+            self._tell_websockets()
+
+    def _tell_websockets(self) -> None:
+        """Tell it to close its WebSockets, if they are to end and it was not told."""
+        if self._websockets_end is not None and not self._told_websockets:
+            code, when = self._websockets_end
+            self._told_websockets = True
+            self._control.say(CloseWebSockets(code, max(0.0, when - self.loop.now)))
+
     def answered(self, exchange: Exchange) -> None:
         """Note that the answer of an exchange has arrived whole."""
         exchange.state = ANSWERED
@@ -415,7 +452,8 @@ class Reactor:
         """Note that the app of an exchange is done: its place is free."""
         if not exchange.app_done:
             exchange.app_done = True
-            self.in_flight -= 1
+            if not exchange.upgraded:
+                self.in_flight -= 1
             if exchange.state is not RUNNING:
                 self._end_if_over(exchange)
             elif exchange.lane is not None and exchange.lane.ended:
@@ -435,6 +473,9 @@ class Reactor:
             lane, exchange.lane = exchange.lane, None
             if lane is not None:
                 lane.release()
+            if exchange.upgraded:
+                self.websockets -= 1
+                exchange.requester.websocket_over(exchange)
 
     # The control channel -------------------------------------------------------------------------
 
@@ -444,7 +485,8 @@ class Reactor:
 
     def _hear(self, message: ToFrontEnd) -> None:
         match message:
-            case LanesDone(done, drop, withdrawn):
+            case LanesDone(done, drop, withdrawn, websockets):
+                self.lanes.summarize(websockets)
                 self.lanes.done(done, keep=True)
                 self.lanes.done(drop, keep=False)
                 given_back = self.lanes.withdrawn(withdrawn)

@@ -13,10 +13,12 @@ from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.event_streams import EventStreams
 from reactor_run.frontend.reactors.reactor import DEAD, STARTING, Reactor
 
-__all__ = ["Retirement"]
+__all__ = ["SERVICE_RESTART", "Retirement"]
 
 _KILL_AFTER: Final = 2.0
 """Seconds that a reactor has to exit, after the time that its app has to shut down."""
+SERVICE_RESTART: Final = 1012
+"""The close code of WebSockets whose clients may connect again at once (RFC 6455 §11.7)."""
 _SHUTDOWN_MIN: Final = 1.0
 """The least seconds that an app has to shut down, however long its last exchanges took."""
 
@@ -25,14 +27,21 @@ class Retirement:
     """The reactors that retire."""
 
     def __init__(
-        self, loop: Loop, *, graceful_timeout: float, event_stream_grace: float | None
+        self,
+        loop: Loop,
+        *,
+        graceful_timeout: float,
+        event_stream_grace: float | None,
+        websocket_drain: float,
     ) -> None:
         """`graceful_timeout`: seconds that exchanges have to end. `event_stream_grace`: seconds
-        that event streams have; None: as long."""
+        that event streams have; None: as long. `websocket_drain`: seconds over which WebSockets are
+        closed."""
         self.streams = EventStreams(loop)
         self._loop = loop
         self._graceful_timeout = graceful_timeout
         self._event_stream_grace = event_stream_grace
+        self._websocket_drain = websocket_drain
         self._until: dict[Reactor, float] = {}
         """When the graceful timeout of each of them ends."""
         self._stops = False
@@ -50,6 +59,7 @@ class Retirement:
         self._until[reactor] = self._loop.now + grace
         reactor.on_overdue = lambda: self._overdue(reactor)
         self._loop.set_deadline(reactor, grace)
+        reactor.close_websockets(SERVICE_RESTART, min(self._websocket_drain, grace / 2))
         if self._event_stream_grace is not None:
             self.streams.end_after(reactor, self._event_stream_grace)
 

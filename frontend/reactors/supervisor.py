@@ -89,6 +89,7 @@ class Supervisor:
             loop,
             graceful_timeout=settings.graceful_timeout,
             event_stream_grace=settings.event_stream_grace,
+            websocket_drain=settings.ws_drain,
         )
         self.started = 0
         """How many processes were started, ever."""
@@ -409,6 +410,16 @@ class Supervisor:
     def in_flight(self) -> int:
         """The number of exchanges whose app is not done."""
         return sum(reactor.in_flight for reactor in self.reactors)
+
+    @property
+    def websockets(self) -> int:
+        """The number of WebSockets whose app is not done."""
+        return sum(reactor.websockets for reactor in self.reactors)
+
+    def close_websockets(self, code: int, seconds: float) -> None:
+        """Close the WebSockets of all reactors with `code`, spread over so many seconds."""
+        for reactor in self.reactors:
+            reactor.close_websockets(code, seconds)
 
     def end_event_streams(self, seconds: float) -> None:
         """End the event streams of all reactors from so many seconds from now on."""

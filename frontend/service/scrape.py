@@ -89,6 +89,17 @@ METRICS: Final = {
             "reactor_run_shared_client_sockets",
             "Duplicates of clients' sockets that reactors hold.",
         ),
+        _gauge("reactor_run_websockets", "WebSockets that are open."),
+        _counter("reactor_run_websockets_opened_total", "Connections that became WebSockets."),
+        _counter(
+            "reactor_run_websockets_closed_total",
+            "WebSockets that ended, by close code; unknown: their reactor died.",
+        ),
+        _counter("reactor_run_websocket_seconds_total", "Time of WebSockets that ended."),
+        _counter(
+            "reactor_run_websocket_messages_total",
+            "Messages of WebSockets that ended, by direction: received or sent.",
+        ),
         _gauge("reactor_run_connections", "Connections of clients, by state."),
         _gauge("reactor_run_connections_limit", "Connections of clients that may be open."),
         _counter(
@@ -230,6 +241,21 @@ class Scrape:
         yield "grants_given_back_total", _one(counters.grants_given_back)
         shared = sum(len(reactor.clients) for reactor in supervisor.reactors)
         yield "shared_client_sockets", _one(shared)
+        yield "websockets", _one(supervisor.websockets)
+        yield "websockets_opened_total", _one(counters.websockets)
+        websockets = requests.websockets
+        yield (
+            "websockets_closed_total",
+            [({"code": code}, count) for code, count in websockets.codes.items()],
+        )
+        yield "websocket_seconds_total", _one(websockets.seconds)
+        yield (
+            "websocket_messages_total",
+            [
+                ({"direction": "received"}, websockets.received),
+                ({"direction": "sent"}, websockets.sent),
+            ],
+        )
         states = self._status.connections()["states"]
         yield "connections", [({"state": state}, count) for state, count in states.items()]
         yield "connections_limit", _one(acceptor.connections_max)

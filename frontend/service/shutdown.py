@@ -18,6 +18,7 @@ from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.exchanges.exchange import RUNNING
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
+from reactor_run.frontend.reactors.retirement import SERVICE_RESTART
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.admin import Admin
 from reactor_run.frontend.service.lifecycle import Lifecycle, ServicePhase
@@ -32,6 +33,8 @@ own."""
 _SHUTDOWN_MIN: Final = 1.0
 """Fewest seconds that apps have to shut down, however long their last exchanges took."""
 
+_GOING_AWAY: Final = 1001
+"""The close code of WebSockets at the end of the service (RFC 6455 §7.4.1)."""
 _NAMED_MAX: Final = 5
 """Most requests that the log names when the stop begins."""
 
@@ -107,7 +110,9 @@ class Shutdown:
     def _in_flight(self) -> str:
         """Return the number of requests that have no complete response yet, as text."""
         count = self._supervisor.in_flight + self._dispatcher.waiting
-        return "1 request in flight" if count == 1 else f"{count} requests in flight"
+        text = "1 request in flight" if count == 1 else f"{count} requests in flight"
+        websockets = self._supervisor.websockets
+        return f"{text}, {websockets} WebSockets" if websockets else text
 
     def _waited_for(self) -> str:
         """Return the requests that run, the longest first, as text; empty: there are none."""
@@ -116,6 +121,7 @@ class Shutdown:
             for reactor in self._supervisor.reactors
             for exchange in reactor.exchanges
             if (exchange.state is RUNNING or not exchange.app_done)
+            and not exchange.upgraded
             and not (exchange.event_stream and self._at_terminal and reactor.interface == "asgi")
         ]
         exchanges.sort(key=lambda exchange: exchange.arrived)
@@ -151,12 +157,24 @@ class Shutdown:
             self._supervisor.end_event_streams(0)
         elif self._settings.event_stream_grace is not None:
             self._supervisor.end_event_streams(self._settings.event_stream_grace)
+        self._close_websockets(leave=leave)
         self._loop.set_deadline(self._grace, self._settings.graceful_timeout)
         self._loop.after_batch(self._stop_when_done)
 
+    def _close_websockets(self, *, leave: bool) -> None:
+        """Close all WebSockets, spread over a part of the graceful timeout. `leave`: their clients
+        may connect again at once, to the next front end."""
+        seconds = min(self._settings.ws_drain, self._settings.graceful_timeout / 2)
+        self._supervisor.close_websockets(
+            SERVICE_RESTART if leave else _GOING_AWAY, 0 if self._at_terminal else seconds
+        )
+
     def _stop_when_done(self) -> None:
         if self._lifecycle.phase is ServicePhase.DRAINING and not (
-            self._supervisor.in_flight or self._dispatcher.waiting or self._acceptor.busy
+            self._supervisor.in_flight
+            or self._supervisor.websockets
+            or self._dispatcher.waiting
+            or self._acceptor.busy
         ):
             self._stop_reactors(self._grace.deadline - self._loop.now)
 

@@ -102,7 +102,7 @@ class Status:
         return (
             f"{sum(reactor.state is READY for reactor in reactors)} of {self._supervisor.wanted} "
             f"reactors ready, {self._supervisor.in_flight} requests in flight, "
-            f"{self._dispatcher.waiting} waiting, "
+            f"{self._dispatcher.waiting} waiting, {self._supervisor.websockets} WebSockets, "
             f"{len(self._acceptor.clients) + self._acceptor.strangers} connections{failure}"
         )
 
@@ -172,6 +172,7 @@ class Status:
             "state": reactor.state.value,
             "in_flight": reactor.in_flight,
             "waiting_for_client": reactor.waiting_for_client,
+            "websockets": reactor.websockets,
             "capacity": reactor.capacity,
             "served": reactor.served,
             "age": self._age(reactor.started),
@@ -232,6 +233,7 @@ class Status:
             "connections": self._acceptor.accepted,
             "requests": counters.served_by_the_dead + sum(reactor.served for reactor in reactors),
             "answers": counters.answers_by_class(),
+            "websockets": counters.websockets,
             "own_answers": {str(status): own[status] for status in sorted(own)},
             "refused": dict(sorted(counters.refused.items())),
             "replays": self._dispatcher.replays,

@@ -1,9 +1,14 @@
-"""The mask of a client's payload: XOR with a key of four bytes (RFC 6455 §5.3)."""
+"""The mask of a client's payload: XOR with a key of four bytes (RFC 6455 §5.3).
+
+C takes a fifth of the time for 100 bytes, and a thirtieth for 64 KiB.
+"""
 
 from __future__ import annotations
 
 from sys import byteorder
 from typing import TYPE_CHECKING, Final
+
+from reactor_run.native import NATIVE
 
 __all__ = ["apply_mask", "xor_mask"]
 
@@ -21,11 +26,7 @@ def xor_mask(data: bytes | memoryview, mask: bytes) -> bytes:
     return number.to_bytes(size, byteorder)
 
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or not NATIVE:
     apply_mask = xor_mask
 else:
-    try:
-        # In C; it takes a fifth of the time for 100 bytes, and a thirtieth for 64 KiB.
-        from websockets.speedups import apply_mask
-    except ImportError:
-        apply_mask = xor_mask
+    from reactor_run.protocol._frames import apply_mask

@@ -199,7 +199,10 @@ class AsgiExchange(Hosted):
     def first_step(self) -> object:
         # It is built now, not when the request arrives. So the scopes of a batch do not exist all
         # at once, and each one reuses the memory of the one before.
-        scope = self._scopes.build(self.head, self._origin)
+        return self._call_app(self._scopes.build(self.head, self._origin))
+
+    def _call_app(self, scope: dict[str, Any]) -> object:
+        """Run the app until it ends or suspends, as `first_step` does."""
         coroutine = self._gateway.app(scope, self.receive, self.send)
         del scope
         if type(coroutine) is not types.CoroutineType:

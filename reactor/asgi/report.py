@@ -14,7 +14,7 @@ import anyio
 
 from reactor_run.reactor.log import cut_traceback, limited, place_of, prompt_hint, runtime_hint
 
-__all__ = ["report_end", "report_handled_error"]
+__all__ = ["is_cancellation", "report_end", "report_handled_error"]
 
 
 def report_end(
@@ -30,7 +30,7 @@ def report_end(
         limited.debug("%s: the client left before the %s was complete", name, part)
     elif error is None:
         limited.error("%s: the app returned with its %s %s", name, part, state)
-    elif _is_cancellation(error):
+    elif is_cancellation(error):
         limited.info("%s: cancelled", name)
     else:
         hint = runtime_hint(error, runtime) or prompt_hint(error)
@@ -66,7 +66,7 @@ def report_handled_error(name: str, status: int, runtime: str) -> None:
         )
 
 
-def _is_cancellation(error: BaseException) -> bool:
+def is_cancellation(error: BaseException) -> bool:
     """Whether `error` is a cancellation, or a group that holds only cancellations."""
     cancelled = anyio.get_cancelled_exc_class()
     return _holds_only(error, lambda each: issubclass(type(each), cancelled))

@@ -196,11 +196,14 @@ class ExpressPort:
         self._out.append(pack_message(number, ANSWER_DONE, size))
         self._out += pieces
 
-    def done(self, number: int) -> None:
+    def done(self, number: int, summary: bytes = b"") -> None:
         """Tell the front end that an app has ended. Its answer is a message of its own, goes on in
-        pieces, or is not wanted any more."""
+        pieces, or is not wanted any more.
+
+        `summary`: of a WebSocket that has ended.
+        """
         if self._exchanges.pop(number, None) is not None:
-            self._out.append(pack_message(number, DONE))
+            self.gather(pack_message(number, DONE, len(summary)), summary)
 
     def flush(self) -> None:
         """Send the gathered messages, unless bytes of an earlier flush still wait for the

@@ -20,6 +20,8 @@ from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.proxy import decode_v1, decode_v2
 from reactor_run.protocol.request import RequestHead, read_relayed_head
+from reactor_run.protocol.websocket.handshake import wants_websocket
+from reactor_run.protocol.websocket.summary import Summary
 from reactor_run.pulse import NOT_BEGUN
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.client_sockets import ClientSockets
@@ -27,7 +29,7 @@ from reactor_run.reactor.links.exchange import AppExchange, AppLane
 from reactor_run.reactor.links.express import ExpressPort
 from reactor_run.reactor.links.lane import LaneEnd
 from reactor_run.reactor.links.stream import StreamEnd
-from reactor_run.reactor.log import limited
+from reactor_run.reactor.log import limited, log
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["Gateway", "MakeExchange", "OpenStream"]
@@ -103,6 +105,12 @@ class Gateway:
         """Numbers of lanes that may carry the next request. The next flush sends them."""
         self._drop: list[int] = []
         """Numbers of lanes that carry no further request. The next flush sends them."""
+        self._websockets: list[tuple[int, Summary]] = []
+        """Summaries of WebSockets on lanes in `_drop`, by the number of the lane."""
+        self.make_websocket: MakeExchange | None = None
+        """Makes the exchanges of WebSocket handshakes; None: the app does not speak it."""
+        self._upgrade_logged = False
+        """A request for another protocol was answered in HTTP/1.1, and the log tells of it."""
         self._withdrawn: list[int] = []
         """Numbers of lanes whose request was given back. The next flush sends them."""
         reactor.after_batch(self._tell_done)
@@ -166,11 +174,32 @@ class Gateway:
         stream = None
         if framing != len(body):
             stream = self._open_stream(head, number, None)
-        exchange = self._make_exchange(self, head, origin, number, stream, body)
+        make = self._maker_for_upgrade(head) if head.upgrade else self._make_exchange
+        exchange = make(self, head, origin, number, stream, body)
         if stream is not None:
             stream.exchange = exchange
         self._admit(exchange)
         return exchange
+
+    def _maker_for_upgrade(self, head: RequestHead) -> MakeExchange:
+        """Return what makes the exchange of a request that asks for another protocol.
+
+        Only WebSocket is spoken. Any other request is answered as if it did not ask (RFC 9110
+        §7.8).
+        """
+        websocket = wants_websocket(head)
+        if websocket and self.make_websocket is not None:
+            return self.make_websocket
+        if not self._upgrade_logged:
+            self._upgrade_logged = True
+            (protocol,) = head.values((b"upgrade",))
+            why = "a WSGI app cannot speak WebSocket" if websocket else "only websocket is spoken"
+            log.info(
+                "a client asks to upgrade to %s, and is answered in HTTP/1.1: %s (logged once)",
+                protocol.decode("latin-1").encode("unicode_escape").decode()[:40],
+                why,
+            )
+        return self._make_exchange
 
     def _open_stream(
         self, head: RequestHead, number: int, exchange: AppExchange | None
@@ -240,7 +269,8 @@ class Gateway:
             limited.error("lane %d: closed, bytes beyond a request", lane.number)
             lane.close()
             return
-        exchange = self._make_exchange(self, head, origin, 0, lane, payload)
+        make = self._maker_for_upgrade(head) if head.upgrade else self._make_exchange
+        exchange = make(self, head, origin, 0, lane, payload)
         lane.exchange = exchange
         self._admit(exchange)
 
@@ -304,6 +334,14 @@ class Gateway:
             if exchange.gone:
                 lane.close()
 
+    def websocket_over(self, exchange: AppExchange, summary: Summary) -> None:
+        """Release the link of a WebSocket that has ended, and whose app has ended."""
+        if exchange.express:
+            self.express.done(exchange.express, summary.pack())
+        elif isinstance(exchange.lane, LaneEnd):
+            self._websockets.append((exchange.lane.number, summary))
+        self.over(exchange, drained=False)
+
     def abandon(self, exchange: AppExchange) -> None:
         """End an exchange whose `over` failed. Uses only its lane and its number."""
         exchange.ended = True
@@ -314,6 +352,6 @@ class Gateway:
 
     def _tell_done(self) -> None:
         if self._done or self._drop or self._withdrawn:
-            message = LanesDone(self._done, self._drop, self._withdrawn)
-            self._done, self._drop, self._withdrawn = [], [], []
+            message = LanesDone(self._done, self._drop, self._withdrawn, self._websockets)
+            self._done, self._drop, self._withdrawn, self._websockets = [], [], [], []
             self.control.send(message)

@@ -209,6 +209,14 @@ class LaneEnd(Generic[U]):
         """Send a 1xx answer before the answer begins. Thread-safe. Raises OSError."""
         self.write([head])
 
+    def switch_protocols(self, head: bytes) -> None:
+        """Send the head of a 101 answer. What follows are frames of a WebSocket. Raises OSError."""
+        self.write([head])
+
+    def write_frame(self, frame: bytes) -> None:
+        """Send a frame of a WebSocket. Raises OSError."""
+        self.write([frame])
+
     def finish(self, *, until_close: bool) -> None:
         """Complete the answer. `until_close`: it ends with its connection."""
         if until_close:

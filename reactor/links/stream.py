@@ -34,6 +34,7 @@ from reactor_run.protocol.express import (
     GIVE_BACK,
     INTERIM,
     MOVES,
+    PART,
     PIECE_MAX,
     WINDOW,
     WRITTEN,
@@ -123,6 +124,7 @@ class StreamEnd:
         "_client",
         "_file",
         "_finishing",
+        "_frames",
         "_loop",
         "_number",
         "_port",
@@ -177,6 +179,8 @@ class StreamEnd:
         """What follows the bytes in `out`, and ends the answer."""
         self._finishing = False
         """The answer is complete after the bytes in `out` and the file."""
+        self._frames = False
+        """It carries a WebSocket: what is written are whole frames."""
         port.streams[number] = self
         self.wait_ends()
 
@@ -237,6 +241,24 @@ class StreamEnd:
         for piece in pieces:
             self.out.add(piece)
         self._send()
+
+    def switch_protocols(self, head: bytes) -> None:
+        """Send the head of a 101 answer. What follows are frames of a WebSocket."""
+        self._port.gather(pack_message(self._number, BEGIN, len(head)), head)
+        self._state = _RELAYED
+        self._frames = True
+
+    def write_frame(self, frame: bytes) -> None:
+        """Send a whole frame of a WebSocket. Raises OSError once the client is gone."""
+        if self.closed:
+            raise BrokenPipeError("the client is gone")
+        size = len(frame)
+        if self.out.size or size > self._answer_credit or size > PIECE_MAX:
+            self.out.add(frame)
+            self._send()
+        else:
+            self._answer_credit -= size
+            self._port.gather(pack_message(self._number, BYTES, size), frame)
 
     def send_file(self, file: AnswerFile) -> None:
         """Send a part of a file after the bytes in `out`, as the end of the body, and close it."""
@@ -325,12 +347,16 @@ class StreamEnd:
     # As the `Writable` of `out`, while the answer is relayed.
 
     def send(self, data: bytes | memoryview, /) -> int:
-        """Send a piece as BYTES; return how many bytes the window took."""
+        """Send a piece as BYTES; return how many bytes the window took.
+
+        A piece that does not end with a whole frame of a WebSocket is a PART.
+        """
         size = min(len(data), PIECE_MAX, self._answer_credit)
         if not size:
             raise BlockingIOError
         self._answer_credit -= size
-        self._port.gather(pack_message(self._number, BYTES, size), bytes(data[:size]))
+        kind = PART if self._frames and size < len(data) else BYTES
+        self._port.gather(pack_message(self._number, kind, size), bytes(data[:size]))
         return size
 
     def sendmsg(self, buffers: Iterable[bytes | memoryview], /) -> int:

@@ -27,6 +27,7 @@ from reactor_run.protocol.express import (
     GRANT,
     INTERIM,
     MOVES,
+    PART,
     RELAY,
     REQUEST,
     WITHDRAW,
@@ -57,7 +58,7 @@ EXCHANGE_MAX = (1 << 64) - 1
 
 TO_REACTOR = [REQUEST, FIN, GONE, CANCEL, WITHDRAW, BODY, CREDIT_FOR_ANSWER, GRANT, RELAY]
 TO_FRONT_END = [ANSWER_DONE, ANSWER, DONE, WITHDRAWN, BEGIN, ASK, BYTES, END, ABORT, INTERIM]
-TO_FRONT_END += [CREDIT_FOR_BODY, BLOCKED, MOVES, WRITTEN, GIVE_BACK]
+TO_FRONT_END += [CREDIT_FOR_BODY, BLOCKED, MOVES, WRITTEN, GIVE_BACK, PART]
 
 exchanges = st.integers(0, EXCHANGE_MAX)
 endpoints = st.sampled_from(
@@ -97,7 +98,7 @@ def test_a_request_on_the_wire():
 
 def test_the_kinds_are_numbered_without_gaps():
     assert list(range(0xE0, 0xE9)) == TO_REACTOR
-    assert list(range(0xE0, 0xEF)) == TO_FRONT_END
+    assert list(range(0xE0, 0xF0)) == TO_FRONT_END
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,7 @@ def test_the_kinds_are_numbered_without_gaps():
         (BODY, b"\xe5"),
         (BYTES, b"\xe6"),
         (GIVE_BACK, b"\xee"),
+        (PART, b"\xef"),
     ],
 )
 def test_any_other_message_on_the_wire(kind, byte):

@@ -24,6 +24,8 @@ from reactor_run.pulse import SLOTS
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lanes.md").read_text()
 STANDS_FOR = {
+    "[[N, CODE, RECEIVED, SENT], …]": "[[1, 1000, 2, 3]]",
+    "CODE": "1012",
     "[N, …]": "[1]",
     "SECONDS": "0.5",
     "ROUTE": '"GET /"',
@@ -93,7 +95,7 @@ TO_REACTOR = [
 ]
 TO_FRONT_END = [
     *("ANSWER_DONE", "ANSWER", "DONE", "WITHDRAWN", "BEGIN", "ASK", "BYTES", "END", "ABORT"),
-    *("INTERIM", "CREDIT_FOR_BODY", "BLOCKED", "MOVES", "WRITTEN", "GIVE_BACK"),
+    *("INTERIM", "CREDIT_FOR_BODY", "BLOCKED", "MOVES", "WRITTEN", "GIVE_BACK", "PART"),
 ]
 
 

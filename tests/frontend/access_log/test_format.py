@@ -16,6 +16,7 @@ from reactor_run.protocol.meaning import Fields
 from reactor_run.protocol.policy import Limits
 from reactor_run.protocol.request import judge_request_head, parse_request_head
 from reactor_run.protocol.tls import Tlvs, tls_tlvs
+from reactor_run.protocol.websocket.summary import Summary
 from tests.frontend.standin import answer, get
 
 NOW = 1764518405.25  # 2025-11-30 16:00:05 UTC
@@ -220,9 +221,20 @@ def test_json() -> None:
         "referer": "http://a/",
         "user_agent": "curl/8",
         "request_id": "abc",
+        "ws_code": None,
+        "ws_received": None,
+        "ws_sent": None,
         "rule": "",
         "error": "",
     }
+
+
+def test_a_websocket() -> None:
+    made = record(status_code=b"101", websocket=Summary(1001, 5, 7))
+    assert line("%(s)s %(ws_code)s %(ws_received)s %(ws_sent)s", made) == "101 1001 5 7\n"
+    assert line("%(ws_code)s %(ws_received)s %(ws_sent)s", record()) == "- - -\n"
+    told = json.loads(line("json", made))
+    assert (told["ws_code"], told["ws_received"], told["ws_sent"]) == (1001, 5, 7)
 
 
 def test_json_of_an_exchange_without_an_answer() -> None:

@@ -74,7 +74,7 @@ def test_methods_that_clients_invent_take_no_memory() -> None:
     counted = metrics()
     counted.ended([record("A" * 3 + chr(65 + letter)) for letter in range(26)])
     assert requests(counted) == {("other", "2xx"): 26}
-    assert len(list(counted.by_method_and_status())) == (len(METHODS) + 1) * 5
+    assert len(list(counted.by_method_and_status())) == (len(METHODS) + 1) * 6
 
 
 def test_a_request_that_could_not_be_parsed_has_no_method_of_its_own() -> None:

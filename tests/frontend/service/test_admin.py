@@ -185,12 +185,14 @@ def test_the_report_counts_what_happened(admin_front: Open) -> None:
         "busy": 1,
         "flushing": 0,
         "draining": 0,
+        "websocket": 0,
         "lingering": 0,
     }
     assert report["counters"] == {
         "connections": 4,
         "requests": 3,
         "answers": {"2xx": 0, "3xx": 1, "4xx": 1, "5xx": 1},
+        "websockets": 0,
         "own_answers": {"400": 1, "502": 1},
         "refused": {"host-missing": 1},
         "replays": 0,
