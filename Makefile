@@ -22,7 +22,7 @@ CACHED = env -u PYTHONDONTWRITEBYTECODE
 REPOSITORY ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
-FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames
+FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames websocket
 BENCH_ARGS ?=
 BENCH = $(if $(CPU),--cpu) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH_ARGS)
 

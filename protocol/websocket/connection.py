@@ -171,6 +171,10 @@ class WebSocket:
             size = data[at + 1] - 0x80
             if size < 0:
                 raise Violation(rules.UNMASKED)
+            # The most frequent case: a whole message.
+            usual = first in (0x81, 0x82) and not self._opcode and not self.close_sent
+            if not usual:
+                self._check_first(first)
             begin = at + 6
             if size > 125:
                 begin += 2 if size == 126 else 8
@@ -183,14 +187,7 @@ class WebSocket:
                     raise Violation(rules.LENGTH)
                 size = length
             stop = begin + size
-            if (
-                first in (0x81, 0x82)
-                and stop <= end
-                and size <= self._max
-                and not self._opcode
-                and not self.close_sent
-            ):
-                # The most frequent case: a whole message.
+            if usual and stop <= end and size <= self._max:
                 payload = data[begin:stop] if size < _VIEW_MIN else memoryview(data)[begin:stop]
                 content = apply_mask(payload, data[begin - 4 : begin])
                 if first == _WHOLE_TEXT:
@@ -202,7 +199,6 @@ class WebSocket:
                     self.messages.append(content)
                 at = stop
             elif first & _CONTROL:
-                _check_control(first)
                 if stop > end:
                     return at
                 self._take_control(first, apply_mask(data[begin:stop], data[begin - 4 : begin]))
@@ -210,7 +206,7 @@ class WebSocket:
                 if self.closed_by_peer is not None:
                     return at
             else:
-                self._check_data(first, size)
+                self._check_size(first, size)
                 if begin > end:
                     return at
                 self._begin_frame(first, size, data[begin - 4 : begin])
@@ -221,20 +217,28 @@ class WebSocket:
         self.pending = at < end
         return at
 
-    def _check_data(self, first: int, size: int) -> None:
-        """Check the header of a data frame. Raises `Violation`."""
+    def _check_first(self, first: int) -> None:
+        """Check the first byte of a frame. Raises `Violation`."""
         opcode = first & 0x0F
-        if first & _RESERVED and not (
-            first & _RESERVED == _RSV1 and opcode and self._deflate is not None
+        reserved = first & _RESERVED
+        if reserved and not (
+            reserved == _RSV1 and opcode in (_TEXT, _BINARY) and self._deflate is not None
         ):
             raise Violation(rules.RESERVED_BITS)
-        if opcode > _BINARY:
+        if _BINARY < opcode < _CLOSE or opcode > _PONG:
             raise Violation(rules.OPCODE)
-        if opcode and self._opcode:
+        if opcode >= _CLOSE:
+            if not first & _FIN:
+                raise Violation(rules.CONTROL_FRAGMENT)
+        elif opcode and self._opcode:
             raise Violation(rules.INTERLEAVED)
-        if not opcode and not self._opcode:
+        elif not opcode and not self._opcode:
             raise Violation(rules.CONTINUATION)
+
+    def _check_size(self, first: int, size: int) -> None:
+        """Check the length of a data frame. Raises `Violation`."""
         # What a compressed payload makes is counted as it comes.
+        opcode = first & 0x0F
         compressed = first & _RSV1 if opcode else self._inflated
         before = 0 if opcode else self._size
         if before + size > self._max and not compressed and not self.close_sent:
@@ -391,16 +395,6 @@ def _check_text(utf8: IncrementalDecoder, content: bytes, last: bool) -> None:
     # Python waits for the third byte of a surrogate, which is wrong from its second byte on.
     if len(kept) == 2 and kept[0] == 0xED and kept[1] >= 0xA0:
         kept.decode()
-
-
-def _check_control(first: int) -> None:
-    """Check the first byte of a control frame. Raises `Violation`."""
-    if first & _RESERVED:
-        raise Violation(rules.RESERVED_BITS)
-    if first & 0x0F > _PONG:
-        raise Violation(rules.OPCODE)
-    if not first & _FIN:
-        raise Violation(rules.CONTROL_FRAGMENT)
 
 
 def _read_close(payload: bytes) -> Close:

@@ -12,7 +12,16 @@ from typing import Final
 
 __all__ = ["BYTEWISE", "CONTROL_SIZE", "TARGETS", "WHOLE", "ends", "kept", "split_input"]
 
-TARGETS: Final = ("heads", "native", "bodies", "proxy", "forwarded", "responses", "frames")
+TARGETS: Final = (
+    "heads",
+    "native",
+    "bodies",
+    "proxy",
+    "forwarded",
+    "responses",
+    "frames",
+    "websocket",
+)
 """The modules beside this one that have `check` and `seeds`."""
 
 REGRESSIONS: Final = Path(__file__).parent / "regressions"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from reactor_run.protocol.websocket import rules
+from reactor_run.protocol.websocket import connection, rules
 from reactor_run.protocol.websocket.connection import FRAMES_MAX, ClosedError, WebSocket
+from reactor_run.protocol.websocket.masking import xor_mask
 from reactor_run.protocol.websocket.rules import Close
 from tests.cases import loop_over
 from tests.protocol.websocket.frames import frame
@@ -58,6 +61,10 @@ VIOLATIONS: list[tuple[bytes, Close]] = [
         for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
     ],
     (frame(CLOSE, b"\x03\xe8\xff"), rules.CLOSE_REASON),
+    # Its first two bytes are enough.
+    *[(bytes((first, 0xFF)), rules.OPCODE) for first in (0x83, 0x07)],
+    (b"\x80\xfe", rules.CONTINUATION),
+    (b"\x89\xfe", rules.CONTROL_LENGTH),
     (frame(BINARY, b"a" * (MAX + 1)), rules.TOO_BIG),
     (b"\x82\xff" + (MAX + 1).to_bytes(8, "big"), rules.TOO_BIG),
     (frame(0x02, b"a" * MAX) + b"\x00\x81", rules.TOO_BIG),
@@ -97,6 +104,65 @@ def test_violations(data: bytes, rule: Close, step: int) -> None:
     assert websocket.closed_by_peer is None
     with pytest.raises(ClosedError):
         websocket.send("late")
+
+
+def outcome(websocket: WebSocket) -> tuple:
+    """Return all that an owner sees."""
+    return (
+        list(websocket.messages),
+        websocket.out,
+        websocket.failed,
+        websocket.closed_by_peer,
+        websocket.at_rest,
+        websocket.pongs,
+    )
+
+
+@loop_over("data", [case[0] for case in (*MESSAGES, *VIOLATIONS) if len(case[0]) < 300])
+def test_every_place_to_cut(data: bytes) -> None:
+    data += frame(PING, b"ping") + frame(CLOSE, b"\x03\xe8bye")
+    whole = outcome(fed(data))
+    for place in range(len(data)):
+        websocket = fed(data[:place])
+        websocket.receive(data[place:])
+        assert outcome(websocket) == whole
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.text(max_size=200), st.binary(max_size=200)), st.integers(1, 80)),
+        max_size=6,
+    ),
+    st.integers(1, 400),
+    st.binary(min_size=4, max_size=4),
+)
+def test_any_messages_in_any_fragments(
+    messages: list[tuple[str | bytes, int]], step: int, mask: bytes
+) -> None:
+    stream = b""
+    pings = 0
+    for message, size in messages:
+        payload = message.encode() if isinstance(message, str) else message
+        opcode = 1 if isinstance(message, str) else 2
+        places = range(0, len(payload), size) or [0]
+        for at in places:
+            final = 0x80 if at == places[-1] else 0
+            stream += frame(final | opcode, payload[at : at + size], mask=mask)
+            stream += frame(PING, mask=mask)
+            pings += 1
+            opcode = 0
+    websocket = fed(stream, step)
+    assert list(websocket.messages) == [message for message, _ in messages]
+    assert websocket.out == [b"\x8a\x00"] * pings
+    assert websocket.at_rest
+
+
+def test_mask_is_removed_without_the_function_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "apply_mask", xor_mask)
+    for data, messages in MESSAGES:
+        for step in (1, 7, 1 << 30):
+            assert list(fed(data, step).messages) == messages
 
 
 def test_every_code_has_its_place() -> None:
