@@ -231,8 +231,8 @@ def test_json() -> None:
 
 def test_a_websocket() -> None:
     made = record(status_code=b"101", websocket=Summary(1001, 5, 7))
-    assert line("%(s)s %(ws_code)s %(ws_received)s %(ws_sent)s", made) == "101 1001 5 7\n"
-    assert line("%(ws_code)s %(ws_received)s %(ws_sent)s", record()) == "- - -\n"
+    assert line("%(s)s %(ws_code)s %(ws_received)s %(ws_sent)s", made) == "101 1001 5 7"
+    assert line("%(ws_code)s %(ws_received)s %(ws_sent)s", record()) == "- - -"
     told = json.loads(line("json", made))
     assert (told["ws_code"], told["ws_received"], told["ws_sent"]) == (1001, 5, 7)
 
