@@ -255,6 +255,16 @@ _REAL: Final[Sequence[Bar]] = (
     _front("answers of 1 MB", "real/answer-1m", 60),
 )
 
+_STATIC: Final[Sequence[Bar]] = (
+    Bar(
+        "files of 2 KiB and 1 MiB: requests/s >= granian",
+        _ratios("static-files/2k static-files/1m", "rate", _ASGI, "granian-asgi"),
+        1.0,
+        read="what-a-request-costs",
+    ),
+    _cpu("files of 1 MiB", "static-files/1m", _ASGI, "granian-asgi", 1.0),
+)
+
 _SWITCHED_ON: Final[Sequence[Bar]] = (
     _cpu("hello with an access log", "switched-on/access-log", _ACCESS_LOG, _ASGI, 0.85),
     _cpu(
@@ -271,6 +281,7 @@ _SWITCHED_ON: Final[Sequence[Bar]] = (
 BARS: Final[Sequence[Bar]] = (
     *_REAL,
     *_SWITCHED_ON,
+    *_STATIC,
     _hello("uvicorn", 1.5),
     _hello("granian-asgi", 1.4),
     _hello("fastpysgi-asgi", 1.0),

@@ -16,6 +16,7 @@ from bench.workloads.real import Real
 from bench.workloads.reloads import Reloads
 from bench.workloads.slow_clients import SlowClients
 from bench.workloads.start import Start
+from bench.workloads.static_files import StaticFiles
 from bench.workloads.stops import Stops
 from bench.workloads.switched_on import SwitchedOn
 from bench.workloads.uneven import Uneven
@@ -24,6 +25,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Real(),
     Hello(),
     SwitchedOn(),
+    StaticFiles(),
     Uneven(),
     Gigabyte(),
     SlowClients(),

@@ -123,6 +123,7 @@ class FileWriter:
                 count = ready(part.fd, part.place, count)
                 if not count:
                     return True
+                part.loaded = part.place + count
             else:
                 count = min(count, part.loaded - part.place)
             sent = transport.send_file(part.fd, part.place, count)
