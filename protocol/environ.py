@@ -92,6 +92,8 @@ class EnvironBuilder:
     `script_name`: the path under which a proxy has mounted the app. The proxy has removed it from
     the targets, so PATH_INFO is the path as it came. It is not percent-encoded; a slash at its end
     is removed.
+    `mount_path`: the prefix of the app's routes in this server. The targets have it: it goes from
+    PATH_INFO to SCRIPT_NAME.
     `multithread`, `multiprocess`: another thread of this process, or another process, may call the
     app at the same time (PEP 3333).
     `constants`: variables of every environ. All requests share their values.
@@ -99,7 +101,7 @@ class EnvironBuilder:
     Raises ValueError if `script_name` is not empty and does not begin with a slash.
     """
 
-    __slots__ = ("_keys", "_template")
+    __slots__ = ("_keys", "_mount", "_template")
 
     def __init__(
         self,
@@ -107,13 +109,14 @@ class EnvironBuilder:
         *,
         multithread: bool,
         multiprocess: bool,
+        mount_path: str = "",
         underscores: Literal["drop", "keep"] = "drop",
         constants: Mapping[str, Any] | None = None,
     ) -> None:
         self._keys = Names(_key if underscores == "keep" else _key_without_underscores)
+        self._mount = _latin(mount_prefix(mount_path))
         self._template: dict[str, Any] = {
-            # PEP 3333, "Unicode Issues": its bytes, read as latin-1.
-            "SCRIPT_NAME": mount_prefix(script_name).encode().decode("latin-1"),
+            "SCRIPT_NAME": _latin(mount_prefix(script_name)) + self._mount,
             **_FILLED_IN,
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
@@ -136,6 +139,8 @@ class EnvironBuilder:
         environ = head.environ(self._template, self._keys) if type(head) is Head else None
         if environ is None:
             environ = self._build(head)
+        if self._mount:
+            environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(self._mount)
         client, server, scheme, tls = origin
         environ["wsgi.url_scheme"] = scheme
         if scheme == "https":
@@ -187,6 +192,11 @@ class EnvironBuilder:
             else:
                 del environ["CONTENT_LENGTH"]
         return environ
+
+
+def _latin(path: str) -> str:
+    """Return a path as PEP 3333 has it ("Unicode Issues"): its bytes, read as latin-1."""
+    return path.encode().decode("latin-1")
 
 
 def _name_server_by_host(environ: dict[str, Any], scheme: str) -> None:

@@ -78,6 +78,8 @@ class ScopeBuilder:
     `root_path`: the path under which a proxy has mounted the app. The proxy has removed it from the
     targets. As with uvicorn's option of that name, `path` and `raw_path` get it back, and
     `root_path` tells it. It is not percent-encoded; a slash at its end is removed.
+    `mount_path`: the prefix of the app's routes in this server. The targets have it, so only
+    `root_path` gets it.
     `state`: the lifespan's state, or None if the app has no lifespan. Each scope gets a shallow
     copy.
     `extensions`: the server's extensions, or None. Each scope gets a shallow copy.
@@ -85,23 +87,34 @@ class ScopeBuilder:
     Raises ValueError if `root_path` is not empty and does not begin with a slash.
     """
 
-    __slots__ = ("_extensions", "_names", "_raw_root", "_root", "_state", "_template")
+    __slots__ = (
+        "_extensions",
+        "_names",
+        "_raw_root",
+        "_root",
+        "_root_path",
+        "_state",
+        "_template",
+    )
 
     def __init__(
         self,
         root_path: str = "",
         state: dict[str, Any] | None = None,
         extensions: Mapping[str, dict[str, Any]] | None = None,
+        *,
+        mount_path: str = "",
     ) -> None:
         self._root = mount_prefix(root_path)
         self._raw_root = quote_path(self._root)
+        self._root_path = self._root + mount_prefix(mount_path)
         self._state = state
         self._extensions = dict(extensions or {})
         self._names = Names(_app_name)
         self._template: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI,
-            "root_path": self._root,
+            "root_path": self._root_path,
             **_FILLED_IN,
         }
         if state is not None:
@@ -172,7 +185,7 @@ class ScopeBuilder:
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
-            "root_path": self._root,
+            "root_path": self._root_path,
             "headers": headers,
             "client": origin.client,
             "server": origin.server,

@@ -30,7 +30,8 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --factory                            APP is a function that makes the app
   --app-dir DIR                        where the app is imported from (.)
   --hooks MODULE                       functions to call at events of this process
-  --root-path PATH                     where the app is mounted
+  --root-path PATH                     where a proxy has mounted the app
+  --mount-path PATH                    where this server has mounted it
   --lane-proxy v2|v1|off               the header before each request on a lane (v2)
   --answers direct|relay               who writes large answers to clients (direct)
   --ws-max-message-size BYTES          of a client (16777216)
@@ -79,6 +80,7 @@ class Options(NamedTuple):
     app_dir: str = "."
     hooks: str = ""
     root_path: str = ""
+    mount_path: str = ""
     lane_proxy: str = "v2"
     answers: str = "direct"
     ws_max_message_size: int = 16 << 20

@@ -144,7 +144,10 @@ class ReactorProcess:
             loop = loop_for(self.chosen.runtime)()
             state = lifespan.state if lifespan.supported else None
             scopes = ScopeBuilder(
-                root_path=self.options.root_path, state=state, extensions=EXTENSIONS
+                root_path=self.options.root_path,
+                mount_path=self.options.mount_path,
+                state=state,
+                extensions=EXTENSIONS,
             )
             make: MakeExchange = partial(AsgiExchange, scopes)
             hooks = self._request_hooks()
@@ -169,6 +172,7 @@ class ReactorProcess:
         threads = self.options.threads
         environs = EnvironBuilder(
             script_name=self.options.root_path,
+            mount_path=self.options.mount_path,
             multithread=threads > 1,
             multiprocess=self.options.multiprocess,
             constants=ENVIRON_CONSTANTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reactor_run.frontend.command.routing import route_table
 from reactor_run.frontend.command.settings import HEADER, Settings
 from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import zone
@@ -17,6 +18,8 @@ class CommandLine:
         """`place`: the directory and the Python interpreter with which the front end started."""
         self._settings = settings
         self._place = place
+        routes = route_table(settings)
+        self._mount_path = "" if routes is None else routes.mount_path
 
     def make(
         self, control_fd: int, name: str, *, multiprocess: bool, terminal: bool = False
@@ -41,6 +44,7 @@ class CommandLine:
             "--lifespan": settings.lifespan,
             "--app-dir": self._place.locate(settings.app_dir),
             "--root-path": settings.root_path,
+            "--mount-path": self._mount_path,
             "--lane-proxy": settings.lane_proxy,
             "--answers": settings.answers,
             "--ws-max-message-size": settings.ws_max_message_size,

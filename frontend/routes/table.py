@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.routes.route import Route
+from reactor_run.frontend.routes.route import AppTarget, Route
 from reactor_run.protocol.path import decode_path
 from reactor_run.protocol.target import split_target
 
@@ -53,6 +53,14 @@ class RouteTable:
             (len(each) for group in (self._any_host, *self._hosts.values()) for each in group),
             default=0,
         )
+
+    @property
+    def mount_path(self) -> str:
+        """The prefix of the app's routes, as in `/api`; empty: there are several, or it is `/`."""
+        prefixes = {route.prefix for route in self.routes if isinstance(route.target, AppTarget)}
+        if len(prefixes) != 1:
+            return ""
+        return "".join("/" + segment.decode(errors="replace") for segment in prefixes.pop())
 
     def find(self, head: RequestHead) -> Route | None:
         """Return the route of a request; None: it has none. Raises AmbiguousPath."""

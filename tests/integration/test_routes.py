@@ -93,8 +93,8 @@ def test_an_ambiguous_path_reaches_neither_route(server: Server) -> None:
 
 
 def test_without_a_route_for_the_app(start: Start) -> None:
-    server = start(APP, route(prefix="/hello", app="default"), "--access-log=-")
-    assert ask(server, "GET", "/hello").status == 200
+    server = start(APP, route(prefix="/app", app="default"), "--access-log=-")
+    assert ask(server, "GET", "/app/hello").status == 200
     answer = ask(server, "POST", "/other", body=b"x" * 100_000)
     assert (answer.status, answer.body) == (404, b"Not Found\n")
     assert ask(server, "GET", "/").status == 404
@@ -198,3 +198,33 @@ def test_tables_of_a_file(start: Start, tmp_path: Path) -> None:
         assert client.response().field("location") == b"/files/x.txt"
         answer = client.response()
         assert (answer.body, answer.field("cache-control")) == (b"file", b"no-cache")
+
+
+MOUNTED = """
+async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise ValueError
+    seen = [scope["root_path"], scope["path"], scope["raw_path"].decode()]
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": "|".join(seen).encode()})
+
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [])
+    return ["|".join([environ["SCRIPT_NAME"], environ["PATH_INFO"]]).encode()]
+"""
+
+
+@pytest.mark.parametrize(
+    ("interface", "seen"), [("asgi", b"/api|/api/x|/api/x"), ("wsgi", b"/api|/x")]
+)
+def test_an_app_is_mounted_at_the_prefix_of_its_routes(
+    start: Start, tmp_path: Path, interface: str, seen: bytes
+) -> None:
+    (tmp_path / "mounted.py").write_text(MOUNTED)
+    routes = [route(prefix="/api", app="default"), route(prefix="/", answer="not the app\n")]
+    server = start(f"mounted:{interface}", *routes, app_dir=tmp_path)
+    with Client(server.address) as client:
+        assert client.get("/api/x").body == seen
+        assert client.get("/apix").body == b"not the app\n"
+        assert client.get("/x").body == b"not the app\n"

@@ -149,6 +149,29 @@ def test_script_name(script_name: str, seen: str) -> None:
     assert environ_of(head_of(), script_name=script_name)["SCRIPT_NAME"] == seen
 
 
+@pytest.mark.parametrize(
+    ("target", "mount_path", "name", "info"),
+    [
+        (b"/api/x?y", "/api", "/api", "/x"),
+        (b"/api", "/api", "/api", ""),
+        (b"/api/", "/api", "/api", "/"),
+        (b"/%61pi/x", "/api", "/api", "/x"),
+        (b"/api/api/x", "/api", "/api", "/api/x"),
+        (b"/%C3%A9/x", "/é", "/\xc3\xa9", "/x"),
+        (b"http://a/api/x", "/api", "/api", "/x"),
+        (b"*", "/api", "/api", ""),
+    ],
+)
+def test_the_mount_path_goes_to_script_name(
+    target: bytes, mount_path: str, name: str, info: str
+) -> None:
+    method = b"OPTIONS" if target == b"*" else b"GET"
+    environ = environ_of(head_of(target, method=method), mount_path=mount_path)
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (name, info)
+    environ = environ_of(head_of(target, method=method), script_name="/shop", mount_path=mount_path)
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/shop" + name, info)
+
+
 def test_a_script_name_without_a_slash_is_rejected() -> None:
     with pytest.raises(ValueError, match="begins with a slash"):
         builder_of(script_name="api")

@@ -119,6 +119,14 @@ def test_the_root_path_is_put_before_the_path(
     assert scope["root_path"] == root_path.rstrip("/")
 
 
+@pytest.mark.parametrize(("root_path", "root"), [("", "/api"), ("/shop", "/shop/api")])
+def test_the_mount_path_is_in_the_path_already(root_path: str, root: str) -> None:
+    scope = scope_of(head_of(b"/api/x%20y"), root_path=root_path, mount_path="/api")
+    assert scope["root_path"] == root
+    assert scope["path"] == f"{root}/x y"
+    assert scope["raw_path"] == f"{root}/x%20y".encode()
+
+
 def test_a_root_path_without_a_slash_is_rejected() -> None:
     with pytest.raises(ValueError, match="begins with a slash"):
         ScopeBuilder(root_path="api")
