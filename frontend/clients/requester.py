@@ -317,6 +317,7 @@ class Http1Requester:
         exchange.answer_began = self._loop.now
         exchange.status_code = b"101"
         exchange.answer_head = data
+        exchange.bytes_out = len(data)
         context.counters.websockets += 1
         exchange.reactor.upgraded(exchange)
         early = bytes(self._source.held)

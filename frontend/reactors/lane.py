@@ -501,7 +501,10 @@ class Lane:
             return
         self._listen(0)
         answer = self._answer
-        if answer is not None and answer.end_of_stream() and not hung_up:
+        # A half-close looks like a full close once the FIN of the client was passed on. Such a
+        # client needs no close frame.
+        closed = hung_up and not (exchange.upgraded and self._fin)
+        if answer is not None and answer.end_of_stream() and not closed:
             # An answer without a length is complete when it ends by a half-close. A full close
             # means that the reactor cut it or died.
             exchange.requester.answer_ends()
