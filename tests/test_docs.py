@@ -33,6 +33,7 @@ SOURCES = [
 
 # Flags that the pages name and that belong to other programs: apt-get, curl, debugpy, Docker, pip …
 FOREIGN_FLAGS = {
+    "--cert-name",
     "--find-links",
     "--follow",
     "--from",
@@ -44,6 +45,7 @@ FOREIGN_FLAGS = {
     "--no-install-recommends",
     "--now",
     "--resolve",
+    "--run-deploy-hooks",
     "--signal",
     "--strict",
     "--tail",

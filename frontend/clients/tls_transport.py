@@ -21,7 +21,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 from reactor_run.frontend.clients.transport import Transport
 
@@ -246,27 +246,43 @@ class TlsTransport(Transport):
             if owed:
                 return owed
         size = len(data)
-        if size <= _RECORD:
-            self._tls.write(data)
-            encrypted = self._outgoing.read()
-        else:
-            view = memoryview(data)[:_BATCH]
-            size = len(view)
-            records = []
-            for start in range(0, size, _RECORD):
-                self._tls.write(view[start : start + _RECORD])
-                records.append(self._outgoing.read())
-            encrypted = b"".join(records)
+        if size > _RECORD:
+            return self._send_records(memoryview(data)[:_BATCH])
+        self._tls.write(data)
+        encrypted = self._outgoing.read()
         try:
             sent = self.sock.send(encrypted)
         except BlockingIOError:
             sent = 0
         if sent < len(encrypted):
-            self._left = memoryview(encrypted)[sent:]
-            self._owed = size
-            self._passed = sent
-            raise BlockingIOError
+            self._keep(encrypted, sent, size)
         return size
+
+    def _send_records(self, data: memoryview) -> int:
+        """Send what is more than one record. Raises as `send` does."""
+        size = len(data)
+        write, take = self._tls.write, self._outgoing.read
+        records = []
+        encrypted = 0
+        for start in range(0, size, _RECORD):
+            write(data[start : start + _RECORD])
+            record = take()
+            encrypted += len(record)
+            records.append(record)
+        try:
+            sent = self.sock.sendmsg(records)
+        except BlockingIOError:
+            sent = 0
+        if sent < encrypted:
+            self._keep(b"".join(records), sent, size)
+        return size
+
+    def _keep(self, encrypted: bytes, sent: int, size: int) -> NoReturn:
+        """Keep what the kernel has not taken of `size` bytes of content. Raises BlockingIOError."""
+        self._left = memoryview(encrypted)[sent:]
+        self._owed = size
+        self._passed = sent
+        raise BlockingIOError
 
     def sendmsg(self, pieces: Iterable[bytes | memoryview]) -> int:
         """Send several pieces; see `send`."""

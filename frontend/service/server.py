@@ -313,12 +313,12 @@ class Server:
 
     def _redirects(self, endpoints: Endpoints) -> RedirectContext | None:
         """Return the context of the connections that are redirected; None: there are none."""
-        if not endpoints.redirect:
+        for listener in endpoints.redirect:
+            listener.speech = Speech.REDIRECT
+        if all(each.speech is not Speech.REDIRECT for each in endpoints.public):
             return None
         from reactor_run.frontend.clients.redirect import RedirectContext
 
-        for listener in endpoints.redirect:
-            listener.speech = Speech.REDIRECT
         ports = [
             each.socket.getsockname()[1] for each in endpoints.clients if each.speech is Speech.TLS
         ]

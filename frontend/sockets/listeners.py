@@ -54,6 +54,8 @@ first probe, seconds between probes, and their number (tcp(7))."""
 _ADMIN_BACKLOG = 64
 _PLAIN_NAME = "plain"
 """The FileDescriptorName= of a systemd socket without TLS (systemd.socket(5))."""
+_REDIRECT_NAME = "redirect-http"
+"""The same of one whose requests are redirected to TLS."""
 
 
 class Speech(Enum):
@@ -117,8 +119,13 @@ class Listener:
         return self._path
 
     def speak_tls(self) -> None:
-        """Let each connection begin with a TLS handshake, unless the listener is plain."""
-        if not self.plain:
+        """Let each connection begin with a TLS handshake, unless the listener is plain.
+
+        A socket from systemd may say by its name that its requests are redirected.
+        """
+        if self.origin == f"systemd:{_REDIRECT_NAME}":
+            self.speech = Speech.REDIRECT
+        elif not self.plain:
             self.speech = Speech.TLS
             self.name = self.name.replace("http:", "https:", 1)
 

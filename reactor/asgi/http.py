@@ -681,6 +681,11 @@ class AsgiExchange(Hosted):
         if self._receiving is not None or self._sending is not None:
             self._wake()
 
+    @property
+    def secret(self) -> bool:
+        """Whether the client speaks TLS to the front end, so that answers must be relayed."""
+        return self._origin.tls is not None
+
     def abandon(self) -> None:
         self._gateway.abandon(self)
 

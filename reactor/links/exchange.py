@@ -91,6 +91,11 @@ class AppExchange:
         (request_id,) = self.head.values((b"x-request-id",))
         return request_id.decode("latin-1")
 
+    @property
+    def secret(self) -> bool:
+        """Whether the client speaks TLS to the front end, so that answers must be relayed."""
+        return False
+
     def abandon(self) -> None:
         """Abort the answer and release the lane or the number, after `over` has failed."""
         raise NotImplementedError

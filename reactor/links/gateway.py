@@ -173,7 +173,7 @@ class Gateway:
             raise FrameError("what came on the express lane is more than one request")
         stream = None
         if framing != len(body):
-            stream = self._open_stream(head, number, None)
+            stream = self._open_stream(head, number, None, secret=origin.tls is not None)
         make = self._maker_for_upgrade(head) if head.upgrade else self._make_exchange
         exchange = make(self, head, origin, number, stream, body)
         if stream is not None:
@@ -202,9 +202,10 @@ class Gateway:
         return self._make_exchange
 
     def _open_stream(
-        self, head: RequestHead, number: int, exchange: AppExchange | None
+        self, head: RequestHead, number: int, exchange: AppExchange | None, *, secret: bool
     ) -> StreamEnd:
-        asks = self._direct and head.minor_version == 1 and head.keep_alive
+        """`secret`: the client speaks TLS to the front end, so only that can write to it."""
+        asks = self._direct and head.minor_version == 1 and head.keep_alive and not secret
         return self._make_stream(self.reactor, self.express, number, exchange, asks=asks)
 
     def _read_origin(self, prefix: bytes) -> Origin:
@@ -298,7 +299,7 @@ class Gateway:
         """
         if fork.is_child:
             return None
-        return self._open_stream(exchange.head, exchange.express, exchange)
+        return self._open_stream(exchange.head, exchange.express, exchange, secret=exchange.secret)
 
     def abort(self, exchange: AppExchange) -> None:
         """Abort an answer, so that the client can see that it is incomplete."""

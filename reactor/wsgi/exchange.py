@@ -217,6 +217,14 @@ class WsgiExchange(Call):
             gateway.express.done(self.express)
         gateway.over(self, drained)
 
+    @property
+    def secret(self) -> bool:
+        """Whether the client speaks TLS to the front end, so that answers must be relayed.
+
+        If the app has removed the variable, the front end does not grant.
+        """
+        return "SSL_PROTOCOL" in self.environ
+
     def abandon(self) -> None:
         self._gateway.abandon(self)
 

@@ -123,6 +123,42 @@ def test_the_image_has_the_user_of_the_pod() -> None:
     assert user == f"{context['runAsUser']}:{context['runAsGroup']}"
 
 
+# With TLS -----------------------------------------------------------------------------------------
+
+TLS = FOLDER / "tls"
+
+
+def test_the_patch_for_tls_fits_the_deployment() -> None:
+    patch = yaml.safe_load((TLS / "deployment.yaml").read_text())
+    pod = patch["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["name"] == CONTAINER["name"]
+    assert patch["metadata"]["name"] == DEPLOYMENT["metadata"]["name"]
+    more = {each["name"]: each["value"] for each in container["env"]}
+    words = json.loads(COMMAND)[1:]
+    settings = read_settings(words, {**ENVIRONMENT, **more})
+    (port,) = container["ports"]
+    assert settings.bind == (TCPBind("", port["containerPort"]),)
+    (mount,) = container["volumeMounts"]
+    files = [f"{mount['mountPath']}/tls.crt", f"{mount['mountPath']}/tls.key"]
+    assert [*settings.certfile, *settings.keyfile] == files
+    (volume,) = pod["volumes"]
+    certificate = yaml.safe_load((TLS / "certificate.yaml").read_text())
+    assert volume["name"] == mount["name"]
+    assert volume["secret"]["secretName"] == certificate["spec"]["secretName"]
+    assert pod["securityContext"]["fsGroup"] == POD["securityContext"]["runAsGroup"]
+    service = yaml.safe_load((TLS / "service.yaml").read_text())
+    assert service["spec"]["ports"][1]["targetPort"] == port["name"]
+
+
+def test_the_parts_of_the_kustomization_exist() -> None:
+    parts = yaml.safe_load((TLS / "kustomization.yaml").read_text())
+    named = [*parts["resources"], *(patch["path"] for patch in parts["patches"])]
+    assert all((TLS / name).exists() for name in named)
+    others = {page.name for page in PAGES} | {page.name for page in TLS.glob("*.yaml")}
+    assert {Path(name).name for name in named} | {"kustomization.yaml"} == others
+
+
 # As locked in as there ---------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from time import monotonic
 
 import pytest
 
+from tests.integration.certificates import Authority
 from tests.integration.client import Client, request
 from tests.integration.conftest import Gate, Notes, Start
 from tests.integration.server import (
@@ -80,7 +81,8 @@ def test_a_start_and_a_stop_are_told(
     client = connect(server)
     client.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
     notes.first()
-    manager.wait_for("STATUS=2 of 2 reactors ready, 1 requests in flight, 0 waiting, 1 connections")
+    figures = "1 requests in flight, 0 waiting, 0 WebSockets, 1 connections"
+    manager.wait_for(f"STATUS=2 of 2 reactors ready, {figures}")
     server.signal(signal.SIGTERM)
     stopping = manager.wait_for("STOPPING=1")
     # What the graceful timeout allows must not be cut short.
@@ -192,3 +194,27 @@ def test_a_stop_leaves_the_backlog_to_the_next_start(
         later.send(request("GET", "/hello?say=later"))
         start(APP, bind=(), wrapper=activated(), pass_fds=[listener.fileno()])
         assert [late.response().text, later.response().text] == ["late", "later"]
+
+
+@pytest.mark.parametrize("name", ["https", "plain", "redirect-http"])
+def test_the_name_of_a_socket_says_whether_it_speaks_tls(
+    start: Start, connect: Connect, tmp_path: Path, name: str
+) -> None:
+    authority = Authority(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        names = f"LISTEN_FDNAMES={name}"
+        script = f'exec 3<&"$0"-; LISTEN_PID=$$ LISTEN_FDS=1 {names} exec "$@"'
+        server = start(
+            APP,
+            *authority.options("localhost"),
+            bind=(),
+            wrapper=["bash", "-c", script, str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+        )
+        if name == "https":
+            assert server.address.startswith("https://")
+            assert connect(server, tls=authority.client()).get("/hello").status == 200
+        else:
+            assert server.address.startswith("http://")
+            answer = connect(server).request("GET", "/hello")
+            assert answer.status == (200 if name == "plain" else 308)

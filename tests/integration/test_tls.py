@@ -26,6 +26,7 @@ from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Gate, Notes, Start
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
+from tests.integration.websocket import BINARY, WebSocketClient
 from tests.needs import path_of
 
 Connect = Callable[..., Client]
@@ -794,3 +795,33 @@ def test_the_access_log_tells_version_and_cipher(
     connect(server.addresses[1]).get("/echo")
     assert eventually(lambda: log.read_text().splitlines()[1:]) == ["- -"]
     assert log.read_text().splitlines()[0] == "TLSv1.3 TLS_AES_256_GCM_SHA384"
+
+
+# WebSocket ----------------------------------------------------------------------------------------
+
+WEBSOCKETS = "tests.integration.apps.websockets:app"
+
+
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_websockets(shared: Start, options: list[str], authority: Authority, lanes: str) -> None:
+    server = shared(WEBSOCKETS, "--lanes", lanes, *options)
+    with WebSocketClient(server, "/scope", tls=authority.client()) as ws:
+        scope = json.loads(ws.message())
+        assert scope["scheme"] == "wss"
+        assert scope["extensions"]["tls"]["tls_version"] == 0x0304
+        ws.finish()
+    with WebSocketClient(server, "/echo", tls=authority.client()) as ws:
+        for size in (0, 125, 70_000, 500_000):
+            ws.send(BINARY, b"x" * size)
+            assert ws.message() == b"x" * size
+        # finish() waits for close_notify.
+        ws.finish()
+
+
+def test_websockets_end_at_a_reload(start: Start, options: list[str], authority: Authority) -> None:
+    server = start(WEBSOCKETS, *options)
+    with WebSocketClient(server, "/echo", tls=authority.client()) as ws:
+        server.signal(signal.SIGHUP)
+        assert ws.close_frame()[0] == 1012
+        ws.close(1012)
+        assert ws.ends()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from tests.needs import path_of
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 SERVICE = UNITS / "reactor-run@.service"
 SOCKET = UNITS / "reactor-run@.socket"
+TLS = UNITS / "tls"
 
 
 class Unit(ConfigParser):
@@ -84,3 +87,49 @@ def test_variables_and_paths_are_those_of_the_program() -> None:
     assert not listens.startswith(f"/run/{service['RuntimeDirectory']}/")
     page = (UNITS.parents[1] / "docs" / "deployment.md").read_text()
     assert listens.replace("%i", "shop") in page
+
+
+# TLS ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_systemd_accepts_the_units_with_tls(installed: list[str], tmp_path: Path) -> None:
+    sockets = sorted(TLS.glob("*.socket"))
+    assert len(sockets) == 2
+    for unit in sockets:
+        (tmp_path / unit.name).write_text(unit.read_text())
+    drop_in = tmp_path / "reactor-run@.service.d"
+    drop_in.mkdir()
+    (drop_in / "tls.conf").write_text((TLS / "tls.conf").read_text())
+    done = analyze("verify", *installed, *(str(tmp_path / unit.name) for unit in sockets))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_drop_in_fits_the_program_and_the_page() -> None:
+    text = (TLS / "tls.conf").read_text()
+    assert set(re.findall(r"REACTOR_RUN_\w+", text)) <= {option.variable for option in OPTIONS}
+    names = [Unit(unit)["Socket"]["FileDescriptorName"] for unit in sorted(TLS.glob("*.socket"))]
+    assert names == ["redirect-http", "https"]
+    page = (UNITS.parents[1] / "docs" / "deployment.md").read_text()
+    assert all(unit.name.replace("@", "@shop") in page for unit in TLS.glob("*.socket"))
+
+
+def test_the_hook_puts_both_files_where_the_drop_in_names_them(tmp_path: Path) -> None:
+    lineage = tmp_path / "live" / "shop"
+    lineage.mkdir(parents=True)
+    (tmp_path / "tls").mkdir()
+    group = grp.getgrgid(os.getgid()).gr_name
+    environment = {
+        **os.environ,
+        "RENEWED_LINEAGE": str(lineage),
+        "TLS_DIRECTORY": str(tmp_path / "tls"),
+        "TLS_GROUP": group,
+    }
+    for content in ("old", "new"):
+        for name in ("privkey.pem", "fullchain.pem"):
+            (lineage / name).write_text(f"{content} {name}")
+        subprocess.run([str(TLS / "renewed")], env=environment, check=True, timeout=30)
+    files = {path.name: path.read_text() for path in (tmp_path / "tls").iterdir()}
+    assert files == {"shop.key": "new privkey.pem", "shop.crt": "new fullchain.pem"}
+    assert (tmp_path / "tls" / "shop.key").stat().st_mode & 0o777 == 0o640
+    assert re.findall(r"FILE=\S+/(%i\.\w+)", (TLS / "tls.conf").read_text()) == ["%i.crt", "%i.key"]

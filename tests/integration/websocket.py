@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any
 
 from tests.integration.client import Client
@@ -40,10 +41,14 @@ class WebSocketClient:
         *fields: str,
         early: bytes = b"",
         small: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`early`: sent with the request. `small`: the kernel keeps few unread bytes."""
+        """`early`: sent with the request. `small`: the kernel keeps few unread bytes.
+
+        `tls`: speak TLS.
+        """
         address = server if isinstance(server, str) else server.address
-        self.client = Client(address)
+        self.client = Client(address, tls=tls)
         self.sock: socket.socket = self.client._sock
         if small:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
