@@ -23,12 +23,13 @@ REPOSITORY ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
 FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames websocket
+AUTOBAHN_CASES ?= *
 BENCH_ARGS ?=
 BENCH = $(if $(CPU),--cpu) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH_ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-pure test-slow test-all check format fuzz fuzz-native bench bench-quick bench-life bench-hello docs build wheels clean
+.PHONY: help serve test test-pure test-slow test-all test-autobahn check format fuzz fuzz-native bench bench-quick bench-life bench-hello docs build wheels clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ test-all: ## run the tests on each installed Python of 3.11, 3.12, 3.13, in .ven
 	  done; \
 	  echo "== Python $$v: not found, skipped"; \
 	done; [ -n "$$found" ] || { echo "No Python 3.11, 3.12 or 3.13 found." >&2; exit 1; }
+
+test-autobahn: $(VENV)/test.stamp ## run the Autobahn suite of WebSocket; needs Python 2.7, takes ten minutes (AUTOBAHN_CASES=1.*,2.*)
+	$(BIN)/python -m tests.autobahn '$(AUTOBAHN_CASES)'
 
 check: $(VENV)/test.stamp $(VENV)/dev.stamp ## check format, lint and types
 	$(BIN)/ruff format --check .

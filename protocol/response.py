@@ -65,6 +65,8 @@ The version is the server's, whatever version the client speaks (RFC 9110 §6.2)
 BODYLESS: Final = frozenset((204, 304))
 """Final statuses that have no body after any method (RFC 9110 §6.4.1)."""
 
+_UPGRADE_REQUIRED: Final = 426
+
 # The meanings that a field name can have to the server. PLAIN fields are sent as the app sets them.
 PLAIN, LENGTH, DATE, SERVER, DROPPED = range(5)
 
@@ -107,6 +109,8 @@ _LENGTH_START: Final = _line_start(b"content-length")
 _CODING_START: Final = _line_start(b"transfer-encoding")
 _DATE_START: Final = _line_start(b"date")
 _SERVER_START: Final = _line_start(b"server")
+_CONNECTION_START: Final = _line_start(b"connection")
+_UPGRADE_START: Final = _line_start(b"upgrade")
 LENGTH_DIGITS: Final = 18
 """Most digits of a Content-Length. A number of 18 digits fits into a signed 64-bit integer."""
 
@@ -144,7 +148,7 @@ def encode_response_head(
     the app may have left out the body that GET has.
 
     Field names are sent in lower case, in the app's order, Content-Length last. White space around
-    values is stripped. Hop-by-hop fields are dropped.
+    values is stripped. Hop-by-hop fields are dropped, except Upgrade in a 426.
 
     Raises `ResponseError` if status, reason or a field is not legal in HTTP, if two Content-Lengths
     differ, if the head exceeds HEAD_MAX, and for 1xx.
@@ -201,6 +205,10 @@ def _encode(
                     declared = _merge_length(_strip(value, b" \t"), declared)
                     continue
                 if meaning == DROPPED:
+                    if status == _UPGRADE_REQUIRED and name.lower() == b"upgrade":
+                        # Such a response names the protocol (RFC 9110 §15.5.22, §7.8).
+                        pieces += (_CONNECTION_START, b"upgrade")
+                        pieces += (_UPGRADE_START, _strip(value, b" \t"))
                     continue
                 if meaning == DATE:
                     date_field = b""

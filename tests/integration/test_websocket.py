@@ -190,6 +190,7 @@ def test_a_wrong_handshake_gets_an_answer_in_http(server: Server) -> None:
         answer = client.response()
         assert answer.status == 426
         assert (b"sec-websocket-version", b"13") in answer.fields
+        assert (b"upgrade", b"websocket") in answer.fields
         client.send(handshake("/echo", key="short"))
         assert client.response().status == 400
         assert client.get("/").body == b"http"
@@ -517,7 +518,8 @@ def test_a_reactor_that_dies_between_frames(start: Start, lanes: str) -> None:
 @pytest.mark.parametrize("lanes", LANES)
 def test_a_reactor_that_dies_within_a_frame(start: Start, lanes: str) -> None:
     server = start(APP, "--lanes", lanes)
-    with WebSocketClient(server, "/stream?count=1&size=30000000", small=True) as ws:
+    # Megabytes are on their way. Through a small buffer of the client they would take a minute.
+    with WebSocketClient(server, "/stream?count=1&size=30000000") as ws:
         while len(ws._data) < 1000:
             ws._more()
         os.kill(server.reactor_pids()[0], signal.SIGKILL)

@@ -166,6 +166,15 @@ def test_fields_of_one_hop_are_dropped(name: bytes, spelling: Any) -> None:
     assert framing == 3
 
 
+def test_upgrade_is_sent_where_it_is_required() -> None:
+    """RFC 9110 §15.5.22."""
+    fields = [(b"Upgrade", b" websocket "), (b"Connection", b"close")]
+    head, _ = encode(fields, status=426, length=0)
+    assert lines(head) == [b"connection: upgrade", b"upgrade: websocket", b"content-length: 0"]
+    with pytest.raises(ResponseError, match="upgrade"):
+        encode([(b"upgrade", "websocket")], status=426)
+
+
 def test_an_app_announces_its_trailers() -> None:
     """RFC 9110 §6.6.2. It is no field of one hop (§7.6.1)."""
     head, _ = encode([(b"Trailer", b"x-md5")])
