@@ -237,6 +237,13 @@ SERVERS: Final[Sequence[Server]] = (
         _one(f"{_UVICORN} --host 127.0.0.1 --port {{port}} {{app}}", "uvicorn", "worker"),
     ),
     Server(
+        "uvicorn-wsproto",
+        "uvicorn",
+        "asgi",
+        ("uvicorn", "uvloop", "httptools", "wsproto"),
+        _one(f"{_UVICORN} --host 127.0.0.1 --port {{port}} {{app}}", "uvicorn", "worker"),
+    ),
+    Server(
         "uvicorn-access-log",
         "uvicorn",
         "asgi",

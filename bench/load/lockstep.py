@@ -18,7 +18,7 @@ from typing import Final
 
 from bench.errors import RunFailed
 
-__all__ = ["Lockstep", "connected", "on_core"]
+__all__ = ["Connection", "Lockstep", "connected", "on_core"]
 
 _READ: Final = 256 * 1024
 _BATCH_MAX: Final = 20.0
@@ -28,7 +28,7 @@ _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.I)
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-class _Connection:
+class Connection:
     """One connection, with what its answers still lack."""
 
     __slots__ = ("_chunked", "_head", "_left", "_tail", "due", "is_blocked", "out", "sock")
@@ -85,9 +85,10 @@ class _Connection:
 class Lockstep:
     """Connections, all in step."""
 
-    def __init__(self, socks: Sequence[socket.socket]) -> None:
+    def __init__(self, socks: Sequence[socket.socket], kind: type[Connection] = Connection) -> None:
+        """`kind`: how answers are read."""
         self._poll = select.epoll()
-        self._connections = {sock.fileno(): _Connection(sock) for sock in socks}
+        self._connections = {sock.fileno(): kind(sock) for sock in socks}
         for number in self._connections:
             self._poll.register(number, select.EPOLLIN)
 
@@ -119,7 +120,7 @@ class Lockstep:
                 if event & ~select.EPOLLOUT and self._read(connection):
                     waiting -= 1
 
-    def _send(self, connection: _Connection) -> None:
+    def _send(self, connection: Connection) -> None:
         try:
             sent = connection.sock.send(connection.out)
         except BlockingIOError:
@@ -132,7 +133,7 @@ class Lockstep:
             wanted = select.EPOLLIN | (select.EPOLLOUT if connection.out else 0)
             self._poll.modify(connection.sock, wanted)
 
-    def _read(self, connection: _Connection) -> bool:
+    def _read(self, connection: Connection) -> bool:
         """Read; whether that was the end of its last answer."""
         try:
             data = connection.sock.recv(_READ)

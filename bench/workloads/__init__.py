@@ -20,6 +20,7 @@ from bench.workloads.static_files import StaticFiles
 from bench.workloads.stops import Stops
 from bench.workloads.switched_on import SwitchedOn
 from bench.workloads.uneven import Uneven
+from bench.workloads.websockets import WebSockets
 
 WORKLOADS: Final[tuple[Workload, ...]] = (
     Real(),
@@ -39,6 +40,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Edits(),
     Hop(),
     Events(),
+    WebSockets(),
 )
 
 BY_NAME: Final = {workload.name: workload for workload in WORKLOADS}
