@@ -358,7 +358,7 @@ class Http1Requester:
         self._context.counters.in_pieces += 1
         self._relay(data, source)
 
-    def answer_goes_on(self, data: memoryview, source: AnswerSource) -> None:
+    def answer_goes_on(self, data: bytes | memoryview, source: AnswerSource) -> None:
         """Take more of the answer. The memory of `data` is reused after the call."""
         self._relay(data, source)
 

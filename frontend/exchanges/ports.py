@@ -140,7 +140,7 @@ class Requester(Protocol):
     def answer_begins(self, data: bytes, head: ResponseHead, source: AnswerSource) -> None:
         """Take the head of the final answer. `data` is the head and the first bytes after it."""
 
-    def answer_goes_on(self, data: memoryview, source: AnswerSource) -> None:
+    def answer_goes_on(self, data: bytes | memoryview, source: AnswerSource) -> None:
         """Take more of the answer. The memory of `data` is reused after the call."""
 
     def answer_ends(self) -> None:

@@ -137,6 +137,12 @@ class ExpressStream:
 
         The caller may reuse the memory of `data` after the call.
         """
+        size = len(data)
+        if 0 < size <= min(self._body_credit, PIECE_MAX) and not self.out.size:
+            # By far the most frequent case.
+            self._body_credit -= size
+            self._lane.gather(pack_message(self._number, BODY, size), data)
+            return
         sent = 0
         if not self.out.size:
             view = memoryview(data)
@@ -209,14 +215,19 @@ class ExpressStream:
     def handle(self, kind: int, payload: bytes) -> None:
         """Handle a message about a running exchange. Raises FrameError and BadResponse."""
         requester = self.exchange.requester
-        if kind in (BYTES, PART):
-            self._expect_relayed()
-            self._count(len(payload))
+        if kind == BYTES:
             if self.exchange.upgraded:
-                self.between_frames = kind == BYTES
-            elif kind == PART:
+                self.between_frames = True
+            else:
+                self._expect_relayed()
+                self._count(len(payload))
+            requester.answer_goes_on(payload, self)
+            self._took(len(payload))
+        elif kind == PART:
+            if not self.exchange.upgraded:
                 raise FrameError("a part of a frame without a WebSocket")
-            requester.answer_goes_on(memoryview(payload), self)
+            self.between_frames = False
+            requester.answer_goes_on(payload, self)
             self._took(len(payload))
         elif kind == END:
             self._expect_relayed()

@@ -62,6 +62,7 @@ class OpenWebSocket:
 
     __slots__ = (
         "_app_ended",
+        "_behind",
         "_code",
         "_continues",
         "_keeper",
@@ -89,6 +90,8 @@ class OpenWebSocket:
         """The loop will call `_continue`."""
         self._read = 0
         """Bytes read since the app had taken all messages."""
+        self._behind = False
+        """More may have arrived than was decoded."""
         self._code = 1006
         """The code of the summary."""
         self._received = self._sent = 0
@@ -105,7 +108,7 @@ class OpenWebSocket:
         messages = self.codec.messages
         message = messages.popleft()
         self._received += 1
-        if not messages:
+        if self._behind and not messages:
             self._read = 0
             self.pull()
         return message
@@ -114,6 +117,7 @@ class OpenWebSocket:
         """Read and decode what has arrived, unless enough messages wait for the app."""
         codec = self.codec
         link = self._link
+        self._behind = True
         while not self.ended:
             if codec.messages and (codec.pending or self._read >= AHEAD_MAX):
                 return
@@ -126,13 +130,19 @@ class OpenWebSocket:
                 return
             data = link.read()
             if data is None:
+                self._behind = False
+                if not codec.messages:
+                    self._read = 0
                 return
             if not data:
                 self._end((1006, ""))
                 return
             self._read += len(data)
             codec.receive(data)
-            self._react()
+            if codec.out or codec.closed_by_peer is not None or codec.failed is not None:
+                self._react()
+            elif codec.messages:
+                self._user.on_message()
 
     def _continue(self) -> None:
         """Decode more frames: one read can hold more than one turn of the loop should decode."""

@@ -17,7 +17,9 @@ Once the client is gone, `send` raises OSError, and `receive` returns websocket.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import monotonic
+from typing import Final
+
+import anyio.lowlevel
 
 from reactor_run.clock import date_field
 from reactor_run.protocol.origin import Origin
@@ -45,18 +47,17 @@ from reactor_run.reactor.loop.hosted import FINISHED
 
 __all__ = ["WebSocketExchange"]
 
-_MESSAGE_COST = 16384
-"""What a message takes of the quota of an exchange beside its bytes, so that an app that receives
-or sends many small messages gives other tasks a turn."""
+_MESSAGES_MAX: Final = 16
+"""Messages that an app may receive and send before other tasks get a turn."""
 
 
-_NO_CODE = 1005
+_NO_CODE: Final = 1005
 
 
 class WebSocketExchange(AsgiExchange):
     """A handshake, and the WebSocket that it may become."""
 
-    __slots__ = ("_connect_told", "_early", "_handshake", "_websocket", "_websockets")
+    __slots__ = ("_connect_told", "_early", "_handshake", "_turns", "_websocket", "_websockets")
 
     _handshake: Handshake
 
@@ -78,6 +79,8 @@ class WebSocketExchange(AsgiExchange):
         self._connect_told = False
         self._early = b""
         """Bytes of the client that were read before the app had accepted."""
+        self._turns = _MESSAGES_MAX
+        """Messages that are left of the present turn."""
 
     def first_step(self) -> object:
         try:
@@ -111,13 +114,14 @@ class WebSocketExchange(AsgiExchange):
             websocket = self._websocket
             if websocket is not None:
                 if websocket.codec.messages:
-                    if self._quota <= 0 or monotonic() > self._turn_ends:
-                        await self._give_turn()
+                    if self._turns <= 0:
+                        await self._give_message_turn()
                         continue
+                    self._turns -= 1
                     message = websocket.take()
-                    self._quota -= len(message) + _MESSAGE_COST
-                    kind = "text" if type(message) is str else "bytes"
-                    return {"type": "websocket.receive", kind: message}
+                    if type(message) is str:
+                        return {"type": "websocket.receive", "text": message}
+                    return {"type": "websocket.receive", "bytes": message}
                 if websocket.disconnect is not None:
                     code, reason = websocket.disconnect
                     return {"type": "websocket.disconnect", "code": code, "reason": reason}
@@ -129,8 +133,16 @@ class WebSocketExchange(AsgiExchange):
                     self._early += data
                     self._fin = not data
                     continue
-            await self._wait_to_receive()
+            if self._receiving is None or self._receiving.is_set():
+                self._receiving = self._new_event()
+            await self._receiving.wait()
+            self._turns = _MESSAGES_MAX
         return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+    async def _give_message_turn(self) -> None:
+        # Set before the wait: a call that is cancelled in it has given its turn too.
+        self._turns = _MESSAGES_MAX
+        await anyio.lowlevel.checkpoint()
 
     async def send(self, message: Message) -> None:
         """Take one message of the app. Returns when there is room for more.
@@ -143,7 +155,11 @@ class WebSocketExchange(AsgiExchange):
         if kind == "websocket.send":
             if websocket is None:
                 raise RuntimeError(f"{kind} is out of order: websocket.accept comes first")
-            await self._send_message(websocket, message)
+            lane = self.lane
+            if self._turns <= 0 or lane is None or lane.out.size > HIGH_WATER:
+                await self._wait_to_send(websocket)
+            # From here on nothing is awaited: a call that is cancelled has sent nothing.
+            self._send_message(websocket, message)
         elif kind == "websocket.close":
             if websocket is None:
                 await self._refuse()
@@ -163,7 +179,20 @@ class WebSocketExchange(AsgiExchange):
         else:
             raise RuntimeError(f"a WebSocket has no message {kind!r}")
 
-    async def _send_message(self, websocket: OpenWebSocket, message: Message) -> None:
+    async def _wait_to_send(self, websocket: OpenWebSocket) -> None:
+        """Wait until there is room for more, and let other tasks run."""
+        while (lane := self.lane) is not None and lane.out.size > HIGH_WATER:
+            if websocket.ended or websocket.codec.close_sent:
+                return
+            await self._wait_for_room(lane)
+        if self._turns <= 0:
+            await self._give_message_turn()
+
+    def _send_message(self, websocket: OpenWebSocket, message: Message) -> None:
+        if self.gone or websocket.ended or self.ended:
+            raise OSError("the client is gone")
+        if websocket.codec.close_sent:
+            raise RuntimeError("websocket.send is out of order: the WebSocket is closed")
         data: str | bytes | None = message.get("text")
         if data is None:
             data = message.get("bytes")
@@ -173,21 +202,7 @@ class WebSocketExchange(AsgiExchange):
                 data = bytes(memoryview(data))
         elif not isinstance(data, str):
             raise TypeError(f"the text of websocket.send is {type(data).__name__}, not str")
-        while True:
-            if self.gone or websocket.ended or self.ended:
-                raise OSError("the client is gone")
-            if websocket.codec.close_sent:
-                raise RuntimeError("websocket.send is out of order: the WebSocket is closed")
-            lane = self.lane
-            assert lane is not None
-            if lane.out.size > HIGH_WATER:
-                await self._wait_for_room(lane)
-            elif self._quota <= 0 or monotonic() > self._turn_ends:
-                await self._give_turn()
-            else:
-                break
-        # From here on nothing is awaited: a call that is cancelled has sent nothing.
-        self._quota -= len(data) + _MESSAGE_COST
+        self._turns -= 1
         try:
             websocket.send(data)
         except OSError:
@@ -218,7 +233,6 @@ class WebSocketExchange(AsgiExchange):
             self.on_gone()
             raise
         self._websocket = websocket = self._websockets.open(self, lane, deflate)
-        self._begin_turn()
         self.reactor.flush_soon()
         if self._early:
             websocket.codec.receive(self._early)
