@@ -21,7 +21,6 @@ measured. rules.py has the violations.
 from __future__ import annotations
 
 from codecs import IncrementalDecoder, getincrementaldecoder
-from collections import deque
 from struct import Struct
 from typing import Final
 
@@ -97,7 +96,7 @@ class WebSocket:
 
     def __init__(self, *, message_max: int, deflate: PerMessageDeflate | None = None) -> None:
         """`message_max`: most bytes of a message, as UTF-8 and inflated."""
-        self.messages: deque[str | bytes] = deque()
+        self.messages: list[str | bytes] = []
         self.out: list[bytes] = []
         self.pending = False
         self.closed_by_peer: Close | None = None

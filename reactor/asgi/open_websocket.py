@@ -27,6 +27,8 @@ __all__ = ["AHEAD_MAX", "OpenWebSocket", "WebSocketUser"]
 
 AHEAD_MAX: Final = 65536
 """Bytes that are read from the link while messages wait for the app."""
+_MESSAGES_MAX: Final = 64
+"""Messages that wait for the app, from which on the link is not read."""
 _REPLIES_MAX: Final = 262144
 """Bytes that may wait for the client while it is read: replies to its pings are among them."""
 
@@ -106,7 +108,7 @@ class OpenWebSocket:
     def take(self) -> str | bytes:
         """Return the next message for the app. There must be one."""
         messages = self.codec.messages
-        message = messages.popleft()
+        message = messages.pop(0)
         self._received += 1
         if self._behind and not messages:
             self._read = 0
@@ -119,7 +121,9 @@ class OpenWebSocket:
         link = self._link
         self._behind = True
         while not self.ended:
-            if codec.messages and (codec.pending or self._read >= AHEAD_MAX):
+            if codec.messages and (
+                codec.pending or self._read >= AHEAD_MAX or len(codec.messages) >= _MESSAGES_MAX
+            ):
                 return
             if link.out.size > _REPLIES_MAX:
                 return

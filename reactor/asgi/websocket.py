@@ -232,6 +232,8 @@ class WebSocketExchange(AsgiExchange):
         except OSError:
             self.on_gone()
             raise
+        # A WebSocket may last for days. What only the handshake needs goes.
+        del self._handshake
         self._websocket = websocket = self._websockets.open(self, lane, deflate)
         self.reactor.flush_soon()
         if self._early:

@@ -166,8 +166,8 @@ class StreamEnd:
         self._state = _UNSENT
         self._answer_credit = WINDOW
         """Bytes that may be sent as BYTES."""
-        self._arrived: deque[bytes] = deque()
-        """Pieces of the body that the app has not taken."""
+        self._arrived: deque[bytes] | None = None
+        """Pieces of the body that the app has not taken; None: there was none yet."""
         self._to_credit = 0
         """Bytes of the body that the app has taken since the last credit."""
         self._client: ClientDuplicate | None = None
@@ -188,6 +188,8 @@ class StreamEnd:
 
     def arrived(self, data: bytes) -> None:
         """Take a piece of the body from the front end."""
+        if self._arrived is None:
+            self._arrived = deque()
         self._arrived.append(data)
         self._read_ready()
 
@@ -462,7 +464,7 @@ class StreamEnd:
     def release(self) -> None:
         """Forget the exchange: its app is done. Bytes that wait are still sent."""
         self.exchange = None
-        self._arrived.clear()
+        self._arrived = None
         if self.closed or self._state is _UNSENT:
             self.closed = True
             self._port.streams.pop(self._number, None)

@@ -31,6 +31,10 @@ class Writable(Protocol):
         """Send several pieces."""
 
 
+_NOTHING: Final[deque[memoryview]] = deque()
+"""Always empty. A deque takes 600 bytes, and most sockets have nothing that waits."""
+
+
 class Outgoing:
     """The bytes that wait for one socket."""
 
@@ -39,7 +43,7 @@ class Outgoing:
     def __init__(self) -> None:
         self.size = 0
         """Bytes that wait."""
-        self._pieces: deque[memoryview] = deque()
+        self._pieces = _NOTHING
         self._small = bytearray()
         """A buffer of small pieces, after all other pieces."""
 
@@ -52,12 +56,17 @@ class Outgoing:
                 self._close_small()
         else:
             self._close_small()
-            self._pieces.append(memoryview(data))
+            self._append(memoryview(data))
+
+    def _append(self, piece: memoryview) -> None:
+        if self._pieces is _NOTHING:
+            self._pieces = deque()
+        self._pieces.append(piece)
 
     def _close_small(self) -> None:
         """Make one piece of the small ones."""
         if self._small:
-            self._pieces.append(memoryview(self._small))
+            self._append(memoryview(self._small))
             self._small = bytearray()
 
     @property
@@ -104,6 +113,6 @@ class Outgoing:
 
     def clear(self) -> None:
         """Drop the bytes that wait."""
-        self._pieces.clear()
+        self._pieces = _NOTHING
         self._small = bytearray()
         self.size = 0

@@ -291,7 +291,7 @@ def test_cases_12_and_13(number: str, window_bits: int) -> None:
             first = data[0] & 0x80 | 0x40 | (1 if isinstance(message, str) else 2)
             received(bytes([first]) + data[1:], 4096, server)
             assert server.failed is None
-            assert server.messages.popleft() == message
+            assert server.messages.pop(0) == message
             assert inflater.decompress(payload_of(server.send(message), 0x40)) == payload
 
 

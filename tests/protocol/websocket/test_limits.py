@@ -142,7 +142,7 @@ def test_memory_of_an_idle_connection() -> None:
     def used(websocket: WebSocket, bit: int, payloads: list[bytes]) -> WebSocket:
         for payload in payloads:
             websocket.receive(frame(0x82 | bit, payload))
-            websocket.send(websocket.messages.popleft())
+            websocket.send(websocket.messages.pop(0))
         return websocket
 
     plain, _ = growth(lambda: used(WebSocket(message_max=MIB), 0, contents))
