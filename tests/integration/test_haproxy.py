@@ -6,6 +6,7 @@ Only names and addresses are changed, and the pace of the checks, so that nobody
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -31,6 +32,7 @@ from tests.integration.machines import Machine, machines
 from tests.integration.proxies import address_of, haproxy_with, listen
 from tests.integration.server import ROOT, Server
 from tests.integration.waiting import eventually
+from tests.integration.websocket import WebSocketClient, check_websockets
 from tests.needs import path_of
 
 Connect = Callable[..., Client]
@@ -49,8 +51,9 @@ def options() -> list[str]:
 class Site:
     """HAProxy, and the service on two machines."""
 
-    def __init__(self, start: Start, places: list[Machine]) -> None:
+    def __init__(self, start: Start, places: list[Machine], app: str = APP) -> None:
         self._start = start
+        self._app = app
         self._places = dict(zip(("shop-1", "shop-2"), places, strict=True))
         self.instances: dict[str, Server] = {}
         for name in self._places:
@@ -67,11 +70,11 @@ class Site:
         }
         command = [here.get(word, word) for word in options()]
         self.instances[name] = self._start(
-            APP,
+            self._app,
             *command,
             bind=(),
             wrapper=place.wrapper,
-            env={"REACTOR_RUN_CLOSE_GRACE": "1"},
+            env={"REACTOR_RUN_CLOSE_GRACE": "1", "REACTOR_RUN_WS_PING_INTERVAL": "0.2"},
         )
 
     def reactors(self) -> set[int]:
@@ -181,6 +184,23 @@ def test_apps_are_told_of_the_client(site: Site, connect: Connect, certificate: 
     for _ in range(4):
         for client, scheme in clients:
             assert told(client) == (client._sock.getsockname(), scheme)
+
+
+@pytest.mark.needs("haproxy", "openssl")
+def test_websockets(
+    places: list[Machine], start: Start, directory: Path, certificate: Path
+) -> None:
+    site = Site(start, places, "tests.integration.apps.websockets:app")
+    with site.behind_haproxy(directory):
+        with WebSocketClient(site.address, "/scope") as ws:
+            scope = json.loads(ws.message())
+            assert tuple(scope["client"]) == ws.client.local
+            assert scope["scheme"] == "ws"
+            ws.finish()
+        check_websockets(site.address)
+    for server in site.instances.values():
+        server.signal(signal.SIGQUIT)
+        assert server.wait() == 0
 
 
 @pytest.mark.needs("haproxy", "openssl", "curl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import websockets.sync.client
 
 from reactor_run.frontend.cli import read_settings
 from reactor_run.frontend.command.settings import Settings
@@ -29,6 +31,7 @@ from tests.integration.load import Load
 from tests.integration.proxies import STREAM_MODULE, address_of, listen, nginx
 from tests.integration.server import ROOT, Server, is_alive
 from tests.integration.waiting import eventually
+from tests.integration.websocket import WebSocketClient, check_websockets
 from tests.needs import path_of
 
 Connect = Callable[..., Client]
@@ -173,6 +176,29 @@ def test_apps_are_told_of_the_client(
         host = client.local[0]
         client._sock = context.wrap_socket(client._sock, server_hostname="shop.example")
         assert told(client, config) == (host, "https", "test")
+
+
+@pytest.mark.needs("nginx", "openssl")
+def test_websockets(start: Start, directory: Path, certificate: Path) -> None:
+    server = start(
+        "tests.integration.apps.websockets:app",
+        *options(HTTP),
+        "--ws-ping-interval=0.2",
+        bind=[f"unix:{directory}/websockets.sock"],
+    )
+    with site(directory, server.address.removeprefix("unix:")) as front:
+        with WebSocketClient(front.address, "/scope") as ws:
+            scope = json.loads(ws.message())
+            assert scope["client"][0] == "127.0.0.1"
+            assert scope["scheme"] == "ws"
+            ws.finish()
+        check_websockets(front.address)
+        context = ssl.create_default_context(cafile=str(certificate))
+        url = front.tls[0].replace("http", "wss", 1) + "/scope"
+        with websockets.sync.client.connect(
+            url, ssl=context, server_hostname="shop.example", proxy=None
+        ) as tls:
+            assert json.loads(tls.recv())["scheme"] == "wss"
 
 
 @pytest.mark.needs("nginx", "openssl", STREAM_MODULE)

@@ -10,7 +10,16 @@ from tests.integration.client import Client
 from tests.integration.server import Server
 from tests.protocol.websocket.frames import frame
 
-__all__ = ["BINARY", "CLOSE", "PING", "PONG", "TEXT", "WebSocketClient", "handshake"]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "PING",
+    "PONG",
+    "TEXT",
+    "WebSocketClient",
+    "check_websockets",
+    "handshake",
+]
 
 FIN = 0x80
 TEXT, BINARY, CLOSE, PING, PONG = (FIN | opcode for opcode in (1, 2, 8, 9, 10))
@@ -149,3 +158,34 @@ class WebSocketClient:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
+
+
+def check_websockets(address: str) -> None:
+    """Check WebSockets to apps/websockets.py through a proxy, which must change nothing.
+
+    The server must send pings often.
+    """
+    with WebSocketClient(address, "/echo", early=frame(TEXT, "early")) as ws:
+        assert ws.message() == "early"
+        for _ in range(5):
+            # It is idle but for these.
+            first, payload = ws.frame()
+            assert first == PING
+            ws.send(PONG, payload)
+        with ws.client.sending([frame(BINARY, bytes(1_000_000))]):
+            assert ws.message() == bytes(1_000_000)
+        ws.close(3001, "bye")
+        assert ws.close_frame() == (3001, "bye")
+        assert ws.ends()
+    with WebSocketClient(
+        address, "/accept?subprotocol=v2", "Sec-WebSocket-Protocol: chat, v2"
+    ) as ws:
+        assert ws.field("sec-websocket-protocol") == ["v2"]
+        ws.finish()
+    with WebSocketClient(address, "/close?code=4321&reason=broken") as ws:
+        assert ws.close_frame() == (4321, "broken")
+        ws.close(4321)
+        assert ws.ends()
+    with Client(address) as client:
+        client.send(handshake("/refuse"))
+        assert client.response().status == 403
