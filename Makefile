@@ -10,7 +10,7 @@ SERVE_ARGS ?=
 PYTEST_ARGS ?=
 # What reads request heads, or shows them to an app.
 PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus environ express names native origin request scope)) \
-  tests/fuzz tests/frontend/clients tests/reactor/asgi tests/reactor/links tests/reactor/wsgi \
+  tests/protocol/websocket tests/fuzz tests/frontend/clients tests/reactor/asgi tests/reactor/links tests/reactor/wsgi \
   $(addprefix tests/integration/test_,$(addsuffix .py,bodies corpus http isolation no_desync))
 # What the extensions are built from.
 NATIVE := protocol/_head.c protocol/_frames.c
