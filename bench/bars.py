@@ -215,6 +215,33 @@ _REAL: Final[Sequence[Bar]] = (
             (_ASGI, "granian-asgi", 0.4),
         )
     ),
+    *(
+        _cpu(f"WebSockets, {what}", f"websockets/{case}", ours, peer, bound, read="websockets")
+        for what, case, ours, peer, bound in (
+            ("echo of 100 bytes", "echo-100", _ASGI, "uvicorn", 0.85),
+            ("echo of 100 bytes", "echo-100", _UVLOOP, "uvicorn", 0.95),
+            ("echo of 100 bytes", "echo-100", _UVLOOP, "granian-asgi", 1.1),
+            ("echo of 100 bytes", "echo-100", _ASGI, "hypercorn-trio", 2.0),
+            ("echo of 100 bytes", "echo-100", _UVLOOP, "hypercorn-uvloop", 2.0),
+            ("echo of 10 KiB", "echo-10k", _ASGI, "uvicorn", 0.6),
+            ("echo of 10 KiB", "echo-10k", _ASGI, "uvicorn-wsproto", 1.3),
+            ("a message to 5,000", "all", _ASGI, "uvicorn", 1.0),
+        )
+    ),
+    Bar(
+        "9,500 idle WebSockets: at most 14 KiB each, over all processes",
+        _values("websockets/idle", "per_client", _ASGI, _UVLOOP),
+        14 * 1024,
+        at_most=True,
+        read="websockets",
+    ),
+    Bar(
+        "9,500 idle WebSockets: at most 5 ms of CPU a second",
+        _values("websockets/idle", "cpu_second", _ASGI, _UVLOOP),
+        0.005,
+        at_most=True,
+        read="websockets",
+    ),
     _cpu("16 requests pipelined", "real/pipelined", _ASGI, "uvicorn", 1.0),
     _cpu("hello, identical requests, 64 connections", "real/hello", _ASGI, "uvicorn", 1.55),
     Bar(

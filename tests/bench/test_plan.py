@@ -67,8 +67,8 @@ def test_a_name_that_is_not_there_is_an_error_that_lists_those_that_are(options)
         plan.make(options)
 
 
-def test_the_whole_takes_less_than_two_hours_and_the_quick_one_three_minutes():
-    assert sum(each.cost for each in plan.make(Options())) < 107 * 60
+def test_the_whole_takes_less_than_two_and_a_half_hours_and_the_quick_one_three_minutes():
+    assert sum(each.cost for each in plan.make(Options())) < 150 * 60
     quick = plan.make(Options(rounds=1, quick=True))
     assert sum(each.cost for each in quick) < 180
     assert {each.workload.name for each in quick} > {"hello", "uneven", "kills", "overload"}
