@@ -279,7 +279,7 @@ class ExpressLane:
                 if exchange.state is RUNNING and (stream is None or not stream.answer_begun):
                     exchange.requester.answer_failed()
                 if exchange.upgraded:
-                    self._on_websocket_done(exchange, payload)
+                    exchange.websocket = self._read_summary(payload)
                 owner.app_done(exchange)
                 freed = True
             elif kind == WITHDRAWN:
@@ -312,15 +312,13 @@ class ExpressLane:
             owner.has_room()
         return True
 
-    def _on_websocket_done(self, exchange: Exchange, payload: bytes) -> None:
-        """Take the summary of a WebSocket, whose app is done."""
+    def _read_summary(self, payload: bytes) -> Summary | None:
+        """Return the summary of a WebSocket whose app is done; None if it is wrong."""
         try:
-            exchange.websocket = Summary.read(payload)
+            return Summary.read(payload)
         except ValueError as error:
             limited.error("%s: %s", self._owner.name, error)
-        if exchange.state is RUNNING:
-            # Its connection should have ended before.
-            exchange.requester.answer_failed()
+            return None
 
     def _on_piece(self, exchange: Exchange, kind: int, payload: bytes) -> None:
         """Handle a message about an exchange that goes in pieces."""

@@ -446,9 +446,10 @@ def test_the_connection_closes_after_a_slow_client_has_read_the_last_byte(
 
 
 @pytest.mark.parametrize("first", ["end", "over"])
-def test_end_and_over_come_in_either_order(start: Start, first: str) -> None:
-    """On a plain lane, the control channel may be read before the lane."""
-    front, client, end = begin(start, lanes="plain")
+def test_end_and_over_come_in_either_order(start_each: Start, first: str) -> None:
+    """The last bytes may wait for the client when the app is done. On a plain lane, the control
+    channel may be read before the lane."""
+    front, client, end = begin(start_each)
     watcher = watch(front)
     end.send(FRAME)
     for step in (end.end, end.over) if first == "end" else (end.over, end.end):
@@ -611,17 +612,6 @@ def test_a_reactor_that_dies_while_its_client_does_not_read(start_each: Start) -
         assert last == SERVICE_RESTART or (last and FRAME.startswith(last))
     client.close()
     assert states(front) == []
-
-
-def test_an_app_that_is_done_without_an_end_gives_1012(start: Start) -> None:
-    """The reactor breaks its order."""
-    front, client, end = begin(start)
-    watcher = watch(front)
-    end.over()
-    assert read_to_end(client) == SERVICE_RESTART
-    assert counts(front, end.reactor) == (0, 0)
-    assert only(front, watcher).websocket == SUMMARY
-    client.close()
 
 
 def test_a_summary_of_the_wrong_size_is_left_out(start: Start) -> None:
