@@ -160,12 +160,14 @@ def _summary(report: Report, before: Report | None, trouble: str) -> Iterator[st
     counters, recent, queue = report["counters"], report["recent"], report["queue"]
     connections, answers = report["connections"], counters["answers"]
     reactors = report["reactors"]
+    websockets = sum(reactor.get("websockets", 0) for reactor in reactors)
     state = trouble or report["reason"] or "ready"
     yield f"{strftime('%H:%M:%S', localtime())}  {report['app']}: {state}"
     yield (
         f"requests/s {recent['requests_per_second']:g}   p50 {brief(recent['p50'])}   "
         f"p99 {brief(recent['p99'])}   queue {queue['waiting']} of {queue['size']}   "
         f"in flight {sum(reactor['in_flight'] for reactor in reactors)}"
+        + (f"   WebSockets {websockets}" if websockets else "")
     )
     yield (
         f"connections {connections['open']} of {connections['max']}   requests "

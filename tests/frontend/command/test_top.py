@@ -118,3 +118,11 @@ def test_no_control_byte_of_a_report_reaches_the_terminal() -> None:
     text = "".join(compose(told, None, 200, 50).lines)
     assert text.isprintable()
     assert "GET /\\x1b]0;title\\x07\\u202e" in text
+
+
+def test_websockets_are_counted_if_there_are_any() -> None:
+    now = report()
+    assert "WebSockets" not in "\n".join(map(str, compose(now, None, 100, 30).lines))
+    for each in now["reactors"]:
+        each["websockets"] = 3
+    assert "WebSockets 6" in "\n".join(map(str, compose(now, None, 100, 30).lines))
