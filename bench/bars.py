@@ -305,10 +305,31 @@ _SWITCHED_ON: Final[Sequence[Bar]] = (
     _cpu("hello, hooks but none of requests", "switched-on/hooks", _HOOKS, _ASGI, 1.0),
 )
 
+_TLS: Final[Sequence[Bar]] = (
+    _cpu("https, 13 bytes", "real/https-hello", _ASGI, "uvicorn", 1.3, read="tls"),
+    _cpu("https, 13 bytes", "real/https-hello", _ASGI, "granian-asgi", 0.75, read="tls"),
+    _cpu("https, answers of 100 KB", "real/https-100k", _ASGI, "uvicorn", 0.6, read="tls"),
+    Bar(
+        "a request beside 50 ClientHellos: its median at most 4 ms",
+        _values("hellos/50", "p50", _ASGI),
+        0.004,
+        at_most=True,
+        read="tls",
+    ),
+    Bar(
+        "1,000 idle connections with TLS: at most 20 KiB resident each, over all processes",
+        _values("https-idle/1000", "per_connection", _ASGI),
+        20480,
+        at_most=True,
+        read="tls",
+    ),
+)
+
 BARS: Final[Sequence[Bar]] = (
     *_REAL,
     *_SWITCHED_ON,
     *_STATIC,
+    *_TLS,
     _hello("uvicorn", 1.5),
     _hello("granian-asgi", 1.4),
     _hello("fastpysgi-asgi", 1.0),

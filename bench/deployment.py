@@ -29,6 +29,9 @@ class Deployment:
     backend: bool = field(default=False, kw_only=True)
     """Whether the app calls `bench.backend`, whose port it finds in BENCH_BACKEND."""
 
+    tls: bool = field(default=False, kw_only=True)
+    """Whether clients speak TLS."""
+
     def app(self, interface: Interface) -> str | None:
         """The app for an interface, if there is one."""
         return dict(self.apps).get(interface)

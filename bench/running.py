@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from bench import proc
+from bench.certificates import write_certificate
 from bench.deployment import Deployment
 from bench.errors import DidNotStart
 from bench.pinning import Cores, pinned
@@ -71,7 +73,8 @@ class Running:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "https" if self.deployment.tls else "http"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -174,6 +177,8 @@ def running(server: Server, deployment: Deployment, cores: Cores) -> Iterator[Ru
         Path(folder).chmod(0o711)
         for name, text in server.configuration(deployment, port, folder).items():
             (Path(folder) / name).write_text(text)
+        if deployment.tls:
+            write_certificate(folder)
         commands = server.commands(deployment, port, folder)
         programs = [_find(server, command[0]) for command in commands]
         logs: list[IO[bytes]] = []
@@ -195,7 +200,7 @@ def running(server: Server, deployment: Deployment, cores: Cores) -> Iterator[Ru
             )
             stack.callback(_stop, process)
             leaders.append((process.pid, program))
-        keeps_alive = _await_answer([pid for pid, _ in leaders], port, deployment.path, logs)
+        keeps_alive = _await_answer([pid for pid, _ in leaders], port, deployment, logs)
         yield Running(
             server,
             deployment,
@@ -260,15 +265,17 @@ def _free_port() -> int:
     raise DidNotStart("no free port")
 
 
-def _await_answer(pids: list[int], port: int, path: str, logs: list[IO[bytes]]) -> bool:
+def _await_answer(
+    pids: list[int], port: int, deployment: Deployment, logs: list[IO[bytes]]
+) -> bool:
     """Wait for an answer with status 200; tell whether the connection stays open after it."""
     deadline = time.monotonic() + _START
     while True:
         if any(map(_has_ended, pids)):
             raise DidNotStart(f"ended: {_last_words(logs)}")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_START)
+        connection = _connection(port, tls=deployment.tls)
         try:
-            connection.request("GET", path)
+            connection.request("GET", deployment.path)
             response = connection.getresponse()
             keeps_alive = not response.will_close
             status, body = response.status, response.read()
@@ -284,6 +291,16 @@ def _await_answer(pids: list[int], port: int, path: str, logs: list[IO[bytes]]) 
     if status != 200:
         raise DidNotStart(f"answered with status {status} and {body[:80]!r}; {_last_words(logs)}")
     return keeps_alive
+
+
+def _connection(port: int, *, tls: bool) -> http.client.HTTPConnection:
+    if not tls:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=_START)
+    context = ssl.create_default_context()
+    # The certificate is signed by itself.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=_START, context=context)
 
 
 def _last_words(logs: list[IO[bytes]]) -> str:

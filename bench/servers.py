@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from bench.certificates import FLAGS as CERTIFICATE_FLAGS
 from bench.deployment import Deployment, Interface
 
 
@@ -57,6 +58,12 @@ class Server:
             for name, text in program.files.items()
         }
 
+    def _flags(self, deployment: Deployment, folder: str) -> str:
+        flags = deployment.added(self.family, self.name)
+        if deployment.tls:
+            flags += " " + _fill(CERTIFICATE_FLAGS[self.family], {"folder": folder})
+        return flags
+
     def _values(self, deployment: Deployment, port: int, folder: str) -> dict[str, str]:
         return {
             "app": deployment.app(self.interface) or "",
@@ -67,7 +74,7 @@ class Server:
             "cores": str(deployment.cores),
             # A server counts some connections besides those of the load.
             "connections": str(deployment.connections + 500),
-            "flags": deployment.added(self.family, self.name),
+            "flags": self._flags(deployment, folder),
         }
 
 

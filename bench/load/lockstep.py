@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from bench.errors import RunFailed
+from bench.load.tls import SecretSocket
 
 __all__ = ["Connection", "Lockstep", "connected", "on_core"]
 
@@ -33,7 +34,7 @@ class Connection:
 
     __slots__ = ("_chunked", "_head", "_left", "_tail", "due", "is_blocked", "out", "sock")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | SecretSocket) -> None:
         self.sock = sock
         self.out = memoryview(b"")
         """What is not sent yet."""
@@ -85,7 +86,9 @@ class Connection:
 class Lockstep:
     """Connections, all in step."""
 
-    def __init__(self, socks: Sequence[socket.socket], kind: type[Connection] = Connection) -> None:
+    def __init__(
+        self, socks: Sequence[socket.socket | SecretSocket], kind: type[Connection] = Connection
+    ) -> None:
         """`kind`: how answers are read."""
         self._poll = select.epoll()
         self._connections = {sock.fileno(): kind(sock) for sock in socks}
@@ -155,18 +158,24 @@ class Lockstep:
 
 
 @contextmanager
-def connected(address: tuple[str, int], connections: int) -> Iterator[Lockstep]:
-    """A client with so many connections. Raises RunFailed if the server takes fewer."""
-    socks: list[socket.socket] = []
+def connected(
+    address: tuple[str, int], connections: int, *, secret: bool = False
+) -> Iterator[Lockstep]:
+    """A client with so many connections. Raises RunFailed if the server takes fewer.
+
+    `secret`: they speak TLS.
+    """
+    socks: list[socket.socket | SecretSocket] = []
     try:
         for _ in range(connections):
-            socks.append(socket.create_connection(address, timeout=5))
-            socks[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock = socket.create_connection(address, timeout=5)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            socks.append(SecretSocket(sock) if secret else sock)
             socks[-1].setblocking(False)
         client = Lockstep(socks)
     except OSError as error:
-        for sock in socks:
-            sock.close()
+        for each in socks:
+            each.close()
         raise RunFailed(f"cannot connect: {error}") from None
     try:
         yield client

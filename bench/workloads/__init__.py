@@ -9,6 +9,7 @@ from bench.workloads.gigabyte import Gigabyte
 from bench.workloads.hangs import Hangs
 from bench.workloads.hello import Hello
 from bench.workloads.hop import Hop
+from bench.workloads.https import Hellos, HttpsIdle
 from bench.workloads.idle import Idle
 from bench.workloads.kills import Kills
 from bench.workloads.overload import Overload
@@ -41,6 +42,8 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Hop(),
     Events(),
     WebSockets(),
+    Hellos(),
+    HttpsIdle(),
 )
 
 BY_NAME: Final = {workload.name: workload for workload in WORKLOADS}

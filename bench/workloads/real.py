@@ -162,10 +162,33 @@ class Real(Workload):
                 Load("identical"),
                 (*_TRIO, *_WSGI),
             ),
+            row(
+                "https",
+                "TLS: an API client's requests",
+                Deployment(both("real"), connections=200, tls=True),
+                Load("api"),
+                _TRIO,
+            ),
+            row(
+                "https-100k",
+                "TLS: answers of 100 KB, 16 connections",
+                Deployment(both("bodies"), connections=200, tls=True),
+                distinct("/100000"),
+                _TRIO,
+                16,
+            ),
+            row(
+                "https-hello",
+                "TLS: identical requests, 13 bytes",
+                Deployment(both("hello"), connections=200, tls=True),
+                Load("identical"),
+                _TRIO,
+            ),
         )
 
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
-        with lockstep.connected(server.address, case["connections"]) as client:
+        secret = case.deployment.tls
+        with lockstep.connected(server.address, case["connections"], secret=secret) as client:
             sample = _steady(client, case["load"], server, setup)
         if not setup.round or setup.cpu:
             return sample
