@@ -31,7 +31,7 @@ def check(settings: Settings) -> int:
     """Report on standard output whether the app would serve; return the exit status.
 
     0: it would. 1: it would not, and standard error says why. Raises OperatorError if the kernel
-    refuses to start a reactor, and for a hooks module that cannot be used.
+    refuses to start a reactor, and for a hooks module or certificates that cannot be used.
     """
     # The report replaces what the log says at its usual level.
     quiet = settings.log_level if settings.log_level != "info" else "warning"
@@ -40,6 +40,10 @@ def check(settings: Settings) -> int:
     Notifier(os.environ).close()
     # The service would import it too.
     open_hooks(settings.hooks, settings.app_dir)
+    if settings.certfile:
+        from reactor_run.frontend.tls.credentials import load_credentials, tls_options
+
+        load_credentials(tls_options(settings))
     result = Check(settings._replace(reactors=1, log_level=quiet))
     result.run()
     if result.failure is None:

@@ -24,7 +24,8 @@ class Service(NamedTuple):
 
     app: the app, as the operator has named it.
     pid: the number of the front end's process.
-    addresses: the listeners for clients, as the log names them: http://HOST:PORT or unix:/PATH.
+    addresses: the listeners for clients, as the log names them: http://HOST:PORT, with TLS
+    https://HOST:PORT, or unix:/PATH.
     reactors: how many reactors should serve.
     inherited: the front end took its listeners over from another one (SIGUSR2).
     handed_over: another front end has taken the listeners over, and the service goes on there.

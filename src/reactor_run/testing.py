@@ -75,7 +75,8 @@ def serve(
         listener, url = _listen(read)
         if listener is not None:
             closing.enter_context(listener)
-            texts["bind"] = [f"fd:{listener.fileno()}", *texts.get("bind", ())[1:]]
+            plain = ",plain" if url.startswith("http:") else ""
+            texts["bind"] = [f"fd:{listener.fileno()}{plain}", *texts.get("bind", ())[1:]]
         notified = closing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         # The kernel chooses an abstract name (unix(7), "Autobind feature").
         notified.bind("")
@@ -100,11 +101,15 @@ def _listen(settings: Settings) -> tuple[socket.socket | None, str]:
     The socket is None if the port is fixed: then the server opens its sockets itself.
     """
     bind = settings.bind[0] if settings.bind else TCPBind("127.0.0.1", 0)
-    if not isinstance(bind, TCPBind) or bind.port:
-        return None, f"http://{written(bind)}" if isinstance(bind, TCPBind) else written(bind)
+    if not isinstance(bind, TCPBind):
+        return None, written(bind)
+    secret = (settings.certfile or settings.tls_dev) and not bind.plain
+    scheme = "https" if secret else "http"
+    if bind.port:
+        return None, f"{scheme}://{written(TCPBind(bind.host, bind.port))}"
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
     listener = socket.create_server((bind.host, 0), family=family, backlog=settings.backlog)
-    return listener, f"http://{written(TCPBind(bind.host, listener.getsockname()[1]))}"
+    return listener, f"{scheme}://{written(TCPBind(bind.host, listener.getsockname()[1]))}"
 
 
 def _environment(notified: socket.socket, added: Mapping[str, str]) -> dict[str, str]:

@@ -20,11 +20,12 @@ import pytest
 
 from reactor_run.protocol.certificate import as_pem
 from reactor_run.protocol.proxy import encode_v1, encode_v2
+from reactor_run.testing import serve as serve_for_test
 from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.certificates import Authority
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Gate, Notes, Start
-from tests.integration.server import Server
+from tests.integration.server import ROOT, Server
 from tests.integration.waiting import eventually
 from tests.integration.websocket import BINARY, WebSocketClient
 from tests.needs import path_of
@@ -486,7 +487,7 @@ def test_a_certificate_is_shown_to_the_app(
     context = authority.client(own)
     context.maximum_version = version
     pem = as_pem(ssl.PEM_cert_to_DER_cert(Path(own[0]).read_text()))
-    for config in CONFIGS:
+    for config in CONFIGS if mode == "required" else CONFIGS[:1]:
         server = serve(config, *verifying(people, mode))
         client = secure(server, tls=context)
         for again in range(2):
@@ -825,3 +826,44 @@ def test_websockets_end_at_a_reload(start: Start, options: list[str], authority:
         assert ws.close_frame()[0] == 1012
         ws.close(1012)
         assert ws.ends()
+
+
+# Elsewhere ----------------------------------------------------------------------------------------
+
+
+def test_servers_of_tests(authority: Authority, connect: Connect) -> None:
+    certfile, keyfile = authority.issue("localhost", file="testing")
+    for bind, scheme in ("127.0.0.1:0", "https"), ("127.0.0.1:0,plain", "http"):
+        settings: dict[str, Any] = {"certfile": certfile, "keyfile": keyfile, "bind": bind}
+        with serve_for_test(CONFIGS[0].app, app_dir=str(ROOT), **settings) as url:
+            assert re.fullmatch(rf"{scheme}://127\.0\.0\.1:\d+", url)
+            client = connect(url, tls=authority.client() if scheme == "https" else None)
+            assert client.get("/scope").json()["scheme"] == scheme
+
+
+def test_check_reads_the_certificates(authority: Authority) -> None:
+    certfile, _ = authority.issue("localhost", file="checked")
+    _, other = authority.issue("localhost", file="other")
+    words = ["check", CONFIGS[0].app, "--app-dir", str(ROOT), "--certfile", certfile]
+    done = subprocess.run(
+        [sys.executable, "-m", "reactor_run", *words, "--keyfile", other],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "does not belong to" in done.stderr
+
+
+def test_sessions_of_the_second_certificate_are_resumed(
+    start: Start, secure: Connect, authority: Authority
+) -> None:
+    options = [*authority.options("localhost"), *authority.options("second.test")]
+    server = start(CONFIGS[0].app, *options)
+    context = authority.client()
+    first = secure(server, tls=context, host="second.test")
+    first.get("/echo")
+    again = secure(server, tls=context, host="second.test", session=first.tls.session)
+    assert again.tls.session_reused
+    assert again.get("/echo").status == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -304,3 +305,15 @@ def test_bytes_that_are_not_counted_yet_are_not_the_kernels(
             assert transport.send(memoryview(content)[sent:]) >= RECORD
         except BlockingIOError:
             peer.sock.recv(1 << 20)
+
+
+def test_a_client_that_reads_no_replies_is_lost(pair: Callable[..., Pair]) -> None:
+    transport, peer = pair()
+    # As if the client asked for a new key again and again: each time OpenSSL makes a reply.
+    with pytest.raises(ConnectionResetError):  # noqa: PT012 - until it is enough
+        for _ in range(1000):
+            transport._outgoing.write(bytes(50_000))
+            peer.sock.send(peer.seal(b"x"))
+            select.select([transport.sock], [], [], 30)
+            assert transport.recv(65536) == b"x"
+    assert len(transport._left) < 400_000
