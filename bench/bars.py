@@ -111,6 +111,7 @@ _WSGI: Final = "reactor-run-wsgi"
 _ACCESS_LOG: Final = "reactor-run-access-log"
 _METRICS: Final = "reactor-run-metrics"
 _HOOKS: Final = "reactor-run-hooks"
+_PRELOAD: Final = "reactor-run-preload"
 _KINDS: Final = {
     _ASGI: "ASGI on Trio",
     _UVLOOP: "ASGI on uvloop",
@@ -482,6 +483,30 @@ BARS: Final[Sequence[Bar]] = (
         1.5,
         at_most=True,
         read="start",
+    ),
+    Bar(
+        "four FastAPI workers, with --preload on: memory <= 0.65 x uvicorn",
+        _ratios("preload/fastapi", "rest", _PRELOAD, "uvicorn"),
+        0.65,
+        at_most=True,
+        read="preload",
+    ),
+    Bar(
+        "kill -9, with --preload on: the replacement is ready within 50 ms",
+        lambda results: [
+            (of, 1e3 * value)
+            for of, value in _values("preload/fastapi", "replaced", _PRELOAD)(results)
+        ],
+        50,
+        at_most=True,
+        read="preload",
+    ),
+    Bar(
+        "reload every two seconds, with --preload on: p99 <= 1.3 x the quiet one",
+        _values("reloads/sighup", "p99_ratio", _PRELOAD),
+        1.3,
+        at_most=True,
+        read="preload",
     ),
     Bar(
         "a saved file to its first answer, with --reload, <= 1.3 x uvicorn",

@@ -58,5 +58,6 @@ MEASURES: Final = {
     "actions": Measure("kills or reloads", ",.0f"),
     "start": Measure("s to first answer", ".3f"),
     "edit": Measure("s from a saved file to its first answer", ".3f"),
+    "replaced": Measure("ms to a replacement", ",.0f", 1e-3),
     "rest": Measure("MiB at rest", ",.1f", 1 << 20),
 }

@@ -230,6 +230,13 @@ SERVERS: Final[Sequence[Server]] = (
         _one(f"{_OURS} --runtime uvloop {{app}}", *_RELAY),
     ),
     Server(
+        "reactor-run-preload",
+        "ours",
+        "asgi",
+        (*_OUR_PARTS, "uvloop"),
+        _one(f"{_OURS} --runtime uvloop --preload on {{app}}", *_RELAY),
+    ),
+    Server(
         "reactor-run-wsgi",
         "ours",
         "wsgi",

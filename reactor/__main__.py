@@ -1,5 +1,7 @@
 """The first steps of a reactor process: `python -m reactor_run.reactor --control-fd N APP`.
 
+With `--zygote` as the first argument, it is a zygote (zygote.py).
+
 The imports take most of the start. So signals are set up before them. The garbage collector is off
 during them, because everything that they create stays.
 """
@@ -32,6 +34,10 @@ def main() -> int:
     faulthandler.register(DUMP)
     # `process.main` enables the collector again.
     gc.disable()
+    if sys.argv[1:2] == ["--zygote"]:
+        from reactor_run.reactor.zygote import main as import_and_fork
+
+        return import_and_fork(sys.argv[2:])
     from reactor_run.reactor.process import main as serve
 
     return serve()

@@ -29,7 +29,17 @@ from typing import Any, Final, NoReturn
 
 from reactor_run.dump import DUMP
 
-__all__ = ["disconnect", "in_child", "is_child", "leave", "renew_epoll", "take", "watch_forks"]
+__all__ = [
+    "disconnect",
+    "forget_parts",
+    "fork_own",
+    "in_child",
+    "is_child",
+    "leave",
+    "renew_epoll",
+    "take",
+    "watch_forks",
+]
 
 is_child = False
 """Whether this process is a child that an app has forked. Read it as `fork.is_child`, because it
@@ -39,6 +49,8 @@ _taken: Final[dict[int, tuple[Any, Any]]] = {}
 """By signal number: the reactor's handler, and the earlier handler."""
 _parts: Final[list[Callable[[], None]]] = []
 """The functions that `in_child` registered."""
+_own = False
+"""The child that is forked now belongs to the server."""
 _held: Final = threading.local()
 """The signal mask of each thread that forks, from before the fork."""
 
@@ -54,6 +66,21 @@ def in_child(part: Callable[[], None]) -> None:
     """Call `part` in each child before the app goes on in it. `part` disconnects the child from
     what it shares with the reactor."""
     _parts.append(part)
+
+
+def forget_parts() -> None:
+    """Call no function that `in_child` has registered so far: their objects are gone."""
+    _parts.clear()
+
+
+def fork_own() -> int:
+    """Do what `os.fork` does, for a child that belongs to the server. Raises OSError."""
+    global _own
+    _own = True
+    try:
+        return os.fork()
+    finally:
+        _own = False
 
 
 def watch_forks() -> None:
@@ -83,7 +110,7 @@ def _become_ordinary() -> None:
     try:
         # A child of a child needs no further change. Numbers of the reactor's descriptors may be
         # the app's there.
-        if not is_child:
+        if not is_child and not _own:
             is_child = True
             signal.set_wakeup_fd(-1)
             for number, (ours, before) in _taken.items():

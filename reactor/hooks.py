@@ -1,7 +1,7 @@
 """Calls the hooks of a reactor's process (`--hooks`).
 
-Only the failure of `reactor_init` has a consequence: the reactor does not start. Any other failure
-is logged, and the reactor goes on.
+If `reactor_init`, `before_fork` or `after_fork` fails, the reactor does not start. Any other
+failure is logged, and the reactor goes on.
 """
 
 from __future__ import annotations
@@ -16,14 +16,24 @@ from reactor_run.reactor import fork
 from reactor_run.reactor.loader import enter_app_dir
 from reactor_run.reactor.log import AppFailure, cut_traceback, limited, place_of
 
-__all__ = ["ReactorHooks", "call_hook", "log_failure", "open_hooks"]
+__all__ = ["ReactorHooks", "call_hook", "import_hooks", "log_failure", "open_hooks"]
 
 
 def open_hooks(module: str, app_dir: str, name: str, app: str) -> ReactorHooks:
     """Import a hooks module, and call `reactor_init`. Raises AppFailure.
 
-    `app_dir`: the directory of the app, which becomes the first entry of sys.path. `name`: that of
-    this reactor.
+    `name`: that of this reactor. The other parameters are those of `import_hooks`.
+    """
+    reactor = import_hooks(module, app_dir, AppReactor(name, os.getpid(), app, "", ""))
+    reactor.init()
+    return reactor
+
+
+def import_hooks(module: str, app_dir: str, reactor: AppReactor) -> ReactorHooks:
+    """Import a hooks module. Raises AppFailure.
+
+    `app_dir`: the directory of the app, which becomes the first entry of sys.path. `reactor`: what
+    the hooks get.
     """
     directory = enter_app_dir(app_dir)
     try:
@@ -31,9 +41,7 @@ def open_hooks(module: str, app_dir: str, name: str, app: str) -> ReactorHooks:
     except HookModuleError as error:
         details = None if error.__cause__ is None else cut_traceback(error.__cause__)
         raise AppFailure(f"--hooks: {error}", details) from error.__cause__
-    reactor = ReactorHooks(hooks, AppReactor(name, os.getpid(), app, "", ""))
-    reactor.init()
-    return reactor
+    return ReactorHooks(hooks, reactor)
 
 
 class ReactorHooks:
@@ -45,7 +53,22 @@ class ReactorHooks:
 
     def init(self) -> None:
         """Call `reactor_init`. Raises AppFailure if it fails."""
-        hook = self._hooks.get("reactor_init")
+        self._must("reactor_init")
+
+    def before_fork(self, name: str) -> None:
+        """Call `before_fork` in the zygote. Raises AppFailure if it fails. `name`: of the reactor
+        that is forked next."""
+        self._reactor = self._reactor._replace(name=name)
+        self._must("before_fork")
+
+    def after_fork(self) -> None:
+        """Call `after_fork` in a reactor that was just forked. Raises AppFailure if it fails."""
+        self._reactor = self._reactor._replace(pid=os.getpid())
+        self._must("after_fork")
+
+    def _must(self, name: str) -> None:
+        """Call a hook that must not fail. Raises AppFailure."""
+        hook = self._hooks.get(name)
         if hook is None:
             return
         try:
@@ -54,7 +77,7 @@ class ReactorHooks:
             if fork.is_child:
                 fork.leave(error)
             raise AppFailure(
-                f"the hook reactor_init failed: {summary(error)}", cut_traceback(error)
+                f"the hook {name} failed: {summary(error)}", cut_traceback(error)
             ) from error
         if fork.is_child:
             fork.leave()

@@ -31,6 +31,7 @@ __all__ = [
     "log",
     "place_of",
     "prompt_hint",
+    "rename",
     "runtime_hint",
 ]
 
@@ -174,6 +175,15 @@ def configure(level: str, reactor: str, form: Form = "text", zone: Zone | None =
     log.chosen = ()
     log.setLevel(_LEVELS[level.lower()])
     log.propagate = False
+
+
+def rename(reactor: str) -> None:
+    """Name this process anew in its log lines. Call `configure` before."""
+    assert isinstance(log, _ReactorLogger)
+    log.reactor = reactor
+    formatter = log.formatter
+    assert isinstance(formatter, LineFormatter | JsonFormatter)
+    formatter.rename(reactor)
 
 
 def configure_by(path: str) -> None:

@@ -48,6 +48,7 @@ usage: python -m reactor_run.reactor [options] --control-fd N APP
   --log-format text|json               the form of its log lines (text)
   --log-config FILE                    how its logging and that of the app is configured
   --utc-offset SECONDS                 of the times in its log, from UTC (those of its time zone)
+  --zygote                             import APP and fork reactors of it; only as the first word
   --help                               show this
 """
 

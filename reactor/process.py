@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reactor_run import turns
 from reactor_run.channel import ControlChannel
@@ -387,19 +387,22 @@ def die_with_parent(control_fd: int) -> None:
         sys.exit(0)
 
 
+class LoadedApp(NamedTuple):
+    """An app that was imported."""
+
+    app: Callable[..., Any]
+    interface: str
+    """`asgi` or `wsgi`."""
+    chosen: RuntimeChoice
+    """The runtime for an ASGI app; empty for a WSGI app."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the reactor until the front end stops it or is gone. Returns the exit status."""
     options = parse_options(argv)
-    if options.no_sched_yield:
-        turns.switch_off()
-    set_title(f"{options.name} {options.app}")
-    keep_dropped_memory()
-    die_with_parent(options.control_fd)
-    configure(options.log_level, options.name, options.log_format, Zone(options.utc_offset))
-    AppExchange.identified = options.request_id
+    set_up(options)
     os.set_inheritable(options.control_fd, False)
-    control = ControlChannel[ToReactor](socket.socket(fileno=options.control_fd), read_for_reactor)
-    fork.in_child(lambda: fork.disconnect(control.in_child()))
+    control = open_control(options.control_fd)
     fork.watch_forks()
     terminal = None
     if options.terminal:
@@ -407,8 +410,30 @@ def main(argv: list[str] | None = None) -> int:
 
         terminal = BorrowedTerminal(lambda begins: control.send(TerminalUsed(begins)))
         terminal.install()
-    status = 0
-    hooks = None
+    import_early(options)
+    return run(options, control, terminal, _begin, load)
+
+
+def set_up(options: Options) -> None:
+    """Give the process its name, its log and its bond with the front end."""
+    if options.no_sched_yield:
+        turns.switch_off()
+    set_title(f"{options.name} {options.app}")
+    keep_dropped_memory()
+    die_with_parent(options.control_fd)
+    configure(options.log_level, options.name, options.log_format, Zone(options.utc_offset))
+    AppExchange.identified = options.request_id
+
+
+def open_control(descriptor: int) -> ControlChannel[ToReactor]:
+    """Return the control channel of a reactor. A child that the app forks does not have it."""
+    control = ControlChannel[ToReactor](socket.socket(fileno=descriptor), read_for_reactor)
+    fork.in_child(lambda: fork.disconnect(control.in_child()))
+    return control
+
+
+def import_early(options: Options) -> None:
+    """Import what can be imported before the app, and switch the garbage collector on."""
     if options.interface != "wsgi" and options.runtime != "auto":
         _import_asgi(options.runtime)
     # All objects so far live as long as the process, so no collection needs to examine them. A
@@ -416,28 +441,58 @@ def main(argv: list[str] | None = None) -> int:
     # the app are frozen later.
     gc.freeze()
     gc.enable()
-    try:
-        if options.log_config:
-            configure_by(options.log_config)
-        if options.hooks:
-            from reactor_run.reactor.hooks import open_hooks
 
-            hooks = open_hooks(options.hooks, options.app_dir, options.name, options.app)
-        app = load_app(options.app, factory=options.factory, app_dir=options.app_dir)
-        if fork.is_child:
-            fork.leave()
-        refuse_monkey_patches()
-        interface = options.interface
-        if interface == "auto":
-            interface = detect_interface(app)
-        if interface == "asgi":
-            chosen = choose_runtime(options.runtime, sys.modules, options.app, options.app_dir)
-            if options.runtime == "auto":
-                _import_asgi_after_the_app(chosen.runtime, options.app_dir)
-            ReactorProcess(options, control, chosen, terminal, hooks).serve_asgi(app)
+
+def _begin(options: Options) -> ReactorHooks | None:
+    """Configure logging, and call the first hook. Raises AppFailure."""
+    if options.log_config:
+        configure_by(options.log_config)
+    if not options.hooks:
+        return None
+    from reactor_run.reactor.hooks import open_hooks
+
+    return open_hooks(options.hooks, options.app_dir, options.name, options.app)
+
+
+def load(options: Options) -> LoadedApp:
+    """Import the app, and then the modules that serve it. Raises AppFailure."""
+    app = load_app(options.app, factory=options.factory, app_dir=options.app_dir)
+    if fork.is_child:
+        fork.leave()
+    refuse_monkey_patches()
+    interface = options.interface
+    if interface == "auto":
+        interface = detect_interface(app)
+    if interface != "asgi":
+        return LoadedApp(app, interface, RuntimeChoice("", ""))
+    chosen = choose_runtime(options.runtime, sys.modules, options.app, options.app_dir)
+    if options.runtime == "auto":
+        _import_asgi_after_the_app(chosen.runtime, options.app_dir)
+    return LoadedApp(app, interface, chosen)
+
+
+def run(
+    options: Options,
+    control: ControlChannel[ToReactor],
+    terminal: BorrowedTerminal | None,
+    begin: Callable[[Options], ReactorHooks | None],
+    load: Callable[[Options], LoadedApp],
+) -> int:
+    """Load and serve the app. Returns the exit status of the process.
+
+    `begin`: what comes before the app; returns the hooks. `load`: returns the app. Both may raise
+    AppFailure.
+    """
+    status = 0
+    hooks = None
+    try:
+        hooks = begin(options)
+        loaded = load(options)
+        process = ReactorProcess(options, control, loaded.chosen, terminal, hooks)
+        if loaded.interface == "asgi":
+            process.serve_asgi(loaded.app)
         else:
-            chosen = RuntimeChoice("", "")
-            ReactorProcess(options, control, chosen, terminal, hooks).serve_wsgi(app)
+            process.serve_wsgi(loaded.app)
     except* AppFailure as failures:
         failure = failures.exceptions[0]
         assert isinstance(failure, AppFailure)

@@ -13,6 +13,7 @@ from bench.workloads.https import Hellos, HttpsIdle
 from bench.workloads.idle import Idle
 from bench.workloads.kills import Kills
 from bench.workloads.overload import Overload
+from bench.workloads.preload import Preload
 from bench.workloads.real import Real
 from bench.workloads.reloads import Reloads
 from bench.workloads.slow_clients import SlowClients
@@ -38,6 +39,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Reloads(),
     Stops(),
     Start(),
+    Preload(),
     Edits(),
     Hop(),
     Events(),

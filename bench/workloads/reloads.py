@@ -39,6 +39,7 @@ class Reloads(Disruption):
                 4,
                 {"connections": 32, "path": "/burn/2"},
                 ("uvicorn",),
+                ("reactor-run-preload",),
                 cannot=dict.fromkeys(("fastpysgi-asgi", "bjoern"), "has no reload"),
             ),
         )

@@ -140,7 +140,7 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--reload-engine", "", "the kernel tells of changes at once"),
         Row("--check-config", "reactor-run check"),
         Row("--print-config", "reactor-run config"),
-        Row("--preload", "", "each reactor imports the app; there is no preload yet"),
+        Row("--preload", "--preload on", "forks from a process beside the front end"),
         Row("--no-sendfile --reuse-port", "", "not needed: one process accepts"),
         Row(
             "--chdir --pythonpath",

@@ -63,6 +63,7 @@ LaneProxy = Literal["v2", "v1", "off"]
 Answers = Literal["direct", "relay"]
 ForwardedFields = Literal["x-forwarded", "forwarded"]
 OnOff = Literal["on", "off"]
+Preload = Literal["auto", "on", "off"]
 VerifyClient = Literal["off", "optional", "required"]
 TlsVersion = Literal["1.2", "1.3"]
 
@@ -321,6 +322,13 @@ class Settings(NamedTuple):
         "Event loop of the reactors, for ASGI apps. auto: uvloop, or asyncio if uvloop is not "
         "installed, for an app that imports a library that needs asyncio; else trio. WSGI apps run "
         "in no event loop.",
+    )
+    preload: Preload = _option(
+        "server",
+        choice(Preload),
+        "auto",
+        "on: one process imports the app, and forks the reactors. They share memory and start in "
+        "milliseconds, but not every app can be forked: see docs/preload.md. auto: off.",
     )
     max_requests: int = _option(
         "server",

@@ -22,18 +22,24 @@ class CommandLine:
         self._mount_path = "" if routes is None else routes.mount_path
 
     def make(
-        self, control_fd: int, name: str, *, multiprocess: bool, terminal: bool = False
+        self,
+        control_fd: int,
+        name: str,
+        *,
+        multiprocess: bool,
+        terminal: bool = False,
+        zygote: bool = False,
     ) -> list[str]:
         """Return the command line that starts reactor `name`.
 
         `control_fd`: the inherited descriptor of its control channel. `multiprocess`: other
         reactors run the same app (PEP 3333, wsgi.multiprocess). `terminal`: standard input is a
-        terminal that the app may use.
+        terminal that the app may use. `zygote`: it is a zygote.
         """
         settings = self._settings
         # -P: the current directory belongs to the app. No module of this server is found there.
         python = [self._place.interpreter, *interpreter_options(), "-P"]
-        command = [*python, "-m", "reactor_run.reactor"]
+        command = [*python, "-m", "reactor_run.reactor", *(["--zygote"] if zygote else [])]
         options = {
             "--control-fd": control_fd,
             "--name": name,

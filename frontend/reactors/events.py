@@ -53,6 +53,9 @@ class LinkOwner(Protocol):
 class ReactorEvents(Protocol[R]):
     """Receives the events of reactors of class R: the supervisor."""
 
+    def reactor_started(self, reactor: R) -> None:
+        """Note that a zygote has forked its process, or that it was started instead."""
+
     def reactor_ready(self, reactor: R) -> None:
         """Note that it has loaded and started the app."""
 

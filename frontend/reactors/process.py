@@ -15,7 +15,42 @@ from contextlib import ExitStack, suppress
 from reactor_run.dump import DUMP
 from reactor_run.frontend.loop.epoll import Loop
 
-__all__ = ["ChildProcess", "execute"]
+__all__ = ["ChildProcess", "ForkedChild", "execute"]
+
+
+class ForkedChild:
+    """A child that a zygote has forked for us. It offers what `subprocess.Popen` does."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Block until it has ended, and return the exit status, negative for a signal.
+
+        Raises subprocess.TimeoutExpired after `timeout` seconds, and OSError.
+        """
+        if self.returncode is None:
+            if timeout is not None:
+                self._await(timeout)
+            _, status = os.waitpid(self.pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def _await(self, timeout: float) -> None:
+        descriptor = os.pidfd_open(self.pid)
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            if not poll.poll(timeout * 1000):
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+        finally:
+            os.close(descriptor)
+
+    def kill(self) -> None:
+        """Kill it, unless `wait` has taken its status."""
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def execute(
@@ -39,7 +74,10 @@ class ChildProcess:
     """A process that leads a process group. The children of the app are in the group."""
 
     def __init__(
-        self, loop: Loop, child: subprocess.Popen[bytes], on_exit: Callable[[int], None]
+        self,
+        loop: Loop,
+        child: subprocess.Popen[bytes] | ForkedChild,
+        on_exit: Callable[[int], None],
     ) -> None:
         """`child`: it was just started. `on_exit`: called with epoll events when it has ended,
         until `end` is called. Raises OSError; then the process is killed."""
@@ -67,6 +105,10 @@ class ChildProcess:
     def dump(self) -> None:
         """Have it write its stacks."""
         os.kill(self.pid, DUMP)
+
+    def kill(self) -> None:
+        """Kill it alone."""
+        self._child.kill()
 
     def signal_group(self, number: int) -> None:
         """Send a signal to it, and to the children of its app in its process group.

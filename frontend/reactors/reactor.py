@@ -23,16 +23,18 @@ from time import monotonic
 from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import ABANDONED, ANSWERED, OVER, RUNNING, Exchange
+from reactor_run.frontend.launch import explain
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.control_link import ControlLink
 from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
 from reactor_run.frontend.reactors.lane_pool import LanePool
-from reactor_run.frontend.reactors.process import ChildProcess, execute
+from reactor_run.frontend.reactors.process import ChildProcess, ForkedChild, execute
 from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.frontend.reactors.stall_budget import StallBudget
 from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
+from reactor_run.frontend.reactors.zygote import Zygote
 from reactor_run.protocol.control_messages import (
     Cancel,
     CapacityChanged,
@@ -94,10 +96,13 @@ class Reactor:
         generation: int = 1,
         express: bool,
         terminal: TerminalLoan | None = None,
+        zygote: Zygote | None = None,
+        multiprocess: bool = False,
     ) -> None:
         """Start the process. `command`: makes its command line from the descriptor of its control
         channel. `directory`: where it starts; None: the current directory. `terminal`: what it gets
-        as standard input; None: nothing.
+        as standard input; None: nothing. `zygote`: forks the process later; None: the command is
+        executed now. `multiprocess`: other reactors run the app too.
 
         Raises OSError if the kernel refuses a part of that. Then no part of it is left.
         """
@@ -146,31 +151,41 @@ class Reactor:
         self.on_overdue: Callable[[], None] = lambda: None
 
         self.express: ExpressLane | None = None
+        self.process: ChildProcess | None = None
+        """None: a zygote has not forked it yet, and maybe never will."""
+        self._zygote = zygote
+        self._unwanted = False
+        """It is to be killed as soon as it is forked."""
+        self._command = command
+        self._directory = directory
         with ExitStack() as undo:
-            self._start(command, directory, undo)
-            self._share_pulse(undo)
-            self.lanes = LanePool(loop, self, self._control.say, self._pulse.lanes)
-            self.clients = SharedClients(self._control.say)
-            if express:
-                self._open_express(undo)
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                self._control = ControlLink(self.loop, self, ours, self._hear)
+                undo.callback(self._control.give_up)
+                if zygote is None:
+                    undo.callback(self._execute(theirs).abandon)
+                self._share_pulse(undo)
+                self.lanes = LanePool(loop, self, self._control.say, self._pulse.lanes)
+                self.clients = SharedClients(self._control.say)
+                if express:
+                    self._open_express(undo)
+                if zygote is not None:
+                    zygote.fork(self, theirs, multiprocess=multiprocess)
             undo.pop_all()
 
-    def _start(
-        self, command: Callable[[int], list[str]], directory: str | None, undo: ExitStack
-    ) -> None:
-        ours, theirs = socket.socketpair()
-        undo.callback(ours.close)
-        with theirs:
-            self._control = ControlLink(self.loop, self, ours, self._hear)
-            undo.callback(self._control.give_up)
-            child = execute(
-                command(theirs.fileno()),
-                theirs.fileno(),
-                terminal=self._terminal is not None,
-                directory=directory,
-            )
+    def _execute(self, control: socket.socket) -> ChildProcess:
+        """Start the process by its command. `control`: its end of the control channel."""
+        descriptor = control.fileno()
+        child = execute(
+            self._command(descriptor),
+            descriptor,
+            terminal=self._terminal is not None,
+            directory=self._directory,
+        )
         self.process = ChildProcess(self.loop, child, self._on_exit)
-        undo.callback(self.process.abandon)
+        return self.process
 
     def _share_pulse(self, undo: ExitStack) -> None:
         self._pulse, descriptor = Pulse.share()
@@ -193,8 +208,8 @@ class Reactor:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
-        return self.process.pid
+        """The number of its process; 0: there is none yet."""
+        return 0 if self.process is None else self.process.pid
 
     # Exchanges -----------------------------------------------------------------------------------
 
@@ -522,6 +537,42 @@ class Reactor:
             case Failed(line, details):
                 self.owner.reactor_failed(self, line, details)
 
+    # What its zygote says ------------------------------------------------------------------------
+
+    def forked(self, child: ForkedChild) -> None:
+        """Take the process that the zygote has forked."""
+        try:
+            self.process = ChildProcess(self.loop, child, self._on_exit)
+        except OSError as error:
+            self.never_born(-signal.SIGKILL, f"it cannot be watched: {error.strerror}")
+            return
+        self.owner.reactor_started(self)
+        if self._unwanted:
+            self.kill()
+
+    def execute(self, control: socket.socket) -> None:
+        """Start the process by its command: the app cannot be preloaded."""
+        self._zygote = None
+        try:
+            self._execute(control)
+        except OSError as error:
+            self.never_born(1, f"it cannot be started: {explain(error)}")
+        else:
+            self.owner.reactor_started(self)
+
+    def never_born(self, status: int, message: str = "", details: str | None = None) -> None:
+        """Note that there will be no process.
+
+        `status`: as if there had been one. `message`, `details`: why, if that is known.
+        """
+        if self.state is DEAD:
+            return
+        if message and not self._unwanted:
+            self.owner.reactor_failed(self, message, details)
+        self.hung_up()
+        self._end()
+        self.owner.reactor_died(self, status)
+
     # The process ---------------------------------------------------------------------------------
 
     def on_deadline(self) -> None:
@@ -544,13 +595,21 @@ class Reactor:
 
     def kill(self) -> None:
         """Kill it, with the children of its app in its process group."""
-        if self.state is not DEAD:
+        if self.state is DEAD:
+            return
+        if self.process is not None:
             self.process.signal_group(signal.SIGKILL)
+        elif self._zygote is not None and self._zygote.withdraw(self.name):
+            # The caller may not expect the end within this call.
+            self.loop.defer(lambda: self.never_born(-signal.SIGKILL))
+        else:
+            self._unwanted = True
 
     def see_dead(self, seconds: float) -> None:
         """Block until it has ended, for at most `seconds`."""
         try:
-            self.process.wait(seconds)
+            if self.process is not None:
+                self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             log.error("%s (pid %d): SIGKILL was sent, but it still exists", self.name, self.pid)
 
@@ -577,7 +636,8 @@ class Reactor:
             why,
             f"; {len(suspects)} begun exchanges: {', '.join(names)}" if names else "",
         )
-        self.process.dump()
+        if self.process is not None:
+            self.process.dump()
         self._end_within(_DUMP_MAX)
 
     def _end_within(self, seconds: float) -> None:
@@ -592,10 +652,18 @@ class Reactor:
         self._control.say(Ping(1))
 
     def _on_exit(self, _: int) -> None:
-        """Handle the end of the process. All that it sent before is read first."""
-        loop = self.loop
+        """Handle the end of the process."""
+        process = self.process
+        assert process is not None
         self.hung_up()
-        self.process.signal_children(orderly=self.ends_children)
+        process.signal_children(orderly=self.ends_children)
+        self._end()
+        process.end()
+        self.owner.reactor_died(self, process.wait())
+
+    def _end(self) -> None:
+        """End its links and its exchanges. All that it sent before is read first."""
+        loop = self.loop
         self.state = DEAD
         if self._terminal is not None:
             self._terminal.reclaim(self.pid)
@@ -605,7 +673,6 @@ class Reactor:
         self.lanes.end()
 
         loop.forget(self)
-        self.process.end()
         self._pulse.close()
         self._control.end()
         self.clients.end()
@@ -613,7 +680,6 @@ class Reactor:
             self.express.end()
             loop.not_after_batch(self.express.flush)
         self.owner.reactor_left(self, left, begun)
-        self.owner.reactor_died(self, self.process.wait())
 
     def _read_to_end(self) -> None:
         """Read all that the process sent before it ended.

@@ -33,6 +33,7 @@ from reactor_run.frontend.reactors.command_line import CommandLine
 from reactor_run.frontend.reactors.events import Operation
 from reactor_run.frontend.reactors.generation import NextGeneration, Told, ignore_outcome
 from reactor_run.frontend.reactors.heartbeat import Heartbeat
+from reactor_run.frontend.reactors.preload import Preload, adopt_forked_reactors
 from reactor_run.frontend.reactors.reactor import READY, STARTING, Reactor
 from reactor_run.frontend.reactors.replacement import AFTER_FAILED_START, Replacement
 from reactor_run.frontend.reactors.retirement import Retirement
@@ -80,6 +81,14 @@ class Supervisor:
         self._place = place
         self._command = CommandLine(settings, place)
         self._terminal = TerminalLoan()
+        self._preload: Preload | None = None
+        if settings.preload == "on":
+            adopt_forked_reactors()
+            self._preload = Preload(
+                loop,
+                lambda fd: self._command.make(fd, "zygote", multiprocess=False, zygote=True),
+                place.enter,
+            )
         self._serving: list[Reactor] = []
         self._next = NextGeneration(self)
         self._replacement = Replacement(
@@ -152,6 +161,8 @@ class Supervisor:
         if self._stopping:
             then("the service is stopping")
             return
+        if anew:
+            self._give_up_import()
         self._next.begin(then, anew=anew)
 
     def scale(self, wanted: int) -> None:
@@ -194,26 +205,38 @@ class Supervisor:
         self.started += 1
         name = f"reactor {self.started}"
         # Several reactors cannot share the terminal.
-        terminal = self._terminal if self._terminal.exists and self.wanted == 1 else None
+        zygote = terminal = None
+        if self._preload is not None:
+            zygote = self._preload.zygote(serving=generation == self.generation)
+        elif self._terminal.exists and self.wanted == 1:
+            terminal = self._terminal
+        multiprocess = self.wanted > 1
         reactor = Reactor(
             self._loop,
             self,
             name,
             lambda fd: self._command.make(
-                fd, name, multiprocess=self.wanted > 1, terminal=terminal is not None
+                fd, name, multiprocess=multiprocess, terminal=terminal is not None
             ),
             directory=self._place.enter(),
             generation=generation,
             express=self._settings.lanes == "express",
             terminal=terminal,
+            zygote=zygote,
+            multiprocess=multiprocess,
         )
         self.reactors.append(reactor)
         if self._settings.start_timeout:
             reactor.on_overdue = lambda: self._start_overdue(reactor)
             self._loop.set_deadline(reactor, self._settings.start_timeout)
-        log.debug("%s (pid %d) starts", name, reactor.pid)
-        self._operation.reactor_started(reactor)
+        if reactor.pid:
+            self.reactor_started(reactor)
         return reactor
+
+    def reactor_started(self, reactor: Reactor) -> None:
+        """Note that a reactor has a process."""
+        log.debug("%s (pid %d) starts", reactor.name, reactor.pid)
+        self._operation.reactor_started(reactor)
 
     def _start_overdue(self, reactor: Reactor) -> None:
         seconds = self._settings.start_timeout
@@ -226,6 +249,8 @@ class Supervisor:
             "%s (pid %d): not ready after %g s, killing it", reactor.name, reactor.pid, seconds
         )
         reactor.kill()
+        if self._preload is not None and not reactor.pid:
+            self._preload.give_up_on(reactor.name)
 
     # What the reactors say -----------------------------------------------------------------------
 
@@ -311,7 +336,8 @@ class Supervisor:
         start_error = self._start_errors.pop(reactor, None)
         was_retiring = self._retirement.died(reactor)
         self._counters.served_by_the_dead += reactor.served
-        self._operation.reactor_exited(reactor, status)
+        if reactor.pid:
+            self._operation.reactor_exited(reactor, status)
         if self._stopping:
             log.debug("%s (pid %d) %s", reactor.name, reactor.pid, _how(status))
             self._operation.reactor_ended()
@@ -357,6 +383,8 @@ class Supervisor:
         """Let the next generation, which is ready, serve, and retire the present one."""
         old, self._serving = self._serving, successors
         self.generation += 1
+        if self._preload is not None:
+            self._preload.take_over()
         self._deaths = 0
         if (successor := self._replacement.end()) is not None:
             old.append(successor)
@@ -376,7 +404,13 @@ class Supervisor:
 
     def reload_ended(self) -> None:
         """Tell the operator that a reload has ended."""
+        self._give_up_import()
         self._operation.reload_ended()
+
+    def _give_up_import(self) -> None:
+        """End the zygote of the next generation, if there is one."""
+        if self._preload is not None:
+            self._preload.give_up_next()
 
     def replace_next(self) -> None:
         """Resume the replacement of spent reactors, which waited for the reload."""
@@ -440,12 +474,16 @@ class Supervisor:
                 reactor.kill()
             else:
                 self._retirement.stop(reactor, seconds)
+        if self._preload is not None:
+            self._preload.end()
 
     def kill(self) -> None:
         """Kill every reactor."""
         self._stopping = True
         for reactor in self.reactors:
             reactor.kill()
+        if self._preload is not None:
+            self._preload.end()
 
     def bury(self) -> None:
         """Kill every reactor, and return when the processes have ended, or after _GONE_WITHIN.
@@ -457,10 +495,22 @@ class Supervisor:
         until = monotonic() + _GONE_WITHIN
         for reactor in self.reactors:
             reactor.see_dead(max(0.0, until - monotonic()))
-            status = reactor.process.status
+            status = None if reactor.process is None else reactor.process.status
             if status is not None:
                 self._operation.reactor_exited(reactor, status)
             self._terminal.reclaim(reactor.pid)
+        if self._preload is not None:
+            self._preload.see_dead(max(0.0, until - monotonic()))
+
+    @property
+    def zygotes(self) -> list[int]:
+        """The process numbers of the zygotes."""
+        return [] if self._preload is None else self._preload.pids
+
+    @property
+    def forking(self) -> bool:
+        """Whether a child may be a reactor whose number is unknown yet."""
+        return self._preload is not None and self._preload.forking
 
 
 def _how(status: int) -> str:

@@ -16,7 +16,8 @@ from reactor_run.frontend.loop.epoll import Loop, Timer
 __all__ = ["Reaper", "adopts_orphans"]
 
 _AGAIN: Final = 1.0
-"""Seconds until the next look, after an ended child of our own hid other ended processes."""
+"""Seconds until the next look, after an ended child of our own hid other ended processes, or while
+a reactor is forked."""
 
 
 def adopts_orphans() -> bool:
@@ -34,10 +35,17 @@ def adopts_orphans() -> bool:
 class Reaper:
     """Takes the exit status of orphans, and of no process that we started."""
 
-    def __init__(self, loop: Loop, ours: Callable[[], Collection[int]]) -> None:
-        """`ours`: the processes that we started. Other parts wait for their status."""
+    def __init__(
+        self,
+        loop: Loop,
+        ours: Callable[[], Collection[int]],
+        forking: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`ours`: the processes that we started. Other parts wait for their status. `forking`:
+        whether a child may be ours whose number is unknown yet."""
         self._loop = loop
         self._ours = ours
+        self._forking = forking
         self._again = Timer(self.reap)
         self._adopts: bool | None = None
         """Whether orphans become children of this process. None until the first child may have
@@ -52,6 +60,9 @@ class Reaper:
 
     def reap(self) -> None:
         """Take the status of all orphans that have ended."""
+        if self._forking():
+            self._loop.set_deadline(self._again, _AGAIN)
+            return
         ours = self._ours()
         while True:
             try:

@@ -285,7 +285,7 @@ class Server:
             )
         self._terminal = Terminal(self.loop)
         self._parent = Parent(self.loop, os.environ, self._parent_ended)
-        self._reaper = Reaper(self.loop, self._children)
+        self._reaper = Reaper(self.loop, self._children, lambda: self.supervisor.forking)
 
     def _read_certificates(self, settings: Settings, endpoints: Endpoints) -> Renewal | None:
         """Read the certificates; return None if there are none. Raises OperatorError."""
@@ -536,5 +536,6 @@ class Server:
 
     def _children(self) -> list[int]:
         """The process numbers of the children that this process started."""
-        ours = [*(reactor.pid for reactor in self.supervisor.reactors), self.upgrade.pid]
+        ours = [reactor.pid for reactor in self.supervisor.reactors]
+        ours += [*self.supervisor.zygotes, self.upgrade.pid]
         return ours if self._files is None else [*ours, self._files.pid]

@@ -28,8 +28,9 @@ FRONT_END_HOOKS: Final = (
     "on_stop",
 )
 REACTOR_HOOKS: Final = ("reactor_init", "reactor_ready", "reactor_exit")
+FORK_HOOKS: Final = ("before_fork", "after_fork")
 REQUEST_HOOKS: Final = ("request_started", "request_ended")
-HOOKS: Final = (*FRONT_END_HOOKS, *REACTOR_HOOKS, *REQUEST_HOOKS)
+HOOKS: Final = (*FRONT_END_HOOKS, *REACTOR_HOOKS, *FORK_HOOKS, *REQUEST_HOOKS)
 
 _BEGINNINGS: Final = ("on_", "reactor_", "request_")
 

@@ -77,10 +77,11 @@ class ReactorExited(NamedTuple):
 
 
 class AppReactor(NamedTuple):
-    """A reactor, as it sees itself: for `reactor_init`, `reactor_ready` and `reactor_exit`.
+    """A reactor, as it sees itself: for `reactor_init`, `reactor_ready`, `reactor_exit`,
+    `before_fork` and `after_fork`.
 
     name: what the log calls it, such as `reactor 1`.
-    pid: the number of its process.
+    pid: the number of its process; in `before_fork` that of the zygote.
     app: the app, as the operator has named it.
     interface: `asgi` or `wsgi`; empty until the app is imported.
     runtime: `trio`, `asyncio` or `uvloop`; empty for a WSGI app, and until the app is imported.

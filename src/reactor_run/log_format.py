@@ -50,9 +50,13 @@ class LineFormatter(logging.Formatter):
         """`reactor`: the name of this reactor; empty: this is the front end. `zone`: None for that
         of this process now. `colours`: colour the level."""
         super().__init__()
-        self._before = f"{reactor}: " if reactor else ""
+        self.rename(reactor)
         self._zone = Zone() if zone is None else zone
         self._colours = colours
+
+    def rename(self, reactor: str) -> None:
+        """Change the name of this reactor."""
+        self._before = f"{reactor}: " if reactor else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, with its further lines indented below."""
@@ -71,8 +75,12 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, reactor: str = "", zone: Zone | None = None) -> None:
         """`reactor` and `zone`: as for LineFormatter."""
         super().__init__()
-        self._reactor = reactor
         self._zone = Zone() if zone is None else zone
+        self.rename(reactor)
+
+    def rename(self, reactor: str) -> None:
+        """Change the name of this reactor."""
+        self._reactor = reactor
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line. What follows the first line of its text is `details`."""

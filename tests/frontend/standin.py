@@ -33,6 +33,7 @@ from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors import supervisor as supervisor_module
 from reactor_run.frontend.reactors.command_line import CommandLine
 from reactor_run.frontend.reactors.reactor import Reactor
 from reactor_run.frontend.service import server as server_module
@@ -89,6 +90,7 @@ __all__ = [
     "LinkEnd",
     "Pieces",
     "StandIn",
+    "StandInZygote",
     "answer",
     "get",
     "post",
@@ -731,6 +733,77 @@ class StandIn:
         self._close()
 
 
+class StandInZygote:
+    """A zygote that the test plays. Its process only sleeps, and so do those that it forks."""
+
+    def __init__(self, front: Front, channel: socket.socket) -> None:
+        channel.settimeout(DEADLINE)
+        self._front = front
+        self._channel = channel
+        self._decoder = ControlDecoder()
+        self._heard: deque[dict[str, Any]] = deque()
+
+    @property
+    def pid(self) -> int:
+        """The process that the front end has started for it. There must be one zygote."""
+        (pid,) = self._front.server.supervisor.zygotes
+        return pid
+
+    def say(self, **message: Any) -> None:
+        """Send a message, and wait until the front end has handled it."""
+        self._channel.sendall(encode_control(message))
+        self._front.settle()
+
+    def hear(self) -> dict[str, Any]:
+        """Return the next message. The caller closes its "fd"."""
+        while not self._heard:
+            data, descriptors, _, _ = socket.recv_fds(self._channel, 65536, 16)
+            assert data, "the channel has ended"
+            self._heard.extend(self._decoder.feed(data, descriptors))
+        return self._heard.popleft()
+
+    @property
+    def silent(self) -> bool:
+        return not self._heard and _silent(self._channel)
+
+    def fork(self) -> StandIn:
+        """Fork the reactor that the front end asks for next."""
+        message = self.hear()
+        control = socket.socket(fileno=message["fd"])
+        reactor = StandIn(self._front, message["fork"], control)
+        self._front.reactors.append(reactor)
+        words = ["bash", "-c", f"trap '' {int(DUMP)}; exec sleep 1000"]
+        self.say(forked=reactor.name, pid=os.posix_spawnp("bash", words, os.environ, setpgroup=0))
+        return reactor
+
+    def fail_to_fork(self, line: str) -> None:
+        """Say that the next reactor cannot be forked."""
+        message = self.hear()
+        os.close(message["fd"])
+        self.say(fork_failed=message["fork"], message=line, details=None)
+
+    def kill(self) -> None:
+        """Kill the process, and wait until the front end has handled its end."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        self.see_dead(pid)
+
+    def see_dead(self, pid: int) -> None:
+        """Wait until the front end has handled the end of this zygote."""
+        end = time.monotonic() + DEADLINE
+        while pid in self._front.server.supervisor.zygotes:
+            assert time.monotonic() < end, "the zygote lives on"
+            self._front.settle()
+        self._front.settle()
+
+    def close(self) -> None:
+        for message in self._heard:
+            if isinstance(message.get("fd"), int):
+                os.close(message["fd"])
+        self._heard.clear()
+        self._channel.close()
+
+
 class Front:
     """A running front end, with reactors that are ready unless the test says otherwise."""
 
@@ -750,6 +823,7 @@ class Front:
         """
         self.log: list[str] = []
         self.reactors: list[StandIn] = []
+        self.zygotes: list[StandInZygote] = []
         self._ahead = 0.0
         self._open_files = _open_files()
         self._clients: list[Client] = []
@@ -795,6 +869,8 @@ class Front:
             monkeypatch.setattr(f"reactor_run.frontend.{module}.monotonic", self._clock)
         monkeypatch.setattr(server_module, "Signals", self._signals)
         monkeypatch.setattr(CommandLine, "make", self._command)
+        # Forked reactors are children of this process anyway.
+        monkeypatch.setattr(supervisor_module, "adopt_forked_reactors", lambda: None)
         monkeypatch.setattr(log, "handlers", [_Lines(self.log)])
         monkeypatch.setattr(log, "level", logging.DEBUG)
         monkeypatch.setattr(log, "propagate", False)
@@ -803,11 +879,14 @@ class Front:
     def _clock(self) -> float:
         return time.monotonic() + self._ahead
 
-    def _command(self, control_fd: int, name: str, **_: bool) -> list[str]:
+    def _command(self, control_fd: int, name: str, *, zygote: bool = False, **_: bool) -> list[str]:
         # In the place of `CommandLine.make`: this process plays the reactor, and the one that
         # is started has nothing to do.
         control = socket.socket(fileno=os.dup(control_fd))
-        self.reactors.append(StandIn(self, name, control))
+        if zygote:
+            self.zygotes.append(StandInZygote(self, control))
+        else:
+            self.reactors.append(StandIn(self, name, control))
         # It survives being asked what it does, as a reactor does.
         return ["bash", "-c", f"trap '' {int(DUMP)}; exec sleep 1000 {control_fd}>&-"]
 
@@ -948,7 +1027,8 @@ class Front:
             if not self.server.clients.draining:
                 self.signal(signal.SIGTERM)
             for inside in list(self.server.supervisor.reactors):
-                os.kill(inside.pid, signal.SIGKILL)
+                if inside.pid:
+                    os.kill(inside.pid, signal.SIGKILL)
         try:
             self.exit()
             self.server.close()
@@ -957,6 +1037,8 @@ class Front:
                 client.close()
             for reactor in self.reactors:
                 reactor.close()
+            for zygote in self.zygotes:
+                zygote.close()
             for listener in self._listeners:
                 listener.close()
             self.server.loop._epoll.close()

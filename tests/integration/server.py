@@ -102,7 +102,14 @@ class Server:
         return self.process.pid
 
     def reactor_pids(self) -> list[int]:
-        """The front end's living children, oldest first."""
+        """The front end's living children, oldest first. Zygotes are not among them."""
+        return [pid for pid in self._living() if not _is_zygote(pid)]
+
+    def zygote_pids(self) -> list[int]:
+        """The processes that import the app and fork reactors (`--preload on`)."""
+        return [pid for pid in self._living() if _is_zygote(pid)]
+
+    def _living(self) -> list[int]:
         return sorted(pid for pid in _children(self.pid) if _parent(pid) == self.pid)
 
     def pids(self) -> list[int]:
@@ -201,6 +208,15 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits to be reaped does not."""
     return process_fields(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def _is_zygote(pid: int) -> bool:
+    """Whether a process is a zygote, by its title. Until it has set one, its command line tells."""
+    try:
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return title.startswith(b"reactor-run: zygote ") or b"\0--zygote\0" in title
 
 
 def _children(parent: int) -> list[int]:

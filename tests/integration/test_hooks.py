@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reactor_run.hook_module import FRONT_END_HOOKS, HOOKS
+from reactor_run.hook_module import FORK_HOOKS, FRONT_END_HOOKS, HOOKS
 from tests.integration.client import Client
 from tests.integration.conftest import Start
 from tests.integration.server import Server, clean_environment, command
@@ -211,7 +211,7 @@ def test_hooks_that_fail_are_logged_and_stop_nothing(
         + "".join(
             f"def {name}(event):\n    raise ValueError({name!r})\n"
             for name in HOOKS
-            if name not in ("reactor_init", "on_ready")
+            if name not in ("reactor_init", "on_ready", *FORK_HOOKS)
         )
         + "def on_ready(event):\n    sys.exit(1)\n"
     )
@@ -224,7 +224,7 @@ def test_hooks_that_fail_are_logged_and_stop_nothing(
     for name in HOOKS:
         if name.startswith(("on_", "reactor_")) and name != "reactor_init":
             assert f"the hook {name} failed" in server.log()
-        if name not in ("reactor_init", "on_ready"):
+        if name not in ("reactor_init", "on_ready", *FORK_HOOKS):
             assert f"ValueError: {name}\n" in server.log()
     assert f'{place.path}/shop_hooks.py", line' in server.log()
 

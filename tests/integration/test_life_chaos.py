@@ -197,7 +197,7 @@ class Fate:
             self._slow.append(client)
         else:
             number = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "crash": signal.SIGSEGV}[what]
-            pids = self._server.reactor_pids()
+            pids = [*self._server.reactor_pids(), *self._server.zygote_pids()]
             if pids:
                 try:
                     os.kill(self._random.choice(pids), number)
@@ -224,15 +224,17 @@ def visitors(server: Server, tally: Tally, seed: int) -> Iterator[None]:
 
 LONG = [pytest.mark.slow, pytest.mark.timeout(300)]
 CASES = [
-    *(pytest.param(config, 4, id=f"{config}-4") for config in (CONFIGS[0], CONFIGS[3])),
-    *(pytest.param(config, 60, id=f"{config}-60", marks=LONG) for config in CONFIGS),
+    *(pytest.param(config, "off", 4, id=f"{config}-4") for config in (CONFIGS[0], CONFIGS[3])),
+    pytest.param(CONFIGS[0], "on", 4, id=f"{CONFIGS[0]}-preload-4"),
+    *(pytest.param(config, "off", 60, id=f"{config}-60", marks=LONG) for config in CONFIGS),
+    *(pytest.param(config, "on", 60, id=f"{config}-preload-60", marks=LONG) for config in CONFIGS),
 ]
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize(("config", "seconds"), CASES)
+@pytest.mark.parametrize(("config", "preload", "seconds"), CASES)
 def test_no_client_is_harmed(
-    config: Config, seconds: int, start: Start, tmp_path: Path, record_property: object
+    config: Config, preload: str, seconds: int, start: Start, tmp_path: Path
 ) -> None:
     seed = random.SystemRandom().randrange(1 << 30)
     print(f"seed {seed}")
@@ -242,6 +244,7 @@ def test_no_client_is_harmed(
         *config.options,
         "--lifespan=off",
         "--reactors=3",
+        f"--preload={preload}",
         "--max-requests=300",
         "--max-requests-jitter=200",
         "--timeout=1",
