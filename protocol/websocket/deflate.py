@@ -54,6 +54,8 @@ MEM_LEVEL: Final = 2
 _LEVEL: Final = 6
 _TAIL: Final = b"\x00\x00\xff\xff"
 """What ends each message, and is not sent (§7.2.1)."""
+_LAST_BLOCK: Final = b"\x01\x00\x00\xff\xff"
+"""An empty block that ends a stream. It is read as one only after the end of another block."""
 _STREAMS_MAX: Final = 64
 """Most times that a client may end its DEFLATE stream within one message (§7.2.3.5). One of them is
 usual. Each costs a new object of 7 KiB."""
@@ -186,11 +188,25 @@ class PerMessageDeflate:
         return content
 
     def end_message(self, room: int) -> bytes:
-        """Return what the end of a payload still holds, as `inflate` does."""
+        """Return what the end of a payload still holds, as `inflate` does.
+
+        Raises `InflateError`, too, if the payload has ended within a block.
+        """
         content = self.inflate(_TAIL, room)
+        inflater = self._inflater
+        assert inflater is not None
         self._streams = 0
         if self._parameters.client_no_context_takeover:
             self._inflater = None
+        else:
+            inflater = inflater.copy()
+        if len(content) <= room:
+            try:
+                inflater.decompress(_LAST_BLOCK)
+            except zlib.error:
+                raise InflateError from None
+            if not inflater.eof:
+                raise InflateError
         return content
 
     def _new_inflater(self) -> zlib._Decompress:

@@ -133,6 +133,17 @@ def test_inflating_stops_at_the_limit() -> None:
         assert len(websocket.messages) == (not fails)
 
 
+@pytest.mark.parametrize("forget", [False, True])
+def test_payload_ends_with_a_block(forget: bool) -> None:
+    whole = deflated(b"Hello, world! " * 9)
+    for payload in (whole[:-1], whole[:-4], b"", whole + b"\0\0\xff\xff"):
+        websocket = opened(PLAIN._replace(client_no_context_takeover=forget))
+        websocket.receive(frame(0xC1, whole))
+        websocket.receive(frame(0xC1, payload))
+        assert websocket.failed is rules.DEFLATE
+        assert websocket.messages[0] == "Hello, world! " * 9
+
+
 @loop_over(
     "data, rule",
     [
