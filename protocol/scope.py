@@ -9,6 +9,8 @@ The fields, as the app sees them:
     hop-by-hop  the fields of HOP_BY_HOP belong to the servers and are not shown. A field that the
                 client's Connection names is shown: otherwise a client could have a proxy's
                 X-Forwarded-For deleted by naming it
+    upgrade     a WebSocket shows Connection and Upgrade, each with the one value that matters: apps
+                such as python-socketio look at them
 
 The front end has made Host agree with an absolute-form target (RFC 9112 §3.2.2). The scheme is that
 of the connection, even if an absolute-form target claims another: a client must not be able to
@@ -40,6 +42,7 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Request fields of the connection, not of the request (RFC 9110 section 7.6.1), in lower case."""
 
+_UPGRADE: Final = ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"))
 _ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
 _VERSIONS: Final = ("1.0", "1.1")
 _FILLED_IN: Final = dict.fromkeys(
@@ -153,6 +156,7 @@ class ScopeBuilder:
         scope["type"] = "websocket"
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = subprotocols
+        scope["headers"] += _UPGRADE
         del scope["method"]
         # Those of HTTP responses do not concern it.
         extensions = scope.get("extensions", {}).items()

@@ -141,6 +141,8 @@ def test_the_app_sees_the_handshake(server: Server) -> None:
         assert scope["client"][0] == "127.0.0.1"
         assert ["origin", "http://a.example"] in scope["headers"]
         assert ["cookie", "a=b"] in scope["headers"]
+        assert scope["headers"].count(["connection", "Upgrade"]) == 1
+        assert scope["headers"].count(["upgrade", "websocket"]) == 1
         assert "method" not in scope
         assert ws.field("sec-websocket-protocol") == []
         ws.finish()

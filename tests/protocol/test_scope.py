@@ -200,6 +200,29 @@ def test_state_and_extensions_are_only_there_when_given() -> None:
     assert scope_of(head_of(), extensions=extensions)["extensions"] == extensions
 
 
+def test_a_websocket_shows_what_it_is() -> None:
+    """Whatever else the client has named in Connection."""
+    head = parse_request_head(
+        b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n"
+        b"Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        Limits(),
+    )
+    assert head is not None
+    builder = ScopeBuilder(extensions={"http.response.pathsend": {}, "x": {}})
+    for _ in range(2):
+        scope = builder.build_websocket(head, Origin(CLIENT, SERVER, "https"), ["a"])
+        assert (scope["type"], scope["scheme"]) == ("websocket", "wss")
+        assert "method" not in scope
+        assert scope["subprotocols"] == ["a"]
+        assert scope["extensions"] == {"websocket.http.response": {}, "x": {}}
+        assert scope["headers"] == [
+            (b"host", b"a"),
+            (b"sec-websocket-version", b"13"),
+            (b"connection", b"Upgrade"),
+            (b"upgrade", b"websocket"),
+        ]
+
+
 def test_changes_by_an_app_stay_in_its_scope() -> None:
     builder = ScopeBuilder(state={}, extensions={"x": {}})
     first = builder.build(head_of(), ORIGIN)
