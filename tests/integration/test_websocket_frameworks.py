@@ -18,13 +18,21 @@ from tests.integration.server import Server
 from tests.integration.waiting import eventually
 from tests.needs import need_module
 
-MATRIX = [
-    pytest.param(runtime, lanes, marks=() if quick else pytest.mark.slow, id=f"{runtime} {lanes}")
-    for runtime in RUNTIMES
-    for lanes in LANES
-    for quick in [(runtime, lanes) in (("trio", "express"), ("uvloop", "plain"))]
-]
-"""What the frameworks on anyio run on. A part of it is enough for `make test`."""
+
+def matrix(*quick: str) -> list[Any]:
+    """What a framework on anyio runs on. `quick`: in `make test`."""
+    pairs = [(runtime, lanes) for runtime in RUNTIMES for lanes in LANES]
+    return [
+        pytest.param(
+            *pair, marks=() if " ".join(pair) in quick else pytest.mark.slow, id=" ".join(pair)
+        )
+        for pair in pairs
+    ]
+
+
+FASTAPI = matrix("trio express", "uvloop plain")
+STARLETTE = matrix("uvloop plain")
+LITESTAR = matrix("trio express")
 ASYNCIO = [
     pytest.param("asyncio", lanes, marks=() if lanes == "express" else pytest.mark.slow, id=lanes)
     for lanes in LANES
@@ -86,7 +94,7 @@ def fastapi(shared: Start, runtime: str, lanes: str) -> Server:
     return serve(shared, "fastapi", runtime, lanes)
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), FASTAPI)
 def test_fastapi_parameters_and_dependencies(fastapi: Server) -> None:
     with open_socket(fastapi, "/items/7?token=secret&q=stra%C3%9Fe") as ws:
         assert json.loads(ws.recv(20)) == {"item": 7, "user": "ada", "q": "straße"}
@@ -100,7 +108,7 @@ def test_fastapi_parameters_and_dependencies(fastapi: Server) -> None:
         assert json.loads(ws.recv(20))["item"] == 8
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), FASTAPI)
 def test_fastapi_refuses(fastapi: Server) -> None:
     assert refused(fastapi, "/items/7")[0] == 403
     assert refused(fastapi, "/items/seven?token=secret")[0] == 403
@@ -108,7 +116,7 @@ def test_fastapi_refuses(fastapi: Server) -> None:
     assert refused(fastapi, "/denied") == (402, b'{"detail":"pay first"}')
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), FASTAPI)
 def test_fastapi_exceptions_become_close_codes(fastapi: Server) -> None:
     with open_socket(fastapi, "/late-token") as ws:
         ws.send("wrong")
@@ -127,7 +135,7 @@ def test_fastapi_exceptions_become_close_codes(fastapi: Server) -> None:
         assert closed(ws) == (1011, "")
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), FASTAPI)
 def test_fastapi_chat(fastapi: Server) -> None:
     chat = {"subprotocols": ["chat.v2", "chat.v1"]}
     with (
@@ -146,7 +154,7 @@ def test_fastapi_chat(fastapi: Server) -> None:
         assert second.recv(20) == "alone"
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), FASTAPI)
 def test_fastapi_notices_a_disconnect_while_it_sends(fastapi: Server) -> None:
     before = seen(fastapi).count(["feed", "over"])
     with open_socket(fastapi, "/feed") as ws:
@@ -167,7 +175,7 @@ def starlette(shared: Start, runtime: str, lanes: str) -> Server:
     return serve(shared, "starlette", runtime, lanes)
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), STARLETTE)
 def test_starlette_endpoint(starlette: Server) -> None:
     with open_socket(starlette, "/ws/echo/room%201") as ws:
         assert ask(ws, [1, {"a": None}]) == {"got": [1, {"a": None}], "state": "hello"}
@@ -180,7 +188,7 @@ def test_starlette_endpoint(starlette: Server) -> None:
     expect(starlette, "disconnect", 1011)
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), STARLETTE)
 def test_starlette_authentication(starlette: Server) -> None:
     assert refused(starlette, "/ws/members")[0] == 403
     with open_socket(starlette, "/ws/members", additional_headers={"Cookie": "user=ada"}) as ws:
@@ -190,7 +198,7 @@ def test_starlette_authentication(starlette: Server) -> None:
     expect(starlette, "members", "over")
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), STARLETTE)
 def test_starlette_urls_and_failures(starlette: Server) -> None:
     with open_socket(starlette, "/ws/url") as ws:
         told = json.loads(ws.recv(20))
@@ -212,7 +220,7 @@ def litestar(shared: Start, runtime: str, lanes: str) -> Server:
     return serve(shared, "litestar", runtime, lanes)
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), LITESTAR)
 def test_litestar_handler(litestar: Server) -> None:
     path = "/items/7?token=secret"
     with open_socket(litestar, path, subprotocols=["chat.v1"]) as ws:
@@ -225,7 +233,7 @@ def test_litestar_handler(litestar: Server) -> None:
     assert refused(litestar, "/items/7")[0] in (401, 403)
 
 
-@pytest.mark.parametrize(("runtime", "lanes"), MATRIX)
+@pytest.mark.parametrize(("runtime", "lanes"), LITESTAR)
 def test_litestar_listener_and_stream(litestar: Server) -> None:
     with open_socket(litestar, "/orders") as ws:
         order = {"name": "tea", "count": 2}
