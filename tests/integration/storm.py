@@ -38,7 +38,7 @@ OPTIONS = (
 )
 """Settings under which the storm reaches every deadline."""
 
-_DEADLINE = 30.0
+_DEADLINE = 60.0
 """Seconds that any one of them may take."""
 
 
@@ -65,10 +65,12 @@ class Tally:
 class Peer:
     """One connection."""
 
-    def __init__(self, sock: trio.socket.SocketType, dice: random.Random) -> None:
+    def __init__(self, sock: trio.socket.SocketType, dice: random.Random, connected: float) -> None:
+        """`connected`: a time before the connection existed, by the monotonic clock. This process
+        may have been too busy to notice it at once."""
         self.sock = sock
         self.dice = dice
-        self._connected = time.monotonic()
+        self._connected = connected
         self._first = inf
         """When the first byte of all was sent."""
         self._parser: h11.Connection | None = None
@@ -101,12 +103,10 @@ class Peer:
     def is_late(self) -> bool:
         """It took long to begin or to send a request, because this machine is busy.
 
-        It may have been closed as idle, or have got 408.
+        It may have been closed as silent, or have got 408.
         """
         silent = min(self._first, time.monotonic()) - self._connected
-        return (
-            max(self._slowest, self._sending_took()) > PATIENCE - 0.5 or silent > KEEP_ALIVE - 0.5
-        )
+        return max(self._slowest, self._sending_took(), silent) > PATIENCE - 0.5
 
     def __str__(self) -> str:
         """For the report: seconds since it connected."""
@@ -266,12 +266,12 @@ async def half_closes(peer: Peer) -> None:
 
 
 async def wishes_an_upgrade(peer: Peer) -> None:
-    fields = [
-        ("Connection", "keep-alive, Upgrade"),
-        ("Upgrade", peer.dice.choice(["websocket", "h2c"])),
-    ]
+    """A wish that is no handshake of WebSocket: only an ASGI app's server speaks that."""
+    protocol = peer.dice.choice(["websocket", "h2c"])
+    fields = [("Connection", "keep-alive, Upgrade"), ("Upgrade", protocol)]
     await peer.send(request("GET", "/hello?say=plain", fields))
-    await peer.expect(b"plain")
+    status, body = await peer.response()
+    assert (status, body) == (200, b"plain") or (status, protocol) == (426, "websocket")
 
 
 async def uploads(peer: Peer) -> None:
@@ -497,13 +497,14 @@ async def connected(address: str, dice: random.Random) -> AsyncIterator[Peer]:
     try:
         if dice.random() < 0.2:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        began = time.monotonic()
         if unix:
             await sock.connect(address.removeprefix("unix:"))
         else:
             parts = urlsplit(address)
             await sock.connect((parts.hostname, parts.port))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield Peer(sock, dice)
+        yield Peer(sock, dice, began)
     finally:
         sock.close()
 

@@ -248,7 +248,7 @@ def test_no_client_is_harmed(
         "--max-requests=300",
         "--max-requests-jitter=200",
         "--timeout=1",
-        "--start-timeout=5",
+        "--start-timeout=15",
         # A WSGI app in one thread may stand still for as long as it likes, unless this says no.
         *(["--request-timeout=3"] if (config.interface, config.threads) == ("wsgi", 1) else []),
         "--queue-timeout=50",
