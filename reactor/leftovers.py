@@ -80,7 +80,9 @@ class ImportWatch:
             if thread is not None:
                 found.append(f"the thread {thread.name!r}{_where(self._threads.get(thread))}")
             elif name := _thread_name(number):
-                found.append(f"a thread of a C library, {name!r}")
+                # A thread without a name of its own has that of the process.
+                named = "" if name == _thread_name(os.getpid()) else f", {name!r}"
+                found.append(f"a thread of a C library{named}")
         return found
 
     def _left_descriptors(self) -> list[str]:

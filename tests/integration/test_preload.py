@@ -206,7 +206,7 @@ LEFTOVERS = {
     ),
     "thread of C": (
         "import _thread, time\n_thread.start_new_thread(time.sleep, (1000,))",
-        r"a thread of a C library, '.+'",
+        "a thread of a C library; see",
     ),
     "connection": (
         "import socket\n"
