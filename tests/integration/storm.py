@@ -70,6 +70,8 @@ class Peer:
         may have been too busy to notice it at once."""
         self.sock = sock
         self.dice = dice
+        self.narrow = False
+        """Its receive buffer is small, so that it takes hundreds of turns to read a MiB."""
         self._connected = connected
         self._first = inf
         """When the first byte of all was sent."""
@@ -303,7 +305,7 @@ async def is_echoed(peer: Peer) -> None:
 async def downloads(peer: Peer) -> None:
     """Fast, or slowly; with Content-Length or in chunks."""
     slowly = peer.dice.random() < 0.3
-    size = peer.dice.randint(0, 30_000 if slowly else 1 << 20)
+    size = peer.dice.randint(0, 30_000 if slowly else 1 << (18 if peer.narrow else 20))
     target = f"/download?size={size}&length={peer.dice.randint(0, 1)}"
     await peer.send(request("GET", target))
     await peer.expect(b"".join(pattern(size)), slowly=slowly)
@@ -494,8 +496,9 @@ RUDE = [
 async def connected(address: str, dice: random.Random) -> AsyncIterator[Peer]:
     unix = address.startswith("unix:")
     sock = trio.socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+    narrow = dice.random() < 0.2
     try:
-        if dice.random() < 0.2:
+        if narrow:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         began = time.monotonic()
         if unix:
@@ -504,7 +507,9 @@ async def connected(address: str, dice: random.Random) -> AsyncIterator[Peer]:
             parts = urlsplit(address)
             await sock.connect((parts.hostname, parts.port))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield Peer(sock, dice, began)
+        peer = Peer(sock, dice, began)
+        peer.narrow = narrow
+        yield peer
     finally:
         sock.close()
 
