@@ -188,7 +188,7 @@ class TlsHandshake:
     def on_lost(self, error: str) -> None:
         """Note that the connection closes next."""
         self._count("the client left")
-        self.state = _ENDED
+        self._end()
 
     def on_fault(self) -> None:
         """Close after an internal error."""
@@ -243,21 +243,27 @@ class TlsHandshake:
         told = self._credentials.describe(tls)
         client = self._speaker.speak(connection, *self._ends, https=True, tls=told)
         connection.read(True)
-        if self._context.draining:
-            client.shut(self._context.close_grace)
         if connection.transport.ready:
+            # A request came together with the client's last message.
             client.on_readable()
             connection.look_again()
+        if self._context.draining:
+            client.shut(self._context.close_grace)
 
     def _fail(self, reason: str, *, alerted: bool = False) -> None:
         """End the connection. `alerted`: the client has to read an alert."""
         self._count(reason)
-        self.state = _ENDED
+        self._end()
         if alerted:
             # A close with unread bytes would destroy the alert.
             self.connection.linger()
         else:
             self.connection.close()
+
+    def _end(self) -> None:
+        """Drop what the handshake needs. The connection, which refers to it, is freed late."""
+        self.state = _ENDED
+        self._tls = self._incoming = self._outgoing = None
 
     def _count(self, reason: str) -> None:
         """Count a failure. A client that has sent nothing did not want a handshake."""
@@ -288,7 +294,7 @@ class TlsHandshake:
     def shut(self, grace: float) -> None:
         """End within `grace` seconds: the service stops. A last request may be on its way."""
         if not grace:
-            self.state = _ENDED
+            self._end()
             self.connection.close()
         elif self._context.loop.now + grace < self.connection.due:
             self.connection.wait(grace)

@@ -347,3 +347,6 @@ class TlsTransport(Transport):
         if not self._resets:
             self._notify()
         super().close()
+        # The connection and its protocol refer to each other, so they are freed late. What OpenSSL
+        # has is much larger.
+        del self._tls, self._incoming, self._outgoing

@@ -94,8 +94,8 @@ def test_inside_tls(shared: Start, authority: Authority, cut: Cut) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("config", TWO_CONFIGS, ids=str)
 def test_every_server_inside_tls(shared: Start, config: Config, authority: Authority) -> None:
     for name in SERVERS:
         # A PROXY header comes before TLS, and its faults too.

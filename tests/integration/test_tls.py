@@ -508,6 +508,20 @@ def test_a_certificate_is_shown_to_the_app(
                 assert client.tls.session_reused
 
 
+def test_the_chain_as_far_as_python_tells_it(
+    serve: Callable[..., Server], secure: Connect, authority: Authority, people: Authority
+) -> None:
+    department = people.ca.create_child_ca()
+    leaf = department.issue_cert("ada@example.org")
+    context = authority.client()
+    leaf.configure_cert(context)
+    client = secure(serve(CONFIGS[0], *verifying(people, "required")), tls=context)
+    chain = client.get("/scope").json()["extensions"]["tls"]["client_cert_chain"]
+    whole = [leaf.cert_chain_pems[0], department.cert_pem, people.ca.cert_pem]
+    known = whole if sys.version_info >= (3, 13) else whole[:1]
+    assert chain == [pem.bytes().decode() for pem in known]
+
+
 def refused(client_context: ssl.SSLContext, server: Server, secure: Connect) -> bool:
     """Whether the server ends the handshake. With TLS 1.3 a client notices when it reads."""
     try:

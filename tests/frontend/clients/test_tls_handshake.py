@@ -58,6 +58,18 @@ class HalfClient:
             except ssl.SSLWantReadError:
                 pass
 
+    def read(self) -> bytes:
+        """All that comes up to close_notify."""
+        data = b""
+        while True:
+            try:
+                piece = self.tls.read(65536)
+                if not piece:
+                    return data
+                data += piece
+            except ssl.SSLWantReadError:
+                self._incoming.write(self.raw._sock.recv(65536))
+
 
 def state_of(front: Front) -> TlsHandshakeState | None:
     """The state of the handshake of the only connection; None: it is done, or there is none."""
@@ -292,3 +304,22 @@ def test_a_stop_without_grace_closes_handshakes(
     front.settle()
     front.call(front.server.stop)
     assert begun.raw.rest() is not None
+
+
+def test_a_request_with_the_last_message_is_served_during_a_stop(
+    secret: Callable[..., Front], authority: Authority
+) -> None:
+    front = secret(close_grace=5.0)
+    client = HalfClient(front, authority)
+    client.raw.send(client.hello())
+    last = client.finished()
+    front.call(front.server.stop)
+    # Whatever comes from now on has no time.
+    front.call(lambda: setattr(front.server.clients, "close_grace", 0.0))
+    client.tls.write(get())
+    client.raw.send(last + client._outgoing.read())
+    (reactor,) = front.reactors
+    reactor.reply(reactor.request()[0], OK)
+    answer = client.read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer.lower()

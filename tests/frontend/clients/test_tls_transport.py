@@ -7,6 +7,7 @@ import random
 import select
 import socket
 import ssl
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -317,3 +318,10 @@ def test_a_client_that_reads_no_replies_is_lost(pair: Callable[..., Pair]) -> No
             select.select([transport.sock], [], [], 30)
             assert transport.recv(65536) == b"x"
     assert len(transport._left) < 400_000
+
+
+def test_a_close_frees_what_openssl_has(pair: Callable[..., Pair]) -> None:
+    transport, _ = pair()
+    kept = weakref.ref(transport._tls)
+    transport.close()
+    assert kept() is None
