@@ -9,7 +9,8 @@ inherits from that of HTTP exchanges, and answers in HTTP until the app has acce
     CLOSED       error         error             error        error        no effect
 
 Once the client is gone, `send` raises OSError, and `receive` returns websocket.disconnect. A
-`websocket.close` has no effect then.
+`websocket.close` has no effect then. `send` and `close` do the same once the service has closed the
+WebSocket: the app has made no mistake.
 
 `send` waits while more than HIGH_WATER bytes wait for the client.
 """
@@ -57,7 +58,15 @@ _NO_CODE: Final = 1005
 class WebSocketExchange(AsgiExchange):
     """A handshake, and the WebSocket that it may become."""
 
-    __slots__ = ("_connect_told", "_early", "_handshake", "_turns", "_websocket", "_websockets")
+    __slots__ = (
+        "_closed",
+        "_connect_told",
+        "_early",
+        "_handshake",
+        "_turns",
+        "_websocket",
+        "_websockets",
+    )
 
     _handshake: Handshake
 
@@ -76,6 +85,8 @@ class WebSocketExchange(AsgiExchange):
         self._websockets = websockets
         self._websocket: OpenWebSocket | None = None
         """Set once the app has accepted."""
+        self._closed = False
+        """The app has closed it."""
         self._connect_told = False
         self._early = b""
         """Bytes of the client that were read before the app had accepted."""
@@ -163,13 +174,14 @@ class WebSocketExchange(AsgiExchange):
         elif kind == "websocket.close":
             if websocket is None:
                 await self._refuse()
-            elif websocket.codec.close_sent and not websocket.ended:
+            elif self._closed and not websocket.ended:
                 raise RuntimeError(f"{kind} is out of order: the WebSocket is closed")
             else:
                 code = message.get("code") or 1000
                 if code == _NO_CODE:
                     raise ValueError("1005 stands for a close frame without a code")
                 websocket.close(code, message.get("reason") or "")
+                self._closed = True
         elif websocket is not None:
             raise RuntimeError(f"{kind} is out of order: the WebSocket is accepted")
         elif kind == "websocket.accept":
@@ -191,8 +203,10 @@ class WebSocketExchange(AsgiExchange):
     def _send_message(self, websocket: OpenWebSocket, message: Message) -> None:
         if self.gone or websocket.ended or self.ended:
             raise OSError("the client is gone")
-        if websocket.codec.close_sent:
+        if self._closed:
             raise RuntimeError("websocket.send is out of order: the WebSocket is closed")
+        if websocket.codec.close_sent:
+            raise OSError("the service has closed the WebSocket")
         data: str | bytes | None = message.get("text")
         if data is None:
             data = message.get("bytes")
@@ -288,7 +302,9 @@ class WebSocketExchange(AsgiExchange):
                 self.name,
                 error,
                 self._gateway.runtime,
-                left=self.gone or websocket.ended,
+                left=self.gone
+                or websocket.ended
+                or (websocket.codec.close_sent and not self._closed),
                 part="WebSocket",
                 state="open",
             )

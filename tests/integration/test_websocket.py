@@ -492,6 +492,21 @@ def test_a_reload_closes_with_1012(start_on: Start) -> None:
         ws.finish()
 
 
+def test_an_app_that_sends_during_a_reload_makes_no_mistake(start_on: Start) -> None:
+    """It may send while the client's close frame is awaited. That raises OSError."""
+    server = start_on("--ws-drain", "0", "--log-level", "debug")
+    with WebSocketClient(server, "/broadcast") as ws:
+        assert ws.message() == "0"
+        server.signal(signal.SIGHUP)
+        assert ws.close_frame() == (1012, "")
+        # The app sends every 10 ms.
+        assert eventually(lambda: "before the WebSocket was complete" in server.log())
+        ws.close(1012)
+        assert ws.ends()
+    assert server.stop() == 0
+    assert "Traceback" not in server.log()
+
+
 def test_an_upgrade_closes_with_1012(start_on: Start) -> None:
     server = start_on("--ws-drain", "0.2")
     with WebSocketClient(server, "/watch") as ws:
