@@ -26,8 +26,9 @@ from tests.integration.websocket_storm import OPTIONS, Tally, storm
 
 APP = "tests.integration.apps.websocket_storm:app"
 MIB = 1 << 20
-GROWTH = 24 * MIB
-"""What a process may have more after the storm than after one that warmed it up."""
+GROWTH = 64 * MIB
+"""What a process may have more after a storm than after one like it. At the height of a storm,
+buffers for clients that do not read take much more, and malloc keeps some of that."""
 TASKS = 64
 """Workers that a reactor keeps for later; see PARKED_MAX."""
 
@@ -122,7 +123,7 @@ def test_reloads_and_kills(
 
     warm = before
     if connections > 100:
-        check(run(seconds / 3, seed + 1))
+        check(run(seconds, seed + 1))
         warm = figures(server)
     check(run(seconds, seed))
     # The front end may be about to close the last connection of the test.
@@ -178,7 +179,7 @@ def test_nothing_is_left_in_reactors(
 
     warm = before
     if connections > 100:
-        check(run(seconds / 3, seed + 1))
+        check(run(seconds, seed + 1))
         warm = figures(server)
     check(run(seconds, seed))
     after = settled(server, before)
