@@ -269,4 +269,5 @@ def test_a_fast_reader_of_an_endless_stream_leaves_the_loop_to_others(
     timer.send(request("GET", "/timer?count=20"))
     with stream.discarding():
         worst = timer.response().json()
-    assert worst < 0.3
+    # Without turns the sleeps would end with the stream. The machine may be busy with other tests.
+    assert worst < 2
