@@ -183,6 +183,7 @@ def test_a_request_is_as_slow_as_its_longest_step(start: Start, runtime: str) ->
         (number,) = driver.request(get("/slow-later?ms=20&steps=10"))
         driver.answer(number)
     message = driver.wait_message("slow")
+    # All steps together take ten times as long.
     assert 0.02 <= message["seconds"] < 0.2
     pulse.close()
 
