@@ -11,6 +11,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from itertools import chain
 
 from reactor_run.frontend.command.argv import sort_words
+from reactor_run.frontend.command.pools import apps_of
 from reactor_run.frontend.command.routing import route_table
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.command.sources import Reading, read_sources
@@ -18,7 +19,7 @@ from reactor_run.frontend.errors import SEE_HELP, OperatorError
 from reactor_run.frontend.sockets.networks import NOBODY
 from reactor_run.protocol.own_fields import SIZE_MAX
 
-REMOTE_COMMANDS = ("status", "top", "reload", "reopen-logs", "maintenance", "stop")
+REMOTE_COMMANDS = ("status", "top", "reload", "reopen-logs", "maintenance", "scale", "stop")
 """Commands to a running service."""
 COMMANDS = (*REMOTE_COMMANDS, "check", "config")
 """First words of the command line that are a command and not the name of an app."""
@@ -88,9 +89,16 @@ def serve_written(written: Mapping[str, list[str]], environ: MutableMapping[str,
 
 
 def _settings(reading: Reading) -> Settings:
-    if "app" not in reading.values:
+    values = reading.values
+    several = len(values.get("mount", ())) + len(values.get("app_table", ()))
+    if several and "app" not in values:
+        values = {"app": "", **values}
+    if several + bool(values.get("app")) > 1 and "answers" not in values:
+        # A reactor could read what clients of other apps send later on a granted connection.
+        values = {**values, "answers": "relay"}
+    if "app" not in values:
         raise OperatorError(f"no app given; name it, as in `reactor-run shop.web:app` ({SEE_HELP})")
-    return Settings(**reading.values)
+    return Settings(**values)
 
 
 def _check_app(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
@@ -178,12 +186,14 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
                 f"{sources['reload']}: watchfiles is not installed; "
                 "pip install 'reactor-run[reload]'"
             )
-    if settings.runtime == "uvloop":
+    runtimes = {settings.runtime, *(app.settings.runtime for app in apps_of(settings))}
+    if "uvloop" in runtimes:
         from importlib.util import find_spec
 
         if find_spec("uvloop") is None:
             raise OperatorError(
-                f"{sources['runtime']}: uvloop is not installed; pip install 'reactor-run[uvloop]'"
+                f"{sources.get('runtime', 'runtime')}: uvloop is not installed; "
+                "pip install 'reactor-run[uvloop]'"
             )
 
 

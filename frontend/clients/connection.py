@@ -287,6 +287,15 @@ class Connection:
 
     # Bytes out that a reactor writes -------------------------------------------------------------
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a reactor has, or has had, a duplicate of the socket."""
+        return self.transport.shared
+
+    def use(self, context: ClientContext) -> None:
+        """Serve requests of another app from now on."""
+        self._context = context
+
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
         return self.transport.fileno()

@@ -43,6 +43,8 @@ class ClientContext:
     ) -> None:
         self.loop = loop
         self.dispatcher = dispatcher
+        self._others: list[ClientContext] = []
+        """The contexts of the other apps of the service."""
         self.submit: Answerer = dispatcher.submit
         """Takes each request. entry.py decides who does."""
         self.find_answerer: Callable[[Exchange], Answerer | None] | None = None
@@ -76,11 +78,7 @@ class ClientContext:
         self.close_grace = settings.close_grace
         self.response_timeout = settings.response_timeout
         self.min_response_rate = settings.min_response_rate
-        # The loop checks deadlines up to LATE seconds late. This one must not pass late.
-        self.queue_timeout = max(settings.queue_timeout - LATE, settings.queue_timeout / 2)
-        self.first_byte_timeout = settings.first_byte_timeout
-        self.request_timeout = settings.request_timeout
-        self.times_exchanges = bool(settings.first_byte_timeout or settings.request_timeout)
+        self._take_timeouts(settings)
         self.buffers = False
         """The app is WSGI: bodies are collected before dispatch, and answers are spooled."""
         self.answer_file_max = 0
@@ -98,9 +96,35 @@ class ClientContext:
         self._lane_proxy = settings.lane_proxy
         self._answer_spool_size = settings.answer_spool_size
 
+    def _take_timeouts(self, settings: Settings) -> None:
+        # The loop checks deadlines up to LATE seconds late. This one must not pass late.
+        self.queue_timeout = max(settings.queue_timeout - LATE, settings.queue_timeout / 2)
+        self.first_byte_timeout = settings.first_byte_timeout
+        self.request_timeout = settings.request_timeout
+        self.times_exchanges = bool(settings.first_byte_timeout or settings.request_timeout)
+
+    def for_app(self, dispatcher: Dispatcher, settings: Settings) -> ClientContext:
+        """Return the context of the requests of another app, which has its own `settings`.
+
+        Call it after the last call of `observe`. All else is shared.
+        """
+        other = ClientContext.__new__(ClientContext)
+        other.__dict__.update(self.__dict__)
+        other.dispatcher = dispatcher
+        other.submit = dispatcher.submit
+        other._take_timeouts(settings)
+        self._others.append(other)
+        return other
+
+    def change_answers(self) -> None:
+        """Note that answers get fields."""
+        for context in (self, *self._others):
+            context.changes_answers = True
+
     def drain(self) -> None:
         """Let every answer be the last one of its connection from now on: the service stops."""
-        self.draining = self.changes_answers = True
+        for context in (self, *self._others):
+            context.draining = context.changes_answers = True
 
     def observe(self, observer: Observer) -> None:
         """Hand the records of ended exchanges to `observer` too, from now on."""

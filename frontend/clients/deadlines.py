@@ -23,6 +23,10 @@ class ExchangeClock:
         self._ends = inf
         """When `--request-timeout` ends. Valid only while a reactor has the exchange."""
 
+    def use(self, context: ClientContext) -> None:
+        """Take the timeouts of another app from now on."""
+        self._context = context
+
     def queue(self) -> None:
         """Start `--queue-timeout`: the exchange waits for a reactor."""
         context = self._context

@@ -1,6 +1,7 @@
-"""Where the requests of all clients go first. Each of these may be there, in this order:
+"""Where the requests of one app go first. Each of these may be there, in this order:
 
-    router       gives the app its requests, and answers the others (router.py)
+    router       gives each app its requests, and answers the others (router.py)
+    failure      answers the app's requests with 503: it did not start
     maintenance  answers the app's requests with 503
     gate         holds the app's requests while it is started anew (reload_gate.py)
     dispatcher   gives them to reactors
@@ -20,21 +21,19 @@ from reactor_run.frontend.exchanges.exchange import Exchange
 __all__ = ["Entry", "RequestRouter", "answers_here"]
 
 _RETRY_AFTER: Final = (b"retry-after", b"60")
+_FAILED: Final = OwnAnswer(
+    503, "the app did not start", (b"retry-after", b"10"), text="Service Unavailable"
+)
 
 
 class RequestRouter(Protocol):
     """Gives each request to who answers it: router.py. It is imported only if there are routes."""
 
-    to_app: Answerer
-    """Takes the requests of the app."""
-    rejects: bool
-    """`to_app` rejects them all."""
-
     def submit(self, exchange: Exchange) -> None:
         """Give a request to who answers it."""
 
     def find(self, exchange: Exchange) -> Answerer | None:
-        """Return what answers a request in the place of the app; None: the app does."""
+        """Return what answers a request in the place of an app; None: the app does."""
 
 
 def answers_here(own: OwnAnswer) -> Answerer:
@@ -49,17 +48,23 @@ def answers_here(own: OwnAnswer) -> Answerer:
 
 
 class Entry:
-    """The way of a request to the app of the command line.
+    """The way of a request to one app.
 
+    context: of the requests of this app.
     maintenance: the text that clients get in the place of the app; None: the app answers.
+    taker: takes the requests of the app.
+    rejects: the taker rejects them all.
     """
 
     def __init__(self, context: ClientContext) -> None:
+        self.context = context
         self.maintenance: str | None = None
-        self._context = context
+        self.taker: Answerer = context.submit
+        self.rejects = False
+        self._failed = False
+        """The app did not start, and never has."""
         self._router: RequestRouter | None = None
         self._to_app: Answerer = context.submit
-        self._rejects: Answerer = context.submit
 
     def route(self, router: RequestRouter) -> None:
         """Let `router` take each request from now on."""
@@ -74,19 +79,27 @@ class Entry:
     def maintain(self, text: str | None) -> None:
         """Reject each request of the app with 503 and this text from now on; None: no more."""
         self.maintenance = text
-        if text is not None:
-            own = OwnAnswer(503, "maintenance", _RETRY_AFTER, text=text or "Service Unavailable")
-            self._rejects = answers_here(own)
         self._connect()
 
+    def fail(self, failed: bool) -> None:
+        """Reject each request of the app with 503 from now on, as it did not start; or no more."""
+        if failed != self._failed:
+            self._failed = failed
+            self._connect()
+
     def _connect(self) -> None:
-        rejects = self.maintenance is not None
-        to_app = self._rejects if rejects else self._to_app
-        if self._router is not None:
-            self._router.to_app = to_app
-            self._router.rejects = rejects
-            self._context.submit = self._router.submit
-            self._context.find_answerer = self._router.find
+        text = self.maintenance
+        self.rejects = text is not None or self._failed
+        if text is not None:
+            self.taker = answers_here(
+                OwnAnswer(503, "maintenance", _RETRY_AFTER, text=text or "Service Unavailable")
+            )
         else:
-            self._context.submit = to_app
-            self._context.find_answerer = (lambda _: to_app) if rejects else None
+            self.taker = answers_here(_FAILED) if self._failed else self._to_app
+        taker = self.taker
+        if self._router is not None:
+            self.context.submit = self._router.submit
+            self.context.find_answerer = self._router.find
+        else:
+            self.context.submit = taker
+            self.context.find_answerer = (lambda _: taker) if self.rejects else None

@@ -305,13 +305,6 @@ class Http1:
             self._hold_back(data, head.size)
             data = data[: head.size]
         arrived, self.held = memoryview(self.held), b""
-        rate = MinimumRate(context.body_timeout, context.min_body_rate)
-        self.requester.body = body = RequestBody(
-            head,
-            context.limits.body_size,
-            rate,
-            collect=context.buffers or is_small(head),
-        )
         self.requester.exchange = exchange = Exchange(
             self.requester, head, data, False, self._loop.now
         )
@@ -321,11 +314,18 @@ class Http1:
             answerer = context.find_answerer(exchange)
             if answerer is not None:
                 # To read the body would be useless.
-                body.drop()
-                self.requester.body = None
                 self.requester.end_with(_LINGER)
                 answerer(exchange)
                 return
+            # That of its app.
+            context = self._context
+        rate = MinimumRate(context.body_timeout, context.min_body_rate)
+        self.requester.body = body = RequestBody(
+            head,
+            context.limits.body_size,
+            rate,
+            collect=context.buffers or is_small(head),
+        )
         if body.collected:
             self.state = _BUFFERING
             exchange.collected = inf
@@ -460,6 +460,10 @@ class Http1:
         """Read more of the request's body, if any: there is room for it."""
         if self.requester.body is not None:
             self._await_body(self.requester.body)
+
+    def use(self, context: ClientContext) -> None:
+        """Serve requests of another app from now on."""
+        self._context = context
 
     # What follows an answer ----------------------------------------------------------------------
 

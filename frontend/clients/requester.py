@@ -57,6 +57,9 @@ class RequestSource(Protocol):
     def read_on(self) -> None:
         """Read more of the request's body: there is room for it."""
 
+    def use(self, context: ClientContext) -> None:
+        """Serve requests of another app from now on."""
+
     def reckon(self) -> None:
         """Set the deadline of the present state."""
 
@@ -163,6 +166,21 @@ class Http1Requester:
         exchange.request_id, added = self.identified
         exchange.bytes_in -= added
         self.identified = None
+
+    def use(self, context: ClientContext) -> None:
+        """Serve a request of the app of this context. Call it before the request is submitted.
+
+        A reactor of another app may have a duplicate of the client's socket. Then this is the last
+        request of the connection.
+        """
+        if context is self._context:
+            return
+        self._context = context
+        self.clock.use(context)
+        self._connection.use(context)
+        self._source.use(context)
+        if self._connection.is_held:
+            self.end_with(_CLOSE)
 
     # What the dispatcher tells --------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Takes the requests of all clients if there are routes, and gives each to who answers it.
 
-The app gets its requests by `to_app`. All others are answered by the front end: with a file, a
-redirect or a text. They never reach the dispatcher.
+An app gets its requests by its entry. All others are answered by the front end: with a file, a
+redirect or a text. They never reach a dispatcher.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Final
 
 from reactor_run.clock import date_field
 from reactor_run.frontend.clients.context import Answerer, ClientContext
-from reactor_run.frontend.clients.entry import answers_here
+from reactor_run.frontend.clients.entry import Entry, answers_here
 from reactor_run.frontend.clients.own_answers import OwnAnswer
+from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.exchanges.exchange import OVER, Exchange
 from reactor_run.frontend.routes.redirect import redirect_location
 from reactor_run.frontend.routes.route import AnswerTarget, AppTarget, RedirectTarget, Route
@@ -26,37 +27,48 @@ _NOT_FOUND: Final = OwnAnswer(404, "Not Found")
 
 
 class Router:
-    """Takes the requests of all clients before the dispatcher does."""
+    """Takes the requests of all clients before the dispatchers do."""
 
     def __init__(
-        self, context: ClientContext, table: RouteTable, files: Mapping[Route, Answerer]
+        self,
+        context: ClientContext,
+        table: RouteTable,
+        files: Mapping[Route, Answerer],
+        apps: Mapping[str, Entry],
     ) -> None:
-        """`files`: what answers the requests of each route with a directory."""
-        self.to_app: Answerer = context.submit
-        """Takes the requests of the app."""
-        self.rejects = False
-        """`to_app` rejects them all."""
+        """`files`: what answers the requests of each route with a directory. `apps`: by name."""
         self._context = context
         self._table = table
+        self._several = len(apps) > 1
         self._answerers: dict[Route, Answerer] = {**files}
+        self._apps: dict[Route, Entry] = {}
         for route in table.routes:
             match route.target:
+                case AppTarget(app):
+                    self._apps[route] = apps[app]
                 case RedirectTarget():
                     self._answerers[route] = self._redirects(route, route.target)
                 case AnswerTarget():
                     self._answerers[route] = self._answers(route.target)
-        context.changes_answers |= any(route.cross_origin is not None for route in table.routes)
+        if any(route.cross_origin is not None for route in table.routes):
+            context.change_answers()
 
     def submit(self, exchange: Exchange) -> None:
         """Give a request to who answers it."""
-        answerer = self.find(exchange)
-        if answerer is None:
-            self.to_app(exchange)
+        found = self._find(exchange)
+        if isinstance(found, Entry):
+            found.taker(exchange)
         else:
-            answerer(exchange)
+            found(exchange)
 
     def find(self, exchange: Exchange) -> Answerer | None:
-        """Return what answers a request; None: the app does."""
+        """Return what answers a request in the place of an app; None: the app does."""
+        found = self._find(exchange)
+        if isinstance(found, Entry):
+            return found.taker if found.rejects else None
+        return found
+
+    def _find(self, exchange: Exchange) -> Entry | Answerer:
         head = exchange.head
         try:
             route = self._table.find(head)
@@ -70,10 +82,15 @@ class Router:
                 exchange.route = route.name
                 return self._preflight(cross_origin.lines(head, preflight=True))
             exchange.cross_origin = cross_origin
-        if type(route.target) is AppTarget:
-            return self.to_app if self.rejects else None
-        exchange.route = route.name
-        return self._answerers[route]
+        entry = self._apps.get(route)
+        if entry is None:
+            exchange.route = route.name
+            return self._answerers[route]
+        if self._several:
+            requester = exchange.requester
+            assert isinstance(requester, Http1Requester)
+            requester.use(entry.context)
+        return entry
 
     # What answers --------------------------------------------------------------------------------
 

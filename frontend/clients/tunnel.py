@@ -15,6 +15,7 @@ from math import inf
 from typing import Final, Protocol
 
 from reactor_run.frontend.clients.connection import Connection
+from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.http1_state import After, Http1State
 from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.protocol.express import PIECE_MAX
@@ -100,6 +101,9 @@ class Tunnel:
         assert exchange.lane is not None
         exchange.bytes_in += len(data)
         exchange.lane.write(data)
+
+    def use(self, context: ClientContext) -> None:
+        """Do nothing: no other request follows."""
 
     def read_on(self) -> None:
         """Read the client again: there is room on the link."""

@@ -87,6 +87,11 @@ def _own_table(content: dict[str, Any], path: str) -> dict[str, Any] | None:
 
 def _settings(table: dict[str, Any], path: str, where: str) -> dict[str, Found]:
     found = {}
+    apps = table.get("app")
+    if isinstance(apps, dict):
+        # [app.NAME]: a table for each app.
+        table = {key: value for key, value in table.items() if key != "app"}
+        found["app_table"] = _app_tables(apps, f"app in {path}")
     for key, value in table.items():
         option = _KEYS.get(key)
         if option is None:
@@ -97,6 +102,15 @@ def _settings(table: dict[str, Any], path: str, where: str) -> dict[str, Found]:
         except OperatorError as error:
             raise OperatorError(f"{source}: {error}") from None
     return found
+
+
+def _app_tables(apps: dict[str, Any], source: str) -> Found:
+    texts = []
+    for name, app in apps.items():
+        if not isinstance(app, dict):
+            raise OperatorError(f"{source}: expected a table for each app, as [app.{name}]")
+        texts.append(_table_text({"name": name, **app}))
+    return Found(source, texts)
 
 
 def _unknown(key: str) -> str:

@@ -354,8 +354,9 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("-l --listen", "--backlog N"),
         Row("-p --processes --workers", "--reactors N"),
         Row("--threads --enable-threads -T", "--threads N", "an app may always start threads"),
+        Row("--mount", "--mount PREFIX=APP", "and the first app as an argument"),
         Row(
-            "-w --module --wsgi-file --file --callable --mount",
+            "-w --module --wsgi-file --file --callable",
             "",
             "the app is an argument: `reactor-run shop.web:app`",
         ),

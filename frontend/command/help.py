@@ -61,7 +61,8 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="reactor-run",
         usage="reactor-run [options] module[:attribute]\n"
-        "       reactor-run status|top|reload|reopen-logs|maintenance|stop [--admin ADDRESS]\n"
+        "       reactor-run status|top|reload|reopen-logs|maintenance|scale|stop "
+        "[--admin ADDRESS]\n"
         "       reactor-run check [options] module[:attribute]\n"
         "       reactor-run config [options] [module[:attribute]]",
         description="Run a WSGI or ASGI app, control a running service, or show the settings in "

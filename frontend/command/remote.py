@@ -7,6 +7,7 @@ operator has to correct something, such as the address of a socket at which no s
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ from reactor_run.frontend.errors import OperatorError
 
 __all__ = ["run_command"]
 
+_APP_HELP: Final = "One of several apps."
+_MAINTENANCE_HELP: Final = "One of several apps, and what clients get to read."
+_SCALE_HELP: Final = "One of several apps, and the number of its reactors."
 _TEXT_MAX: Final = 500
 """Most characters of the text for clients: a request to the service has at most 8 KiB."""
 _VARIABLE: Final = "REACTOR_RUN_ADMIN"
@@ -42,6 +46,7 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
             "reopen-logs": "Open the log files of a running service anew, after a rotation.",
             "maintenance": "Answer the app's requests with 503 from now on, or let the app answer "
             "again.",
+            "scale": "Change the number of reactors of a running service.",
             "stop": "Stop a running service, as SIGTERM does, and wait until it has ended.",
         }[words[0]],
         allow_abbrev=False,
@@ -58,15 +63,24 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
     )
     if words[0] == "status":
         parser.add_argument("--json", action="store_true", help="Print the whole report as JSON.")
-    if words[0] == "maintenance":
+    if words[0] in ("status", "reload"):
+        parser.add_argument("app", nargs="?", default="", metavar="NAME", help=_APP_HELP)
+    elif words[0] == "maintenance":
         parser.add_argument("state", choices=("on", "off"))
-        parser.add_argument("text", nargs="?", default="", help="What clients get to read.")
+        parser.add_argument("words", nargs="*", metavar="[NAME] [TEXT]", help=_MAINTENANCE_HELP)
+    elif words[0] == "scale":
+        parser.add_argument("words", nargs="+", metavar="[NAME] N", help=_SCALE_HELP)
     options = parser.parse_args(words[1:])
     if words[0] == "maintenance":
-        if options.text and options.state == "off":
-            raise OperatorError("off takes no text; remove it")
-        if not options.text.isprintable() or len(options.text) > _TEXT_MAX:
-            raise OperatorError(f"expected one line of at most {_TEXT_MAX} characters")
+        if len(options.words) > 2:
+            raise OperatorError("expected the name of an app and a text; put the text in quotes")
+        for text in options.words:
+            if not text.isprintable() or len(text) > _TEXT_MAX:
+                raise OperatorError(f"expected one line of at most {_TEXT_MAX} characters")
+    elif words[0] == "scale" and (
+        len(options.words) > 2 or not re.fullmatch("[1-9][0-9]{0,4}", options.words[-1])
+    ):
+        raise OperatorError("expected the name of an app and a number of reactors, as in api 4")
     if options.admin:
         admin: Found | None = Found("--admin", [options.admin])
     elif environ.get(_VARIABLE):
@@ -83,33 +97,57 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         service = RunningService(admin)
         if words[0] == "status":
-            return _status(service, raw=options.json)
+            return _status(service, options.app, raw=options.json)
         if words[0] == "top":
             return run_top(service)
         if words[0] == "reload":
-            return _reload(service)
+            return _reload(service, options.app)
         if words[0] == "reopen-logs":
             print(service.ask("POST", "/reopen-logs"))
             return 0
         if words[0] == "maintenance":
-            return _maintain(service, options.state, options.text)
+            return _maintain(service, options.state, options.words)
+        if words[0] == "scale":
+            *name, number = options.words
+            print(service.ask("POST", f"/scale?to={number}{_for_app(*name)}"))
+            return 0
         return _stop(service)
     except NoAnswer as error:
         print(f"reactor-run: {error}", file=sys.stderr)
         return 1
 
 
-def _reload(service: RunningService) -> int:
+def _for_app(name: str = "") -> str:
+    """Return the end of a query: it names the app."""
+    if not name:
+        return ""
+    from urllib.parse import quote
+
+    return f"&app={quote(name, safe='')}"
+
+
+def _reload(service: RunningService, app: str) -> int:
     service.ask("GET", "/healthz")  # tells of a stall soon; a reload may take minutes
-    print(service.ask("POST", "/reload", patient=True))
+    print(service.ask("POST", f"/reload?{_for_app(app)}".rstrip("?"), patient=True))
     return 0
 
 
-def _maintain(service: RunningService, state: str, text: str) -> int:
+def _maintain(service: RunningService, state: str, words: Sequence[str]) -> int:
     from urllib.parse import quote
 
+    app, text = "", ""
+    if len(words) == 2:
+        app, text = words
+    elif words:
+        report = json.loads(service.ask("GET", "/status"))
+        if any(each["name"] == words[0] for each in report["apps"]):
+            app = words[0]
+        else:
+            text = words[0]
+    if text and state == "off":
+        raise OperatorError("off takes no text; remove it, or check the name of the app")
     value = f"={quote(text, safe='')}" if text else ""
-    print(service.ask("POST", f"/maintenance?{state}{value}"))
+    print(service.ask("POST", f"/maintenance?{state}{value}{_for_app(app)}"))
     return 0
 
 
@@ -120,14 +158,46 @@ def _stop(service: RunningService) -> int:
     return 0
 
 
-def _status(service: RunningService, *, raw: bool) -> int:
+def _status(service: RunningService, app: str, *, raw: bool) -> int:
     text = service.ask("GET", "/status")
     report = json.loads(text)
+    if app:
+        return _status_of(report, app, raw=raw)
     print(text if raw else "\n".join(_page(report)))
     return 0 if report["ready"] else 1
 
 
+def _status_of(report: Mapping[str, Any], name: str, *, raw: bool) -> int:
+    """Print the status of one app; return 0 if a reactor of it is ready, else 1."""
+    apps = {app["name"]: app for app in report["apps"]}
+    if name not in apps:
+        raise OperatorError(f"there is no app {name!r}; the apps are {', '.join(apps)}")
+    app = apps[name]
+    reactors = [each for each in report["reactors"] if each["name"] in app["reactors"]]
+    if raw:
+        print(json.dumps({**app, "reactors": reactors}))
+    else:
+        print("\n".join([*_app_lines(app), "", *_table(reactors)]))
+    return 0 if any(each["state"] == "ready" for each in reactors) else 1
+
+
 # The output of `status` --------------------------------------------------------------------------
+
+
+def _app_lines(app: Mapping[str, Any]) -> Iterable[str]:
+    state = "did not start" if app["failed"] else f"generation {app['generation']}"
+    if app["reloading"]:
+        state += ", reloading"
+    if app["reload_failure"]:
+        state += f" (the last reload failed: {app['reload_failure']})"
+    if app["maintenance"] is not None:
+        state += ", in maintenance"
+    queue = app["queue"]
+    yield (
+        f"  {app['name']}: {app['app']}, {state}, {len(app['reactors'])} of "
+        f"{app['reactors_wanted']} reactors, {app['in_flight']} in flight, "
+        f"{queue['waiting']} of {queue['size']} wait"
+    )
 
 
 def _page(report: Mapping[str, Any]) -> Iterable[str]:
@@ -168,7 +238,16 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
     yield f"  refused      {_amounts(counters['refused']) or 'none'}"
     if lost := counters.get("access_log_lost", 0):
         yield f"  access log   {lost} lines were lost"
+    apps = report.get("apps", ())
+    if len(apps) > 1:
+        for app in apps:
+            yield from _app_lines(app)
     yield ""
+    yield from _table(reactors)
+
+
+def _table(reactors: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """Return a table with a line for each reactor."""
     titles = (
         "REACTOR",
         "PROCESS",

@@ -38,9 +38,16 @@ def route_table(settings: Settings, sources: Mapping[str, str] | None = None) ->
                 raise OperatorError(
                     f"{sources[name]} has no effect without {flag}; add {flag} or remove it"
                 )
-    if not (settings.route or settings.static or settings.cors_origin):
+    if not (
+        settings.route
+        or settings.static
+        or settings.cors_origin
+        or settings.mount
+        or settings.app_table
+    ):
         return None
     # Most services have no routes, and the import takes time.
+    from reactor_run.frontend.command.pools import apps_of
     from reactor_run.frontend.routes.notation import routes_of
 
     try:
@@ -50,6 +57,8 @@ def route_table(settings: Settings, sources: Mapping[str, str] | None = None) ->
     return routes_of(
         settings.route,
         settings.static,
+        settings.mount,
+        apps=[app.name for app in apps_of(settings)],
         index=settings.static_index,
         fallback=settings.static_fallback,
         cache=settings.static_cache,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from reactor_run.clock import Zone
+from reactor_run.frontend.command.app_tables import check_app_table
 from reactor_run.frontend.command.options import (
     MISSING,
     MODE,
@@ -48,7 +49,7 @@ from reactor_run.protocol.own_fields import read_own_field
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, PathPolicy
 
 if TYPE_CHECKING:
-    from reactor_run.frontend.routes.notation import StaticFlag
+    from reactor_run.frontend.routes.notation import MountFlag, StaticFlag
 
 T = TypeVar("T")
 
@@ -139,6 +140,7 @@ def _by_notation(name: str) -> Callable[[Any], Any]:
 
 
 ROUTE = Kind("TABLE", _by_notation("check_route"), takes_table=True)
+MOUNT = Kind("[HOST]/PREFIX=APP", _by_notation("parse_mount"))
 STATIC = Kind("[HOST]/PREFIX=DIR", _by_notation("parse_static"))
 FILE_NAME = Kind("FILE|off", _by_notation("parse_file_name"), lambda name: name or "off")
 CACHE_RULE = Kind("PATTERN=VALUE", _by_notation("parse_cache_rule"), "=".join)
@@ -455,6 +457,21 @@ class Settings(NamedTuple):
         "Who answers the requests with a host and a prefix: the app, files, a redirect or a text. "
         "docs/routes.md lists the keys. May be repeated; [[route]] in a file.",
         shown_default="the app answers all requests",
+        separator="\n",
+    )
+    mount: tuple["MountFlag", ...] = _options(
+        "routes",
+        MOUNT,
+        "Another app in this service, with reactors of its own, and the path under which it is "
+        "mounted. May be repeated.",
+        shown_default="none",
+    )
+    app_table: tuple[str, ...] = _options(
+        "routes",
+        Kind("TABLE", check_app_table, takes_table=True),
+        "Another app: its name, its module and its settings. docs/routes.md lists them. May be "
+        "repeated; [app.NAME] in a file.",
+        shown_default="none",
         separator="\n",
     )
     static: tuple["StaticFlag", ...] = _options(

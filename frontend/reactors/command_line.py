@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reactor_run.frontend.command.routing import route_table
 from reactor_run.frontend.command.settings import HEADER, Settings
 from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import zone
@@ -14,12 +13,12 @@ __all__ = ["CommandLine"]
 class CommandLine:
     """Makes the command lines of the reactors of one service."""
 
-    def __init__(self, settings: Settings, place: StartDirectory) -> None:
-        """`place`: the directory and the Python interpreter with which the front end started."""
+    def __init__(self, settings: Settings, place: StartDirectory, mount_path: str = "") -> None:
+        """`place`: the directory and the Python interpreter with which the front end started.
+        `mount_path`: the prefix of the app's routes; empty: it is mounted nowhere."""
         self._settings = settings
         self._place = place
-        routes = route_table(settings)
-        self._mount_path = "" if routes is None else routes.mount_path
+        self._mount_path = mount_path
 
     def make(
         self,

@@ -31,6 +31,8 @@ def ignore_outcome(_: str | None) -> None:
 class Generations(Protocol):
     """The part of the supervisor that a reload needs."""
 
+    label: str
+    """Precedes the names of reactors in the log."""
     generation: int
     """The number of the generation that serves."""
     wanted: int
@@ -109,7 +111,8 @@ class NextGeneration:
         self._awaited = [*self._awaited_again, then]
         self._awaited_again = []
         self.failure = self.details = None
-        log.info("reload: generation %d starts", self._generations.generation + 1)
+        label, number = self._generations.label, self._generations.generation + 1
+        log.info("%sreload: generation %d starts", label, number)
         self._generations.reload_begins()
         self._size = self._generations.wanted
         self.go_on()
@@ -154,7 +157,7 @@ class NextGeneration:
             outcome = f"generation {generation} still serves, with the app as it was"
         else:
             outcome = "no generation serves"
-        log.error("RELOAD FAILED: %s; %s", why, outcome)
+        log.error("%sRELOAD FAILED: %s; %s", self._generations.label, why, outcome)
         for reactor in coming:
             self._generations.retire(reactor)
         self._end(why)

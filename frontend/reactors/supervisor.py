@@ -64,8 +64,12 @@ class Supervisor:
         settings: Settings,
         place: StartDirectory,
         operation: Operation[Reactor],
+        *,
+        label: str = "",
+        mount_path: str = "",
     ) -> None:
-        """`place`: the directory where the front end was started. Reactors start there too."""
+        """`place`: the directory where the front end was started. Reactors start there too.
+        `label`: precedes the names of reactors. `mount_path`: the prefix of the app's routes."""
         self.reactors: list[Reactor] = []
         """All reactors whose process has not ended."""
         self.wanted = settings.reactors or available_cpus()
@@ -79,7 +83,9 @@ class Supervisor:
         self._operation = operation
         self._settings = settings
         self._place = place
-        self._command = CommandLine(settings, place)
+        self._command = CommandLine(settings, place, mount_path)
+        self.label = label
+        """Precedes the names of its reactors; empty: the service has one app."""
         self._terminal = TerminalLoan()
         self._preload: Preload | None = None
         if settings.preload == "on":
@@ -170,7 +176,7 @@ class Supervisor:
         wanted = max(1, wanted)
         if self._stopping or wanted == self.wanted:
             return
-        log.info("scaling from %d to %d reactors", self.wanted, wanted)
+        log.info("%sscaling from %d to %d reactors", self.label, self.wanted, wanted)
         self.wanted = wanted
         self.trim()
         self.fill()
@@ -203,12 +209,12 @@ class Supervisor:
     def spawn(self, generation: int) -> Reactor:
         """Start a reactor of this generation. Raises OSError."""
         self.started += 1
-        name = f"reactor {self.started}"
+        name = f"{self.label}reactor {self.started}"
         # Several reactors cannot share the terminal.
         zygote = terminal = None
         if self._preload is not None:
             zygote = self._preload.zygote(serving=generation == self.generation)
-        elif self._terminal.exists and self.wanted == 1:
+        elif self._terminal.exists and self.wanted == 1 and not self.label:
             terminal = self._terminal
         multiprocess = self.wanted > 1
         reactor = Reactor(
@@ -389,7 +395,10 @@ class Supervisor:
         if (successor := self._replacement.end()) is not None:
             old.append(successor)
         log.info(
-            "generation %d serves; generation %d retires", self.generation, self.generation - 1
+            "%sgeneration %d serves; generation %d retires",
+            self.label,
+            self.generation,
+            self.generation - 1,
         )
         for reactor in self._serving:
             self.serve(reactor)

@@ -30,10 +30,12 @@ from reactor_run.protocol.host import is_host
 from reactor_run.protocol.own_fields import read_own_field
 
 __all__ = [
+    "MountFlag",
     "StaticFlag",
     "check_route",
     "parse_cache_rule",
     "parse_file_name",
+    "parse_mount",
     "parse_route",
     "parse_static",
     "routes_of",
@@ -69,8 +71,26 @@ _TYPES: Final[dict[type, str]] = {
     list: "a list of strings",
     dict: "a table",
 }
+_APP: Final = re.compile(r"[\w.]+(?::[\w.]+)?")
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _LOCATION: Final = re.compile(r"(?:https?://[^/?#\\\s]+)?(?:/(?!/)[!-\[\]-~]*)?")
+
+
+class MountFlag(NamedTuple):
+    """The value of `--mount`. name: of the app, made of where it is."""
+
+    host: bytes
+    prefix: tuple[bytes, ...]
+    app: str
+
+    @property
+    def name(self) -> str:
+        parts = self.prefix or (self.host,)
+        return b"/".join(parts).decode(errors="replace")
+
+    def __str__(self) -> str:
+        path = b"/".join((b"", *self.prefix)) or b"/"
+        return f"{(self.host + path).decode(errors='backslashreplace')}={self.app}"
 
 
 class StaticFlag(NamedTuple):
@@ -154,6 +174,18 @@ def parse_static(text: str) -> StaticFlag:
     return StaticFlag(_read_host(host), _read_prefix(slash + path), _read_directory(directory))
 
 
+def parse_mount(text: str) -> MountFlag:
+    """Read `[HOST]/PREFIX=APP`. Raises OperatorError."""
+    place, equals, app = text.partition("=")
+    host, slash, path = place.partition("/")
+    if not equals or not slash or not _APP.fullmatch(app):
+        raise OperatorError(f"expected [HOST]/PREFIX=APP, as in /api=shop.api:app, not {text!r}")
+    mount = MountFlag(_read_host(host), _read_prefix(slash + path), app)
+    if not mount.host and not mount.prefix:
+        raise OperatorError("/ is where the first app is; mount this one at another path")
+    return mount
+
+
 def parse_route(text: str) -> Route:
     """Read a table in JSON. Raises OperatorError."""
     # Few services have a table, and the import takes time.
@@ -218,8 +250,6 @@ def _read_cross_origin(table: Mapping[str, Any]) -> CrossOrigin:
 
 
 def _read_app(table: Mapping[str, Any]) -> Target:
-    if table["app"] != DEFAULT_APP:
-        raise OperatorError(f"there is no app {table['app']!r}; its name is {DEFAULT_APP!r}")
     return AppTarget(table["app"])
 
 
@@ -292,7 +322,9 @@ def show_route(route: Route) -> str:
 def routes_of(
     written: Sequence[str],
     static: Iterable[StaticFlag],
+    mounts: Sequence[MountFlag] = (),
     *,
+    apps: Sequence[str] = (DEFAULT_APP,),
     index: str,
     fallback: str,
     cache: tuple[tuple[str, str], ...],
@@ -300,10 +332,10 @@ def routes_of(
 ) -> RouteTable | None:
     """Return the routes of a service; None: the app answers all requests, without more.
 
-    `written`: those of `--route`. `index`, `fallback`, `cache`: of the directories of `static`.
-    `cross_origin`: of the app. Raises OperatorError.
+    `written`: those of `--route`. `apps`: the names of all apps. `index`, `fallback`, `cache`: of
+    the directories of `static`. `cross_origin`: of the app. Raises OperatorError.
 
-    The app gets what no route takes, unless a route names the app.
+    The app of the command line gets what no route takes, unless a route names it.
     """
     routes = [
         *map(parse_route, written),
@@ -311,12 +343,21 @@ def routes_of(
             Route(flag.host, flag.prefix, StaticTarget(flag.directory, index, fallback, cache))
             for flag in static
         ),
+        *(Route(mount.host, mount.prefix, AppTarget(mount.name)) for mount in mounts),
     ]
-    if not routes and cross_origin is None:
+    if not routes and cross_origin is None and apps == [DEFAULT_APP]:
         return None
-    apps = [route for route in routes if isinstance(route.target, AppTarget)]
+    routed = {route.target.app for route in routes if isinstance(route.target, AppTarget)}
+    for name in routed:
+        if name not in apps:
+            raise OperatorError(f"there is no app {name!r}; the apps are {', '.join(apps)}")
     taken = any(route.host == b"" and route.prefix == () for route in routes)
-    if not apps:
+    for name in apps:
+        if name != DEFAULT_APP and name not in routed:
+            raise OperatorError(
+                f'the app {name!r} has no route; add one, with prefix and app = "{name}"'
+            )
+    if DEFAULT_APP in apps and DEFAULT_APP not in routed:
         if taken:
             raise OperatorError(
                 "a route takes / of each host, so the app gets no request; give the app a route "

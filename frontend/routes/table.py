@@ -54,10 +54,14 @@ class RouteTable:
             default=0,
         )
 
-    @property
-    def mount_path(self) -> str:
-        """The prefix of the app's routes, as in `/api`; empty: there are several, or it is `/`."""
-        prefixes = {route.prefix for route in self.routes if isinstance(route.target, AppTarget)}
+    def mount_path(self, app: str) -> str:
+        """Return the prefix of an app's routes, as in `/api`; empty: there are several, or it is
+        `/`."""
+        prefixes = {
+            route.prefix
+            for route in self.routes
+            if isinstance(route.target, AppTarget) and route.target.app == app
+        }
         if len(prefixes) != 1:
             return ""
         return "".join("/" + segment.decode(errors="replace") for segment in prefixes.pop())

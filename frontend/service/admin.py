@@ -8,7 +8,10 @@
     POST /reload   200 once the next generation serves, or 500 and why it does not
     POST /reopen-logs  200: the log files are open anew, or 500 and why one is not
     POST /maintenance?on=TEXT, or ?off  200: requests of the app get 503, or no more
+    POST /scale?to=N  200: the app has N reactors from now on
     POST /stop     202: the service stops; the connection ends with it
+
+?app=NAME makes the commands for one app of several.
 
 Separate listeners for other machines have the first two paths only (--health), or /metrics only
 (--metrics).
@@ -71,6 +74,7 @@ _PATHS: Final = {
     b"/reload": b"POST",
     b"/reopen-logs": b"POST",
     b"/maintenance": b"POST",
+    b"/scale": b"POST",
     b"/stop": b"POST",
 }
 """The methods of each path."""
@@ -101,16 +105,19 @@ class Admin:
         status: Status,
         scrape: Scrape,
         *,
-        reload: Callable[[Told], None],
+        reload: Callable[[Told, str], None],
         reopen_logs: Callable[[], str | None],
-        maintain: Callable[[str | None], None],
+        maintain: Callable[[str | None, str], str | None],
+        scale: Callable[[str, int], str | None],
         stop: Callable[[], None],
         own_fields: OwnFields,
         purpose: Purpose = Purpose.ADMIN,
     ) -> None:
-        """`reload`: reloads the app, and passes the outcome to its argument.
+        """`reload`: reloads an app, and passes the outcome to its argument.
         `reopen_logs`: opens log files anew; returns why that failed, or None.
-        `maintain`: gives the app's requests this text in the place of the app; None: no more.
+        `maintain`: gives an app's requests this text in the place of the app; None: no more.
+        `scale`: changes the number of reactors of an app. Both return why that is not possible, or
+        None. The name of the app may be empty: all apps, or the first one.
         `stop`: stops the service.
         `own_fields`: what each answer has beside its own fields.
         `purpose`: for any but ADMIN, any machine may connect.
@@ -120,6 +127,7 @@ class Admin:
         self.reload = reload
         self.reopen_logs = reopen_logs
         self.maintain = maintain
+        self.scale = scale
         self.stop = stop
         self.own_fields = own_fields
         self.for_machines = purpose is not Purpose.ADMIN
@@ -313,38 +321,60 @@ class _Connection:
             log.info("%s command received over the admin socket, from %s", verb, self._peer())
             self._loop.set_deadline(self, 0)
             if path == b"/reload":
-                self._admin.reload(self._reloaded)
+                self._admin.reload(self._reloaded, self._words(head).get("app", ""))
             elif path == b"/reopen-logs":
                 failure = self._admin.reopen_logs()
                 self._loop.set_deadline(self, _TIMEOUT)
                 self._answer(500 if failure else 200, failure or "the log files are open anew")
             elif path == b"/maintenance":
                 self._loop.set_deadline(self, _TIMEOUT)
-                self._maintain(head.target.partition(b"?")[2])
+                self._maintain(self._words(head))
+            elif path == b"/scale":
+                self._loop.set_deadline(self, _TIMEOUT)
+                self._scale(self._words(head))
             else:
                 self._lasts = True
                 self._answer(202, "stopping")
                 self._admin.stop()
 
-    def _maintain(self, query: bytes) -> None:
+    def _words(self, head: RequestHead) -> dict[str, str]:
+        """Return the query, decoded."""
         # It takes time to import, and is rarely needed.
         from reactor_run.protocol.path import decode_path
 
-        word, _, encoded = query.partition(b"=")
-        text = decode_path(encoded).decode(errors="replace")
-        if word not in (b"on", b"off"):
+        words = {}
+        for part in head.target.partition(b"?")[2].split(b"&"):
+            name, _, value = part.partition(b"=")
+            words[decode_path(name).decode(errors="replace")] = decode_path(value).decode(
+                errors="replace"
+            )
+        return words
+
+    def _maintain(self, words: dict[str, str]) -> None:
+        text = words.get("on")
+        if (text is None) == ("off" not in words):
             self._answer(400, "write ?on, ?on=TEXT or ?off")
-        elif not text.isprintable():
+        elif text is not None and not text.isprintable():
             self._answer(400, "the text has a control character")
         else:
-            self._admin.maintain(text if word == b"on" else None)
-            self._answer(200, f"maintenance is {word.decode()}")
+            failure = self._admin.maintain(text, words.get("app", ""))
+            state = "off" if text is None else "on"
+            self._answer(404 if failure else 200, failure or f"maintenance is {state}")
+
+    def _scale(self, words: dict[str, str]) -> None:
+        number = words.get("to", "")
+        if not number.isascii() or not number.isdigit() or not 0 < len(number) < 6:
+            self._answer(400, "write ?to=N")
+            return
+        failure = self._admin.scale(words.get("app", ""), int(number))
+        self._answer(
+            404 if failure else 200, failure or f"{max(1, int(number))} reactors are wanted"
+        )
 
     def _reloaded(self, failure: str | None) -> None:
         if not self._closed:
             self._loop.set_deadline(self, _TIMEOUT)
-            generation = self._admin.status.generation
-            self._answer(500 if failure else 200, failure or f"generation {generation} serves")
+            self._answer(500 if failure else 200, failure or self._admin.status.serves())
 
     def _peer(self) -> str:
         """Return the process at the other end of a unix socket (SO_PEERCRED of unix(7))."""

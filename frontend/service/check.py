@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.command.pools import apps_of
+from reactor_run.frontend.command.settings import LogLevel, Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
@@ -28,13 +29,13 @@ WOULD_NOT_SERVE = 1
 
 
 def check(settings: Settings) -> int:
-    """Report on standard output whether the app would serve; return the exit status.
+    """Report on standard output whether each app would serve; return the exit status.
 
-    0: it would. 1: it would not, and standard error says why. Raises OperatorError if the kernel
+    0: all would. 1: one would not, and standard error says why. Raises OperatorError if the kernel
     refuses to start a reactor, and for a hooks module or certificates that cannot be used.
     """
     # The report replaces what the log says at its usual level.
-    quiet = settings.log_level if settings.log_level != "info" else "warning"
+    quiet: LogLevel = settings.log_level if settings.log_level != "info" else "warning"
     configure(quiet, settings.log_format, settings.log_config)
     # The app must not notify the service manager.
     Notifier(os.environ).close()
@@ -44,7 +45,12 @@ def check(settings: Settings) -> int:
         from reactor_run.frontend.tls.credentials import load_credentials, tls_options
 
         load_credentials(tls_options(settings))
-    result = Check(settings._replace(reactors=1, log_level=quiet))
+    statuses = [_check_app(app.settings, quiet) for app in apps_of(settings)]
+    return max(statuses)
+
+
+def _check_app(settings: Settings, level: LogLevel) -> int:
+    result = Check(settings._replace(reactors=1, log_level=level))
     result.run()
     if result.failure is None:
         print(f"{settings.app} would serve: {result.report}")

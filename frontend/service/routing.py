@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final
 
 from reactor_run.frontend.clients.context import Answerer, ClientContext
+from reactor_run.frontend.clients.entry import Entry
 from reactor_run.frontend.clients.file_answers import FileAnswers
 from reactor_run.frontend.clients.router import Router
 from reactor_run.frontend.errors import OperatorError
@@ -23,11 +25,15 @@ _PATIENCE: Final = 1.0
 
 
 def open_router(
-    context: ClientContext, table: RouteTable, place: StartDirectory, closing: ExitStack
+    context: ClientContext,
+    table: RouteTable,
+    apps: Mapping[str, Entry],
+    place: StartDirectory,
+    closing: ExitStack,
 ) -> Router:
     """Return the router of a service. Raises OperatorError if a directory cannot be opened.
 
-    `closing`: is closed when the service has ended.
+    `apps`: by name. `closing`: is closed when the service has ended.
     """
     threads = DiskThreads(context.loop)
     files: dict[Route, Answerer] = {}
@@ -43,4 +49,4 @@ def open_router(
             files[route] = answers
     # First of all: a thread may still use a directory.
     closing.callback(threads.close, _PATIENCE)
-    return Router(context, table, files)
+    return Router(context, table, files, apps)

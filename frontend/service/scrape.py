@@ -18,13 +18,12 @@ from reactor_run.frontend.access_log.access_log import AccessLog
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
-from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.metrics.exposition import Metric, Sample, expose, expose_histogram
 from reactor_run.frontend.metrics.requests import RequestMetrics
 from reactor_run.frontend.reactors.process_usage import cpu_time, resident
 from reactor_run.frontend.reactors.reactor import READY, RETIRING, STARTING, Reactor
-from reactor_run.frontend.reactors.supervisor import Supervisor
+from reactor_run.frontend.service.pool import Pool, Pools
 from reactor_run.frontend.service.status import Status
 from reactor_run.protocol.policy import RULES
 
@@ -172,8 +171,7 @@ class Scrape:
         status: Status,
         requests: RequestMetrics,
         acceptor: Acceptor,
-        dispatcher: Dispatcher,
-        supervisor: Supervisor,
+        pools: Pools,
         counters: Counters,
         access_log: AccessLog | None,
         certificates: Renewal | None = None,
@@ -185,8 +183,7 @@ class Scrape:
         self._status = status
         self._requests = requests
         self._acceptor = acceptor
-        self._dispatcher = dispatcher
-        self._supervisor = supervisor
+        self._pools = pools
         self._counters = counters
         self._access_log = access_log
         self._started = time()
@@ -210,7 +207,7 @@ class Scrape:
 
     def _samples(self) -> Iterator[tuple[str, Iterable[Sample]]]:
         """Yield the samples of each counter and gauge."""
-        counters, dispatcher, supervisor = self._counters, self._dispatcher, self._supervisor
+        counters, pools = self._counters, self._pools
         requests, acceptor = self._requests, self._acceptor
         yield (
             "requests_total",
@@ -221,9 +218,9 @@ class Scrape:
         )
         yield "request_bytes_total", _one(requests.bytes_in)
         yield "response_bytes_total", _one(requests.bytes_out)
-        yield "requests_in_flight", _one(supervisor.in_flight)
-        yield "queue_requests", _one(dispatcher.waiting)
-        yield "queue_limit", _one(self._settings.queue_size)
+        yield "requests_in_flight", self._by_app(lambda pool: pool.supervisor.in_flight)
+        yield "queue_requests", self._by_app(lambda pool: pool.dispatcher.waiting)
+        yield "queue_limit", self._by_app(lambda pool: pool.settings.queue_size)
         yield "rejections_total", [({"rule": rule}, counters.refused[rule]) for rule in RULES]
         yield (
             "own_responses_total",
@@ -231,7 +228,7 @@ class Scrape:
         )
         yield (
             "retries_total",
-            [({"reason": "death"}, dispatcher.replays), ({"reason": "moved"}, dispatcher.moves)],
+            [({"reason": "death"}, pools.replays), ({"reason": "moved"}, pools.moves)],
         )
         relayed = counters.in_pieces - counters.grants
         yield (
@@ -239,9 +236,9 @@ class Scrape:
             [({"way": "direct"}, counters.grants), ({"way": "relayed"}, relayed)],
         )
         yield "grants_given_back_total", _one(counters.grants_given_back)
-        shared = sum(len(reactor.clients) for reactor in supervisor.reactors)
+        shared = sum(len(reactor.clients) for reactor in pools.reactors)
         yield "shared_client_sockets", _one(shared)
-        yield "websockets", _one(supervisor.websockets)
+        yield "websockets", _one(pools.websockets)
         yield "websockets_opened_total", _one(counters.websockets)
         websockets = requests.websockets
         yield (
@@ -269,16 +266,21 @@ class Scrape:
             [({"reason": each}, count) for each, count in counters.failed_handshakes.items()],
         )
         yield from self._of_certificates()
-        yield "reactor_starts_total", _one(supervisor.started)
+        yield "reactor_starts_total", self._by_app(lambda pool: pool.supervisor.started)
         yield "reactor_deaths_total", _one(counters.reactor_deaths)
         yield (
             "reloads_total",
             [
-                ({"outcome": "success"}, supervisor.generation - 1),
-                ({"outcome": "failure"}, supervisor.reload_failures),
+                ({**labels, "outcome": outcome}, count)
+                for pool in pools
+                for labels in [self._label(pool)]
+                for outcome, count in (
+                    ("success", pool.supervisor.generation - 1),
+                    ("failure", pool.supervisor.reload_failures),
+                )
             ],
         )
-        yield "generation", _one(supervisor.generation)
+        yield "generation", self._by_app(lambda pool: pool.supervisor.generation)
         yield from self._of_reactors()
         lost = 0 if self._access_log is None else self._access_log.lost
         yield "access_log_lost_lines_total", _one(lost)
@@ -300,16 +302,26 @@ class Scrape:
         )
 
     def _of_reactors(self) -> Iterator[tuple[str, Iterable[Sample]]]:
-        reactors = self._supervisor.reactors
-        states = [reactor.state for reactor in reactors]
+        pools = self._pools
         yield (
             "reactors",
-            [({"state": each.value}, states.count(each)) for each in (STARTING, READY, RETIRING)],
+            [
+                (
+                    {**self._label(pool), "state": state.value},
+                    sum(reactor.state is state for reactor in pool.supervisor.reactors),
+                )
+                for pool in pools
+                for state in (STARTING, READY, RETIRING)
+            ],
         )
-        yield "reactors_wanted", _one(self._supervisor.wanted)
+        yield "reactors_wanted", self._by_app(lambda pool: pool.supervisor.wanted)
 
         def each(value: Callable[[Reactor], float]) -> list[Sample]:
-            return [({"reactor": reactor.name}, value(reactor)) for reactor in reactors]
+            return [
+                ({**self._label(pool), "reactor": reactor.name}, value(reactor))
+                for pool in pools
+                for reactor in pool.supervisor.reactors
+            ]
 
         yield "reactor_resident_memory_bytes", each(lambda reactor: resident(reactor.pid))
         yield "reactor_cpu_seconds_total", each(lambda reactor: cpu_time(reactor.pid))
@@ -319,6 +331,13 @@ class Scrape:
         yield "reactor_stall_seconds_total", each(lambda reactor: reactor.stall_seconds)
         now = self._loop.now
         yield "reactor_step_seconds", each(lambda reactor: reactor.step_seconds(now))
+
+    def _label(self, pool: Pool) -> dict[str, str]:
+        """Return the label that names the app, if there are several."""
+        return {"app": pool.name} if len(self._pools) > 1 else {}
+
+    def _by_app(self, value: Callable[[Pool], float]) -> list[Sample]:
+        return [(self._label(pool), value(pool)) for pool in self._pools]
 
     def _of_front_end(self) -> Iterator[tuple[str, Iterable[Sample]]]:
         pid = os.getpid()

@@ -10,31 +10,27 @@ import signal
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reactor_run import __version__, turns
 from reactor_run.frontend.access_log.access_log import open_access_log
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.context import ClientContext
-from reactor_run.frontend.clients.entry import Entry
 from reactor_run.frontend.clients.forwarding import Forwarding
+from reactor_run.frontend.command.pools import apps_of
 from reactor_run.frontend.command.routing import route_table
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
-from reactor_run.frontend.exchanges.dispatcher import Dispatcher
-from reactor_run.frontend.exchanges.replay import METHODS
 from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.loop.signals import Signals, Terminal, has_terminal
 from reactor_run.frontend.metrics.requests import RequestMetrics
-from reactor_run.frontend.reactors.cpu_count import CPUCount
 from reactor_run.frontend.reactors.generation import Told, ignore_outcome
-from reactor_run.frontend.reactors.heartbeat import Heartbeat
 from reactor_run.frontend.reactors.reactor import Reactor
-from reactor_run.frontend.reactors.recycling import Recycling
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.admin import Admin, Purpose
 from reactor_run.frontend.service.endpoints import Endpoints, open_endpoints
@@ -44,6 +40,7 @@ from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.orphan_reaper import Reaper
 from reactor_run.frontend.service.parent import Parent
 from reactor_run.frontend.service.pid_file import PidFile
+from reactor_run.frontend.service.pool import Pool, Pools, make_dispatcher
 from reactor_run.frontend.service.scrape import Scrape
 from reactor_run.frontend.service.shutdown import Shutdown
 from reactor_run.frontend.service.status import Status
@@ -59,6 +56,7 @@ if TYPE_CHECKING:
     from reactor_run.frontend.clients.reload_gate import ReloadGate
     from reactor_run.frontend.clients.tls_handshake import TlsService
     from reactor_run.frontend.reloading.file_watch import FileWatch
+    from reactor_run.frontend.routes.table import RouteTable
     from reactor_run.frontend.tls.credentials import Credentials
     from reactor_run.frontend.tls.renewal import Renewal
 
@@ -79,7 +77,8 @@ def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collectio
     gc.enable()
     if settings.umask is not None:
         os.umask(settings.umask)
-    set_title(f"front end {settings.app}")
+    apps = apps_of(settings)
+    set_title(f"front end {' '.join(app.settings.app for app in apps)}")
     configure(settings.log_level, settings.log_format, settings.log_config)
     for warning in warnings:
         log.warning("%s", warning)
@@ -87,7 +86,7 @@ def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collectio
     faulthandler.register(signal.SIGUSR1)
     keep_dropped_memory()
     nofile = raise_nofile_limit()
-    reactors = settings.reactors or available_cpus()
+    reactors = sum(app.settings.reactors or available_cpus() for app in apps)
     connections = _connection_limit(settings, nofile, reactors)
     notifier = Notifier(os.environ)
     with ExitStack() as closing:
@@ -147,7 +146,6 @@ class Server:
             turns.switch_off()
         self.loop = Loop(busy_poll=settings.busy_poll == "on")
         self.lifecycle = Lifecycle()
-        self._app = settings.app
         self._endpoints = endpoints
         self._notifier = notifier
         self._inheritance = inheritance
@@ -158,14 +156,11 @@ class Server:
         self._failure: tuple[OperatorError, str | None] | None = None
 
         counters = Counters()
-        self.dispatcher = Dispatcher(
-            self.loop,
-            settings.queue_size,
-            METHODS[settings.replay],
-            set_aside=settings.set_aside == "on",
-        )
-        self.clients = ClientContext(self.loop, self.dispatcher, counters, settings)
-        self.entry = Entry(self.clients)
+        apps = apps_of(settings)
+        first = apps[0].settings
+        self._app = first.app
+        dispatcher = make_dispatcher(self.loop, first)
+        self.clients = ClientContext(self.loop, dispatcher, counters, first)
         self.access_log = open_access_log(
             self.loop, settings.access_log, settings.access_log_format
         )
@@ -186,26 +181,43 @@ class Server:
             tls=self._tls,
             redirects=self._redirects(endpoints),
         )
-        self.heartbeat = Heartbeat(self.loop, self.dispatcher, settings.timeout)
         place = StartDirectory(os.environ)
         self._hooks = open_hooks(settings.hooks, place.locate(settings.app_dir))
-        self.supervisor = Supervisor(
-            self.loop, self.dispatcher, counters, self.heartbeat, settings, place, self
-        )
-        self._recycling = Recycling(self.loop, self.supervisor, settings)
-        self._cpus = CPUCount(self.loop, self.supervisor.scale) if not settings.reactors else None
-
         requests = RequestMetrics(self.loop)
         if settings.admin or settings.metrics:
             self.clients.observe(requests)
+        table = route_table(settings)
+        self.pools = Pools()
+        for name, own in apps:
+            context = self.clients
+            if self.pools:
+                context = context.for_app(make_dispatcher(self.loop, own), own)
+            # Until an app has started, bodies are collected, as any app can take them.
+            if len(apps) > 1:
+                context.serves("wsgi")
+            self.pools.add(
+                Pool(
+                    name,
+                    self.loop,
+                    context,
+                    counters,
+                    own,
+                    place,
+                    self,
+                    label=f"{name} " if len(apps) > 1 else "",
+                    mount_path="" if table is None else table.mount_path(name),
+                )
+            )
+        self.pool = self.pools[0]
+        self.dispatcher = dispatcher
+        self.supervisor = self.pool.supervisor
+        self.heartbeat = self.pool.heartbeat
         self.status = Status(
             self.loop,
             settings,
             endpoints.clients,
             self.acceptor,
-            self.entry,
-            self.dispatcher,
-            self.supervisor,
+            self.pools,
             counters,
             self.lifecycle,
             self.access_log,
@@ -218,8 +230,7 @@ class Server:
             self.status,
             requests,
             self.acceptor,
-            self.dispatcher,
-            self.supervisor,
+            self.pools,
             counters,
             self.access_log,
             self._certificates,
@@ -233,6 +244,7 @@ class Server:
                 reload=self.reload,
                 reopen_logs=self.reopen_logs,
                 maintain=self.maintain,
+                scale=self.scale,
                 stop=self.stop,
                 own_fields=self.clients.own_fields,
                 purpose=purpose,
@@ -247,7 +259,7 @@ class Server:
             self.loop,
             endpoints,
             place,
-            maintenance=lambda: self.entry.maintenance,
+            state=self._state,
             missing=notifier.environment,
             from_file=from_file,
         )
@@ -257,35 +269,42 @@ class Server:
             lifecycle=self.lifecycle,
             clients=self.clients,
             acceptor=self.acceptor,
-            dispatcher=self.dispatcher,
-            supervisor=self.supervisor,
+            pools=self.pools,
             upgrade=self.upgrade,
             notifier=notifier,
             admins=self.admins,
         )
-        self._open_routes(settings, place)
-        if inheritance is not None and inheritance.maintenance is not None:
-            self.maintain(inheritance.maintenance)
-        self._gate: ReloadGate | None = None
+        if table is not None:
+            self._open_routes(table, place)
+        if inheritance is not None:
+            self._take_state(inheritance.state)
+        self._gates: dict[Pool, ReloadGate] = {}
         self._files: FileWatch | None = None
         if settings.reload:
             from reactor_run.frontend.clients.reload_gate import ReloadGate
             from reactor_run.frontend.reloading.file_watch import FileWatch
 
-            self._gate = ReloadGate(
-                self.clients, self.entry, settings.app, behind_proxy=settings.proxy_protocol
-            )
+            for pool in self.pools:
+                self._gates[pool] = ReloadGate(
+                    pool.context,
+                    pool.entry,
+                    pool.settings.app,
+                    behind_proxy=settings.proxy_protocol,
+                )
             self._files = FileWatch(
                 self.loop,
                 place,
-                [settings.app_dir, *settings.reload_dir],
+                [
+                    *dict.fromkeys(pool.settings.app_dir for pool in self.pools),
+                    *settings.reload_dir,
+                ],
                 settings.reload_include,
                 settings.reload_exclude,
                 self._files_changed,
             )
         self._terminal = Terminal(self.loop)
         self._parent = Parent(self.loop, os.environ, self._parent_ended)
-        self._reaper = Reaper(self.loop, self._children, lambda: self.supervisor.forking)
+        self._reaper = Reaper(self.loop, self._children, lambda: self.pools.forking)
 
     def _read_certificates(self, settings: Settings, endpoints: Endpoints) -> Renewal | None:
         """Read the certificates; return None if there are none. Raises OperatorError."""
@@ -324,46 +343,69 @@ class Server:
         ]
         return RedirectContext(self.clients, ports[0] if ports else 443)
 
-    def _open_routes(self, settings: Settings, place: StartDirectory) -> None:
-        """Lead requests by the routes, if there are any. Raises OperatorError."""
-        table = route_table(settings)
-        if table is None:
-            return
+    def _open_routes(self, table: RouteTable, place: StartDirectory) -> None:
+        """Lead requests by the routes. Raises OperatorError."""
         # Most services have no routes.
         from reactor_run.frontend.service.routing import open_router
 
-        self.entry.route(open_router(self.clients, table, place, self._closing))
+        entries = {pool.name: pool.entry for pool in self.pools}
+        router = open_router(self.clients, table, entries, place, self._closing)
+        for pool in self.pools:
+            pool.entry.route(router)
+
+    def _state(self) -> dict[str, Any]:
+        """Return what the operator has changed since the start, for the next front end."""
+        return {
+            "maintenance": {
+                pool.name: pool.entry.maintenance
+                for pool in self.pools
+                if pool.entry.maintenance is not None
+            },
+            "scale": {pool.name: pool.supervisor.wanted for pool in self.pools if pool.scaled},
+        }
+
+    def _take_state(self, state: dict[str, Any]) -> None:
+        """Do what the front end before this one did. Apps may have other names by now."""
+        for name, text in state.get("maintenance", {}).items():
+            self.maintain(text, name)
+        for name, wanted in state.get("scale", {}).items():
+            pool = self.pools.named(name)
+            if pool is not None:
+                pool.supervisor.wanted = wanted
+                pool.keep_scale()
 
     # From start to end ---------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve until a signal ends it; return the exit status. Raises OperatorError."""
         with Signals(self.loop, self._on_signal), self._terminal, self._parent:
-            count = (
-                "1 reactor" if self.supervisor.wanted == 1 else f"{self.supervisor.wanted} reactors"
-            )
-            log.info("reactor-run %s runs %s in %s", __version__, self._app, count)
+            for pool in self.pools:
+                wanted = pool.supervisor.wanted
+                count = "1 reactor" if wanted == 1 else f"{wanted} reactors"
+                what = pool.settings.app
+                if len(self.pools) > 1:
+                    what = f"{pool.name} ({what})"
+                log.info("reactor-run %s runs %s in %s", __version__, what, count)
             for listener in self._endpoints.public:
                 origin = f" ({listener.origin})" if listener.origin else ""
                 log.info("listening on %s%s", listener.name, origin)
             self._hooks.call("on_start", self._about())
             try:
-                self.supervisor.start()
+                for pool in self.pools:
+                    pool.start()
                 if self._files is not None:
                     self._files.begin()
                 # Until this one can serve, the front end before it answers on these listeners.
                 if self._inheritance is None:
                     self._begin_admin()
                 self._notifier.attach(self.loop, self.status.line)
-                self._recycling.begin()
                 if self._certificates is not None:
                     self._certificates.begin()
-                self.heartbeat.begin(self.supervisor.at_work)
-                if self._cpus is not None:
-                    self._cpus.begin()
+                for pool in self.pools:
+                    pool.begin()
                 self.loop.run()
             finally:
-                self.supervisor.bury()
+                self.pools.each(Supervisor.bury)
                 if self._files is not None:
                     self._files.end()
                 self._hooks.call("on_stop", self._about())
@@ -394,7 +436,7 @@ class Server:
             self._app,
             os.getpid(),
             tuple(listener.name for listener in self._endpoints.clients),
-            self.supervisor.wanted,
+            self.pools.wanted,
             inherited=self._inheritance is not None,
             handed_over=self.lifecycle.handed_over,
         )
@@ -407,12 +449,14 @@ class Server:
         if self.clients.draining:
             self.shutdown.end_when_over()
 
-    # Calls by the supervisor ---------------------------------------------------------------------
+    # Calls by pools ------------------------------------------------------------------------------
 
-    def serves(self, interface: str) -> None:
+    def pool_serves(self, pool: Pool) -> None:
         """Accept clients, because a reactor is ready."""
-        self.clients.serves(interface)
         if self.clients.draining:
+            return
+        if self._inheritance is not None and not all(each.ready for each in self.pools):
+            # The front end before this one serves meanwhile.
             return
         self.acceptor.begin()
         if not self._serves:
@@ -436,37 +480,48 @@ class Server:
         exited = ReactorExited(reactor.name, reactor.pid, reactor.generation, status, lived)
         self._hooks.call("on_reactor_exit", exited)
 
-    def reload_begins(self) -> None:
+    def reload_begins(self, pool: Pool) -> None:
         """Tell the service manager and the hooks that a reload begins."""
         self._notifier.reloading()
-        self._hooks.call("on_reload", ReloadStarted(self.supervisor.generation + 1))
+        self._hooks.call("on_reload", ReloadStarted(pool.supervisor.generation + 1))
 
-    def reload_ended(self) -> None:
+    def reload_ended(self, pool: Pool) -> None:
         """Tell the service manager that the reload has ended."""
-        self._notifier.ready()
-        if self._gate is not None:
-            if self.supervisor.reload_failure is None:
-                self._gate.opens()
+        if not self.pools.reloading:
+            self._notifier.ready()
+        gate = self._gates.get(pool)
+        if gate is not None:
+            if pool.supervisor.reload_failure is None:
+                gate.opens()
             else:
-                self._gate.failed(self.supervisor.reload_failure, self.supervisor.reload_details)
+                gate.failed(pool.supervisor.reload_failure, pool.supervisor.reload_details)
 
     def reactor_ended(self) -> None:
         """End the service if this was the last reactor of a stop."""
         self.shutdown.end_when_over()
 
-    def fail(self, error: OperatorError, details: str | None) -> None:
-        """End the service, because the app never started. With `--reload`, wait for a change."""
-        if self._gate is not None and self._inheritance is None:
-            log.error("%s; waiting for a change%s", error, f"\n{details}" if details else "")
-            self._gate.failed(str(error), details)
+    def pool_failed(self, pool: Pool, error: OperatorError, details: str | None) -> bool:
+        """End the service, because no app ever started. With `--reload`, wait for a change. Return
+        whether other apps may serve, so that this one is started again. An upgrade needs all apps.
+        """
+        gate = self._gates.get(pool)
+        shown = f"{pool.name}: {error}" if len(self.pools) > 1 else str(error)
+        if gate is not None and self._inheritance is None:
+            log.error("%s; waiting for a change%s", shown, f"\n{details}" if details else "")
+            gate.failed(str(error), details)
             # Until an app has started, bodies are collected, as any app can take them.
-            self.clients.serves("wsgi")
+            pool.context.serves("wsgi")
             self.acceptor.begin()
-            return
+            return False
+        upgrades = self._inheritance is not None and not self._serves
+        if not (upgrades or all(each.failed for each in self.pools)):
+            log.error("%s; trying again%s", shown, f"\n{details}" if details else "")
+            return True
         if self._failure is None:
-            self._failure = (error, details)
-        self.supervisor.kill()
+            self._failure = (OperatorError(shown), details)
+        self.pools.each(Supervisor.kill)
         self.loop.stop()
+        return False
 
     def _parent_ended(self) -> None:
         """End the service at once: nothing that it would finish is awaited any more."""
@@ -474,24 +529,53 @@ class Server:
 
     def _files_changed(self, names: list[str]) -> None:
         """Start a new generation with the changed files (`--reload`)."""
-        if self._gate is not None and not self.lifecycle.stopping:
+        if not self.lifecycle.stopping:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             log.info("%s%s changed", names[0], more)
-            self._gate.starts()
-            self.supervisor.reload(anew=True)
+            for pool in self.pools:
+                self._gates[pool].starts()
+                pool.supervisor.reload(anew=True)
 
     # Commands of the operator --------------------------------------------------------------------
 
-    def reload(self, then: Told = ignore_outcome) -> None:
-        """Start a new generation beside the one that serves. `then` is called with the outcome."""
+    def reload(self, then: Told = ignore_outcome, name: str = "") -> None:
+        """Start a new generation beside the one that serves. `then` is called with the outcome.
+
+        `name`: of one app; empty: all apps.
+        """
         self.reopen_logs()
         if self._certificates is not None:
             self._certificates.reload()
+        pools = [pool for pool in self.pools if name in ("", pool.name)]
         if self.lifecycle.stopping:
             log.warning("reload rejected: the service is stopping")
             then("the service is stopping")
+        elif not pools:
+            then(self._unknown(name))
+        elif len(pools) == 1:
+            pools[0].supervisor.reload(then)
         else:
-            self.supervisor.reload(then)
+            outcomes: dict[str, str | None] = {}
+
+            def told(pool: Pool, outcome: str | None) -> None:
+                outcomes[pool.name] = outcome
+                if len(outcomes) == len(pools):
+                    failures = [f"{each}: {why}" for each, why in outcomes.items() if why]
+                    then("; ".join(failures) or None)
+
+            for pool in pools:
+                pool.supervisor.reload(partial(told, pool))
+
+    def _unknown(self, name: str) -> str:
+        return f"there is no app {name!r}; the apps are {', '.join(p.name for p in self.pools)}"
+
+    def scale(self, name: str, wanted: int) -> str | None:
+        """Change the number of reactors of an app; return why that is not possible, or None."""
+        pool = self.pools.named(name) if name else self.pool
+        if pool is None:
+            return self._unknown(name)
+        pool.scale(wanted)
+        return None
 
     def reopen_logs(self) -> str | None:
         """Open the log files anew, after a rotation; return why that failed, or None."""
@@ -502,13 +586,23 @@ class Server:
             )
         return failure
 
-    def maintain(self, text: str | None) -> None:
-        """Reject the app's requests with 503 and this text from now on; None: no more."""
+    def maintain(self, text: str | None, name: str = "") -> str | None:
+        """Reject the requests of apps with 503 and this text from now on; None: no more.
+
+        `name`: of one app; empty: all apps. Returns why that is not possible, or None.
+        """
+        pools = [pool for pool in self.pools if name in ("", pool.name)]
+        if not pools:
+            return self._unknown(name)
+        which = f"of {name}" if name else "of the app" if len(self.pools) == 1 else "of all apps"
         if text is not None:
-            log.warning("maintenance is on: requests of the app get 503%s", text and f" ({text})")
-        elif self.entry.maintenance is not None:
-            log.info("maintenance is off")
-        self.entry.maintain(text)
+            shown = text and f" ({text})"
+            log.warning("maintenance is on: requests %s get 503%s", which, shown)
+        elif any(pool.entry.maintenance is not None for pool in pools):
+            log.info("maintenance is off: requests %s are answered", which)
+        for pool in pools:
+            pool.entry.maintain(text)
+        return None
 
     def stop(self) -> None:
         """Do what SIGTERM does."""
@@ -523,10 +617,8 @@ class Server:
             else:
                 self.reload()
         elif number in (signal.SIGTTIN, signal.SIGTTOU):
-            if self._cpus is not None:
-                self._cpus.end()
             more = 1 if number == signal.SIGTTIN else -1
-            self.supervisor.scale(self.supervisor.wanted + more)
+            self.pool.scale(self.supervisor.wanted + more)
         elif number == signal.SIGUSR2:
             if not self.lifecycle.stopping:
                 self.upgrade.begin(self.shutdown.hand_over)
@@ -536,6 +628,6 @@ class Server:
 
     def _children(self) -> list[int]:
         """The process numbers of the children that this process started."""
-        ours = [reactor.pid for reactor in self.supervisor.reactors]
-        ours += [*self.supervisor.zygotes, self.upgrade.pid]
+        ours = [reactor.pid for reactor in self.pools.reactors]
+        ours += [*self.pools.zygotes, self.upgrade.pid]
         return ours if self._files is None else [*ours, self._files.pid]

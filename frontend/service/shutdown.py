@@ -14,7 +14,6 @@ from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.connection import ConnectionPhase
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.command.settings import Settings
-from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.exchanges.exchange import RUNNING
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop, Timer
@@ -23,6 +22,7 @@ from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.admin import Admin
 from reactor_run.frontend.service.lifecycle import Lifecycle, ServicePhase
 from reactor_run.frontend.service.notify import Notifier
+from reactor_run.frontend.service.pool import Pools
 from reactor_run.frontend.service.upgrade import Upgrade
 
 __all__ = ["Shutdown"]
@@ -50,8 +50,7 @@ class Shutdown:
         lifecycle: Lifecycle,
         clients: ClientContext,
         acceptor: Acceptor,
-        dispatcher: Dispatcher,
-        supervisor: Supervisor,
+        pools: Pools,
         upgrade: Upgrade,
         notifier: Notifier,
         admins: Sequence[Admin],
@@ -62,8 +61,7 @@ class Shutdown:
         self._lifecycle = lifecycle
         self._clients = clients
         self._acceptor = acceptor
-        self._dispatcher = dispatcher
-        self._supervisor = supervisor
+        self._pools = pools
         self._upgrade = upgrade
         self._notifier = notifier
         self._admins = admins
@@ -109,16 +107,16 @@ class Shutdown:
 
     def _in_flight(self) -> str:
         """Return the number of requests that have no complete response yet, as text."""
-        count = self._supervisor.in_flight + self._dispatcher.waiting
+        count = self._pools.in_flight + self._pools.waiting
         text = "1 request in flight" if count == 1 else f"{count} requests in flight"
-        websockets = self._supervisor.websockets
+        websockets = self._pools.websockets
         return f"{text}, {websockets} WebSockets" if websockets else text
 
     def _waited_for(self) -> str:
         """Return the requests that run, the longest first, as text; empty: there are none."""
         exchanges = [
             exchange
-            for reactor in self._supervisor.reactors
+            for reactor in self._pools.reactors
             for exchange in reactor.exchanges
             if (exchange.state is RUNNING or not exchange.app_done)
             and not exchange.upgraded
@@ -132,7 +130,7 @@ class Shutdown:
         return f", waiting for {', '.join(names)}" if names else ""
 
     def _at_once(self) -> None:
-        self._supervisor.kill()
+        self._pools.each(Supervisor.kill)
         self._loop.stop()
 
     def hand_over(self, pid: int) -> None:
@@ -154,26 +152,29 @@ class Shutdown:
         self._acceptor.end(leave=leave)
         self._acceptor.shut(0 if self._at_terminal else self._settings.close_grace)
         if self._at_terminal:
-            self._supervisor.end_event_streams(0)
+            self._end_event_streams(0)
         elif self._settings.event_stream_grace is not None:
-            self._supervisor.end_event_streams(self._settings.event_stream_grace)
+            self._end_event_streams(self._settings.event_stream_grace)
         self._close_websockets(leave=leave)
         self._loop.set_deadline(self._grace, self._settings.graceful_timeout)
         self._loop.after_batch(self._stop_when_done)
+
+    def _end_event_streams(self, seconds: float) -> None:
+        self._pools.each(lambda supervisor: supervisor.end_event_streams(seconds))
 
     def _close_websockets(self, *, leave: bool) -> None:
         """Close all WebSockets, spread over a part of the graceful timeout. `leave`: their clients
         may connect again at once, to the next front end."""
         seconds = min(self._settings.ws_drain, self._settings.graceful_timeout / 2)
-        self._supervisor.close_websockets(
-            SERVICE_RESTART if leave else _GOING_AWAY, 0 if self._at_terminal else seconds
-        )
+        code = SERVICE_RESTART if leave else _GOING_AWAY
+        spread = 0 if self._at_terminal else seconds
+        self._pools.each(lambda supervisor: supervisor.close_websockets(code, spread))
 
     def _stop_when_done(self) -> None:
         if self._lifecycle.phase is ServicePhase.DRAINING and not (
-            self._supervisor.in_flight
-            or self._supervisor.websockets
-            or self._dispatcher.waiting
+            self._pools.in_flight
+            or self._pools.websockets
+            or self._pools.waiting
             or self._acceptor.busy
         ):
             self._stop_reactors(self._grace.deadline - self._loop.now)
@@ -190,13 +191,14 @@ class Shutdown:
     def _stop_reactors(self, seconds: float) -> None:
         self._lifecycle.phase = ServicePhase.STOPPING
         end_children = not self._lifecycle.handed_over
-        self._supervisor.stop(max(seconds, _SHUTDOWN_MIN), end_children=end_children)
+        seconds = max(seconds, _SHUTDOWN_MIN)
+        self._pools.each(lambda supervisor: supervisor.stop(seconds, end_children=end_children))
         self.end_when_over()
 
     def end_when_over(self) -> None:
         """End the service if no reactor is left and the last answers have been read."""
         if self._lifecycle.phase is ServicePhase.STOPPING and not (
-            self._supervisor.reactors
+            self._pools.reactors
             or any(client.phase is ConnectionPhase.LINGERING for client in self._acceptor.clients)
         ):
             self._loop.stop()

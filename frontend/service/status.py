@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 from reactor_run import __version__
 from reactor_run.frontend.access_log.access_log import AccessLog
 from reactor_run.frontend.clients.acceptor import Acceptor
-from reactor_run.frontend.clients.entry import Entry
 from reactor_run.frontend.clients.http1_state import Http1State
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
-from reactor_run.frontend.exchanges.dispatcher import Dispatcher
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.metrics.failures import Failure
 from reactor_run.frontend.metrics.recent import WINDOW
 from reactor_run.frontend.metrics.requests import RequestMetrics
 from reactor_run.frontend.reactors.process_usage import cpu_time, resident
 from reactor_run.frontend.reactors.reactor import READY, Reactor
-from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.lifecycle import Lifecycle
+from reactor_run.frontend.service.pool import Pool, Pools
 from reactor_run.frontend.sockets.listeners import Listener
 from reactor_run.logs import request_name
 
@@ -50,9 +48,7 @@ class Status:
         settings: Settings,
         listeners: list[Listener],
         acceptor: Acceptor,
-        entry: Entry,
-        dispatcher: Dispatcher,
-        supervisor: Supervisor,
+        pools: Pools,
         counters: Counters,
         lifecycle: Lifecycle,
         access_log: AccessLog | None,
@@ -60,18 +56,16 @@ class Status:
         certificates: Renewal | None = None,
     ) -> None:
         """`access_log`, `certificates`: None if there are none."""
-        self._entry = entry
+        self._pools = pools
         self._certificates = certificates
         self._requests = requests
         self._loop = loop
-        self._dispatcher = dispatcher
         self._counted = counters
         self._lifecycle = lifecycle
         self._access_log = access_log
         self._settings = settings
         self._listeners = listeners
         self._acceptor = acceptor
-        self._supervisor = supervisor
         self._started = loop.now
 
     def not_ready(self) -> str | None:
@@ -85,53 +79,67 @@ class Status:
             return None
         if self._lifecycle.stopping:
             return "the service is stopping"
-        if not self._dispatcher.reactors:
-            return "no reactor is ready"
+        serving = [pool for pool in self._pools if not pool.failed]
+        if len(self._pools) == 1 or not serving:
+            return None if self._pools[0].dispatcher.reactors else "no reactor is ready"
+        # An app that cannot start keeps no other one from serving.
+        for pool in serving:
+            if not pool.dispatcher.reactors:
+                return f"no reactor of {pool.name} is ready"
         return None
 
     @property
     def generation(self) -> int:
-        """The number of the generation that serves."""
-        return self._supervisor.generation
+        """The number of the generation that serves, of the first app."""
+        return self._pools[0].supervisor.generation
+
+    def serves(self) -> str:
+        """Return which generations serve, as text."""
+        if len(self._pools) == 1:
+            return f"generation {self.generation} serves"
+        parts = [f"{pool.name}: generation {pool.supervisor.generation}" for pool in self._pools]
+        return f"{', '.join(parts)}"
 
     def line(self) -> str:
         """Return the current figures, in one line."""
-        reactors = self._supervisor.reactors
-        why = self._supervisor.reload_failure
+        reactors = self._pools.reactors
+        why = self._pools.reload_failure
         failure = f"; the last reload failed: {why}" if why else ""
         return (
-            f"{sum(reactor.state is READY for reactor in reactors)} of {self._supervisor.wanted} "
-            f"reactors ready, {self._supervisor.in_flight} requests in flight, "
-            f"{self._dispatcher.waiting} waiting, {self._supervisor.websockets} WebSockets, "
+            f"{sum(reactor.state is READY for reactor in reactors)} of {self._pools.wanted} "
+            f"reactors ready, {self._pools.in_flight} requests in flight, "
+            f"{self._pools.waiting} waiting, {self._pools.websockets} WebSockets, "
             f"{len(self._acceptor.clients) + self._acceptor.strangers} connections{failure}"
         )
 
     def report(self) -> dict[str, Any]:
         """Return the whole report, ready for JSON. Ages are in seconds, sizes in bytes."""
         reason = self.not_ready()
-        reactors = self._supervisor.reactors
+        reactors = self._pools.reactors
+        first = self._pools[0]
         return {
             "version": __version__,
-            "app": self._settings.app,
+            "app": first.settings.app,
             "pid": os.getpid(),
             "rss": resident(os.getpid()),
             "cpu": cpu_time(os.getpid()),
             "uptime": self._age(self._started),
-            "generation": self._supervisor.generation,
-            "reloading": self._supervisor.reloading,
-            "reload_failure": self._supervisor.reload_failure,
+            "generation": self.generation,
+            "reloading": self._pools.reloading,
+            "reload_failure": self._pools.reload_failure,
             "ready": reason is None,
             "reason": reason,
-            "maintenance": self._entry.maintenance,
+            "maintenance": first.entry.maintenance,
             "listeners": [
                 {"name": listener.name, "origin": listener.origin} for listener in self._listeners
             ],
             "tls": None if self._certificates is None else self._certificates.report(),
-            "reactors_wanted": self._supervisor.wanted,
+            "apps": [self._app(pool) for pool in self._pools],
+            "reactors_wanted": self._pools.wanted,
             "reactors": [self._reactor(reactor) for reactor in reactors],
             "queue": {
-                "waiting": self._dispatcher.waiting,
-                "size": self._settings.queue_size,
+                "waiting": self._pools.waiting,
+                "size": self._pools.queue_size,
             },
             "connections": self.connections(),
             "lanes": {
@@ -148,21 +156,38 @@ class Status:
         """Return what each heuristic has decided so far. A heuristic that is off has decided
         nothing."""
         turns, busy_poll = self._loop.turns, self._loop.busy_poll
-        standby = self._dispatcher.standby
+        standbys = [pool.dispatcher.standby for pool in self._pools]
+        decisions = [standby.decisions for standby in standbys]
         return {
             "sched_yield": {"given": turns.given, "pauses": turns.pauses},
             "busy_poll": {"found": busy_poll.found, "missed": busy_poll.missed},
             "set_aside": {
-                "routes": len(standby.routes.routes),
-                "set_aside": standby.decisions.set_aside,
-                "called_up": standby.decisions.called_up,
-                "not_worth_it": standby.decisions.not_worth_it,
-                "too_much": standby.decisions.too_much,
+                "routes": sum(len(standby.routes.routes) for standby in standbys),
+                "set_aside": sum(each.set_aside for each in decisions),
+                "called_up": sum(each.called_up for each in decisions),
+                "not_worth_it": sum(each.not_worth_it for each in decisions),
+                "too_much": sum(each.too_much for each in decisions),
             },
         }
 
     def _age(self, since: float) -> float:
         return round(self._loop.now - since, 1)
+
+    def _app(self, pool: Pool) -> dict[str, Any]:
+        supervisor = pool.supervisor
+        return {
+            "name": pool.name,
+            "app": pool.settings.app,
+            "generation": supervisor.generation,
+            "reloading": supervisor.reloading,
+            "reload_failure": supervisor.reload_failure,
+            "failed": pool.failed,
+            "maintenance": pool.entry.maintenance,
+            "reactors_wanted": supervisor.wanted,
+            "reactors": [reactor.name for reactor in supervisor.reactors],
+            "in_flight": supervisor.in_flight,
+            "queue": {"waiting": pool.dispatcher.waiting, "size": pool.settings.queue_size},
+        }
 
     def _reactor(self, reactor: Reactor) -> dict[str, Any]:
         return {
@@ -227,7 +252,7 @@ class Status:
 
     def _totals(self) -> dict[str, Any]:
         counters = self._counted
-        reactors = self._supervisor.reactors
+        reactors = self._pools.reactors
         own = counters.own_answers
         return {
             "connections": self._acceptor.accepted,
@@ -236,11 +261,11 @@ class Status:
             "websockets": counters.websockets,
             "own_answers": {str(status): own[status] for status in sorted(own)},
             "refused": dict(sorted(counters.refused.items())),
-            "replays": self._dispatcher.replays,
-            "moves": self._dispatcher.moves,
-            "reloads": self._supervisor.generation - 1,
-            "reload_failures": self._supervisor.reload_failures,
-            "reactor_starts": self._supervisor.started,
+            "replays": self._pools.replays,
+            "moves": self._pools.moves,
+            "reloads": self._pools.reloads,
+            "reload_failures": self._pools.reload_failures,
+            "reactor_starts": self._pools.started,
             "reactor_deaths": counters.reactor_deaths,
             "access_log_lost": 0 if self._access_log is None else self._access_log.lost,
         }

@@ -32,8 +32,8 @@ class Inheritance:
     def __init__(self, ready: int) -> None:
         """`ready`: the pipe over which this front end says that it accepts."""
         self.endpoints = Endpoints([], [], [], [], [])
-        self.maintenance: str | None = None
-        """What clients get in the place of the app; None: the app answers."""
+        self.state: dict[str, Any] = {}
+        """What the operator had changed in the old front end."""
         self.on_accept: list[Callable[[], None]] = []
         """What is called when this front end accepts, before the old one stops."""
         self._paths: list[tuple[Listener, str]] = []
@@ -72,7 +72,7 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     os.set_inheritable(left["ready"], False)
     inheritance = Inheritance(left["ready"])
     # A front end of an older version does not know this.
-    inheritance.maintenance = left.get("maintenance")
+    inheritance.state = left.get("state", {})
     # A front end of another version may know fewer kinds of listeners, and no TLS.
     plain = left.get("plain", ())
     for listeners, descriptions in zip(inheritance.endpoints, left["listeners"], strict=False):
@@ -89,13 +89,13 @@ class Upgrade:
         endpoints: Endpoints,
         place: StartDirectory,
         *,
-        maintenance: Callable[[], str | None],
+        state: Callable[[], dict[str, Any]],
         missing: Mapping[str, str],
         from_file: Collection[str],
     ) -> None:
         """`endpoints`: the listeners that the new front end gets.
         `place`: the directory and the Python with which it is started.
-        `maintenance`: returns what clients get in the place of the app; None: the app answers.
+        `state`: returns what the operator has changed, ready for JSON.
         `missing`: variables that were removed from our environment at the start. The new front end
         needs them.
         `from_file`: variables that the env file has added. The new front end reads the file itself.
@@ -103,7 +103,7 @@ class Upgrade:
         self._loop = loop
         self._endpoints = endpoints
         self._place = place
-        self._maintenance = maintenance
+        self._state = state
         self._missing = missing
         self._from_file = from_file
         self._on_ready: Callable[[int], None] = _ignore
@@ -135,7 +135,7 @@ class Upgrade:
             listeners = [each for listeners in self._endpoints for each in listeners]
             left = {
                 "ready": theirs,
-                "maintenance": self._maintenance(),
+                "state": self._state(),
                 "listeners": [_described(listeners) for listeners in self._endpoints],
                 "plain": [each.socket.fileno() for each in listeners if each.plain],
             }

@@ -104,7 +104,7 @@ def test_an_upgrade_hands_it_over(start: Start, admin: Path) -> None:
     ("words", "complaint"),
     [
         (["maybe"], "invalid choice"),
-        (["off", "text"], "off takes no text"),
+        (["off", "api", "text"], "off takes no text"),
         (["on", "a\nb"], "expected one line"),
         (["on", "x" * 501], "expected one line of at most 500"),
     ],

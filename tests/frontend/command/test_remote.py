@@ -115,7 +115,7 @@ def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
         (["stop", "--admin", "unix:/no/such/socket"], "no service listens at unix:/no/such/socket"),
         (["status", "--admin", "127.0.0.1:1"], "no service listens at 127.0.0.1:1"),
         (["stop", "--json"], "--json"),
-        (["status", "shop:app"], "shop:app"),
+        (["stop", "shop:app"], "shop:app"),
     ],
 )
 def test_errors_that_the_operator_must_correct(words: list[str], says: str) -> None:

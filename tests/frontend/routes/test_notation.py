@@ -85,7 +85,6 @@ def test_each_target(tmp_path: Path) -> None:
         (written(prefix="/", static="/", fallback="/x"), "expected the name of a file"),
         (written(prefix="/", static="/", cache={"a": 1}), "a: expected a string"),
         (written(prefix="/", static="/", cache={"a": "b\nc"}), "cache-control: the value has"),
-        (written(prefix="/", app="shop"), "there is no app 'shop'"),
         (written(prefix="/", answer="", cors={}), "cors: list the origins"),
         (written(prefix="/", answer="", cors={"origins": "*"}), "origins: expected a list"),
         (written(prefix="/", answer="", cors={"origins": [1]}), "origins: expected a list"),

@@ -42,6 +42,7 @@ class AdminFront:
             reload=server.reload,
             reopen_logs=server.reopen_logs,
             maintain=server.maintain,
+            scale=server.scale,
             stop=server.stop,
             own_fields=server.clients.own_fields,
             purpose=purpose,

@@ -1,0 +1,328 @@
+"""Several apps in one service: what they share, and what they do not notice of each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.apps.shared import hash_of, pattern
+from tests.integration.client import Client, Response, request
+from tests.integration.conftest import Gate, Notes, Start
+from tests.integration.server import ROOT, Server, clean_environment, command, is_alive
+from tests.integration.waiting import eventually
+
+ASGI = "tests.integration.apps.asgi:app"
+WSGI = "tests.integration.apps.wsgi:app"
+
+
+MENDED = """
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"mended"]
+"""
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Path:
+    return tmp_path / "admin"
+
+
+@pytest.fixture
+def tell(admin: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`tell("reload", "api")`: a command to the service."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*words, "--admin", f"unix:{admin}"),
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+Tell = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def both(start: Start, admin: Path, *options: str) -> Server:
+    """A WSGI app at /, an ASGI app at /api."""
+    server = start(
+        WSGI, "--interface=auto", f"--mount=/api={ASGI}", f"--admin=unix:{admin}", *options
+    )
+    with Client(server.address) as client:
+        assert eventually(lambda: client.request("GET", "/api/hello").status == 200)
+        assert eventually(lambda: client.request("GET", "/hello").status == 200)
+    return server
+
+
+def ask(server: Server, target: str, method: str = "GET", body: bytes | None = None) -> Response:
+    with Client(server.address) as client:
+        return client.request(method, target, body=body)
+
+
+def report(tell: Tell) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(tell("status", "--json").stdout)
+    return found
+
+
+def reactors_of(tell: Tell, name: str) -> list[dict[str, Any]]:
+    done = tell("status", name, "--json")
+    assert done.returncode in (0, 1), done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)["reactors"]
+    return found
+
+
+def metrics(admin: Path) -> str:
+    with Client(f"unix:{admin}") as client:
+        return client.get("/metrics").text
+
+
+def test_each_app_gets_its_requests(start: Start, admin: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    server = both(start, admin, f"--access-log={log}", "--access-log-format=json")
+    log.write_text("")
+    pids = set()
+    with Client(server.address) as client:
+        # On one connection: the one streams its body, the other one's is collected.
+        for _ in range(3):
+            for prefix in "/api", "":
+                pids.add(client.get(f"{prefix}/pid").json())
+                size = 300_000
+                data = b"".join(pattern(size))
+                answer = client.request("POST", f"{prefix}/hash", body=data)
+                assert answer.status == 200
+                assert hash_of(pattern(size)) in answer.text
+    assert len(pids) == 2
+
+    def names() -> set[str]:
+        return {json.loads(line)["reactor"] for line in log.read_text().splitlines()}
+
+    assert eventually(lambda: names() == {"default reactor 1", "api reactor 1"})
+
+
+def test_a_dead_app_does_not_harm_the_other(start: Start, admin: Path, tell: Tell) -> None:
+    server = both(start, admin)
+    before = ask(server, "/pid").json()
+    with Client(server.address) as client:
+        assert ask(server, "/api/leave", "POST", b"").status == 502
+        assert client.get("/pid").json() == before
+        assert eventually(lambda: client.request("GET", "/api/hello").status == 200)
+    assert report(tell)["counters"]["reactor_deaths"] == 1
+    assert ask(server, "/pid").json() == before
+
+
+def test_a_busy_app_does_not_harm_the_other(
+    start: Start, admin: Path, tell: Tell, gate: Gate
+) -> None:
+    server = start(
+        ASGI,
+        f"--mount=/busy={ASGI}",
+        "--concurrency=1",
+        "--queue-size=1",
+        f"--admin=unix:{admin}",
+    )
+    with Client(server.address) as client:
+        assert eventually(lambda: client.request("GET", "/busy/hello").status == 200)
+        waiting = [Client(server.address) for _ in range(2)]
+        for each in waiting:
+            each.send(request("GET", f"/busy/wait?gate={gate}"))
+
+        def is_full() -> bool:
+            app = next(app for app in report(tell)["apps"] if app["name"] == "busy")
+            return bool(app["in_flight"] == 1 and app["queue"]["waiting"] == 1)
+
+        assert eventually(is_full)
+        assert client.request("GET", "/busy/hello").status == 503
+        assert client.get("/hello").body == b"hello"
+        gate.open()
+        for each in waiting:
+            assert each.response().status == 200
+            each.close()
+        assert eventually(lambda: client.request("GET", "/busy/hello").status == 200)
+
+
+def test_an_app_that_does_not_start(start: Start, admin: Path, tell: Tell, tmp_path: Path) -> None:
+    (tmp_path / "later.py").write_text("import nothing_of_this_name\n")
+    config = tmp_path / "shop.toml"
+    config.write_text(
+        f'[app.web]\napp = "{ASGI}"\n[app.later]\napp = "later:app"\napp-dir = "{tmp_path}"\n'
+        '[[route]]\nprefix = "/"\napp = "web"\n[[route]]\nprefix = "/later"\napp = "later"\n'
+    )
+    server = start("", f"--config={config}", f"--admin=unix:{admin}")
+    with Client(server.address) as client:
+        assert eventually(lambda: client.request("GET", "/hello").status == 200)
+        assert eventually(lambda: client.request("GET", "/later/x").status == 503)
+        assert client.get("/hello").body == b"hello"
+        apps = {app["name"]: app for app in report(tell)["apps"]}
+        assert (apps["web"]["failed"], apps["later"]["failed"]) == (False, True)
+        assert tell("status").returncode == 0
+        assert tell("status", "later").returncode == 1
+        (tmp_path / "later.py").write_text(MENDED)
+        done = tell("reload", "later")
+        assert done.returncode == 0, done.stderr
+        assert eventually(lambda: client.request("GET", "/later/x").status == 200)
+        assert {app["failed"] for app in report(tell)["apps"]} == {False}
+
+
+def test_if_no_app_starts_the_service_ends(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    done = subprocess.run(
+        command("broken:app", "--mount=/api=broken:other", f"--app-dir={tmp_path}", "-b:0"),
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "nothing_of_this_name" in done.stderr
+
+
+def test_reload_and_scale_of_one_app(start: Start, admin: Path, tell: Tell) -> None:
+    server = both(start, admin)
+    web, api = ask(server, "/pid").json(), ask(server, "/api/pid").json()
+    done = tell("reload", "api")
+    assert done.returncode == 0, done.stderr
+    assert eventually(lambda: ask(server, "/api/pid").json() != api)
+    assert ask(server, "/pid").json() == web
+    assert "api: generation 2" in done.stdout
+    assert tell("scale", "api", "2").returncode == 0
+    assert eventually(lambda: len(reactors_of(tell, "api")) == 2)
+    assert 'reactor_run_reactors_wanted{app="api"} 2' in metrics(admin)
+    assert 'reactor_run_reactors_wanted{app="default"} 1' in metrics(admin)
+
+
+def test_maintenance_of_one_app(start: Start, admin: Path, tell: Tell) -> None:
+    server = both(start, admin)
+    assert tell("maintenance", "on", "api", "soon").returncode == 0
+    assert ask(server, "/api/hello").body == b"soon\n"
+    assert ask(server, "/hello").status == 200
+    assert tell("maintenance", "on", "all of it").returncode == 0
+    assert ask(server, "/hello").body == ask(server, "/api/hello").body == b"all of it\n"
+    assert tell("maintenance", "off", "default").returncode == 0
+    assert ask(server, "/hello").status == 200
+    assert ask(server, "/api/hello").status == 503
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["reload", "x"], 1),
+        (["scale", "x", "2"], 1),
+        (["maintenance", "on", "x", "y"], 1),
+        (["status", "x"], 2),
+        (["scale", "api", "0"], 2),
+    ],
+)
+def test_commands_for_an_app_that_is_not_there(
+    shared: Start, tmp_path_factory: pytest.TempPathFactory, words: list[str], status: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "pools-admin"
+    shared(ASGI, f"--mount=/api={ASGI}", f"--admin=unix:{path}")
+    done = subprocess.run(
+        command(*words, "--admin", f"unix:{path}"),
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == status
+    assert status == 2 or "there is no app 'x'; the apps are default, api" in done.stderr
+
+
+def test_an_upgrade_hands_over_what_the_operator_changed(
+    start: Start, admin: Path, tell: Tell
+) -> None:
+    server = both(start, admin)
+    assert tell("scale", "api", "2").returncode == 0
+    assert tell("maintenance", "on", "default", "soon").returncode == 0
+    server.signal(signal.SIGUSR2)
+    pattern_ = r"the new front end is process (\d+)"
+    assert eventually(lambda: re.search(pattern_, server.log()))
+    found = re.search(pattern_, server.log())
+    assert found is not None
+    successor = int(found[1])
+    try:
+        assert server.wait() == 0
+        assert eventually(lambda: len(reactors_of(tell, "api")) == 2)
+        assert len(reactors_of(tell, "default")) == 1
+        assert ask(server, "/hello").body == b"soon\n"
+        assert ask(server, "/api/hello").body == b"hello"
+    finally:
+        os.kill(successor, signal.SIGTERM)
+        assert eventually(lambda: not is_alive(successor), deadline=20)
+
+
+def test_a_granted_connection_serves_no_other_app(start: Start, admin: Path) -> None:
+    server = start(ASGI, f"--mount=/api={ASGI}", "--answers=direct", f"--admin=unix:{admin}")
+    with Client(server.address) as client:
+        assert eventually(lambda: client.request("GET", "/api/hello").status == 200)
+        for _ in range(2):
+            assert len(client.get("/api/download?size=1000000").body) == 1_000_000
+        answer = client.get("/hello")
+        assert (answer.body, answer.field("connection")) == (b"hello", b"close")
+        assert client.at_end()
+
+
+def test_answers_are_relayed_by_default(start: Start, admin: Path) -> None:
+    server = both(start, admin)
+    with Client(server.address) as client:
+        for target in "/api/download?size=1000000", "/hello", "/api/download?size=1000000":
+            client.get(target)
+    assert 'responses_in_pieces_total{way="direct"} 0' in metrics(admin)
+
+
+def test_both_finish_when_the_service_stops(
+    start: Start, admin: Path, gate: Gate, notes: Notes
+) -> None:
+    server = both(start, admin)
+    with Client(server.address) as one, Client(server.address) as other:
+        one.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
+        other.send(request("GET", f"/api/wait?gate={gate}&notes={notes}"))
+        assert eventually(lambda: len(notes.lines()) == 2)
+        server.signal(signal.SIGTERM)
+        assert eventually(lambda: "shutting down" in server.log())
+        gate.open()
+        assert one.response().body == other.response().body == b"waited"
+    assert server.wait() == 0
+
+
+def test_check_looks_at_each_app() -> None:
+    done = subprocess.run(
+        command("check", ASGI, f"--mount=/api={WSGI}", f"--app-dir={ROOT}"),
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(" would serve: ")[0] for line in done.stdout.splitlines()] == [
+        *(ASGI, WSGI)
+    ]
+
+
+def test_an_upgrade_needs_all_apps(start: Start, admin: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.py").write_text(MENDED)
+    (tmp_path / "api.py").write_text(MENDED)
+    server = start("web:app", "--mount=/api=api:app", f"--admin=unix:{admin}", app_dir=tmp_path)
+    with Client(server.address) as client:
+        assert eventually(lambda: client.request("GET", "/api/").status == 200)
+        (tmp_path / "api.py").write_text("import nothing_of_this_name\n")
+        server.signal(signal.SIGUSR2)
+        assert eventually(lambda: "UPGRADE FAILED" in server.log())
+        assert client.get("/").body == client.get("/api/").body == b"mended"
+    # What the new one has written is in the log of the old one, which goes on.
+    assert "nothing_of_this_name" in server.log()
