@@ -63,12 +63,12 @@ class FramesReader:
 
     def end_of_stream(self) -> bool:
         """Return whether the stream ends with a whole frame."""
-        return self.between_frames
+        return self._follower.at_boundary
 
     @property
     def between_frames(self) -> bool:
-        """Whether the bytes so far end with a whole frame."""
-        return self._follower.at_boundary
+        """Whether the bytes so far end with a whole frame, after which another one may follow."""
+        return self._follower.at_boundary and not self._follower.closed
 
 
 class LaneKeeper(Protocol):

@@ -197,9 +197,13 @@ class OpenWebSocket:
             return
         frame = self.codec.close(code, reason)
         self._code = code
-        self._write(frame)
-        if not self.ended:
-            self._keeper.await_close(self)
+        try:
+            self._link.write_close_frame(frame)
+        except OSError:
+            self.lost()
+            return
+        self._keeper.flush_soon()
+        self._keeper.await_close(self)
 
     def close_now(self, code: int, reason: str = "") -> None:
         """Send a close frame, and await nothing."""

@@ -217,6 +217,10 @@ class LaneEnd(Generic[U]):
         """Send a frame of a WebSocket. Raises OSError."""
         self.write([frame])
 
+    def write_close_frame(self, frame: bytes) -> None:
+        """Send the last frame of a WebSocket. Raises OSError."""
+        self.write([frame])
+
     def finish(self, *, until_close: bool) -> None:
         """Complete the answer. `until_close`: it ends with its connection."""
         if until_close:

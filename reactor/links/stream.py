@@ -122,6 +122,7 @@ class StreamEnd:
         "_arrived",
         "_asks",
         "_client",
+        "_closing",
         "_file",
         "_finishing",
         "_frames",
@@ -180,7 +181,9 @@ class StreamEnd:
         self._finishing = False
         """The answer is complete after the bytes in `out` and the file."""
         self._frames = False
-        """It carries a WebSocket: what is written are whole frames."""
+        """It carries a WebSocket, and other frames may follow those that are written."""
+        self._closing = False
+        """It carries a WebSocket, and the last frame was written."""
         port.streams[number] = self
         self.wait_ends()
 
@@ -261,6 +264,17 @@ class StreamEnd:
         else:
             self._answer_credit -= size
             self._port.gather(pack_message(self._number, BYTES, size), frame)
+
+    def write_close_frame(self, frame: bytes) -> None:
+        """Send the last frame of a WebSocket. Raises OSError once the client is gone.
+
+        It is a PART, so that the front end adds no close frame of its own if this reactor dies.
+        """
+        if self.closed:
+            raise BrokenPipeError("the client is gone")
+        self._closing = True
+        self.out.add(frame)
+        self._send()
 
     def send_file(self, file: AnswerFile) -> None:
         """Send a part of a file after the bytes in `out`, as the end of the body, and close it."""
@@ -357,7 +371,7 @@ class StreamEnd:
         if not size:
             raise BlockingIOError
         self._answer_credit -= size
-        kind = PART if self._frames and size < len(data) else BYTES
+        kind = PART if self._closing or (self._frames and size < len(data)) else BYTES
         self._port.gather(pack_message(self._number, kind, size), bytes(data[:size]))
         return size
 

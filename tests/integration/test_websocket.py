@@ -533,6 +533,17 @@ def test_a_reactor_that_dies_between_frames(start: Start, lanes: str) -> None:
 
 
 @pytest.mark.parametrize("lanes", LANES)
+def test_a_reactor_that_dies_after_its_close_frame(start: Start, lanes: str) -> None:
+    """No frame may follow a close frame (RFC 6455 §5.5.1)."""
+    server = start(APP, "--lanes", lanes)
+    with WebSocketClient(server, "/close") as ws:
+        assert ws.close_frame() == (1000, "")
+        os.kill(server.reactor_pids()[0], signal.SIGKILL)
+        assert ws.client.rest() == b""
+        assert not ws._data
+
+
+@pytest.mark.parametrize("lanes", LANES)
 def test_a_reactor_that_dies_within_a_frame(start: Start, lanes: str) -> None:
     server = start(APP, "--lanes", lanes)
     # Megabytes are on their way. Through a small buffer of the client they would take a minute.
