@@ -88,7 +88,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.mark.parametrize("cut", [whole, in_random_pieces])
+@pytest.mark.parametrize("cut", [whole, pytest.param(in_random_pieces, marks=pytest.mark.slow)])
 def test_inside_tls(shared: Start, authority: Authority, cut: Cut) -> None:
     check(shared, CONFIGS[0], "default", cut, authority)
 

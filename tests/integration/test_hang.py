@@ -73,7 +73,9 @@ def noted(notes: Path, text: str) -> bool:
     return notes.exists() and text in notes.read_text()
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES[:2])
+@pytest.mark.parametrize(
+    "runtime", [RUNTIMES[0], pytest.param(RUNTIMES[1], marks=pytest.mark.slow)]
+)
 def test_an_app_that_blocks_its_loop_is_ended(
     serve: Callable[..., Server], connect: Connect, notes: Path, runtime: str
 ) -> None:

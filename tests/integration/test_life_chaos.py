@@ -225,7 +225,7 @@ def visitors(server: Server, tally: Tally, seed: int) -> Iterator[None]:
 LONG = [pytest.mark.slow, pytest.mark.timeout(300)]
 CASES = [
     *(pytest.param(config, "off", 4, id=f"{config}-4") for config in (CONFIGS[0], CONFIGS[3])),
-    pytest.param(CONFIGS[0], "on", 4, id=f"{CONFIGS[0]}-preload-4"),
+    pytest.param(CONFIGS[0], "on", 4, id=f"{CONFIGS[0]}-preload-4", marks=pytest.mark.slow),
     *(pytest.param(config, "off", 60, id=f"{config}-60", marks=LONG) for config in CONFIGS),
     *(pytest.param(config, "on", 60, id=f"{config}-preload-60", marks=LONG) for config in CONFIGS),
 ]

@@ -466,9 +466,10 @@ def test_a_stop_closes_with_1001(start_on: Start) -> None:
         assert ws.close_frame() == (1001, "")
         ws.close(1001)
         assert ws.ends()
-        assert server.wait() == 0
+    assert server.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_clients_without_end(start_on: Start) -> None:
     server = start_on("--ws-drain", "0", "--ws-close-timeout", "0.2", "--graceful-timeout", "5")
     with WebSocketClient(server, "/watch") as ws:

@@ -32,6 +32,12 @@ def begin(front: Front) -> Client:
     return client
 
 
+def read_on(client: Client) -> None:
+    """Read to the end, without h11, which would take long."""
+    while client._sock.recv(1 << 20):
+        pass
+
+
 def test_a_client_that_stops_reading_is_aborted(front: Front) -> None:
     client = begin(front)
     front.settle()
@@ -40,8 +46,7 @@ def test_a_client_that_stops_reading_is_aborted(front: Front) -> None:
     front.pass_time(10)
     assert eventually(lambda: not front.clients)
     with pytest.raises(ConnectionResetError):
-        for _ in client.pieces():
-            pass
+        read_on(client)
     assert any("took too little of its answer" in line for line in front.log)
 
 
