@@ -71,9 +71,7 @@ class Heartbeat:
             del self._pings[gone]
         for reactor in reactors:
             missed = self._pings.get(reactor)
-            if reactor.at_terminal or (
-                reactor.inline and any(each.state is not ANSWERED for each in reactor.exchanges)
-            ):
+            if reactor.at_terminal or _runs_inline(reactor):
                 if missed is not None:
                     self._pings[reactor] = 0
             elif missed is None:
