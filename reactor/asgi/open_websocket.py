@@ -115,6 +115,13 @@ class OpenWebSocket:
             self.pull()
         return message
 
+    def begin(self, early: bytes) -> None:
+        """Decode `early`, which arrived before the app had accepted, then what has come since."""
+        if early:
+            self.codec.receive(early)
+            self._react()
+        self.pull()
+
     def pull(self) -> None:
         """Read and decode what has arrived, unless enough messages wait for the app."""
         codec = self.codec

@@ -250,10 +250,8 @@ class WebSocketExchange(AsgiExchange):
         del self._handshake
         self._websocket = websocket = self._websockets.open(self, lane, deflate)
         self.reactor.flush_soon()
-        if self._early:
-            websocket.codec.receive(self._early)
-            self._early = b""
-        websocket.pull()
+        early, self._early = self._early, b""
+        websocket.begin(early)
 
     async def _refuse(self) -> None:
         """Answer 403: the app has closed the WebSocket before it has accepted."""
