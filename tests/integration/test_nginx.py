@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import websockets.sync.client
+import websockets.asyncio.client
 
 from reactor_run.frontend.cli import read_settings
 from reactor_run.frontend.command.settings import Settings
@@ -195,10 +196,14 @@ def test_websockets(start: Start, directory: Path, certificate: Path) -> None:
         check_websockets(front.address)
         context = ssl.create_default_context(cafile=str(certificate))
         url = front.tls[0].replace("http", "wss", 1) + "/scope"
-        with websockets.sync.client.connect(
-            url, ssl=context, server_hostname="shop.example", proxy=None
-        ) as tls:
-            assert json.loads(tls.recv())["scheme"] == "wss"
+        tls: dict[str, Any] = {"ssl": context, "server_hostname": "shop.example", "proxy": None}
+
+        # Not the client with threads: a socket of Python's ssl is for one at a time.
+        async def secure() -> None:
+            async with websockets.asyncio.client.connect(url, **tls) as ws:
+                assert json.loads(await ws.recv())["scheme"] == "wss"
+
+        asyncio.run(secure())
 
 
 @pytest.mark.needs("nginx", "openssl", STREAM_MODULE)

@@ -257,14 +257,21 @@ def test_wss(start: Start, tmp_path: Path, lanes: str) -> None:
     authority = Authority(tmp_path)
     server = start(APP, *authority.options("localhost", "127.0.0.1"), "--lanes", lanes)
     url = server.address.replace("https", "wss", 1)
-    with websockets.sync.client.connect(f"{url}/scope", ssl=authority.client(), proxy=None) as ws:
-        scope = json.loads(ws.recv())
+    options: dict[str, Any] = {"ssl": authority.client(), "proxy": None}
+
+    # Not the client with threads: a socket of Python's ssl is for one at a time.
+    async def main() -> None:
+        connect = websockets.asyncio.client.connect
+        async with connect(f"{url}/scope", **options) as ws:
+            scope = json.loads(await ws.recv())
         assert scope["scheme"] == "wss"
         assert scope["extensions"]["tls"]["tls_version"] == 0x0304
         assert "websocket.http.response" in scope["extensions"]
-    with websockets.sync.client.connect(f"{url}/echo", ssl=authority.client(), proxy=None) as ws:
-        for message in MESSAGES:
-            ws.send(message)
-            assert ws.recv() == message
-        ws.close(3001, "bye")
+        async with connect(f"{url}/echo", **options) as ws:
+            for message in MESSAGES:
+                await ws.send(message)
+                assert await ws.recv() == message
+            await ws.close(3001, "bye")
         assert (ws.close_code, ws.close_reason) == (3001, "bye")
+
+    asyncio.run(main())
