@@ -16,6 +16,7 @@ APP_KEYS: Final = (
     "interface",
     "lifespan",
     "root_path",
+    "env",
     "reactors",
     "runtime",
     "preload",

@@ -125,11 +125,19 @@ def _unknown(key: str) -> str:
 
 def texts_of(option: Option, value: object) -> list[str]:
     """Return the texts that would be written on the command line."""
+    if isinstance(value, dict) and option.kind.takes_pairs:
+        return [_pair(name, each) for name, each in value.items()]
     if not isinstance(value, list):
         return [_text(option, value)]
     if not option.repeatable:
         raise OperatorError("expected one value, not a list")
     return [_text(option, each) for each in value]
+
+
+def _pair(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise OperatorError(f'{name}: expected a string, as in {name} = "1"')
+    return f"{name}={value}"
 
 
 def _text(option: Option, value: object) -> str:

@@ -16,6 +16,7 @@ __all__ = [
     "REACTORS",
     "SWITCH",
     "UMASK",
+    "VARIABLE",
     "Kind",
     "Option",
     "byte_size",
@@ -46,6 +47,7 @@ class Kind(NamedTuple, Generic[T]):
     show_number: writes a number of a TOML file as that text. There 0o22 is the number 18.
     split: splits the text of a variable with several values; None: a separator does.
     takes_table: the value in a TOML file is a table. Its text is the same in JSON.
+    takes_pairs: a table of strings in a TOML file stands for the texts NAME=VALUE.
     """
 
     metavar: str
@@ -54,6 +56,7 @@ class Kind(NamedTuple, Generic[T]):
     show_number: Callable[[int | float], str] = str
     split: Callable[[str], list[str]] | None = None
     takes_table: bool = False
+    takes_pairs: bool = False
 
 
 class Option(NamedTuple):
@@ -246,6 +249,15 @@ def _show_reactors(number: int) -> str:
     return str(number) if number else "auto"
 
 
+def _parse_variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        raise OperatorError(f"expected NAME=VALUE, as in TZ=UTC, not {text!r}")
+    if "\0" in value:
+        raise OperatorError(f"{name} has a NUL in it")
+    return name, value
+
+
 def parse_text(text: str) -> str:
     return text
 
@@ -271,6 +283,11 @@ MODE: Final = Kind(
     lambda number: f"0o{number:03o}" if isinstance(number, int) else str(number),
 )
 """Permissions, in octal."""
+
+VARIABLE: Final[Kind[tuple[str, str]]] = Kind(
+    "NAME=VALUE", _parse_variable, "=".join, takes_pairs=True
+)
+"""An environment variable."""
 
 UMASK: Final[Kind[int | None]] = Kind("MASK", _parse_umask, _show_umask, _reject_number)
 """A mask of permissions, in octal. None: it is inherited."""

@@ -48,6 +48,8 @@ def _read(settings: Settings, text: str) -> AppSettings:
         values = {_OPTIONS[key].name: _value(key, value) for key, value in table.items()}
     except OperatorError as error:
         raise OperatorError(f"[app.{name}]: {error}") from None
+    if "env" in values:
+        values["env"] = settings.env + values["env"]
     own = settings._replace(**values)
     if own.interface == "asgi" and "threads" in values and own.threads > 1:
         raise OperatorError(f"[app.{name}]: threads is for WSGI apps, but interface is asgi")

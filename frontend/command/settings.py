@@ -19,6 +19,7 @@ from reactor_run.frontend.command.options import (
     REACTORS,
     SWITCH,
     UMASK,
+    VARIABLE,
     Kind,
     Option,
     byte_size,
@@ -270,6 +271,14 @@ class Settings(NamedTuple):
         "",
         "Path under which the app is mounted: ASGI root_path, WSGI SCRIPT_NAME.",
         shown_default="not mounted",
+    )
+    env: tuple[tuple[str, str], ...] = _options(
+        "app",
+        VARIABLE,
+        "Environment variable of the app. It wins over the real environment. May be repeated; a "
+        "table in a file.",
+        shown_default="none",
+        separator="\n",
     )
 
     config: str = _option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from reactor_run.frontend.command.settings import HEADER, Settings
 from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import zone
+from reactor_run.frontend.reactors.process import Command
 from reactor_run.interpreter import interpreter_options
 
 __all__ = ["CommandLine"]
@@ -28,7 +29,7 @@ class CommandLine:
         multiprocess: bool,
         terminal: bool = False,
         zygote: bool = False,
-    ) -> list[str]:
+    ) -> Command:
         """Return the command line that starts reactor `name`.
 
         `control_fd`: the inherited descriptor of its control channel. `multiprocess`: other
@@ -82,4 +83,4 @@ class CommandLine:
             command.append("--terminal")
         if multiprocess:
             command.append("--multiprocess")
-        return [*command, "--", settings.app]
+        return Command([*command, "--", settings.app], settings.env)

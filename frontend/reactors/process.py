@@ -9,13 +9,13 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 
 from reactor_run.dump import DUMP
 from reactor_run.frontend.loop.epoll import Loop
 
-__all__ = ["ChildProcess", "ForkedChild", "execute"]
+__all__ = ["ChildProcess", "Command", "ForkedChild", "execute"]
 
 
 class ForkedChild:
@@ -53,10 +53,19 @@ class ForkedChild:
             os.kill(self.pid, signal.SIGKILL)
 
 
+class Command(list[str]):
+    """A command line, and the variables that its process gets beside those of our environment."""
+
+    def __init__(self, words: Iterable[str], variables: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(words)
+        self.variables = dict(variables)
+
+
 def execute(
     command: Sequence[str], inherited: int, *, terminal: bool, directory: str | None
 ) -> subprocess.Popen[bytes]:
-    """Start a command as the leader of a process group. Raises OSError.
+    """Start a command as the leader of a process group, with the variables of a `Command`. Raises
+    OSError.
 
     `inherited`: a descriptor that it inherits. `terminal`: it gets our standard input, otherwise
     /dev/null. `directory`: where it starts; None: the current directory.
@@ -67,6 +76,7 @@ def execute(
         stdin=None if terminal else subprocess.DEVNULL,
         process_group=0,
         cwd=directory,
+        env={**os.environ, **command.variables} if isinstance(command, Command) else None,
     )
 
 

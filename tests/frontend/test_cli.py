@@ -137,6 +137,7 @@ def test_every_option_has_a_flag_and_a_variable(option: Option) -> None:
         "umask": "027",
         "pid_file": "/run/shop.pid",
         "factory": "on",
+        "env": "TZ=UTC",
         "proxy_protocol": "on",
         "reload": "on",
         "reload_dir": "/tmp",

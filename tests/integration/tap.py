@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from reactor_run.channel import ControlChannel
 from reactor_run.frontend import cli
 from reactor_run.frontend.reactors.command_line import CommandLine
+from reactor_run.frontend.reactors.process import Command
 
 _READ = 262144
 _EVENTS = select.POLLIN | select.POLLRDHUP
@@ -225,9 +226,10 @@ def front(path: str, words: list[str]) -> int:
     """The `reactor-run` of this command line, with its reactors tapped."""
     make = CommandLine.make
 
-    def tapped(self: CommandLine, control_fd: int, name: str, **more: bool) -> list[str]:
-        words = make(self, control_fd, name, **more)
-        return [sys.executable, "-m", "tests.integration.tap", "reactor", path, *words]
+    def tapped(self: CommandLine, control_fd: int, name: str, **more: bool) -> Command:
+        made = make(self, control_fd, name, **more)
+        tap = [sys.executable, "-m", "tests.integration.tap", "reactor", path]
+        return Command([*tap, *made], made.variables.items())
 
     CommandLine.make = tapped  # type: ignore[method-assign]
     return cli.main(words[words.index("reactor_run") + 1 :])

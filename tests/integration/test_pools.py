@@ -203,6 +203,45 @@ def test_reload_and_scale_of_one_app(start: Start, admin: Path, tell: Tell) -> N
     assert 'reactor_run_reactors_wanted{app="default"} 1' in metrics(admin)
 
 
+VARIABLES = """
+import json, os
+
+SEEN = {name: os.environ.get(name) for name in ("SHARED", "OWN", "PATH")}
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [json.dumps(SEEN).encode()]
+"""
+
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_each_app_has_variables_of_its_own(
+    start: Start, admin: Path, tell: Tell, tmp_path: Path, preload: str
+) -> None:
+    (tmp_path / "variables.py").write_text(VARIABLES)
+    config = tmp_path / "shop.toml"
+    config.write_text(
+        f'preload = "{preload}"\nenv = {{ SHARED = "all" }}\n'
+        '[app.web]\napp = "variables:app"\nenv = { OWN = "of web" }\n'
+        '[app.api]\napp = "variables:app"\nenv = { SHARED = "api", OWN = "a=b" }\n'
+        '[[route]]\nprefix = "/"\napp = "web"\n[[route]]\nprefix = "/api"\napp = "api"\n'
+    )
+    server = start("", f"--config={config}", f"--admin=unix:{admin}", app_dir=tmp_path)
+    path = os.environ["PATH"]
+
+    def seen() -> list[dict[str, str]]:
+        answers = [ask(server, target) for target in ("/", "/api")]
+        return [answer.json() for answer in answers if answer.status == 200]
+
+    wanted = [
+        {"SHARED": "all", "OWN": "of web", "PATH": path},
+        {"SHARED": "api", "OWN": "a=b", "PATH": path},
+    ]
+    assert eventually(lambda: seen() == wanted)
+    assert tell("reload").returncode == 0
+    assert seen() == wanted
+
+
 def test_maintenance_of_one_app(start: Start, admin: Path, tell: Tell) -> None:
     server = both(start, admin)
     assert tell("maintenance", "on", "api", "soon").returncode == 0

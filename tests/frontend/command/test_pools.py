@@ -52,6 +52,18 @@ def test_tables_of_a_file(tmp_path: Path) -> None:
     assert (api.settings.queue_size, api.settings.timeout, api.settings.factory) == (7, 1.5, True)
 
 
+def test_variables_of_an_app_are_added_to_those_of_all(tmp_path: Path) -> None:
+    config = tmp_path / "shop.toml"
+    config.write_text(
+        'env = { TZ = "UTC", LEVEL = "1" }\n[app.web]\napp = "a:b"\n'
+        '[app.api]\napp = "c:d"\nenv = { LEVEL = "2", EMPTY = "", URL = "db://x?a=b" }\n'
+        '[[route]]\nprefix = "/"\napp = "web"\n[[route]]\nprefix = "/api"\napp = "api"\n'
+    )
+    web, api = apps_of(read_settings([f"--config={config}"], {}))
+    assert dict(web.settings.env) == {"TZ": "UTC", "LEVEL": "1"}
+    assert dict(api.settings.env) == {"TZ": "UTC", "LEVEL": "2", "EMPTY": "", "URL": "db://x?a=b"}
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -72,6 +84,19 @@ def test_tables_of_a_file(tmp_path: Path) -> None:
             ["a:b", "--app-table", table(name="x", app="c:d", interface="asgi", threads=2)],
             "threads is for WSGI apps",
         ),
+        (
+            ["a:b", "--app-table", table(name="x", app="c:d", env={"LEVEL": 1})],
+            '[app.x]: env: LEVEL: expected a string, as in LEVEL = "1"',
+        ),
+        (
+            ["a:b", "--app-table", table(name="x", app="c:d", env={"A B": "1"})],
+            "[app.x]: env: expected NAME=VALUE, as in TZ=UTC, not 'A B=1'",
+        ),
+        (
+            ["a:b", "--app-table", table(name="x", app="c:d", env={"A": "\0"})],
+            "[app.x]: env: A has a NUL in it",
+        ),
+        (["a:b", "--env", "TZ"], "--env: expected NAME=VALUE, as in TZ=UTC, not 'TZ'"),
         (["a:b", "--route", table(prefix="/x", app="y")], "there is no app 'y'"),
         ([], "no app given"),
     ],
