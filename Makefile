@@ -29,13 +29,16 @@ BENCH = $(if $(CPU),--cpu) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-pure test-slow test-all test-autobahn check format fuzz fuzz-native bench bench-quick bench-life bench-hello docs build wheels clean
+.PHONY: help serve demo test test-pure test-slow test-all test-autobahn check format fuzz fuzz-native bench bench-quick bench-life bench-hello docs build wheels clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(VENV)/base.stamp ## serve an example, or APP=module:app; the log shows the URL (SERVE_ARGS=...)
 	$(BIN)/reactor-run $(APP) $(SERVE_ARGS)
+
+demo: $(VENV)/demo.stamp ## serve three apps and files in one service; the log shows the URL (SERVE_ARGS=...)
+	$(BIN)/reactor-run --config examples/demo/demo.toml $(SERVE_ARGS)
 
 test: $(VENV)/test.stamp ## run the tests, without the slow ones (PYTEST_ARGS=...)
 	$(CACHED) $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -130,6 +133,9 @@ explain = { command -v cc >/dev/null || echo "No C compiler; on Debian: apt inst
 
 $(VENV)/base.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.)
+
+$(VENV)/demo.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
+	$(call install,.[demo])
 
 $(VENV)/test.stamp: pyproject.toml setup.py $(NATIVE) | $(BIN)/python
 	$(call install,.[test])
