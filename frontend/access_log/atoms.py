@@ -72,6 +72,7 @@ ATOMS: Final[dict[str, Atom]] = {
     "in": _number("b'%d' % r.bytes_in"),
     "out": _number("b'%d' % r.bytes_out"),
     "reactor": Atom("r.reactor_name.encode()"),
+    "app": Atom("r.app.encode()"),
     "tries": _number("b'%d' % r.tries"),
     "id": Atom("r.request_id.encode()"),
     "tls_version": Atom("(tls_of(r) and tls_of(r).version.encode() or b'')"),

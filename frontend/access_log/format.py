@@ -40,6 +40,7 @@ _JSON_KEYS: Final = {
     "duration": "L",
     "queue": "queue",
     "first_byte": "first_byte",
+    "app": "app",
     "reactor": "reactor",
     "tries": "tries",
     "referer": "f",

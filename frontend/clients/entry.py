@@ -50,13 +50,15 @@ def answers_here(own: OwnAnswer) -> Answerer:
 class Entry:
     """The way of a request to one app.
 
+    name: of the app.
     context: of the requests of this app.
     maintenance: the text that clients get in the place of the app; None: the app answers.
     taker: takes the requests of the app.
     rejects: the taker rejects them all.
     """
 
-    def __init__(self, context: ClientContext) -> None:
+    def __init__(self, context: ClientContext, name: str) -> None:
+        self.name = name
         self.context = context
         self.maintenance: str | None = None
         self.taker: Answerer = context.submit

@@ -87,6 +87,7 @@ class Router:
             exchange.route = route.name
             return self._answerers[route]
         if self._several:
+            exchange.app = entry.name
             requester = exchange.requester
             assert isinstance(requester, Http1Requester)
             requester.use(entry.context)

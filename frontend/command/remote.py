@@ -198,6 +198,14 @@ def _app_lines(app: Mapping[str, Any]) -> Iterable[str]:
         f"{app['reactors_wanted']} reactors, {app['in_flight']} in flight, "
         f"{queue['waiting']} of {queue['size']} wait"
     )
+    # A service of an older version does not report this.
+    if recent := app.get("recent"):
+        p99 = "" if recent["p99"] is None else f", p99 {recent['p99'] * 1e3:.1f} ms"
+        yield (
+            f"    {recent['requests_per_second']:g} requests/s{p99}; "
+            f"{_amounts(app['requests']) or 'no requests'}; "
+            f"{app['reactor_deaths']} reactors have died"
+        )
 
 
 def _page(report: Mapping[str, Any]) -> Iterable[str]:

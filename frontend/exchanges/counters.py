@@ -32,8 +32,6 @@ class Counters:
         """Of these, answers whose reactor was allowed to write to the client itself."""
         self.grants_given_back = 0
         """Of these, answers whose rest was relayed all the same."""
-        self.reactor_deaths = 0
-        """Reactors that died while they served, after the service had become ready."""
 
         self.handshakes: Counter[str] = Counter()
         """TLS handshakes that succeeded, by version, as in `TLSv1.3`."""

@@ -104,6 +104,7 @@ class Record:
     error: why the exchange failed, in a few words; empty: it did not fail.
     rule: the name of the rule that the request broke; empty: it was not rejected by a rule.
     request_id: the id of the request; empty: it has none.
+    app: the name of the app that the request is for, if there are several; empty: none of them.
     websocket: how the WebSocket ended that the connection became; None: it became none, or its
         reactor could not tell.
     """
@@ -115,6 +116,7 @@ class Record:
     error = ""
     rule = ""
     request_id = ""
+    app = ""
     websocket: Summary | None = None
 
     __slots__ = (

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from reactor_run.frontend.metrics.histogram import BOUNDS, Histogram
 
-__all__ = ["CONTENT_TYPE", "Metric", "Sample", "expose", "expose_histogram"]
+__all__ = ["CONTENT_TYPE", "Metric", "Sample", "expose", "expose_histograms"]
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -36,14 +36,18 @@ def expose(metric: Metric, samples: Iterable[Sample]) -> Iterator[str]:
         yield f"{metric.name}{_labels(labels)} {value}"
 
 
-def expose_histogram(metric: Metric, histogram: Histogram) -> Iterator[str]:
-    """Yield the lines of a histogram. Each bucket counts those below it too."""
+def expose_histograms(
+    metric: Metric, histograms: Iterable[tuple[Mapping[str, str], Histogram]]
+) -> Iterator[str]:
+    """Yield the lines of histograms, by labels. Each bucket counts those below it too."""
     yield from _head(metric)
-    sums = list(accumulate(histogram.counts))
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), sums, strict=True):
-        yield f'{metric.name}_bucket{{le="{bound}"}} {count}'
-    yield f"{metric.name}_sum {histogram.total}"
-    yield f"{metric.name}_count {sums[-1]}"
+    for labels, histogram in histograms:
+        sums = list(accumulate(histogram.counts))
+        for bound, count in zip((*map(str, BOUNDS), "+Inf"), sums, strict=True):
+            yield f"{metric.name}_bucket{_labels({**labels, 'le': bound})} {count}"
+        shown = _labels(labels)
+        yield f"{metric.name}_sum{shown} {histogram.total}"
+        yield f"{metric.name}_count{shown} {sums[-1]}"
 
 
 def _head(metric: Metric) -> tuple[str, str]:

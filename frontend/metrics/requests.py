@@ -131,6 +131,13 @@ class RequestMetrics:
             ordinary = sum(row[ord(name[0])] for name in STATUS_CLASSES)
             yield method, NO_STATUS, sum(row) - ordinary
 
+    def by_status(self) -> dict[str, int]:
+        """Return the number of requests of each class of status, also where it is 0."""
+        numbers = dict.fromkeys((*STATUS_CLASSES, NO_STATUS), 0)
+        for _, name, count in self.by_method_and_status():
+            numbers[name] += count
+        return numbers
+
     @property
     def first_byte(self) -> Histogram:
         """The times from the head to the first byte of the answer, of all requests with one."""

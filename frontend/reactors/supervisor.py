@@ -108,6 +108,8 @@ class Supervisor:
         )
         self.started = 0
         """How many processes were started, ever."""
+        self.deaths = 0
+        """How many serving reactors have died, ever."""
         self._deaths = 0
         """How many reactors died young in a row."""
         self._ever_ready = False
@@ -355,7 +357,7 @@ class Supervisor:
             self._replacement.died(reactor)
             if self._ever_ready:
                 log.error("%s", how)
-                self._counters.reactor_deaths += 1
+                self.deaths += 1
                 self._replace_dead(reactor, lived)
             elif not self._serving and not self._next.starting:
                 message, details = start_error or (f"the reactor {_how(status)} at its start", None)

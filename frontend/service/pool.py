@@ -94,7 +94,7 @@ class Pool:
         self.settings = settings
         self.ready = self.failed = False
         self.context = context
-        self.entry = Entry(context)
+        self.entry = Entry(context, name)
         self.dispatcher = context.dispatcher
         self.heartbeat = Heartbeat(loop, self.dispatcher, settings.timeout)
         self.supervisor = Supervisor(
@@ -222,6 +222,11 @@ class Pools(Sequence[Pool]):
     def started(self) -> int:
         """How many processes were started, ever."""
         return sum(pool.supervisor.started for pool in self._pools)
+
+    @property
+    def deaths(self) -> int:
+        """How many serving reactors have died, ever."""
+        return sum(pool.supervisor.deaths for pool in self._pools)
 
     @property
     def in_flight(self) -> int:

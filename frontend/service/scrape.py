@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,8 @@ from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.metrics.exposition import Metric, Sample, expose, expose_histogram
+from reactor_run.frontend.metrics.exposition import Metric, Sample, expose, expose_histograms
+from reactor_run.frontend.metrics.histogram import Histogram
 from reactor_run.frontend.metrics.requests import RequestMetrics
 from reactor_run.frontend.reactors.process_usage import cpu_time, resident
 from reactor_run.frontend.reactors.reactor import READY, RETIRING, STARTING, Reactor
@@ -169,14 +170,15 @@ class Scrape:
         loop: Loop,
         settings: Settings,
         status: Status,
-        requests: RequestMetrics,
+        requests: Mapping[str, RequestMetrics],
         acceptor: Acceptor,
         pools: Pools,
         counters: Counters,
         access_log: AccessLog | None,
         certificates: Renewal | None = None,
     ) -> None:
-        """`access_log`, `certificates`: None if there are none."""
+        """`requests`: by the name of the app, if there are several. `access_log`, `certificates`:
+        None if there are none."""
         self._certificates = certificates
         self._loop = loop
         self._settings = settings
@@ -190,17 +192,18 @@ class Scrape:
 
     def text(self) -> str:
         """Return all metrics in the text format, without the last line end."""
-        requests = self._requests
-        histograms = {
-            "request_duration_seconds": requests.duration,
-            "request_first_byte_seconds": requests.first_byte,
-            "request_queue_seconds": requests.queue,
+        histograms: dict[str, Callable[[RequestMetrics], Histogram]] = {
+            "request_duration_seconds": lambda counted: counted.duration,
+            "request_first_byte_seconds": lambda counted: counted.first_byte,
+            "request_queue_seconds": lambda counted: counted.queue,
         }
         samples = dict(self._samples())
         lines: list[str] = []
         for name, metric in METRICS.items():
             if metric.kind == "histogram":
-                lines += expose_histogram(metric, histograms[name])
+                find = histograms[name]
+                found = [(labels, find(counted)) for labels, counted in self._counted()]
+                lines += expose_histograms(metric, found)
             else:
                 lines += expose(metric, samples[name])
         return "\n".join(lines)
@@ -208,16 +211,20 @@ class Scrape:
     def _samples(self) -> Iterator[tuple[str, Iterable[Sample]]]:
         """Yield the samples of each counter and gauge."""
         counters, pools = self._counters, self._pools
-        requests, acceptor = self._requests, self._acceptor
+        acceptor = self._acceptor
         yield (
             "requests_total",
             [
-                ({"method": method, "status": status}, count)
-                for method, status, count in requests.by_method_and_status()
+                ({**labels, "method": method, "status": status}, count)
+                for labels, counted in self._counted()
+                for method, status, count in counted.by_method_and_status()
             ],
         )
-        yield "request_bytes_total", _one(requests.bytes_in)
-        yield "response_bytes_total", _one(requests.bytes_out)
+        yield "request_bytes_total", [(each, counted.bytes_in) for each, counted in self._counted()]
+        yield (
+            "response_bytes_total",
+            [(each, counted.bytes_out) for each, counted in self._counted()],
+        )
         yield "requests_in_flight", self._by_app(lambda pool: pool.supervisor.in_flight)
         yield "queue_requests", self._by_app(lambda pool: pool.dispatcher.waiting)
         yield "queue_limit", self._by_app(lambda pool: pool.settings.queue_size)
@@ -228,7 +235,14 @@ class Scrape:
         )
         yield (
             "retries_total",
-            [({"reason": "death"}, pools.replays), ({"reason": "moved"}, pools.moves)],
+            [
+                ({**self._label(pool), "reason": reason}, count)
+                for pool in pools
+                for reason, count in (
+                    ("death", pool.dispatcher.replays),
+                    ("moved", pool.dispatcher.moves),
+                )
+            ],
         )
         relayed = counters.in_pieces - counters.grants
         yield (
@@ -238,19 +252,24 @@ class Scrape:
         yield "grants_given_back_total", _one(counters.grants_given_back)
         shared = sum(len(reactor.clients) for reactor in pools.reactors)
         yield "shared_client_sockets", _one(shared)
-        yield "websockets", _one(pools.websockets)
+        yield "websockets", self._by_app(lambda pool: pool.supervisor.websockets)
         yield "websockets_opened_total", _one(counters.websockets)
-        websockets = requests.websockets
+        websockets = [(labels, counted.websockets) for labels, counted in self._counted()]
         yield (
             "websockets_closed_total",
-            [({"code": code}, count) for code, count in websockets.codes.items()],
+            [
+                ({**labels, "code": code}, count)
+                for labels, each in websockets
+                for code, count in each.codes.items()
+            ],
         )
-        yield "websocket_seconds_total", _one(websockets.seconds)
+        yield "websocket_seconds_total", [(labels, each.seconds) for labels, each in websockets]
         yield (
             "websocket_messages_total",
             [
-                ({"direction": "received"}, websockets.received),
-                ({"direction": "sent"}, websockets.sent),
+                ({**labels, "direction": direction}, count)
+                for labels, each in websockets
+                for direction, count in (("received", each.received), ("sent", each.sent))
             ],
         )
         states = self._status.connections()["states"]
@@ -267,7 +286,7 @@ class Scrape:
         )
         yield from self._of_certificates()
         yield "reactor_starts_total", self._by_app(lambda pool: pool.supervisor.started)
-        yield "reactor_deaths_total", _one(counters.reactor_deaths)
+        yield "reactor_deaths_total", self._by_app(lambda pool: pool.supervisor.deaths)
         yield (
             "reloads_total",
             [
@@ -335,6 +354,12 @@ class Scrape:
     def _label(self, pool: Pool) -> dict[str, str]:
         """Return the label that names the app, if there are several."""
         return {"app": pool.name} if len(self._pools) > 1 else {}
+
+    def _counted(self) -> list[tuple[dict[str, str], RequestMetrics]]:
+        """Return what was counted of requests, by the label that names the app."""
+        if len(self._pools) == 1:
+            return [({}, counted) for counted in self._requests.values()]
+        return [({"app": name}, counted) for name, counted in self._requests.items()]
 
     def _by_app(self, value: Callable[[Pool], float]) -> list[Sample]:
         return [(self._label(pool), value(pool)) for pool in self._pools]

@@ -28,6 +28,7 @@ from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import configure, log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.loop.signals import Signals, Terminal, has_terminal
+from reactor_run.frontend.metrics.by_app import NO_APP, RequestsByApp
 from reactor_run.frontend.metrics.requests import RequestMetrics
 from reactor_run.frontend.reactors.generation import Told, ignore_outcome
 from reactor_run.frontend.reactors.reactor import Reactor
@@ -184,8 +185,13 @@ class Server:
         place = StartDirectory(os.environ)
         self._hooks = open_hooks(settings.hooks, place.locate(settings.app_dir))
         requests = RequestMetrics(self.loop)
+        by_app = {NO_APP: requests}
         if settings.admin or settings.metrics:
             self.clients.observe(requests)
+            if len(apps) > 1:
+                observer = RequestsByApp(self.loop, [app.name for app in apps])
+                by_app = observer.counted
+                self.clients.observe(observer)
         table = route_table(settings)
         self.pools = Pools()
         for name, own in apps:
@@ -222,13 +228,14 @@ class Server:
             self.lifecycle,
             self.access_log,
             requests,
+            by_app,
             self._certificates,
         )
         self.scrape = Scrape(
             self.loop,
             settings,
             self.status,
-            requests,
+            by_app,
             self.acceptor,
             self.pools,
             counters,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,12 +54,15 @@ class Status:
         lifecycle: Lifecycle,
         access_log: AccessLog | None,
         requests: RequestMetrics,
+        by_app: Mapping[str, RequestMetrics],
         certificates: Renewal | None = None,
     ) -> None:
-        """`access_log`, `certificates`: None if there are none."""
+        """`by_app`: the requests of each app, by name, if there are several. `access_log`,
+        `certificates`: None if there are none."""
         self._pools = pools
         self._certificates = certificates
         self._requests = requests
+        self._by_app = by_app
         self._loop = loop
         self._counted = counters
         self._lifecycle = lifecycle
@@ -146,7 +150,7 @@ class Status:
                 "mode": self._settings.lanes,
                 "open": sum(reactor.lanes.open for reactor in reactors),
             },
-            "recent": self._recent(),
+            "recent": _recent(self._requests),
             "errors": [_error(failure) for failure in self._requests.failures[:_ERRORS_MAX]],
             "heuristics": self._heuristics(),
             "counters": self._totals(),
@@ -175,6 +179,7 @@ class Status:
 
     def _app(self, pool: Pool) -> dict[str, Any]:
         supervisor = pool.supervisor
+        counted = self._by_app.get(pool.name, self._requests)
         return {
             "name": pool.name,
             "app": pool.settings.app,
@@ -187,6 +192,10 @@ class Status:
             "reactors": [reactor.name for reactor in supervisor.reactors],
             "in_flight": supervisor.in_flight,
             "queue": {"waiting": pool.dispatcher.waiting, "size": pool.settings.queue_size},
+            "recent": _recent(counted),
+            "requests": counted.by_status(),
+            "reactor_starts": supervisor.started,
+            "reactor_deaths": supervisor.deaths,
         }
 
     def _reactor(self, reactor: Reactor) -> dict[str, Any]:
@@ -228,15 +237,6 @@ class Status:
             ],
         }
 
-    def _recent(self) -> dict[str, Any]:
-        figures = self._requests.recent
-        return {
-            "seconds": WINDOW,
-            "requests_per_second": figures.requests_per_second,
-            "p50": _rounded(figures.p50),
-            "p99": _rounded(figures.p99),
-        }
-
     def connections(self) -> dict[str, Any]:
         """Return how many connections of clients are open, how many may be, and their states."""
         clients = self._acceptor.clients
@@ -266,7 +266,7 @@ class Status:
             "reloads": self._pools.reloads,
             "reload_failures": self._pools.reload_failures,
             "reactor_starts": self._pools.started,
-            "reactor_deaths": counters.reactor_deaths,
+            "reactor_deaths": self._pools.deaths,
             "access_log_lost": 0 if self._access_log is None else self._access_log.lost,
         }
 
@@ -278,6 +278,16 @@ def _error(failure: Failure) -> dict[str, Any]:
         "status": failure.status or None,
         "why": failure.why,
         "reactor": failure.reactor or None,
+    }
+
+
+def _recent(counted: RequestMetrics) -> dict[str, Any]:
+    figures = counted.recent
+    return {
+        "seconds": WINDOW,
+        "requests_per_second": figures.requests_per_second,
+        "p50": _rounded(figures.p50),
+        "p99": _rounded(figures.p99),
     }
 
 

@@ -111,6 +111,85 @@ def test_each_app_gets_its_requests(start: Start, admin: Path, tmp_path: Path) -
     assert eventually(lambda: names() == {"default reactor 1", "api reactor 1"})
 
 
+def test_requests_are_counted_by_app(
+    start: Start, admin: Path, tell: Tell, tmp_path: Path, gate: Gate
+) -> None:
+    log = tmp_path / "log"
+    (tmp_path / "a.txt").write_text("a")
+    server = start(
+        ASGI,
+        f"--mount=/api={ASGI}",
+        f"--static=/files={tmp_path}",
+        "--concurrency=1",
+        "--queue-size=1",
+        f"--admin=unix:{admin}",
+        f"--access-log={log}",
+        "--access-log-format=%(app)s %(reactor)s %(s)s %(U)s",
+    )
+    with Client(server.address) as client:
+        assert eventually(lambda: client.request("GET", "/api/hello").status == 200)
+        assert eventually(lambda: client.request("GET", "/hello").status == 200)
+        log.write_text("")
+        before = requests_of(metrics(admin))
+        waiting = [Client(server.address) for _ in range(2)]
+        for each in waiting:
+            each.send(request("GET", f"/api/wait?gate={gate}"))
+
+        def is_full() -> bool:
+            app = next(app for app in report(tell)["apps"] if app["name"] == "api")
+            return bool(app["in_flight"] == 1 and app["queue"]["waiting"] == 1)
+
+        assert eventually(is_full)
+        assert client.request("GET", "/api/hello").status == 503
+        gate.open()
+        for each in waiting:
+            assert each.response().status == 200
+            each.close()
+        assert client.request("POST", "/hello", body=b"").status == 200
+        assert client.request("GET", "/files/a.txt").status == 200
+        assert client.request("GET", "/files/b.txt").status == 404
+
+    def new() -> dict[tuple[str, str], int]:
+        now = requests_of(metrics(admin))
+        return {key: count - before.get(key, 0) for key, count in now.items()}
+
+    wanted = {
+        ("api", "2xx"): 2,
+        ("api", "5xx"): 1,
+        ("default", "2xx"): 1,
+        ("", "2xx"): 1,
+        ("", "4xx"): 1,
+    }
+
+    def has_counted() -> bool:
+        return {key: count for key, count in new().items() if count} == wanted
+
+    assert eventually(has_counted)
+    text = metrics(admin)
+    assert 'reactor_run_request_duration_seconds_count{app="api"}' in text
+    assert 'reactor_run_request_queue_seconds_bucket{app="default",le="+Inf"}' in text
+    assert 'reactor_run_reactor_deaths_total{app="api"} 0' in text
+    app = {app["name"]: app for app in report(tell)["apps"]}
+    assert app["api"]["requests"]["5xx"] == 1
+    assert app["default"]["requests"]["5xx"] == 0
+    assert app["api"]["recent"]["requests_per_second"] > 0
+    assert "requests/s, p99" in tell("status", "api").stdout
+    lines = log.read_text().splitlines()
+    assert lines.count("api - 503 /api/hello") == 1
+    assert "api api reactor 1 200 /api/wait" in lines
+    assert "- /files 200 /files/a.txt" in lines
+
+
+def requests_of(text: str) -> dict[tuple[str, str], int]:
+    """The numbers of requests by app and class of status that are not 0."""
+    found: dict[tuple[str, str], int] = {}
+    name = r'reactor_run_requests_total\{app="(.*)",method="\w+",status="(\w+)"\} (\d+)'
+    for app, status, count in re.findall(name, text):
+        if int(count):
+            found[app, status] = found.get((app, status), 0) + int(count)
+    return found
+
+
 def test_a_dead_app_does_not_harm_the_other(start: Start, admin: Path, tell: Tell) -> None:
     server = both(start, admin)
     before = ask(server, "/pid").json()

@@ -213,6 +213,7 @@ def test_json() -> None:
         "status": 200,
         "bytes_in": made.bytes_in,
         "bytes_out": len(OK),
+        "app": "",
         "duration": 1.5,
         "queue": 0.25,
         "first_byte": 1.0,
