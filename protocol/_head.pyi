@@ -33,7 +33,7 @@ class Head:
         self,
         template: dict[str, Any],
         names: Names[bytes],
-        origin: tuple[object, object, object, object],
+        origin: tuple[object, object, object, object, object],
         /,
     ) -> dict[str, Any]:
         """Return a new ASGI scope: a copy of `template` with what the head and `origin` say.

@@ -18,8 +18,8 @@ The chunked coding is read strictly, because its two ends must agree on every bo
 White space may stand around ";" and "=", but not directly after the size. A body that breaks this
 grammar is rejected; tests/corpus/chunked.txt gives the reasons.
 
-Chunk extensions and trailer fields are dropped. They have bounds of their own, because no limit on
-a body counts them:
+Chunk extensions are dropped. A reader keeps the lines of trailer fields, and most callers drop them
+too. Both have bounds of their own, because no limit on a body counts them:
 
 - The trailer section has at most TRAILER_MAX bytes in TRAILER_FIELDS_MAX lines.
 - The rest of the framing has at most OVERHEAD_FREE bytes plus OVERHEAD_RATIO for each byte of
@@ -230,22 +230,26 @@ _TRAILER_LINE: Final = re.compile(FIELD_LINE)
 
 
 class ChunkedReader:
-    """A reader for a body in the chunked transfer coding (RFC 9112 §7.1). See the grammar above."""
+    """A reader for a body in the chunked transfer coding (RFC 9112 §7.1). See the grammar above.
+
+    trailers: the lines of the trailer fields so far, each with its line end.
+    """
 
     __slots__ = (
         "_expected",
         "_left",
         "_overhead",
         "_pending",
-        "_trailer_fields",
         "_trailer_size",
         "complete",
         "received",
+        "trailers",
     )
 
     def __init__(self) -> None:
         self.complete = False
         self.received = 0
+        self.trailers: list[bytes] = []
         self._expected: _Expected = _SIZE
         self._left = 0
         """Bytes of the current chunk's content that have not arrived."""
@@ -254,7 +258,6 @@ class ChunkedReader:
         self._pending = bytearray()
         """The start of a line whose end has not arrived. The bounds on lines bound it too."""
         self._trailer_size = 0
-        self._trailer_fields = 0
 
     def feed(
         self,
@@ -358,8 +361,8 @@ class ChunkedReader:
         elif _TRAILER_LINE.fullmatch(line) is None:
             raise Rejected(policy.TRAILER_MALFORMED)
         else:
-            self._trailer_fields += 1
-            if self._trailer_fields > TRAILER_FIELDS_MAX:
+            self.trailers.append(line)
+            if len(self.trailers) > TRAILER_FIELDS_MAX:
                 raise Rejected(policy.TRAILER_TOO_LARGE)
         return position + length
 

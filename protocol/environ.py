@@ -141,7 +141,9 @@ class EnvironBuilder:
             environ = self._build(head)
         if self._mount:
             environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(self._mount)
-        client, server, scheme, tls = origin
+        client, server, scheme, tls, http2 = origin
+        if http2:
+            environ["SERVER_PROTOCOL"] = "HTTP/2.0"
         environ["wsgi.url_scheme"] = scheme
         if scheme == "https":
             environ["HTTPS"] = "on"

@@ -3,6 +3,7 @@
     addresses           the source and destination of the client's connection, or those that a
                         balancer told in a PROXY header of its own
     20 PP2_TYPE_SSL     present with PP2_CLIENT_SSL: the scheme is https; absent: http
+    01 PP2_TYPE_ALPN    h2: the client speaks HTTP/2. With TLS, it is there as below
     01, 20, E4, E5      if the client speaks TLS to the front end: see tls.py
     E3 FORWARDED_FOR    replaces the source: the client that a trusted proxy named in a field of
                         this request. 4 or 16 bytes of IP address; empty if the client is unknown
@@ -17,7 +18,7 @@ from typing import Final, NamedTuple
 
 from reactor_run.protocol import policy
 from reactor_run.protocol.policy import Rejected
-from reactor_run.protocol.proxy import PP2_TYPE_SSL, Address, Endpoint, ProxyHeader
+from reactor_run.protocol.proxy import PP2_TYPE_ALPN, PP2_TYPE_SSL, Address, Endpoint, ProxyHeader
 from reactor_run.protocol.tls import Tls, Tlvs, read_tls
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
 FORWARDED_FOR: Final = 0xE3
 """The TLV type for a client that a proxy named, from the range for custom types."""
 
+_HTTP2: Final = b"h2"
 _PP2_CLIENT_SSL: Final = 0x01
 _SSL: Final = bytes([_PP2_CLIENT_SSL]) + (1).to_bytes(4, "big")
 """The value of PP2_TYPE_SSL: TLS, without a verified client certificate (PROXY protocol §2.2.6)."""
@@ -46,24 +48,31 @@ class Origin(NamedTuple):
     server: host and port, or path and None; None if unknown.
     scheme: http or https.
     tls: the TLS that the client speaks to the front end; None: it does not.
+    http2: the client speaks HTTP/2.
     """
 
     client: Address | None = None
     server: Endpoint | None = None
     scheme: str = "http"
     tls: Tls | None = None
+    http2: bool = False
 
 
 NOWHERE: Final = Origin()
 """The origin of a request that has no header before it."""
 
 
-def origin_tlvs(*, https: bool, client: bytes | None = None, tls: Tlvs = ()) -> Tlvs:
+def origin_tlvs(
+    *, https: bool, client: bytes | None = None, tls: Tlvs = (), http2: bool = False
+) -> Tlvs:
     """Return the TLVs for a scheme, and for a client that a proxy named (its packed address).
 
-    `tls`: what `tls_tlvs` tells of the client's TLS; empty: it is unknown.
+    `tls`: what `tls_tlvs` tells of the client's TLS; empty: it is unknown. `http2`: the client
+    speaks HTTP/2.
     """
     tlvs: Tlvs = ()
+    if http2 and not (https and tls):
+        tlvs += ((PP2_TYPE_ALPN, _HTTP2),)
     if https:
         tlvs += tls or ((PP2_TYPE_SSL, _SSL),)
     if client is not None:
@@ -92,7 +101,8 @@ def read_origin(header: ProxyHeader) -> Origin:
             host = unpack_address(value)
             client = (host, 0) if host else None
     scheme = "https" if over_tls(header) else "http"
-    return Origin(client, header.destination, scheme, read_tls(header.tlvs))
+    http2 = (PP2_TYPE_ALPN, _HTTP2) in header.tlvs
+    return Origin(client, header.destination, scheme, read_tls(header.tlvs), http2)
 
 
 def unpack_address(packed: bytes) -> str:

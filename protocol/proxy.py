@@ -34,6 +34,7 @@ from reactor_run.protocol.crc32c import crc32c as checksum_of
 from reactor_run.protocol.policy import Rejected
 
 __all__ = [
+    "PP2_TYPE_ALPN",
     "PP2_TYPE_CRC32C",
     "PP2_TYPE_MIN_CUSTOM",
     "PP2_TYPE_NOOP",
@@ -55,6 +56,7 @@ __all__ = [
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
+PP2_TYPE_ALPN = 0x01
 PP2_TYPE_CRC32C = 0x03
 PP2_TYPE_NOOP = 0x04
 PP2_TYPE_UNIQUE_ID = 0x05

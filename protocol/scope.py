@@ -137,6 +137,8 @@ class ScopeBuilder:
             scope = head.scope(self._template, self._names, origin)
         else:
             scope = self._build(head, origin)
+        if origin.http2:
+            scope["http_version"] = "2"
         if self._root and scope["raw_path"][:1] == b"/":
             scope["path"] = self._root + scope["path"]
             scope["raw_path"] = self._raw_root + scope["raw_path"]

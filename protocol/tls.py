@@ -22,14 +22,13 @@ from functools import cached_property
 from typing import Any, Final
 
 from reactor_run.protocol.certificate import as_pem, read_certificate
-from reactor_run.protocol.proxy import PP2_TYPE_SSL
+from reactor_run.protocol.proxy import PP2_TYPE_ALPN, PP2_TYPE_SSL
 
 __all__ = ["Tls", "Tlvs", "read_tls", "tls_tlvs"]
 
 Tlvs = tuple[tuple[int, bytes], ...]
 """TLVs of a PROXY v2 header: type and value of each."""
 
-_PP2_TYPE_ALPN: Final = 0x01
 _SUITE: Final = 0xE4
 _CLIENT_CERTIFICATE: Final = 0xE5
 
@@ -72,7 +71,7 @@ def tls_tlvs(
     inner += _tlv(_SUBTYPE_CIPHER, cipher.encode())
     tlvs: Tlvs = ()
     if protocol:
-        tlvs += ((_PP2_TYPE_ALPN, protocol.encode()),)
+        tlvs += ((PP2_TYPE_ALPN, protocol.encode()),)
     tlvs += ((PP2_TYPE_SSL, bytes([flags]) + verification.to_bytes(4, "big") + inner),)
     tlvs += ((_SUITE, suite.to_bytes(2, "big")),)
     size = 0

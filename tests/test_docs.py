@@ -141,7 +141,7 @@ def flags_in_help(show: Callable[[], object], capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         show()
     return set(
-        re.findall(r"^ +(?:-\w(?: \S+)?, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+        re.findall(r"^ +(?:-\w(?: \S+)?, )?(--[a-z0-9-]+)", capsys.readouterr().out, re.MULTILINE)
     )
 
 
@@ -155,7 +155,7 @@ def test_flags_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if page.name == "migrating.md":
         # The first column has flags of other servers.
         text = re.sub(r"^\|[^|]*\|", "", text, flags=re.MULTILINE)
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
     assert named - ours - status - reactors - FOREIGN_FLAGS == set()
 
 

@@ -55,7 +55,7 @@ def _facts(record: Record) -> Iterator[tuple[str, Any]]:
     yield "client", record.client.decode()
     yield "method", head.method.decode("latin-1")
     yield "target", (head.target or head.line).decode("latin-1")
-    yield "protocol", f"HTTP/1.{head.minor_version}" if head.minor_version >= 0 else ""
+    yield "protocol", record.version.decode()
     yield "status", record.status or None
     yield "bytes_in", record.bytes_in
     yield "bytes_out", record.bytes_out

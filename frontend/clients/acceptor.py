@@ -24,7 +24,11 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from reactor_run.frontend.clients.connection import Connection, ConnectionPhase
+from reactor_run.frontend.clients.connection import (
+    Connection,
+    ConnectionPhase,
+    ConnectionProtocol,
+)
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import ConnectionOrigin, ForwardedOrigin, Forwarding
 from reactor_run.frontend.clients.http1 import Http1
@@ -319,13 +323,20 @@ class Acceptor:
         *,
         https: bool,
         tls: Tlvs,
-    ) -> Http1:
-        """Speak HTTP/1.1 on a connection that began with a handshake. Raises OSError.
+        http2: bool = False,
+    ) -> ConnectionProtocol:
+        """Speak HTTP on a connection that began with a handshake. Raises OSError.
 
-        `https`: the client uses TLS. `tls`: what reactors are told of it.
+        `https`: the client uses TLS. `tls`: what reactors are told of it. `http2`: the client has
+        chosen HTTP/2; else it is HTTP/1.1.
         """
+        context = self._context
         origin = self._origin(source, destination, https=https, tls=tls)
-        return Http1(self._context, connection, origin)
+        if http2:
+            assert context.http2 is not None
+            client: ConnectionProtocol = context.http2.begin(context, connection, origin, b"")
+            return client
+        return Http1(context, connection, origin)
 
     def _origin(
         self, source: Endpoint, destination: Endpoint, *, https: bool, tls: Tlvs = ()

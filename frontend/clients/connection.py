@@ -152,6 +152,10 @@ class Connection:
         """Speak `protocol` from now on. Raises OSError."""
         self.protocol = protocol
         self._on_readable = protocol.on_readable
+        self._attach()
+
+    def _attach(self) -> None:
+        """Begin to watch the socket. Raises OSError."""
         self.loop.watch(self.transport.fileno(), _IN, self._on_events)
 
     def switch(self, protocol: ConnectionProtocol) -> None:
@@ -222,12 +226,15 @@ class Connection:
             self.lose()
 
     def _begin_to_wait(self, data: bytes | memoryview) -> None:
-        self.writer = writer = ResponseWriter(
-            self.transport, self._context.answer_file_max, self._reading_rate()
-        )
+        self.writer = writer = self._make_writer()
         writer.add(data)
         self._listen(self.events | _OUT)
         self._reckon()
+
+    def _make_writer(self) -> ResponseWriter:
+        """Return what keeps the bytes that begin to wait."""
+        file_max = self._context.answer_file_max
+        return ResponseWriter(self.transport, file_max, self._reading_rate())
 
     def _reading_rate(self) -> ReadingRate:
         context = self._context
@@ -286,6 +293,11 @@ class Connection:
             self._flush()
 
     # Bytes out that a reactor writes -------------------------------------------------------------
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was accepted, or since its TLS handshake."""
+        return self.loop.now - self.accepted
 
     @property
     def is_held(self) -> bool:
@@ -454,10 +466,8 @@ class Connection:
         if self.phase is _CLOSED:
             return
         self.phase = _CLOSED
-        loop = self.loop
-        loop.unwatch(self.transport.fileno())
-        loop.forget(self)
-        loop.bury(self.transport)
+        self._detach()
+        self.loop.forget(self)
         if self.writer is not None:
             self.writer.close()
         if self._holders:
@@ -465,3 +475,8 @@ class Connection:
                 holder.client_closed(self)
             self._holders.clear()
         self._on_close(self)
+
+    def _detach(self) -> None:
+        """Watch the socket no more, and close it at the end of the batch."""
+        self.loop.unwatch(self.transport.fileno())
+        self.loop.bury(self.transport)

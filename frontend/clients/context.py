@@ -7,7 +7,7 @@ service stops.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reactor_run.frontend.clients.answer_fields import AnswerFields
 from reactor_run.frontend.clients.request_ids import RequestIds
@@ -29,6 +29,13 @@ __all__ = ["Answerer", "ClientContext"]
 
 Answerer = Callable[[Exchange], None]
 """Takes a request, and answers it now or later."""
+
+
+class Http2Starter(Protocol):
+    """Lets a connection speak HTTP/2: http2_service.py, which uses connections itself."""
+
+    def begin(self, context: ClientContext, connection: Any, origin: Any, data: bytes) -> Any:
+        """Speak HTTP/2 on a connection. `data`: what the client has sent, from the preface on."""
 
 
 class ClientContext:
@@ -75,6 +82,7 @@ class ClientContext:
         self.body_timeout = settings.body_timeout
         self.min_body_rate = settings.min_body_rate
         self.keep_alive = settings.keep_alive
+        self.max_connection_age = settings.max_connection_age
         self.close_grace = settings.close_grace
         self.response_timeout = settings.response_timeout
         self.min_response_rate = settings.min_response_rate
@@ -89,6 +97,8 @@ class ClientContext:
             if settings.request_id or settings.server_timing
             else None
         )
+        self.http2: Http2Starter | None = None
+        """Lets a connection speak HTTP/2; None: none may."""
         self.draining = False
         """The service stops: every answer is the last one of its connection. See `drain`."""
         self.changes_answers = self.answer_fields is not None

@@ -62,6 +62,8 @@ class FileWriter:
 
     in_file = 0
     """The size of a temporary file in bytes. It uses none."""
+    in_memory = 0
+    """The bytes of the file that wait in memory. It reads them as the client takes them."""
 
     __slots__ = ("_head", "_make_rate", "_on_loaded", "_part", "_rate", "_transport", "loading")
 

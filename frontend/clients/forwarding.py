@@ -56,7 +56,7 @@ class Forwarding:
 class ConnectionOrigin:
     """A connection whose peer is the client of every request."""
 
-    __slots__ = ("_context", "client", "express_prefix", "https", "peers", "tls")
+    __slots__ = ("_context", "client", "express_prefix", "http2", "https", "peers", "tls")
 
     def __init__(
         self,
@@ -66,18 +66,29 @@ class ConnectionOrigin:
         *,
         https: bool,
         tls: Tlvs = (),
+        http2: bool = False,
     ) -> None:
         """`source`, `destination`: the ends of the connection. `https`: the client uses TLS.
 
-        `tls`: what is known of it.
+        `tls`: what is known of it. `http2`: it speaks HTTP/2.
         """
         self._context = context
+        self.http2 = http2
         self.peers = (source, destination)
         self.https = https
         self.tls = tls
         self.client = b"" if source is None else source[0].encode()
         """The address of the client of every request, as text; empty: unknown."""
-        self.express_prefix = request_prefix(source, destination, origin_tlvs(https=https, tls=tls))
+        self.express_prefix = request_prefix(source, destination, self._tlvs())
+
+    def _tlvs(self) -> Tlvs:
+        return origin_tlvs(https=self.https, tls=self.tls, http2=self.http2)
+
+    def over_http2(self) -> ConnectionOrigin:
+        """Return the same for requests of HTTP/2."""
+        return ConnectionOrigin(
+            self._context, *self.peers, https=self.https, tls=self.tls, http2=True
+        )
 
     def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
@@ -85,7 +96,7 @@ class ConnectionOrigin:
 
     def lane_prefix(self) -> bytes:
         """Return the PROXY header that precedes each request on a lane."""
-        return self._context.encode_proxy(*self.peers, origin_tlvs(https=self.https, tls=self.tls))
+        return self._context.encode_proxy(*self.peers, self._tlvs())
 
 
 class ForwardedOrigin(ConnectionOrigin):
@@ -102,12 +113,24 @@ class ForwardedOrigin(ConnectionOrigin):
         *,
         https: bool,
         tls: Tlvs = (),
+        http2: bool = False,
     ) -> None:
-        super().__init__(context, source, destination, https=https, tls=tls)
+        super().__init__(context, source, destination, https=https, tls=tls, http2=http2)
         self._peer = self.client
         self.client = b""
         self._forwarding = forwarding
         self._prefixes: dict[Lines, Prefixes] = {}
+
+    def over_http2(self) -> ForwardedOrigin:
+        """Return the same for requests of HTTP/2."""
+        return ForwardedOrigin(
+            self._context,
+            *self.peers,
+            self._forwarding,
+            https=self.https,
+            tls=self.tls,
+            http2=True,
+        )
 
     def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
@@ -123,7 +146,7 @@ class ForwardedOrigin(ConnectionOrigin):
         https = self.https if scheme is None else scheme == "https"
         # What is known of TLS concerns the proxy, and so not a client that it names.
         tls = self.tls if client is None and scheme is None else ()
-        tlvs = origin_tlvs(https=https, client=client, tls=tls)
+        tlvs = origin_tlvs(https=https, client=client, tls=tls, http2=self.http2)
         prefixes = (
             request_prefix(*self.peers, tlvs),
             self._context.encode_proxy(*self.peers, tlvs),

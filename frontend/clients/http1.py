@@ -49,6 +49,7 @@ _CLOSE: Final = After.CLOSE
 _LINGER: Final = After.LINGER
 _CUT: Final = After.CUT
 
+_HTTP2: Final = b"PRI * HTTP/2.0\r\n"
 _HEAD_END: Final = re.compile(rb"\r\n\r\n")
 
 _space = memoryview(bytearray(READ_MAX))
@@ -68,6 +69,7 @@ class Http1:
     """
 
     __slots__ = (
+        "_begun",
         "_context",
         "_deferred",
         "_loop",
@@ -91,6 +93,8 @@ class Http1:
         self.fin = False
         self._seen = 0
         """The number of first bytes of `held` that do not contain the end of a head."""
+        self._begun = False
+        """A request was read."""
         self._parsing = False
         """`_parse` runs, and its caller will read the next request from `held`."""
         self._deferred = False
@@ -193,7 +197,8 @@ class Http1:
                 request_id, data, head = context.request_ids.identify(data, head, trusted=trusted)
                 self.requester.identified = request_id, len(data) - arrived
         except Rejected as rejected:
-            self.requester.reject(rejected.rule, data)
+            if not self._speak_http2(data):
+                self.requester.reject(rejected.rule, data)
             return
         except Rewritten as rewritten:
             self._seen = 0
@@ -203,13 +208,15 @@ class Http1:
             self._await_head(data)
             return
         self._seen = 0
-        self._parsing = True
+        self._begun = self._parsing = True
         self.state = _BUSY
         connection = self.connection
         connection.deadline = connection.due = inf
         requester = self.requester
         requester.clock.due = inf
         requester.after = _NEXT if head.keep_alive and not context.draining else _CLOSE
+        if context.max_connection_age and self.connection.age > context.max_connection_age:
+            requester.after = _CLOSE
         if requester.forwarded is not None:
             requester.take_origin(head.fields)
         size = len(data)
@@ -231,6 +238,18 @@ class Http1:
                 requester.identify(exchange)
             context.submit(exchange)
         self._parsing = False
+
+    def _speak_http2(self, data: bytes) -> bool:
+        """Speak HTTP/2 from now on if a new connection begins with its preface (RFC 9113 §3.3).
+
+        Return whether it does. The beginning of a preface reads like that of a head.
+        """
+        http2 = self._context.http2
+        if http2 is None or self._begun or not data.startswith(_HTTP2):
+            return False
+        self.state = _ENDED
+        http2.begin(self._context, self.connection, self.requester.origin, data)
+        return True
 
     def _hold_back(self, data: bytes, start: int) -> None:
         """Put the bytes of `data` from `start` on before the held bytes."""

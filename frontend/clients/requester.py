@@ -77,7 +77,9 @@ class Http1Requester:
     client: the address of the client of all requests, as text; empty: `client_of` may know it.
     clock: the deadline of the exchange.
     express_prefix: the bytes that precede the request on an express lane.
+    origin: names the client of the requests.
     tls: what reactors are told of the TLS that the client speaks here; empty: none.
+    http2: the client speaks HTTP/2.
     forwarded: set if a trusted proxy is at the other end, which names the clients of its requests.
     """
 
@@ -87,7 +89,6 @@ class Http1Requester:
         "_file",
         "_lane_prefix",
         "_loop",
-        "_origin",
         "_source",
         "_until_close",
         "after",
@@ -98,7 +99,9 @@ class Http1Requester:
         "exchange",
         "express_prefix",
         "forwarded",
+        "http2",
         "identified",
+        "origin",
         "tls",
     )
 
@@ -127,9 +130,10 @@ class Http1Requester:
         self._context = context
         self._loop = context.loop
         self._connection = connection
-        self._origin = origin
+        self.origin = origin
         self.client = origin.client
         self.tls = origin.tls
+        self.http2 = origin.http2
         self.forwarded = origin if isinstance(origin, ForwardedOrigin) else None
         self._source = source
 
@@ -142,18 +146,18 @@ class Http1Requester:
 
     def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
-        return self._origin.client_of(fields)
+        return self.origin.client_of(fields)
 
     @property
     def peer(self) -> Endpoint | None:
         """The other end of the connection, or whom a PROXY header names there."""
-        return self._origin.peers[0]
+        return self.origin.peers[0]
 
     @property
     def lane_prefix(self) -> bytes:
         """The PROXY header that precedes the request on a lane."""
         if self._lane_prefix is None:
-            self._lane_prefix = self._origin.lane_prefix()
+            self._lane_prefix = self.origin.lane_prefix()
         return self._lane_prefix
 
     def read_on(self) -> None:

@@ -3,10 +3,14 @@
 Most answers are taken whole at once, and never come here. The others wait in memory, and for WSGI
 then in a temporary file. Beyond the high-water mark the source of the answer is paused until the
 client has taken enough.
+
+The streams of one HTTP/2 connection share a bound on memory too. Beyond it their bytes wait in
+files: the link may still bring a window of each (docs/lanes.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -33,14 +37,26 @@ class ResponseWriter:
 
     __slots__ = (
         "_file_max",
+        "_memory_left",
         "_outbox",
         "_paused",
         "_rate",
         "_transport",
     )
 
-    def __init__(self, transport: Transport, file_max: int, rate: ReadingRate) -> None:
-        """`file_max`: the most bytes in a temporary file; 0: no file. `rate`: has just begun."""
+    def __init__(
+        self,
+        transport: Transport,
+        file_max: int,
+        rate: ReadingRate,
+        memory_left: Callable[[], int] | None = None,
+    ) -> None:
+        """`file_max`: the bytes in a temporary file beyond which the source is paused; 0: no file.
+
+        `rate`: has just begun. `memory_left`: tells how many bytes may be added in memory; None:
+        no bound is shared.
+        """
+        self._memory_left = memory_left
         self._transport = transport
         self._file_max = file_max
         self._outbox = Outbox()
@@ -58,9 +74,17 @@ class ResponseWriter:
         """The size of the temporary file in bytes."""
         return self._outbox.in_file
 
+    @property
+    def in_memory(self) -> int:
+        """The bytes that wait in memory."""
+        return self._outbox.in_memory
+
     def add(self, data: bytes | memoryview) -> None:
         """Keep a copy of `data`. Raises OSError if the file cannot be written."""
-        self._outbox.add(bytes(data), _ANSWER_MAX if self._file_max else None)
+        memory_max = _ANSWER_MAX if self._file_max else None
+        if self._memory_left is not None:
+            memory_max = min(self.in_memory + self._memory_left(), _ANSWER_MAX)
+        self._outbox.add(bytes(data), memory_max)
 
     def flush(self, now: float) -> None:
         """Send waiting bytes: the socket is writable again. Raises OSError after a reset."""
@@ -83,7 +107,10 @@ class ResponseWriter:
     def restrain(self, source: AnswerSource) -> None:
         """Pause the source if too many bytes wait for the client."""
         outbox = self._outbox
-        if outbox.size > _ANSWER_MAX and outbox.in_file >= self._file_max:
+        crowded = outbox.size > _ANSWER_MAX or (
+            self._memory_left is not None and self._memory_left() <= 0
+        )
+        if crowded and outbox.in_file >= self._file_max:
             source.pause()
             self._paused = source
 

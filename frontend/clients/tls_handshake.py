@@ -23,7 +23,11 @@ from enum import Enum
 from math import inf
 from typing import Final, Protocol
 
-from reactor_run.frontend.clients.connection import Connection, ConnectionPhase
+from reactor_run.frontend.clients.connection import (
+    Connection,
+    ConnectionPhase,
+    ConnectionProtocol,
+)
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.clients.tls_connection import TlsConnection
@@ -70,9 +74,12 @@ class Speaker(Protocol):
         *,
         https: bool,
         tls: Tlvs,
-    ) -> Http1:
-        """Speak HTTP/1.1 on a connection. `https`: it has TLS. `tls`: what reactors are told of
-        it."""
+        http2: bool = False,
+    ) -> ConnectionProtocol:
+        """Speak HTTP on a connection. `https`: it has TLS. `tls`: what reactors are told of it.
+
+        `http2`: the client has chosen HTTP/2; else it is HTTP/1.1.
+        """
 
 
 class TlsService:
@@ -241,7 +248,8 @@ class TlsHandshake:
         sock = connection.transport.sock
         connection.secure(TlsTransport(sock, tls, self._incoming, self._outgoing))
         told = self._credentials.describe(tls)
-        client = self._speaker.speak(connection, *self._ends, https=True, tls=told)
+        http2 = tls.selected_alpn_protocol() == "h2"
+        client = self._speaker.speak(connection, *self._ends, https=True, tls=told, http2=http2)
         connection.read(True)
         if connection.transport.ready:
             # A request came together with the client's last message.
@@ -275,6 +283,7 @@ class TlsHandshake:
         """Reject a plain HTTP request."""
         self.state = _ENDED
         client = self._speaker.speak(self.connection, *self._ends, https=False, tls=())
+        assert isinstance(client, Http1)
         client.requester.reject(policy.TLS_EXPECTED, data)
 
     # What the service asks -----------------------------------------------------------------------

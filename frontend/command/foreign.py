@@ -42,7 +42,8 @@ _TLS_MIN: Final = "`1.2` or `1.3`"
 _VERIFY: Final = "`off`, `optional` or `required`"
 _CIPHERS: Final = "of TLS 1.2"
 _WEBSOCKET: Final = "every ASGI app may accept WebSockets; one implementation"
-_HTTP2: Final = "a proxy such as nginx speaks HTTP/2"
+_HTTP2: Final = "with the extra `http2`, also on plain listeners"
+_HTTP2_WINDOWS: Final = "fixed: 256 KiB for a stream, 1 MiB for a connection"
 _TO_STDERR: Final = "the log goes to standard error"
 _NO_STATSD: Final = "no statsd; `--metrics ADDRESS` serves metrics for Prometheus"
 _TITLES: Final = "titles name the process and the app (extra `proctitle`)"
@@ -59,7 +60,6 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--loop", "--runtime RUNTIME", _RUNTIME),
         Row("--interface", "--interface INTERFACE", "`asgi3` is `asgi`"),
         Row("--http --h11-max-incomplete-event-size", "--limit-head-size SIZE", "one parser"),
-        Row("--http2", "", _HTTP2),
         Row("--ws", "", _WEBSOCKET),
         Row("--ws-max-size", "--ws-max-message-size SIZE"),
         Row("--ws-max-queue", "", "64 KiB are read ahead of the app"),
@@ -181,12 +181,10 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
             "",
             "a cut is always seen, and handshakes never block",
         ),
-        Row(
-            "--http-protocols --http2-cleartext --http2-max-concurrent-streams "
-            "--http2-initial-window-size --http2-max-frame-size --http2-max-header-list-size",
-            "",
-            _HTTP2,
-        ),
+        Row("--http-protocols --http2-cleartext", "--http2 auto|on|off", _HTTP2),
+        Row("--http2-max-concurrent-streams", "--h2-max-streams N"),
+        Row("--http2-initial-window-size --http2-max-frame-size", "", _HTTP2_WINDOWS),
+        Row("--http2-max-header-list-size", "--limit-head-size SIZE"),
         Row(
             "--permit-obsolete-folding --strip-header-spaces --permit-unconventional-http-method "
             "--permit-unconventional-http-version --casefold-http-method --header-map "
@@ -225,14 +223,17 @@ SERVERS: Final[dict[str, tuple[Row, ...]]] = {
         Row("--uds", "--bind unix:/PATH"),
         Row("--uds-permissions", "--unix-mode MODE"),
         Row("--interface", "--interface INTERFACE", "`asgi` or `wsgi`; no RSGI"),
+        Row("--http", "--http2 auto|on|off", _HTTP2),
+        Row("--http2-max-concurrent-streams", "--h2-max-streams N"),
+        Row("--http2-max-headers-size", "--limit-head-size SIZE"),
+        Row("--http2-keep-alive-timeout", "--keep-alive SECONDS"),
+        Row("--http2-keep-alive-interval", "", "the kernel probes clients that are silent"),
         Row(
-            "--http --http2-adaptive-window --no-http2-adaptive-window "
+            "--http2-adaptive-window --no-http2-adaptive-window "
             "--http2-initial-connection-window-size --http2-initial-stream-window-size "
-            "--http2-keep-alive-interval --http2-keep-alive-timeout "
-            "--http2-max-concurrent-streams --http2-max-frame-size --http2-max-headers-size "
-            "--http2-max-send-buffer-size",
+            "--http2-max-frame-size --http2-max-send-buffer-size",
             "",
-            _HTTP2,
+            _HTTP2_WINDOWS,
         ),
         Row("--ws --no-ws", "", _WEBSOCKET),
         Row("--workers", "--reactors N"),

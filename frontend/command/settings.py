@@ -68,6 +68,7 @@ OnOff = Literal["on", "off"]
 Preload = Literal["auto", "on", "off"]
 VerifyClient = Literal["off", "optional", "required"]
 TlsVersion = Literal["1.2", "1.3"]
+Http2Use = Literal["auto", "on", "off"]
 
 GROUPS = {
     "app": "The app",
@@ -704,6 +705,14 @@ class Settings(NamedTuple):
         shown_default="none",
     )
 
+    http2: Http2Use = _option(
+        "server",
+        choice(Http2Use),
+        "auto",
+        "Speak HTTP/2 with clients that choose it in TLS (ALPN), or that begin with it on a plain "
+        "listener. auto: if the package for it is installed; on: its lack is an error. Needs the "
+        "extra http2.",
+    )
     lanes: Lanes = _option(
         "lanes",
         choice(Lanes),
@@ -838,6 +847,12 @@ class Settings(NamedTuple):
         "Maximum number of client connections. 0: as many as the limit of open files allows; "
         "that limit always applies.",
     )
+    h2_max_streams: int = _option(
+        "limits",
+        count(1),
+        100,
+        "Maximum number of requests at once on one HTTP/2 connection.",
+    )
     max_connections_per_address: int = _option(
         "limits",
         count(0),
@@ -882,6 +897,13 @@ class Settings(NamedTuple):
         seconds(zero=False),
         75.0,
         "Seconds that a connection may be idle between requests.",
+    )
+    max_connection_age: float = _option(
+        "timeouts",
+        seconds(zero=True),
+        0.0,
+        "Seconds after which the next request on a connection is its last one, so that its client "
+        "connects anew, perhaps to another server behind a balancer. 0: no limit.",
     )
     response_timeout: float = _option(
         "timeouts",

@@ -96,6 +96,8 @@ class Requester(Protocol):
     """The address of the client of all requests, as text; empty: `client_of` may know it."""
     tls: Tlvs
     """What reactors are told of the TLS that the client speaks here; empty: none."""
+    http2: bool
+    """The client speaks HTTP/2."""
     express_prefix: bytes
     """The bytes that precede the request on an express lane: they name the client."""
 

@@ -22,6 +22,7 @@ CLIENT_LEFT: Final = "the client left"
 LINE_MAX: Final = 1024
 """Most bytes of the request line that are kept of a request that could not be parsed."""
 
+_VERSION: Final = b"HTTP/1.1"
 _METHOD: Final = re.compile(rb"[!#-'*+.0-9A-Z^-z|~-]{1,32} ")
 """A token and the space behind it (RFC 9110 §5.6.2), of a length that a method may have."""
 
@@ -75,10 +76,13 @@ class Client(Protocol):
 
     client: the address of the client of all requests, as text; empty: `client_of` may know it.
     tls: what reactors are told of the TLS that the client speaks here; empty: none.
+    http2: the client speaks HTTP/2.
     """
 
     client: bytes
     tls: Tlvs
+
+    http2: bool
 
     def client_of(self, fields: Fields) -> bytes:
         """Return the address of the client of a request with these fields; empty: unknown."""
@@ -147,8 +151,22 @@ class Record:
 
     @property
     def request_line(self) -> bytes:
-        """The request line as sent; of a request that could not be parsed, the beginning."""
-        return self.head.line
+        """The request line as sent; of a request that could not be parsed, the beginning.
+
+        A request of HTTP/2 has none. It gets one as HTTP/1.1 would have it.
+        """
+        line = self.head.line
+        if self.requester.http2 and line.endswith(_VERSION):
+            return line[: -len(_VERSION)] + b"HTTP/2.0"
+        return line
+
+    @property
+    def version(self) -> bytes:
+        """The version of HTTP, as in `HTTP/1.1` and `HTTP/2.0`; empty: unknown."""
+        minor = self.head.minor_version
+        if self.requester.http2:
+            return b"HTTP/2.0"
+        return b"HTTP/1.%d" % minor if minor >= 0 else b""
 
     @property
     def client(self) -> bytes:

@@ -118,6 +118,11 @@ class Outbox:
         return self._memory.size + self._written - self._read
 
     @property
+    def in_memory(self) -> int:
+        """The bytes that wait in memory."""
+        return self._memory.size
+
+    @property
     def in_file(self) -> int:
         """The size of the temporary file in bytes, those already sent included."""
         return self._written

@@ -19,6 +19,7 @@ from reactor_run.frontend.access_log.access_log import open_access_log
 from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import Forwarding
+from reactor_run.frontend.clients.http2_service import open_http2
 from reactor_run.frontend.command.pools import apps_of
 from reactor_run.frontend.command.routing import route_table
 from reactor_run.frontend.command.settings import Settings
@@ -167,6 +168,9 @@ class Server:
         )
         if self.access_log is not None:
             self.clients.observe(self.access_log)
+        self.clients.http2 = open_http2(
+            settings.http2, self.loop, streams_max=settings.h2_max_streams
+        )
         self._certificates = self._read_certificates(settings, endpoints)
         self.acceptor = Acceptor(
             self.clients,
@@ -328,7 +332,8 @@ class Server:
 
         for listener in endpoints.clients:
             listener.speak_tls()
-        certificates = Renewal(self.loop, tls_options(settings), self._apply_certificates)
+        options = tls_options(settings, http2=self.clients.http2 is not None)
+        certificates = Renewal(self.loop, options, self._apply_certificates)
         self._tls = TlsService(self.clients, certificates.credentials, settings.handshake_timeout)
         return certificates
 

@@ -34,7 +34,6 @@ _VERIFY: Final = {
     "optional": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
-_ALPN: Final = ["http/1.1"]
 
 
 class TlsOptions(NamedTuple):
@@ -46,6 +45,8 @@ class TlsOptions(NamedTuple):
     verify_client: str
     minimum: str
     ciphers: str
+    protocols: tuple[str, ...] = ("http/1.1",)
+    """What clients may choose from by ALPN, the preferred one first."""
 
     @property
     def files(self) -> list[str]:
@@ -54,8 +55,8 @@ class TlsOptions(NamedTuple):
         return [path for path in (*files, self.password_file, self.ca_certs) if path]
 
 
-def tls_options(settings: Settings) -> TlsOptions:
-    """Return the part of the settings that is about TLS."""
+def tls_options(settings: Settings, *, http2: bool = False) -> TlsOptions:
+    """Return the part of the settings that is about TLS. `http2`: clients may speak HTTP/2."""
     certfiles = settings.certfile
     pairs = zip(certfiles, settings.keyfile or certfiles, strict=True)
     return TlsOptions(
@@ -65,6 +66,7 @@ def tls_options(settings: Settings) -> TlsOptions:
         settings.verify_client,
         settings.tls_min,
         settings.ciphers,
+        ("h2", "http/1.1") if http2 else ("http/1.1",),
     )
 
 
@@ -136,7 +138,7 @@ def _new_context(options: TlsOptions) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = _VERSIONS[options.minimum]
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(_ALPN)
+    context.set_alpn_protocols(options.protocols)
     if options.ciphers:
         try:
             context.set_ciphers(options.ciphers)

@@ -28,6 +28,7 @@ class Requester:
     """Who is at the other end of a connection."""
 
     tls: Tlvs = tls_tlvs("TLSv1.3", "TLS_AES_256_GCM_SHA384", 0x1302, None, [])
+    http2 = False
 
     def __init__(self, client: bytes) -> None:
         self.client = client

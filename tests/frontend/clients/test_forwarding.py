@@ -55,14 +55,14 @@ def test_each_request_of_a_connection_names_its_own_client(start: Start) -> None
         assert serve(proxy, reactor, "X-Forwarded-For: unknown") == itself._replace(client=None)
         # Its own, such as health checks.
         assert serve(proxy, reactor) == itself
-    assert len(front.inside.requester._origin._prefixes) < 100  # type: ignore[attr-defined]
+    assert len(front.inside.requester.origin._prefixes) < 100  # type: ignore[attr-defined]
 
 
 def test_long_fields_are_not_remembered(start: Start) -> None:
     front, reactor = begin(start)
     proxy = front.connect()
     assert serve(proxy, reactor, f"X-Forwarded-For: {'x' * 5000}, {CLIENT[0]}").client == CLIENT
-    assert not front.inside.requester._origin._prefixes  # type: ignore[attr-defined]
+    assert not front.inside.requester.origin._prefixes  # type: ignore[attr-defined]
 
 
 def test_a_proxy_on_a_unix_socket(start: Start) -> None:

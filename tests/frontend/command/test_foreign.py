@@ -25,7 +25,7 @@ def test_the_page_ends_with_the_tables_as_generated() -> None:
 @pytest.mark.parametrize(("server", "row"), ROWS, ids=lambda value: str(value)[:40])
 def test_our_flags_in_the_tables_exist(server: str, row: Row) -> None:
     known = build_parser()._option_string_actions
-    for flag in re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*", f"{row.ours} {row.note}"):
+    for flag in re.findall(r"(?<![\w-])--?[a-zA-Z][a-z0-9-]*", f"{row.ours} {row.note}"):
         assert flag in known, flag
     if row.ours.startswith("--"):
         flag, _, value = row.ours.partition(" ")

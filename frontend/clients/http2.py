@@ -1,0 +1,438 @@
+"""One HTTP/2 connection (RFC 9113): its streams, its output and its end.
+
+The session (protocol/http2/session.py) reads the frames, and calls this object. Each request gets a
+stream (http2_stream.py), which an `Http1` reads as if it came on a connection of its own. All
+output of one batch of events leaves in one send.
+
+What the connection waits for, and its deadline:
+
+    no stream yet      the client: its preface and a first request    head
+    no stream          the client: the next request                   keep-alive
+    streams            they have deadlines of their own; in addition, a stream whose answer is in
+                       the session is reset if the client takes none of it for the response timeout
+    retiring           the client: requests that it sent before it has read the first GOAWAY
+
+A stream's place is free when its client has its answer or has reset it, and its *app* is done. So a
+client that resets what it has just asked for gets REFUSED_STREAM, once as many apps run for it as
+it may have streams.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final, Protocol
+
+from reactor_run.frontend.clients.connection import Connection, ConnectionPhase
+from reactor_run.frontend.clients.context import ClientContext
+from reactor_run.frontend.clients.forwarding import ConnectionOrigin
+from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.http1_state import Http1State
+from reactor_run.frontend.clients.http2_stream import Http2Stream
+from reactor_run.frontend.exchanges.exchange import OVER, Exchange
+from reactor_run.frontend.exchanges.record import CLIENT_LEFT
+from reactor_run.frontend.log import limited
+from reactor_run.protocol.http2.answer import Fields
+from reactor_run.protocol.http2.request_head import Malformed, translate_request_head
+from reactor_run.protocol.http2.session import (
+    CANCEL,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    Session,
+    SessionLimits,
+)
+
+__all__ = ["Http2"]
+
+_READ: Final = 65536
+_OUTPUT: Final = 131072
+"""The bytes of one send."""
+_OUTPUTS_MAX: Final = 4
+"""The most sends of one connection in a turn of the loop."""
+_STREAM_WINDOW: Final = 262144
+_CONNECTION_WINDOW: Final = 1048576
+"""The most bytes of bodies that a client may send ahead: of one, and of all on a connection."""
+_MEMORY_MAX: Final = 524288
+"""The most bytes of answers that wait in the memory of the streams of one connection."""
+_KEPT_MAX: Final = 8
+"""The most streams without a request that are kept for later ones."""
+_LAST_REQUESTS: Final = 1.0
+"""Seconds between the two GOAWAY frames of a graceful end (RFC 9113 §6.8)."""
+
+
+class Stirrer(Protocol):
+    """What all HTTP/2 connections share: http2_service.py.
+
+    streams_max: the most streams of one connection.
+    """
+
+    streams_max: int
+
+    def stir(self, http2: Http2) -> None:
+        """Call `flush` of a connection at the end of the batch."""
+
+
+class Http2:
+    """The protocol of one connection: a `ConnectionProtocol`, a `SessionHandler` and a
+    `StreamOwner`.
+
+    connection: to the client.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_arriving",
+        "_context",
+        "_ending",
+        "_flushing",
+        "_idle_since",
+        "_left_behind",
+        "_looks",
+        "_loop",
+        "_origin",
+        "_retiring",
+        "_service",
+        "_spare",
+        "_streams",
+        "_unsent",
+        "connection",
+        "readable",
+        "session",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        service: Stirrer,
+        context: ClientContext,
+        connection: Connection,
+        origin: ConnectionOrigin,
+    ) -> None:
+        """`origin`: names the client of the requests."""
+        self.connection = connection
+        self._service = service
+        self._context = context
+        self._loop = context.loop
+        self._origin = origin.over_http2()
+        self.session = Session(
+            self,
+            SessionLimits(
+                service.streams_max, context.limits.head_size, _STREAM_WINDOW, _CONNECTION_WINDOW
+            ),
+            context.loop.now,
+        )
+        self._streams: dict[int, Http2Stream] = {}
+        self._spare: list[Http2Stream] = []
+        self._arriving: list[tuple[Http2Stream, Fields]] = []
+        """The requests of this read whose content has not ended."""
+        self.waiting: set[Http2Stream] = set()
+        self.readable: set[Http2Stream] = set()
+        self._unsent: set[int] = set()
+        """Streams that are served, and whose answers wait in the session."""
+        self._answered: set[int] = set()
+        """Streams to reset without an error when their answers were sent."""
+        self._left_behind: list[Exchange] = []
+        """The exchanges of streams that were reset, whose apps may still run."""
+        self._flushing: dict[int, int] = {}
+        """What was queued of each stream when the stalled ones were last looked for."""
+        self._idle_since = context.loop.now
+        self._retiring = False
+        """The first GOAWAY was sent."""
+        self._ending = False
+        """The second one was sent: no new stream is taken."""
+        self._looks = False
+        """`flush` will be called."""
+
+    def begin(self, data: bytes) -> None:
+        """Take what the client has sent already."""
+        self.connection.wait(self._context.head_timeout)
+        self._take(data)
+
+    # Bytes ---------------------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        """Read the bytes or the FIN that have arrived."""
+        try:
+            data = self.connection.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._take(data)
+        else:
+            self.connection.lose()
+
+    def _take(self, data: bytes) -> None:
+        self.session.receive(data, self._loop.now)
+        arriving, self._arriving = self._arriving, []
+        for stream, fields in arriving:
+            if stream.transport.number:
+                self._open(stream, fields)
+        self.stir()
+
+    def stir(self) -> None:
+        """See `StreamOwner`."""
+        if not self._looks:
+            self._looks = True
+            self._service.stir(self)
+
+    def on_drained(self) -> None:
+        """Go on: the client has taken all bytes that waited for it."""
+        self.stir()
+
+    def flush(self) -> None:
+        """Send what the session has, look after the streams, and end when all is over."""
+        self._looks = False
+        if self._is_open():
+            self._read_streams()
+        for _ in range(_OUTPUTS_MAX):
+            if self.connection.unsent or not self._is_open():
+                return
+            data = self.session.output(_OUTPUT)
+            if data:
+                self.connection.write(data)
+            if self._answered:
+                self._reset_answered()
+            if not self._move_streams() and len(data) < _OUTPUT // 2:
+                break
+        else:
+            self._loop.defer(self.stir)
+        if self.session.over and not self.connection.unsent and self._is_open():
+            self._end()
+
+    def _read_streams(self) -> None:
+        """Read each stream with unread bytes once. The rest has to wait for the next turn."""
+        readable, self.readable = self.readable, set()
+        for stream in readable:
+            stream.look()
+        if self.readable:
+            self._loop.defer(self.stir)
+
+    def _move_streams(self) -> bool:
+        """Go on with the answers that wait for the session; return whether any did."""
+        moved = False
+        for stream in list(self.waiting):
+            before = stream.unsent
+            stream.move()
+            moved = moved or stream.unsent < before
+        return moved
+
+    def _reset_answered(self) -> None:
+        for number in list(self._answered):
+            if not self.session.queued(number):
+                self._answered.discard(number)
+                self.session.reset(number, NO_ERROR)
+
+    def memory_left(self) -> int:
+        """See `StreamOwner`."""
+        kept = sum(stream.writer.in_memory for stream in self.waiting if stream.writer is not None)
+        return max(_MEMORY_MAX - kept, 0)
+
+    # Streams -------------------------------------------------------------------------------------
+
+    def on_request(self, stream: int, fields: Fields, ended: bool) -> None:
+        """See `SessionHandler`."""
+        if self._ending or self._is_full:
+            self._context.counters.refused_streams += 1
+            self.session.reset(stream, REFUSED_STREAM)
+            return
+        if self._is_idle:
+            self.connection.wait(self._context.response_timeout)
+        age = self._context.max_connection_age
+        if age and self.connection.age > age and not self._retiring:
+            self._retire_connection(0.0)
+        if self._spare:
+            new = self._spare.pop()
+        else:
+            new = Http2Stream(self._context, self, self._origin, self._closed)
+        new.serve(stream)
+        self._streams[stream] = new
+        if ended:
+            new.transport.request_ended = True
+            self._open(new, fields)
+        else:
+            self._arriving.append((new, fields))
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the client has as many streams as it may, those included whose apps still run."""
+        most = self._service.streams_max
+        if self._left_behind and len(self._streams) + len(self._left_behind) >= most:
+            self._left_behind = [each for each in self._left_behind if each.state is not OVER]
+        return len(self._streams) + len(self._left_behind) >= most
+
+    def _open(self, stream: Http2Stream, fields: Fields) -> None:
+        """Serve a request, with the content that has arrived."""
+        transport = stream.transport
+        number = stream.number
+        ended = transport.request_ended
+        arrived = transport.arrived
+        try:
+            head = translate_request_head(fields, ended, arrived if arrived or not ended else None)
+        except Malformed as malformed:
+            limited.debug("reset a stream: %s", malformed, kind="http2")
+            self.session.reset(number, PROTOCOL_ERROR)
+            return
+        data = transport.open(head.method, head.length, head.chunked)
+        protocol = stream.protocol
+        assert isinstance(protocol, Http1)
+        protocol.take(head.data + data if data else head.data)
+
+    def on_data(self, stream: int, data: bytes, ended: bool) -> None:
+        """See `SessionHandler`."""
+        known = self._streams.get(stream)
+        if known is None:
+            self.session.acknowledge(stream, len(data))
+            return
+        known.transport.put(data, ended)
+        self.readable.add(known)
+
+    def on_closed(self, stream: int, error: int) -> None:
+        """See `SessionHandler`."""
+        self._answered.discard(stream)
+        self._unsent.discard(stream)
+        ended = self._streams.pop(stream, None)
+        if ended is not None:
+            self._retire(ended)
+        self._check_idle()
+
+    def _retire(self, stream: Http2Stream) -> None:
+        """Keep the objects of a stream that has ended for another one, or drop them."""
+        complete = stream.transport.ended()
+        protocol = stream.protocol
+        if (
+            complete
+            and isinstance(protocol, Http1)
+            and protocol.state is Http1State.IDLE
+            and stream.phase is ConnectionPhase.OPEN
+            and len(self._spare) < _KEPT_MAX
+        ):
+            self._spare.append(stream)
+            return
+        exchange = stream.requester.exchange
+        stream.lose(CLIENT_LEFT)
+        if exchange is not None and exchange.state is not OVER:
+            self._left_behind.append(exchange)
+
+    def _closed(self, stream: Connection) -> None:
+        """Forget a stream that can serve no other one."""
+        assert isinstance(stream, Http2Stream)
+        if self._streams.pop(stream.number, None) is not None:
+            self._unsent.add(stream.number)
+        elif stream in self._spare:
+            self._spare.remove(stream)
+
+    def answered(self, number: int) -> None:
+        """See `StreamOwner`."""
+        self._answered.add(number)
+        self.stir()
+
+    # Deadlines and the end -----------------------------------------------------------------------
+
+    def _check_idle(self) -> None:
+        if self._is_idle and self._is_open():
+            self._idle_since = self._loop.now
+            if self._ending:
+                self.stir()
+            elif not self._retiring:
+                self.connection.wait(self._context.keep_alive)
+
+    def _is_open(self) -> bool:
+        return self.connection.phase is ConnectionPhase.OPEN
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._streams and not self._unsent
+
+    def on_deadline(self) -> None:
+        """Close an idle connection, look for stalled streams, or send the second GOAWAY."""
+        if self._retiring and not self._ending:
+            self._stop_streams()
+        elif not self._is_idle:
+            self._reset_stalled()
+            self.connection.wait(self._context.response_timeout)
+        elif not self.shed():
+            self.connection.wait(self._context.keep_alive)
+
+    def _reset_stalled(self) -> None:
+        """Reset the streams whose client has taken nothing since the last look."""
+        queued = {number: self.session.queued(number) for number in (*self._streams, *self._unsent)}
+        for number, size in queued.items():
+            if size and self._flushing.get(number) == size:
+                limited.info("a client took too little of its answer for too long, aborting it")
+                self.session.reset(number, CANCEL)
+        self._flushing = queued
+        self.stir()
+
+    def _stop_streams(self) -> None:
+        """Take no new stream; the connection ends with the last one."""
+        self._ending = True
+        self.session.end()
+        self.connection.wait(self._context.response_timeout)
+        self.stir()
+
+    def _end(self) -> None:
+        """End the connection: the session is over, and all was sent."""
+        for stream in list(self._streams.values()):
+            stream.lose(CLIENT_LEFT)
+        self._drop_spare()
+        self.connection.linger()
+
+    def _drop_spare(self) -> None:
+        for stream in list(self._spare):
+            stream.close()
+
+    def on_lost(self, error: str) -> None:
+        """Abandon the exchanges of all streams, which fail by `error`."""
+        for stream in list(self._streams.values()):
+            stream.transport.ended()
+            stream.lose(error)
+        self._streams.clear()
+        self._drop_spare()
+
+    # What the service asks -----------------------------------------------------------------------
+
+    @property
+    def state_name(self) -> str:
+        """The name under which `reactor-run status` counts it."""
+        return "idle" if self._is_idle else "http2"
+
+    @property
+    def idle_since(self) -> float:
+        """When it became idle, in seconds of the loop's clock; inf if it is not idle."""
+        return self._idle_since if self._is_idle else inf
+
+    def shed(self) -> bool:
+        """Close an idle connection unless something has arrived; return whether it was closed."""
+        connection = self.connection
+        if not self._is_idle or connection.unsent:
+            return False
+        try:
+            if connection.transport.has_arrived:
+                return False
+        except OSError:
+            return False
+        self.session.end()
+        connection.write(self.session.output(_OUTPUT))
+        if self._is_open():
+            self._drop_spare()
+            connection.close()
+        return True
+
+    def shut(self, grace: float) -> None:
+        """End after the requests in flight, in two steps (RFC 9113 §6.8): the service stops.
+
+        `grace`: seconds for requests that may be on their way.
+        """
+        if not self._retiring:
+            self._retire_connection(grace)
+
+    def _retire_connection(self, grace: float) -> None:
+        """Send the first GOAWAY. `grace`: seconds until the second one; 0: as few as possible."""
+        self._retiring = True
+        self.session.announce_end()
+        self.connection.wait(grace or _LAST_REQUESTS)
+        if not grace and not self._streams:
+            self._stop_streams()
+        self.stir()

@@ -1,0 +1,395 @@
+"""A stream of HTTP/2, which looks like a connection of HTTP/1.1 to all that serves it.
+
+The request was translated to HTTP/1.1 (protocol/http2/), and so an `Http1` reads it and a requester
+waits for its answer, as on a connection of HTTP/1.1. Only the transport is another one: it gives
+the bytes of one request, and takes those of one answer.
+
+    request   a head, and content as it arrives. What was read makes room in the windows of the
+              client (RFC 9113 §5.2), so an app that does not read holds its client up
+    answer    translated back, and queued in the session. While too much is queued, the transport
+              takes no more. Then the rest waits as on any connection (response_writer.py)
+
+When the stream has ended, its objects serve another stream of the same connection.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from reactor_run.frontend.clients.connection import Connection, ConnectionPhase
+from reactor_run.frontend.clients.context import ClientContext
+from reactor_run.frontend.clients.forwarding import ConnectionOrigin
+from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.response_writer import ResponseWriter
+from reactor_run.frontend.clients.transport import Transport
+from reactor_run.protocol.body import CHUNK_TAIL, LAST_CHUNK, chunk_head
+from reactor_run.protocol.http2.answer import AnswerTranslator, Fields
+from reactor_run.protocol.http2.session import CANCEL, INTERNAL_ERROR, PROTOCOL_ERROR, Session
+from reactor_run.protocol.policy import Rejected
+from reactor_run.protocol.response_head import BadResponse
+
+__all__ = ["Http2Stream", "StreamOwner", "StreamTransport"]
+
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+_QUEUED_MAX: Final = 65536
+"""The bytes of one answer in the session, beyond which the transport takes no more."""
+_ALL_QUEUED_MAX: Final = 262144
+"""The same for all answers of one connection."""
+
+
+class StreamOwner(Protocol):
+    """The connection that has the stream."""
+
+    session: Session
+    waiting: set[Http2Stream]
+    """The streams whose transport takes no more. They are told when it does."""
+    readable: set[Http2Stream]
+    """The streams with unread bytes. They are read at the end of the batch."""
+
+    def memory_left(self) -> int:
+        """Return how many more bytes of answers may wait in the memory of its streams."""
+
+    def stir(self) -> None:
+        """Send the session's output, and look after the streams, at the end of the batch."""
+
+    def answered(self, number: int) -> None:
+        """Reset the stream `number` without an error when all of its answer was sent: the rest of
+        the request is of no use (RFC 9113 §8.1)."""
+
+
+class StreamTransport(Transport):
+    """The byte stream of one stream: a request of HTTP/1.1 comes in, an answer goes out.
+
+    number: of the stream; 0: it has ended.
+    ready: bytes, or the end of a tunnel, can be read.
+    """
+
+    encrypted = True
+    """Only this process can write to the client: the answer is translated here."""
+
+    __slots__ = (
+        "_arrived",
+        "_broken",
+        "_chunked",
+        "_inbox",
+        "_left",
+        "_owner",
+        "_session",
+        "_translator",
+        "number",
+        "ready",
+        "request_ended",
+    )
+
+    def __init__(self, owner: StreamOwner) -> None:
+        self.shared = False
+        self._owner = owner
+        self._session = owner.session
+        self._inbox: deque[tuple[memoryview, int]] = deque()
+        """What was not read: bytes, and how many bytes of content the client may send for them."""
+        self._translator = AnswerTranslator(self, b"")
+        self.number = 0
+        self._restart(b"")
+
+    def _restart(self, method: bytes) -> None:
+        self._translator.restart(method)
+        self._inbox.clear()
+        self._resets = False
+        self._broken = False
+        """The client is to see that bytes are missing."""
+        self._chunked = False
+        self._left = -1
+        """Bytes of content that are to come by Content-Length; -1: it has none."""
+        self._arrived = 0
+        """Bytes of content in the inbox."""
+        self.request_ended = False
+        """The client has sent all of the request."""
+        self.ready = False
+
+    # The request ---------------------------------------------------------------------------------
+
+    def begin(self, number: int) -> None:
+        """Serve the stream `number`, whose content may arrive before `open`."""
+        self._restart(b"")
+        self.number = number
+
+    def put(self, data: bytes, ended: bool) -> None:
+        """Take content that has arrived. `ended`: it is the last one."""
+        size = len(data)
+        if self._left >= 0:
+            self._left -= size
+            if self._left < 0 or (ended and self._left):
+                # The library refuses this too. If it did not, the rest would be another request.
+                self._session.reset(self.number, PROTOCOL_ERROR)
+                self._owner.stir()
+                return
+        if size:
+            self._arrived += size
+            if self._chunked:
+                self._inbox.append((memoryview(chunk_head(size)), 0))
+                self._inbox.append((memoryview(data), size))
+                self._inbox.append((memoryview(CHUNK_TAIL), 0))
+            else:
+                self._inbox.append((memoryview(data), size))
+            self.ready = True
+        if ended:
+            self.request_ended = True
+            if self._chunked:
+                self._inbox.append((memoryview(LAST_CHUNK), 0))
+            self.ready = bool(self._inbox) or self._translator.tunnel
+
+    @property
+    def arrived(self) -> int:
+        """Bytes of content that have arrived and were not read."""
+        return self._arrived
+
+    def open(self, method: bytes, length: int, chunked: bool) -> bytes:
+        """Begin to serve the request; return the content that has arrived, if it is all of it.
+
+        `method`, `length`, `chunked`: see `TranslatedHead`.
+        """
+        self._translator.restart(method)
+        if self.request_ended:
+            data = b"".join([piece for piece, _ in self._inbox])
+            self.drop()
+            return data
+        if length >= 0:
+            self._left = length - self._arrived
+        if chunked:
+            arrived = list(self._inbox)
+            self._inbox.clear()
+            self._arrived = 0
+            self._chunked = True
+            for piece, _ in arrived:
+                self.put(bytes(piece), False)
+        return b""
+
+    def drop(self) -> None:
+        """Drop what has arrived, and let the client send as much."""
+        if self._arrived:
+            self._session.acknowledge(self.number, self._arrived)
+            self._arrived = 0
+            self._owner.stir()
+        self._inbox.clear()
+        self.ready = False
+
+    def recv_into(self, space: memoryview, size: int = 0) -> int:
+        """Read at most `size` bytes; return how many; 0: the client has ended a tunnel.
+
+        Raises BlockingIOError if there are none.
+        """
+        size = size or len(space)
+        end = 0
+        taken = 0
+        inbox = self._inbox
+        while inbox and end < size:
+            piece, content = inbox[0]
+            part = piece[: size - end]
+            space[end : end + len(part)] = part
+            end += len(part)
+            if len(part) == len(piece):
+                inbox.popleft()
+                taken += content
+            else:
+                inbox[0] = piece[len(part) :], content
+        if taken:
+            self._arrived -= taken
+            self._session.acknowledge(self.number, taken)
+            self._owner.stir()
+        if end:
+            self.ready = bool(inbox) or (self.request_ended and self._translator.tunnel)
+            return end
+        self.ready = False
+        if self.request_ended and self._translator.tunnel:
+            return 0
+        raise BlockingIOError
+
+    def recv(self, size: int) -> bytes:
+        """Do what `recv_into` does; return the bytes."""
+        space = memoryview(bytearray(size))
+        return bytes(space[: self.recv_into(space)])
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether something goes on: the client must not be taken for idle."""
+        return bool(self.number)
+
+    # The answer ----------------------------------------------------------------------------------
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Take `data`; return its size. Raises BlockingIOError while too much is queued."""
+        session = self._session
+        number = self.number
+        if not number:
+            raise ConnectionResetError
+        if session.queued() and (
+            session.queued(number) >= _QUEUED_MAX or session.queued() >= _ALL_QUEUED_MAX
+        ):
+            raise BlockingIOError
+        try:
+            self._translator.feed(data)
+        except (BadResponse, Rejected) as error:
+            raise ConnectionAbortedError(f"an answer cannot be translated: {error}") from error
+        self._owner.stir()
+        return len(data)
+
+    def sendmsg(self, pieces: Iterable[bytes | memoryview]) -> int:
+        """Take several pieces; see `send`."""
+        taken = 0
+        try:
+            for piece in pieces:
+                taken += self.send(piece)
+        except BlockingIOError:
+            if not taken:
+                raise
+        return taken
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Take at most `count` bytes of a file; see `send`."""
+        # The import is paid only by those who need it.
+        import os
+
+        return self.send(os.pread(fd, min(count, _QUEUED_MAX), offset))
+
+    @property
+    def unacknowledged(self) -> int:
+        """The bytes that wait for the client to open its window, or for their turn."""
+        return self._session.queued(self.number) if self.number else 0
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether it carries a WebSocket."""
+        return self._translator.tunnel
+
+    # What the translator makes of the answer. It is called through `send`.
+
+    def inform(self, fields: Fields) -> None:
+        """See `StreamSink`."""
+        self._session.inform(self.number, fields)
+
+    def respond(self, fields: Fields, ended: bool) -> None:
+        """See `StreamSink`."""
+        self._session.respond(self.number, fields, ended)
+
+    def content(self, data: bytes | memoryview, ended: bool) -> None:
+        """See `StreamSink`."""
+        self._session.send(self.number, data, ended)
+
+    def trailers(self, fields: Fields) -> None:
+        """See `StreamSink`."""
+        self._session.send_trailers(self.number, fields)
+
+    # The end -------------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """End the answer, if nothing but the end of the connection delimits it."""
+        self._translator.end()
+        self._owner.stir()
+
+    def cut(self) -> None:
+        """Reset the stream at the close, so that the client sees that bytes are missing."""
+        self._broken = True
+
+    def close(self) -> None:
+        """End the stream. If its answer is incomplete, the client sees that."""
+        number = self.number
+        if not number:
+            return
+        self.drop()
+        self._owner.stir()
+        if self._resets:
+            self._session.reset(number, CANCEL)
+        elif self._broken or not self._translator.end():
+            self._session.reset(number, INTERNAL_ERROR)
+        elif not self.request_ended:
+            self._owner.answered(number)
+        self.number = 0
+
+    def ended(self) -> bool:
+        """Note that the stream is over; return whether its answer was complete."""
+        complete = self._translator.complete
+        self.drop()
+        self.number = 0
+        return complete
+
+
+class Http2Stream(Connection):
+    """One stream, and later another one of the same connection.
+
+    number: of the stream. requester: of its request.
+    """
+
+    transport: StreamTransport
+
+    __slots__ = ("_owner", "number", "requester")
+
+    def __init__(
+        self,
+        context: ClientContext,
+        owner: StreamOwner,
+        origin: ConnectionOrigin,
+        on_close: Callable[[Connection], None],
+    ) -> None:
+        """`origin`: names the client. `on_close`: called when it can serve no other stream."""
+        self._owner = owner
+        self.number = 0
+        super().__init__(context, StreamTransport(owner), on_close)
+        self.requester = Http1(context, self, origin).requester
+
+    def serve(self, number: int) -> None:
+        """Serve the stream `number` from now on."""
+        self.number = number
+        self.transport.begin(number)
+
+    def look(self) -> None:
+        """Read what has arrived, if it is wanted now."""
+        if self.transport.ready and self.reading and self.phase is not ConnectionPhase.CLOSED:
+            self._on_events(_IN)
+            if self.transport.ready and self.reading:
+                self._owner.readable.add(self)
+
+    def move(self) -> None:
+        """Go on with an answer: the session takes more of it."""
+        if self.phase is not ConnectionPhase.CLOSED:
+            self._on_events(_OUT)
+
+    # What a socket does for other connections ----------------------------------------------------
+
+    def _attach(self) -> None:
+        """Do nothing: the connection of the stream reports what has arrived."""
+
+    def _listen(self, events: int) -> None:
+        self.events = events
+        if events & _OUT:
+            self._owner.waiting.add(self)
+            self._owner.stir()
+        else:
+            self._owner.waiting.discard(self)
+        if events & _IN and self.transport.ready:
+            self._owner.readable.add(self)
+            self._owner.stir()
+
+    def _detach(self) -> None:
+        self._owner.waiting.discard(self)
+        self._owner.readable.discard(self)
+        self.transport.close()
+
+    def _make_writer(self) -> ResponseWriter:
+        rate = self._reading_rate()
+        file_max = self._context.answer_file_max
+        return ResponseWriter(self.transport, file_max, rate, self._owner.memory_left)
+
+    def has_left(self) -> bool:
+        """Return whether the client has reset the stream."""
+        return not self.transport.number
+
+    def linger(self) -> None:
+        """End the stream after its last answer. Only a WebSocket waits for the client to end it."""
+        if self.transport.tunnel:
+            super().linger()
+        else:
+            self.close()
