@@ -16,6 +16,8 @@ PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus env
 NATIVE := protocol/_head.c protocol/_frames.c
 # How many test files run at once: more than one a core, because many tests wait for processes.
 JOBS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
+# Each worker takes one file after another. tests/conftest.py orders them.
+SPREAD = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # The tests start a thousand processes. With PYTHONDONTWRITEBYTECODE each would compile all modules anew.
 CACHED = env -u PYTHONDONTWRITEBYTECODE
 # Where links of the site to files of the repository lead. If it is empty, they are plain text.
@@ -41,10 +43,10 @@ demo: $(VENV)/demo.stamp ## serve three apps and files in one service; the log s
 	$(BIN)/reactor-run --config examples/demo/demo.toml $(SERVE_ARGS)
 
 test: $(VENV)/test.stamp ## run the tests, without the slow ones (PYTEST_ARGS=...)
-	$(CACHED) $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(CACHED) $(BIN)/python -m pytest -m "not slow" $(SPREAD) $(PYTEST_ARGS)
 
 test-pure: $(VENV)/test.stamp ## run those tests without the extension in C that it could change
-	REACTOR_RUN_PURE=1 $(CACHED) $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(PYTEST_ARGS) $(PURE_TESTS)
+	REACTOR_RUN_PURE=1 $(CACHED) $(BIN)/python -m pytest -m "not slow" $(SPREAD) $(PYTEST_ARGS) $(PURE_TESTS)
 
 test-slow: $(VENV)/test.stamp ## run the slow tests
 	$(CACHED) $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -16,12 +16,17 @@ import pytest
 from tests.needs import path_of
 
 ROOT = Path(__file__).parents[1]
+FILES = [
+    str(path)
+    for path in (ROOT / "tests" / "integration").glob("test_*.py")
+    if "pytest.mark.needs(" in path.read_text()
+]
 
 
 def outcomes(path: Path, **variables: str) -> dict[str, int]:
     """Return how the tests that need programs end if only those in `path` are there."""
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
-    words = ["-q", "-m", "needs", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/integration"]
+    words = ["-q", "-m", "needs", "-p", "no:cacheprovider", "-p", "no:xdist", *FILES]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words],
         cwd=ROOT,
