@@ -20,7 +20,7 @@ import heapq
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +33,7 @@ from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import ConnectionOrigin, ForwardedOrigin, Forwarding
 from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.clients.proxy_preamble import InboundProxy, Introduced
+from reactor_run.frontend.clients.reception import Reception
 from reactor_run.frontend.clients.transport import Transport
 from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.sockets.listeners import Listener, Speech
@@ -93,12 +94,14 @@ class Acceptor:
         on_left: Callable[[], None],
         tls: TlsService | None = None,
         redirects: RedirectContext | None = None,
+        own: Mapping[str, ClientContext] | None = None,
     ) -> None:
         """`connections_max`: the most connections at once. `per_address`: the most of one address;
         0: no limit. `proxies`: the peers that may connect, each with a PROXY header first; None:
         any peer may connect, and there is no header. `forwarding`: the proxies whose fields name
         the client of a request. `on_left`: called whenever a connection has ended. `tls`: for the
         listeners that speak TLS; None: there are none. `redirects`: for those that redirect to TLS.
+        `own`: for those of single apps, by name.
         """
         self.clients: set[Connection] = set()
         self._inbound: set[InboundProxy] = set()
@@ -116,6 +119,7 @@ class Acceptor:
         self._on_left = on_left
         self._tls = tls
         self._redirects = redirects
+        self._own = {} if own is None else own
         self._counts: dict[bytes, int] = {}
         """By address: the number of its connections, if --max-connections-per-address is set."""
         self._networks: dict[Connection, bytes] = {}
@@ -242,7 +246,7 @@ class Acceptor:
         elif address[0] not in ("0.0.0.0", "::"):
             local = (address[0], address[1])
 
-        speech = listener.speech
+        reception = self._reception(listener)
 
         def accept(_: int) -> None:
             # A connection waits in the backlog: else there would be no event.
@@ -261,12 +265,23 @@ class Acceptor:
                     # The descriptors of closed idle connections are free at the end of the batch.
                     self._make_room(f"no connection can be accepted ({error.strerror})")
                     return
-                self._welcome(client, peer, local, speech)
+                self._welcome(client, peer, local, reception)
 
         return accept
 
+    def _reception(self, listener: Listener) -> Reception:
+        context = self._own[listener.app] if listener.app else self._context
+        if listener.speech is Speech.REDIRECT:
+            assert self._redirects is not None
+            context = self._redirects
+        return Reception(listener.speech, context)
+
     def _welcome(
-        self, sock: socket.socket, peer: tuple[str, int], local: Endpoint | None, speech: Speech
+        self,
+        sock: socket.socket,
+        peer: tuple[str, int],
+        local: Endpoint | None,
+        reception: Reception,
     ) -> None:
         """Serve a new connection. `local`: its own end, if the listener has a fixed address."""
         source: Endpoint = ("", None) if sock.family == socket.AF_UNIX else (peer[0], peer[1])
@@ -286,9 +301,9 @@ class Acceptor:
                 name = sock.getsockname()
                 local = (name[0], name[1])
             if self._proxies is None:
-                self._add(self._client(sock, source, local, speech).connection, source)
+                self._add(self._client(sock, source, local, reception).connection, source)
             else:
-                self._inbound.add(self._inbound_proxy(sock, source, local, speech))
+                self._inbound.add(self._inbound_proxy(sock, source, local, reception))
         except OSError as error:
             limited.error("cannot serve a connection: %s", error.strerror)
             sock.close()
@@ -300,18 +315,16 @@ class Acceptor:
         sock: socket.socket,
         source: Endpoint,
         destination: Endpoint,
-        speech: Speech,
+        reception: Reception,
         *,
         https: bool = False,
     ) -> Http1 | TlsHandshake:
         """Serve a client, or a trusted proxy that names the clients. Raises OSError."""
-        if speech is Speech.TLS:
+        context = reception.context
+        if reception.speech is Speech.TLS:
             assert self._tls is not None
-            return self._tls.begin(self, sock, source, destination, self.left)
-        context = self._context
-        if speech is Speech.REDIRECT:
-            assert self._redirects is not None
-            context = self._redirects
+            speaker = self if context is self._context else _Speaker(self, context)
+            return self._tls.begin(speaker, sock, source, destination, self.left)
         connection = Connection(context, Transport(sock), self.left)
         return Http1(context, connection, self._origin(source, destination, https=https))
 
@@ -324,13 +337,14 @@ class Acceptor:
         https: bool,
         tls: Tlvs,
         http2: bool = False,
+        context: ClientContext | None = None,
     ) -> ConnectionProtocol:
         """Speak HTTP on a connection that began with a handshake. Raises OSError.
 
         `https`: the client uses TLS. `tls`: what reactors are told of it. `http2`: the client has
-        chosen HTTP/2; else it is HTTP/1.1.
+        chosen HTTP/2; else it is HTTP/1.1. `context`: None: the routes decide who answers.
         """
-        context = self._context
+        context = context or self._context
         origin = self._origin(source, destination, https=https, tls=tls)
         if http2:
             assert context.http2 is not None
@@ -348,11 +362,11 @@ class Acceptor:
         return ConnectionOrigin(context, source, destination, https=https, tls=tls)
 
     def _inbound_proxy(
-        self, sock: socket.socket, source: Endpoint, local: Endpoint, speech: Speech
+        self, sock: socket.socket, source: Endpoint, local: Endpoint, reception: Reception
     ) -> InboundProxy:
         """Serve a connection that must begin with a PROXY header. Raises OSError."""
         timeout = self._context.head_timeout
-        return InboundProxy(self._loop, self, sock, source, local, timeout, speech)
+        return InboundProxy(self._loop, self, sock, source, local, timeout, reception)
 
     def introduced(
         self,
@@ -360,7 +374,7 @@ class Acceptor:
         sock: socket.socket,
         source: Endpoint,
         destination: Endpoint,
-        speech: Speech,
+        reception: Reception,
         *,
         https: bool,
     ) -> Introduced | None:
@@ -369,7 +383,7 @@ class Acceptor:
             inbound.close()
             return None
         try:
-            client = self._client(sock, source, destination, speech, https=https)
+            client = self._client(sock, source, destination, reception, https=https)
         except OSError as error:
             limited.error("cannot serve a connection: %s", error.strerror)
             inbound.close()
@@ -469,6 +483,35 @@ class Acceptor:
         if now >= self._quiet_until.get(subject, 0.0):
             self._quiet_until[subject] = now + _QUIET
             log.warning("%s", line)
+
+
+class _Speaker:
+    """Lets the connections of an app's own listener speak HTTP after their handshakes."""
+
+    def __init__(self, acceptor: Acceptor, context: ClientContext) -> None:
+        self._acceptor = acceptor
+        self._context = context
+
+    def speak(
+        self,
+        connection: Connection,
+        source: Endpoint,
+        destination: Endpoint,
+        *,
+        https: bool,
+        tls: Tlvs,
+        http2: bool = False,
+    ) -> ConnectionProtocol:
+        """Speak HTTP, as the acceptor does."""
+        return self._acceptor.speak(
+            connection,
+            source,
+            destination,
+            https=https,
+            tls=tls,
+            http2=http2,
+            context=self._context,
+        )
 
 
 def network(host: str) -> bytes:

@@ -51,7 +51,9 @@ class ClientContext:
         self.loop = loop
         self.dispatcher = dispatcher
         self._others: list[ClientContext] = []
-        """The contexts of the other apps of the service."""
+        """The other contexts of the service."""
+        self._same_app: list[ClientContext] = []
+        """The contexts of the app's own listeners."""
         self.submit: Answerer = dispatcher.submit
         """Takes each request. entry.py decides who does."""
         self.find_answerer: Callable[[Exchange], Answerer | None] | None = None
@@ -118,11 +120,26 @@ class ClientContext:
 
         Call it after the last call of `observe`. All else is shared.
         """
-        other = ClientContext.__new__(ClientContext)
-        other.__dict__.update(self.__dict__)
+        other = self._copy()
         other.dispatcher = dispatcher
         other.submit = dispatcher.submit
         other._take_timeouts(settings)
+        return other
+
+    def for_own_listeners(self) -> ClientContext:
+        """Return the context of connections whose requests are all for this app.
+
+        Whose `submit` it has, the caller decides. Call it after the last call of `observe`.
+        """
+        other = self._copy()
+        self._same_app.append(other)
+        return other
+
+    def _copy(self) -> ClientContext:
+        other = ClientContext.__new__(ClientContext)
+        other.__dict__.update(self.__dict__)
+        other._same_app = []
+        # All contexts of a service share this list.
         self._others.append(other)
         return other
 
@@ -150,8 +167,9 @@ class ClientContext:
 
     def serves(self, interface: str) -> None:
         """Serve an app of this interface: `asgi` or `wsgi`."""
-        self.buffers = interface == "wsgi"
-        self.answer_file_max = self._answer_spool_size if self.buffers else 0
+        for context in (self, *self._same_app):
+            context.buffers = interface == "wsgi"
+            context.answer_file_max = self._answer_spool_size if context.buffers else 0
 
     def encode_proxy(
         self,

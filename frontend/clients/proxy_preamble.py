@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from reactor_run.frontend.clients.connection import Connection
 from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.reception import Reception
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.sockets.listeners import Speech
 from reactor_run.protocol import policy
@@ -50,7 +51,7 @@ class Welcome(Protocol):
         sock: socket.socket,
         source: Endpoint,
         destination: Endpoint,
-        speech: Speech,
+        reception: Reception,
         *,
         https: bool,
     ) -> Introduced | None:
@@ -79,8 +80,8 @@ class InboundProxy:
         "_expected",
         "_loop",
         "_peers",
+        "_reception",
         "_sock",
-        "_speech",
         "check_at",
         "deadline",
     )
@@ -93,14 +94,14 @@ class InboundProxy:
         source: Endpoint,
         destination: Endpoint,
         head_timeout: float,
-        speech: Speech,
+        reception: Reception,
     ) -> None:
-        """`head_timeout`: seconds for the header; 0: no limit. `speech`: what follows it."""
+        """`head_timeout`: seconds for the header; 0: no limit. `reception`: what follows it."""
         self._loop = loop
         self._acceptor = acceptor
         self._sock = sock
         self._peers = (source, destination)
-        self._speech = speech
+        self._reception = reception
         self._client: Introduced | None = None
         """What serves the connection after the header."""
         self._data = bytearray()
@@ -138,20 +139,20 @@ class InboundProxy:
         if source is None or destination is None:
             source, destination = self._peers
         https = over_tls(header) and not header.local
-        client = self._become_client(source, destination, self._speech, https=https)
+        client = self._become_client(source, destination, self._reception, https=https)
         if client is not None:
             if len(self._data) > header.size:
                 client.take(bytes(self._data[header.size :]))
             self._acceptor.admitted(client)
 
     def _become_client(
-        self, source: Endpoint, destination: Endpoint, speech: Speech, *, https: bool
+        self, source: Endpoint, destination: Endpoint, reception: Reception, *, https: bool
     ) -> Introduced | None:
         """Hand the socket over to its client; return None if the acceptor closed it instead."""
         self._loop.unwatch(self._sock.fileno())
         self._loop.forget(self)
         client = self._acceptor.introduced(
-            self, self._sock, source, destination, speech, https=https
+            self, self._sock, source, destination, reception, https=https
         )
         self._client = client
         return client
@@ -160,7 +161,8 @@ class InboundProxy:
         """Reject a connection whose header is invalid or late."""
         who = self._peers[0][0] or "unix"
         self._acceptor.complain("header", f"no PROXY header from {who}: {rule.reason}")
-        client = self._become_client(*self._peers, Speech.HTTP, https=False)
+        plain = self._reception._replace(speech=Speech.HTTP)
+        client = self._become_client(*self._peers, plain, https=False)
         if isinstance(client, Http1):
             client.requester.reject(rule, bytes(self._data))
 

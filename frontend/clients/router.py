@@ -35,11 +35,16 @@ class Router:
         table: RouteTable,
         files: Mapping[Route, Answerer],
         apps: Mapping[str, Entry],
+        *,
+        several: bool,
     ) -> None:
-        """`files`: what answers the requests of each route with a directory. `apps`: by name."""
+        """`context`: of the connections. `files`: what answers the requests of each route with a
+        directory. `apps`: to which the routes lead, by name. `several`: the service has several."""
         self._context = context
         self._table = table
-        self._several = len(apps) > 1
+        self._several = several
+        self._switches = len(apps) > 1
+        """Connections get the context of the app that a request is for."""
         self._answerers: dict[Route, Answerer] = {**files}
         self._apps: dict[Route, Entry] = {}
         for route in table.routes:
@@ -88,6 +93,7 @@ class Router:
             return self._answerers[route]
         if self._several:
             exchange.app = entry.name
+        if self._switches:
             requester = exchange.requester
             assert isinstance(requester, Http1Requester)
             requester.use(entry.context)

@@ -17,6 +17,7 @@ APP_KEYS: Final = (
     "lifespan",
     "root_path",
     "env",
+    "bind",
     "reactors",
     "runtime",
     "preload",

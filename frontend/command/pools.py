@@ -11,6 +11,7 @@ from reactor_run.frontend.command.app_tables import APP_KEYS
 from reactor_run.frontend.command.config_file import texts_of
 from reactor_run.frontend.command.settings import OPTIONS, Settings
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.sockets.addresses import Bind
 
 __all__ = ["AppSettings", "apps_of"]
 
@@ -19,10 +20,14 @@ _DEFAULT: Final = "default"
 
 
 class AppSettings(NamedTuple):
-    """One app, its name and its settings."""
+    """One app, its name and its settings.
+
+    bind: listeners of its own, whose requests it gets all. Those of `settings` are for all apps.
+    """
 
     name: str
     settings: Settings
+    bind: tuple[Bind, ...] = ()
 
 
 def apps_of(settings: Settings) -> list[AppSettings]:
@@ -48,12 +53,13 @@ def _read(settings: Settings, text: str) -> AppSettings:
         values = {_OPTIONS[key].name: _value(key, value) for key, value in table.items()}
     except OperatorError as error:
         raise OperatorError(f"[app.{name}]: {error}") from None
+    bind = values.pop("bind", ())
     if "env" in values:
         values["env"] = settings.env + values["env"]
     own = settings._replace(**values)
     if own.interface == "asgi" and "threads" in values and own.threads > 1:
         raise OperatorError(f"[app.{name}]: threads is for WSGI apps, but interface is asgi")
-    return AppSettings(name, own)
+    return AppSettings(name, own, bind)
 
 
 def _value(key: str, value: object) -> Any:

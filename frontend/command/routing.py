@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from reactor_run.frontend.routes.cors import CrossOrigin
     from reactor_run.frontend.routes.table import RouteTable
 
-__all__ = ["route_table"]
+__all__ = ["cross_origin_of", "route_table"]
 
 _FOR_STATIC: Final = ("static_index", "static_fallback", "static_cache")
 _FOR_CORS: Final = (
@@ -51,14 +51,16 @@ def route_table(settings: Settings, sources: Mapping[str, str] | None = None) ->
     from reactor_run.frontend.routes.notation import routes_of
 
     try:
-        cross_origin = _cross_origin(settings)
+        cross_origin = cross_origin_of(settings)
     except OperatorError as error:
         raise OperatorError(f"{sources.get('cors_origin', '--cors-origin')}: {error}") from None
+    apps = apps_of(settings)
     return routes_of(
         settings.route,
         settings.static,
         settings.mount,
-        apps=[app.name for app in apps_of(settings)],
+        apps=[app.name for app in apps],
+        reached=[app.name for app in apps if app.bind],
         index=settings.static_index,
         fallback=settings.static_fallback,
         cache=settings.static_cache,
@@ -66,7 +68,11 @@ def route_table(settings: Settings, sources: Mapping[str, str] | None = None) ->
     )
 
 
-def _cross_origin(settings: Settings) -> CrossOrigin | None:
+def cross_origin_of(settings: Settings) -> CrossOrigin | None:
+    """Return what pages of other origins may do in the apps; None: what the apps say themselves.
+
+    Raises OperatorError.
+    """
     if not settings.cors_origin:
         return None
     from reactor_run.frontend.routes.cors import CrossOrigin

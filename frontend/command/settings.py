@@ -302,8 +302,8 @@ class Settings(NamedTuple):
         "server",
         Kind("ADDRESS", parse_bind, written, split=split_binds),
         "Address to listen on: HOST:PORT, [IPV6]:PORT, :PORT (every interface), unix:/PATH, "
-        "unix:@NAME (abstract) or fd:N (passed by the parent). With a certificate, TCP has TLS "
-        "unless `,plain` follows. May be repeated.",
+        "unix:@NAME (abstract), fd:N (passed by the parent) or fd:NAME (passed by systemd under "
+        "this name). With a certificate, TCP has TLS unless `,plain` follows. May be repeated.",
         shown_default="127.0.0.1:8000, or the sockets that systemd passes",
         short="-b",
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from reactor_run.frontend.errors import OperatorError
@@ -325,6 +325,7 @@ def routes_of(
     mounts: Sequence[MountFlag] = (),
     *,
     apps: Sequence[str] = (DEFAULT_APP,),
+    reached: Collection[str] = (),
     index: str,
     fallback: str,
     cache: tuple[tuple[str, str], ...],
@@ -332,7 +333,8 @@ def routes_of(
 ) -> RouteTable | None:
     """Return the routes of a service; None: the app answers all requests, without more.
 
-    `written`: those of `--route`. `apps`: the names of all apps. `index`, `fallback`, `cache`: of
+    `written`: those of `--route`. `apps`: the names of all apps. `reached`: of those that have
+    listeners of their own, and so need no route. `index`, `fallback`, `cache`: of
     the directories of `static`. `cross_origin`: of the app. Raises OperatorError.
 
     The app of the command line gets what no route takes, unless a route names it.
@@ -353,7 +355,7 @@ def routes_of(
             raise OperatorError(f"there is no app {name!r}; the apps are {', '.join(apps)}")
     taken = any(route.host == b"" and route.prefix == () for route in routes)
     for name in apps:
-        if name != DEFAULT_APP and name not in routed:
+        if name != DEFAULT_APP and name not in routed and name not in reached:
             raise OperatorError(
                 f'the app {name!r} has no route; add one, with prefix and app = "{name}"'
             )

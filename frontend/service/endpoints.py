@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import NamedTuple
 
+from reactor_run.frontend.command.pools import AppSettings
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.sockets.listeners import (
     Listener,
@@ -35,14 +36,23 @@ class Endpoints(NamedTuple):
         return [*self.clients, *self.redirect]
 
 
-def open_endpoints(settings: Settings, environ: MutableMapping[str, str]) -> Endpoints:
+def open_endpoints(
+    settings: Settings, apps: Sequence[AppSettings], environ: MutableMapping[str, str]
+) -> Endpoints:
     """Open the sockets that `settings` name, and adopt those that systemd passes in `environ`.
 
-    Raises OperatorError; then no socket stays open.
+    `apps`: may have listeners of their own. Raises OperatorError; then no socket stays open.
     """
+    own = {app.name: app.bind for app in apps if app.bind}
+    routed = len(own) < len(apps) or bool(settings.route or settings.static)
     with all_or_none() as opened:
         clients = open_listeners(
-            settings.bind, environ, backlog=settings.backlog, unix_mode=settings.unix_mode
+            settings.bind,
+            environ,
+            backlog=settings.backlog,
+            unix_mode=settings.unix_mode,
+            own=own,
+            default=routed,
         )
         opened += clients
         admin = open_admin(settings.admin, settings.admin_mode) if settings.admin else []

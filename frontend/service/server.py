@@ -21,7 +21,7 @@ from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import Forwarding
 from reactor_run.frontend.clients.http2_service import open_http2
 from reactor_run.frontend.command.pools import apps_of
-from reactor_run.frontend.command.routing import route_table
+from reactor_run.frontend.command.routing import cross_origin_of, route_table
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
@@ -98,7 +98,7 @@ def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collectio
             if inheritance is not None:
                 endpoints = inheritance.endpoints
             else:
-                endpoints = open_endpoints(settings, os.environ)
+                endpoints = open_endpoints(settings, apps, os.environ)
             for listener in endpoints.public:
                 closing.callback(listener.close)
             server = Server(settings, endpoints, connections, notifier, inheritance, from_file)
@@ -172,6 +172,8 @@ class Server:
             settings.http2, self.loop, streams_max=settings.h2_max_streams
         )
         self._certificates = self._read_certificates(settings, endpoints)
+        self._own: dict[str, ClientContext] = {}
+        """The contexts of apps' own listeners, by the name of the app."""
         self.acceptor = Acceptor(
             self.clients,
             endpoints.public,
@@ -185,6 +187,7 @@ class Server:
             on_left=self._client_left,
             tls=self._tls,
             redirects=self._redirects(endpoints),
+            own=self._own,
         )
         place = StartDirectory(os.environ)
         self._hooks = open_hooks(settings.hooks, place.locate(settings.app_dir))
@@ -198,7 +201,7 @@ class Server:
                 self.clients.observe(observer)
         table = route_table(settings)
         self.pools = Pools()
-        for name, own in apps:
+        for name, own, _ in apps:
             context = self.clients
             if self.pools:
                 context = context.for_app(make_dispatcher(self.loop, own), own)
@@ -287,6 +290,7 @@ class Server:
         )
         if table is not None:
             self._open_routes(table, place)
+        self._open_own_listeners(settings, table)
         if inheritance is not None:
             self._take_state(inheritance.state)
         self._gates: dict[Pool, ReloadGate] = {}
@@ -365,6 +369,33 @@ class Server:
         for pool in self.pools:
             pool.entry.route(router)
 
+    def _open_own_listeners(self, settings: Settings, table: RouteTable | None) -> None:
+        """Lead the requests of apps' own listeners to these apps."""
+        for listener in self._endpoints.public:
+            name = listener.app
+            if not name or name in self._own:
+                continue
+            pool = self.pools.named(name)
+            if pool is None:
+                # An upgrade, with settings in which the app has another name.
+                log.warning(
+                    "there is no app %r, so the routes lead requests on %s", name, listener.name
+                )
+                listener.app = ""
+                continue
+            # Most services have none.
+            from reactor_run.frontend.service.routing import own_router
+
+            context = self._own[name] = pool.context.for_own_listeners()
+            router = own_router(
+                context,
+                pool.entry,
+                "" if table is None else table.mount_path(name),
+                cross_origin_of(settings),
+                several=len(self.pools) > 1,
+            )
+            context.submit, context.find_answerer = router.submit, router.find
+
     def _state(self) -> dict[str, Any]:
         """Return what the operator has changed since the start, for the next front end."""
         return {
@@ -400,7 +431,8 @@ class Server:
                 log.info("reactor-run %s runs %s in %s", __version__, what, count)
             for listener in self._endpoints.public:
                 origin = f" ({listener.origin})" if listener.origin else ""
-                log.info("listening on %s%s", listener.name, origin)
+                app = f" for {listener.app}" if listener.app else ""
+                log.info("listening on %s%s%s", listener.name, origin, app)
             self._hooks.call("on_start", self._about())
             try:
                 for pool in self.pools:

@@ -135,7 +135,8 @@ class Status:
             "reason": reason,
             "maintenance": first.entry.maintenance,
             "listeners": [
-                {"name": listener.name, "origin": listener.origin} for listener in self._listeners
+                {"name": each.name, "origin": each.origin, "app": each.app or None}
+                for each in self._listeners
             ],
             "tls": None if self._certificates is None else self._certificates.report(),
             "apps": [self._app(pool) for pool in self._pools],

@@ -39,15 +39,19 @@ class Inheritance:
         self._paths: list[tuple[Listener, str]] = []
         self._ready = ready
 
-    def adopt(self, descriptions: list[list[Any]], plain: Collection[int]) -> list[Listener]:
+    def adopt(
+        self, descriptions: list[list[Any]], plain: Collection[int], apps: Mapping[int, str]
+    ) -> list[Listener]:
         """Return listeners for the passed sockets.
 
         Each description holds the descriptor, the origin, and the path to remove at the end or
-        None. `plain`: the descriptors of those that must not speak TLS.
+        None. `plain`: the descriptors of those that must not speak TLS. `apps`: the apps of those
+        that have one, by descriptor.
         """
         listeners = []
         for fd, origin, path in descriptions:
-            listeners.append(Listener(socket.socket(fileno=fd), origin, plain=fd in plain))
+            sock = socket.socket(fileno=fd)
+            listeners.append(Listener(sock, origin, plain=fd in plain, app=apps.get(fd, "")))
             if path is not None:
                 self._paths.append((listeners[-1], path))
         return listeners
@@ -73,10 +77,11 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     inheritance = Inheritance(left["ready"])
     # A front end of an older version does not know this.
     inheritance.state = left.get("state", {})
-    # A front end of another version may know fewer kinds of listeners, and no TLS.
+    # A front end of another version may know fewer kinds of listeners, no TLS and no apps.
     plain = left.get("plain", ())
+    apps = dict(left.get("apps", ()))
     for listeners, descriptions in zip(inheritance.endpoints, left["listeners"], strict=False):
-        listeners += inheritance.adopt(descriptions, plain)
+        listeners += inheritance.adopt(descriptions, plain, apps)
     return inheritance
 
 
@@ -138,6 +143,7 @@ class Upgrade:
                 "state": self._state(),
                 "listeners": [_described(listeners) for listeners in self._endpoints],
                 "plain": [each.socket.fileno() for each in listeners if each.plain],
+                "apps": [(each.socket.fileno(), each.app) for each in listeners if each.app],
             }
             directory = self._place.enter()
             environment = {

@@ -5,6 +5,7 @@ This file reads and writes their text. `listeners` opens sockets on them.
 """
 
 import os
+import re
 from typing import NamedTuple
 
 from reactor_run.frontend.errors import OperatorError
@@ -15,6 +16,7 @@ __all__ = [
     "AdminBind",
     "Bind",
     "FDBind",
+    "SystemdBind",
     "TCPBind",
     "UnixBind",
     "is_number",
@@ -32,7 +34,10 @@ UNIX_PATH_MAX = 107
 """Most bytes of a unix socket's path: `sun_path` holds 108, one of them the final NUL (unix(7))."""
 
 
-_BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME or fd:N"
+_BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME, fd:N or fd:NAME"
+_SYSTEMD_NAME = re.compile(r"[A-Za-z_][!-+\--9;-~]{0,254}")
+"""A FileDescriptorName= of systemd.socket(5) that begins with a letter. A comma would separate
+addresses."""
 _PLAIN = ",plain"
 """What follows an address without TLS."""
 
@@ -64,7 +69,18 @@ class FDBind(NamedTuple):
     plain: bool = False
 
 
-Bind = TCPBind | UnixBind | FDBind
+class SystemdBind(NamedTuple):
+    """`fd:NAME`, the listening sockets that systemd passes under this name (FileDescriptorName= of
+    systemd.socket(5)).
+
+    plain: without TLS, also if the service has a certificate.
+    """
+
+    name: str
+    plain: bool = False
+
+
+Bind = TCPBind | UnixBind | FDBind | SystemdBind
 
 
 AdminBind = TCPBind | UnixBind
@@ -77,8 +93,8 @@ def parse_bind(text: str) -> Bind:
     """Read an address to listen on.
 
     Accepts `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every interface), `unix:PATH`, `unix:@NAME`
-    (abstract namespace) and `fd:N`. `,plain` may follow, but not a unix socket, which never has
-    TLS. Raises OperatorError, which names the text, for anything else.
+    (abstract namespace), `fd:N` and `fd:NAME` (of systemd). `,plain` may follow, but not a unix
+    socket, which never has TLS. Raises OperatorError, which names the text, for anything else.
     """
     if text.endswith(_PLAIN) and not text.startswith("unix:"):
         bind = _parse_address(text.removesuffix(_PLAIN))
@@ -104,9 +120,14 @@ def _parse_address(text: str) -> Bind:
     if colon and scheme == "unix":
         return _parse_unix(text, rest)
     if colon and scheme == "fd":
-        if not is_number(rest):
-            raise OperatorError(f"{text!r}: expected the number of a descriptor, as in fd:3")
-        return FDBind(int(rest))
+        if is_number(rest):
+            return FDBind(int(rest))
+        if not _SYSTEMD_NAME.fullmatch(rest):
+            raise OperatorError(
+                f"{text!r}: expected the number of a descriptor, as in fd:3, or the name of a "
+                "socket of systemd, as in fd:web"
+            )
+        return SystemdBind(rest)
     if "/" in text:
         hint = "remove the scheme and the path" if "://" in text else f"did you mean unix:{text}"
         raise OperatorError(
@@ -134,7 +155,9 @@ def _parse_address(text: str) -> Bind:
 def parse_admin(text: str) -> AdminBind:
     """Read the address of the admin socket: `unix:PATH` or `HOST:PORT`. Raises OperatorError."""
     bind = _parse_address(text)
-    if isinstance(bind, FDBind) or (isinstance(bind, UnixBind) and bind.path.startswith("@")):
+    if isinstance(bind, FDBind | SystemdBind) or (
+        isinstance(bind, UnixBind) and bind.path.startswith("@")
+    ):
         raise OperatorError(
             f"{text!r} has no permissions to protect it; write unix:/PATH or 127.0.0.1:PORT"
         )
@@ -186,6 +209,8 @@ def written(bind: Bind) -> str:
             return f"unix:{path}"
         case FDBind(fd, plain):
             return f"fd:{fd}{_PLAIN if plain else ''}"
+        case SystemdBind(name, plain):
+            return f"fd:{name}{_PLAIN if plain else ''}"
 
 
 def is_number(text: str) -> bool:

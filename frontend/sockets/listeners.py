@@ -21,6 +21,7 @@ from reactor_run.frontend.sockets.addresses import (
     AdminBind,
     Bind,
     FDBind,
+    SystemdBind,
     TCPBind,
     UnixBind,
     is_number,
@@ -84,13 +85,28 @@ class Listener:
     origin: "" if opened here, else `fd:3` or `systemd:NAME`, for the log.
     plain: it must not speak TLS.
     speech: what is spoken on its connections.
+    app: the name of the app that gets all requests; "": the routes decide.
     """
 
-    __slots__ = ("_made", "_path", "family", "kind", "name", "origin", "plain", "socket", "speech")
+    __slots__ = (
+        "_made",
+        "_path",
+        "app",
+        "family",
+        "kind",
+        "name",
+        "origin",
+        "plain",
+        "socket",
+        "speech",
+    )
 
-    def __init__(self, sock: socket.socket, origin: str = "", *, plain: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, origin: str = "", *, plain: bool = False, app: str = ""
+    ) -> None:
         """Take over a listening socket. `origin`: where it comes from, if it was not opened
         here."""
+        self.app = app
         self.speech = Speech.HTTP
         sock.setblocking(False)
         sock.set_inheritable(False)
@@ -180,35 +196,75 @@ def all_or_none() -> Iterator[list[Listener]]:
 
 
 def open_listeners(
-    binds: Sequence[Bind], environ: MutableMapping[str, str], *, backlog: int, unix_mode: int
+    binds: Sequence[Bind],
+    environ: MutableMapping[str, str],
+    *,
+    backlog: int,
+    unix_mode: int,
+    own: Mapping[str, Sequence[Bind]] | None = None,
+    default: bool = True,
 ) -> list[Listener]:
-    """Open a listener for each of `binds` and adopt those that systemd passes.
+    """Open a listener for each of `binds` and `own`, and adopt those that systemd passes.
 
     `backlog`: connections that the kernel holds ready. `unix_mode`: permissions of unix sockets.
+    `own`: the listeners of single apps, by name. `default`: without other listeners, those of apps
+    aside, the default address is opened.
 
     Sockets passed by systemd replace the default address and come before those of `--bind`. The
     variables that announce them are removed from `environ`. The umask of the process changes for a
     moment, so call this before any thread starts. Raises OperatorError; then no socket stays open.
     """
-    option = "--bind"
+    wanted = [("--bind", "", bind) for bind in binds]
+    wanted += [
+        (f"bind of [app.{app}]", app, bind)
+        for app, app_binds in (own or {}).items()
+        for bind in app_binds
+    ]
     with all_or_none() as listeners:
         for fd, name in _systemd_sockets(environ):
             listeners.append(_adopt(fd, f"systemd:{name}", plain=name == _PLAIN_NAME))
-        passed = {listener.socket.fileno() for listener in listeners}
-        binds = binds or (() if listeners else (DEFAULT_BIND,))
-        for position, bind in enumerate(binds):
-            if bind in binds[:position]:
+        passed = listeners.copy()
+        _claim(wanted, passed)
+        if default and not binds and all(listener.app for listener in passed):
+            wanted.insert(0, ("--bind", "", DEFAULT_BIND))
+        descriptors = {listener.socket.fileno() for listener in passed}
+        seen: set[Bind] = set()
+        for option, app, bind in wanted:
+            if bind in seen:
                 raise OperatorError(f"{option} names {written(bind)} twice; remove one")
+            seen.add(bind)
+            before = len(listeners)
             match bind:
                 case TCPBind():
                     _open_tcp(bind, backlog, listeners, option)
                 case UnixBind():
                     listeners.append(_open_unix(bind, unix_mode, backlog, option))
-                case FDBind(fd) if fd in passed:
+                case FDBind(fd) if fd in descriptors:
                     raise OperatorError(f"systemd already passes fd {fd}; remove {option} fd:{fd}")
                 case FDBind(fd, plain):
                     listeners.append(_adopt(fd, f"fd:{fd}", plain=plain))
+            for listener in listeners[before:]:
+                listener.app = app
     return listeners
+
+
+def _claim(wanted: Sequence[tuple[str, str, Bind]], passed: Sequence[Listener]) -> None:
+    """Give apps the sockets that systemd passes for them. Raises OperatorError if there is none.
+
+    `wanted`: the option, the app and the address of each listener.
+    """
+    for option, app, bind in wanted:
+        if isinstance(bind, SystemdBind):
+            found = [each for each in passed if each.origin == f"systemd:{bind.name}"]
+            if not found:
+                names = [each.origin.removeprefix("systemd:") for each in passed]
+                raise OperatorError(
+                    f"{option} {written(bind)}: systemd passes no socket of this name "
+                    f"(FileDescriptorName=), but {', '.join(names) or 'none at all'}"
+                )
+            for listener in found:
+                listener.app = app
+                listener.plain = listener.plain or bind.plain
 
 
 def open_admin(bind: AdminBind, mode: int) -> list[Listener]:

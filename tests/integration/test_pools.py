@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.apps.shared import hash_of, pattern
+from tests.integration.certificates import Authority
 from tests.integration.client import Client, Response, request
 from tests.integration.conftest import Gate, Notes, Start
 from tests.integration.server import ROOT, Server, clean_environment, command, is_alive
@@ -415,6 +416,104 @@ def test_both_finish_when_the_service_stops(
         gate.open()
         assert one.response().body == other.response().body == b"waited"
     assert server.wait() == 0
+
+
+OWN_LISTENER = """
+cors-origin = "https://shop.example"
+[app.web]
+app = "tests.integration.apps.wsgi:app"
+[app.api]
+app = "tests.integration.apps.asgi:app"
+bind = "unix:{folder}/api"
+[[route]]
+prefix = "/"
+app = "web"
+"""
+
+
+@pytest.fixture
+def own_listener(start: Start, admin: Path, tmp_path: Path) -> Server:
+    """An app at /, and one that only a listener of its own reaches."""
+    config = tmp_path / "own.toml"
+    config.write_text(OWN_LISTENER.format(folder=tmp_path))
+    server = start("", f"--config={config}", f"--admin=unix:{admin}")
+    for address in server.addresses:
+        with Client(address) as client:
+            await_answer(client, "/hello")
+    return server
+
+
+def await_answer(client: Client, target: str) -> None:
+    assert eventually(lambda: client.request("GET", target).status == 200)
+
+
+def test_a_listener_of_its_own(own_listener: Server, admin: Path, tell: Tell) -> None:
+    shared, own = own_listener.addresses
+    with Client(shared) as web, Client(own) as api:
+        pids = {reactors_of(tell, name)[0]["pid"] for name in ("web", "api")}
+        assert {web.get("/pid").json(), api.get("/pid").json()} == pids
+        assert api.get("/scope").json()["root_path"] == ""
+        for _ in range(2):
+            # ASGI: a body is streamed; WSGI: it is collected.
+            for client in web, api:
+                size = 300_000
+                answer = client.request("POST", "/hash", body=b"".join(pattern(size)))
+                assert hash_of(pattern(size)) in answer.text
+        answer = api.request("GET", "/hello", [("Origin", "https://shop.example")])
+        assert answer.field("access-control-allow-origin") == b"https://shop.example"
+        assert [each["app"] for each in report(tell)["listeners"]] == [None, "api"]
+        assert tell("maintenance", "on", "api", "soon").returncode == 0
+        assert api.request("GET", "/hello").body == b"soon\n"
+        assert web.request("GET", "/hello").status == 200
+        assert tell("maintenance", "off", "api").returncode == 0
+        assert api.request("GET", "/hello").status == 200
+    assert eventually(lambda: requests_of(metrics(admin))["api", "2xx"] >= 6)
+    assert requests_of(metrics(admin))["api", "5xx"] >= 1
+
+
+def test_an_upgrade_hands_over_the_listener_of_an_app(own_listener: Server, tell: Tell) -> None:
+    _, own = own_listener.addresses
+    before = reactors_of(tell, "api")[0]["pid"]
+    own_listener.signal(signal.SIGUSR2)
+    pattern_ = r"the new front end is process (\d+)"
+    found = eventually(lambda: re.search(pattern_, own_listener.log()))
+    assert found is not None
+    successor = int(found[1])
+    try:
+        assert own_listener.wait() == 0
+        with Client(own) as api:
+            pid = api.get("/pid").json()
+        assert [each["pid"] for each in reactors_of(tell, "api")] == [pid] != [before]
+    finally:
+        os.kill(successor, signal.SIGTERM)
+        assert eventually(lambda: not is_alive(successor), deadline=20)
+
+
+def test_the_prefix_of_an_app_holds_on_its_own_listener(start: Start, tmp_path: Path) -> None:
+    config = tmp_path / "own.toml"
+    route = '[[route]]\nprefix = "/api"\napp = "api"\n'
+    config.write_text(OWN_LISTENER.format(folder=tmp_path) + route)
+    server = start("", f"--config={config}")
+    with Client(server.addresses[1]) as api:
+        assert eventually(lambda: api.request("GET", "/api/hello").status == 200)
+        assert api.get("/api/scope").json()["root_path"] == "/api"
+        assert api.request("GET", "/hello").status == 404
+
+
+def test_tls_on_the_listener_of_an_app(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    config = tmp_path / "own.toml"
+    text = OWN_LISTENER.format(folder=tmp_path)
+    config.write_text(text.replace(f"unix:{tmp_path}/api", "127.0.0.2:0"))
+    server = start("", f"--config={config}", *authority.options("localhost"))
+    shared, own = server.addresses
+    assert own.startswith("https://")
+    pids = set()
+    for address in shared, own:
+        with Client(address, tls=authority.client()) as client:
+            await_answer(client, "/pid")
+            pids.add(client.get("/pid").json())
+    assert len(pids) == 2
 
 
 def test_check_looks_at_each_app() -> None:

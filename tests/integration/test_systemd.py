@@ -163,6 +163,50 @@ def test_activated_by_the_first_connection(tmp_path: Path, connect: Connect) -> 
         process.wait()
 
 
+TWO_APPS = """
+admin = "unix:{folder}/admin"
+[app.web]
+app = "tests.integration.apps.asgi:app"
+[app.api]
+app = "tests.integration.apps.wsgi:app"
+bind = "fd:api"
+[[route]]
+prefix = "/"
+app = "web"
+"""
+
+
+@pytest.mark.needs("systemd-socket-activate")
+def test_a_socket_for_one_app(tmp_path: Path, connect: Connect) -> None:
+    activate = path_of("systemd-socket-activate")
+    config = tmp_path / "two.toml"
+    config.write_text(TWO_APPS.format(folder=tmp_path))
+    passed = [f"--setenv={name}" for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ]
+    listens = [f"--listen={tmp_path}/{name}.sock" for name in ("web", "api")]
+    words = [activate, *listens, "--fdname=web:api", *passed]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(
+            [*words, *command("--app-dir", str(ROOT), f"--config={config}")],
+            stderr=log,
+            env=clean_environment(),
+        )
+    try:
+        web = eventually(lambda: connect(f"unix:{tmp_path}/web.sock"))
+        assert eventually(lambda: web.request("GET", "/hello").status == 200)
+        api = connect(f"unix:{tmp_path}/api.sock")
+        assert eventually(lambda: api.request("GET", "/hello").status == 200)
+        assert web.get("/pid").json() != api.get("/pid").json()
+        # WSGI: the body was collected before the app was called.
+        assert api.request("POST", "/hash", body=b"x" * 300_000).status == 200
+        assert api.get("/environ").json()["wsgi.url_scheme"] == "http"
+        logged = (tmp_path / "log").read_text()
+        assert f"listening on unix:{tmp_path}/web.sock (systemd:web)\n" in logged
+        assert f"listening on unix:{tmp_path}/api.sock (systemd:api) for api\n" in logged
+    finally:
+        process.terminate()
+        process.wait(STOP_DEADLINE)
+
+
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_a_stop_leaves_the_backlog_to_the_next_start(
     start: Start, connect: Connect, gate: Gate, notes: Notes, tmp_path: Path, family: str

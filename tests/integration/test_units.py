@@ -18,6 +18,7 @@ from tests.needs import path_of
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 SERVICE = UNITS / "reactor-run@.service"
 SOCKET = UNITS / "reactor-run@.socket"
+OWN_SOCKET = UNITS / "reactor-run-api@.socket"
 TLS = UNITS / "tls"
 
 
@@ -33,10 +34,10 @@ class Unit(ConfigParser):
 @pytest.fixture
 def installed(tmp_path: Path) -> list[str]:
     """The units, where the program that they start exists: systemd looks for it."""
-    for unit in SERVICE, SOCKET:
+    for unit in SERVICE, SOCKET, OWN_SOCKET:
         text = unit.read_text().replace("/opt/%i/venv/bin/reactor-run", sys.executable)
         (tmp_path / unit.name).write_text(text)
-    return [str(tmp_path / unit.name) for unit in (SERVICE, SOCKET)]
+    return [str(tmp_path / unit.name) for unit in (SERVICE, SOCKET, OWN_SOCKET)]
 
 
 def analyze(*words: str) -> subprocess.CompletedProcess[str]:

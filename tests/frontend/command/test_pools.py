@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from reactor_run.frontend.cli import read_settings
-from reactor_run.frontend.command.pools import apps_of
+from reactor_run.frontend.command.pools import AppSettings, apps_of
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.frontend.sockets.addresses import SystemdBind, TCPBind
 
 
 def table(**values: object) -> str:
@@ -18,7 +19,7 @@ def table(**values: object) -> str:
 
 def test_one_app() -> None:
     settings = read_settings(["a:b"], {})
-    assert apps_of(settings) == [("default", settings)]
+    assert apps_of(settings) == [AppSettings("default", settings)]
     assert settings.answers == "direct"
 
 
@@ -52,6 +53,14 @@ def test_tables_of_a_file(tmp_path: Path) -> None:
     assert (api.settings.queue_size, api.settings.timeout, api.settings.factory) == (7, 1.5, True)
 
 
+def test_an_app_with_a_listener_of_its_own_needs_no_route() -> None:
+    own = table(name="x", app="c:d", bind=["fd:x", ":9,plain"], timeout=1)
+    default, other = apps_of(read_settings(["a:b", "--bind=:8", "--app-table", own], {}))
+    assert default.bind == ()
+    assert other.bind == (SystemdBind("x"), TCPBind("", 9, plain=True))
+    assert other.settings.bind == default.settings.bind == (TCPBind("", 8),)
+
+
 def test_variables_of_an_app_are_added_to_those_of_all(tmp_path: Path) -> None:
     config = tmp_path / "shop.toml"
     config.write_text(
@@ -75,7 +84,11 @@ def test_variables_of_an_app_are_added_to_those_of_all(tmp_path: Path) -> None:
         (["a:b", "--app-table", table(app="c:d")], "expected a name of letters"),
         (["a:b", "--app-table", table(name="x")], "name its module"),
         (["a:b", "--app-table", table(name="x", app="c:d")], "the app 'x' has no route"),
-        (["a:b", "--app-table", table(name="x", app="c:d", bind=":1")], "no key 'bind' here"),
+        (["a:b", "--app-table", table(name="x", app="c:d", backlog=1)], "no key 'backlog' here"),
+        (
+            ["a:b", "--app-table", table(name="x", app="c:d", bind="8000")],
+            "[app.x]: bind: '8000' is a port without a host",
+        ),
         (
             ["a:b", "--app-table", table(name="x", app="c:d", threads="many")],
             "[app.x]: threads: expected a whole number",

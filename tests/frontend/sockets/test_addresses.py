@@ -9,6 +9,7 @@ from reactor_run.frontend.sockets.addresses import (
     UNIX_PATH_MAX,
     Bind,
     FDBind,
+    SystemdBind,
     TCPBind,
     UnixBind,
     parse_bind,
@@ -28,6 +29,8 @@ from reactor_run.frontend.sockets.addresses import (
         ("unix:run/a:b.sock", UnixBind("run/a:b.sock")),
         ("unix:@shop", UnixBind("@shop")),
         ("fd:3", FDBind(3)),
+        ("fd:web", SystemdBind("web")),
+        ("fd:reactor-run@shop.socket,plain", SystemdBind("reactor-run@shop.socket", True)),
     ],
 )
 def test_addresses(text: str, bind: Bind) -> None:
@@ -55,7 +58,7 @@ def test_addresses(text: str, bind: Bind) -> None:
         ("unix:", "names no socket"),
         ("unix:@", "names no socket"),
         ("fd:", "fd:3"),
-        ("fd:x", "fd:3"),
+        ("fd:a:b", "fd:web"),
         ("fd:-1", "fd:3"),
     ],
 )

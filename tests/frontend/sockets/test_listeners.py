@@ -7,8 +7,9 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -505,20 +506,24 @@ from reactor_run.frontend.sockets.addresses import parse_bind
 from reactor_run.frontend.sockets.listeners import open_listeners
 
 logging.basicConfig(format="%(message)s")
-fds, variables, binds = json.loads(sys.argv[1])
+fds, variables, binds, own, default = json.loads(sys.argv[1])
 spare = [fcntl.fcntl(fd, fcntl.F_DUPFD, 50) for fd in fds]  # away from the numbers of systemd
 for number, fd in enumerate(spare, start=3):
     os.dup2(fd, number)
 variables = {key: value.replace("PID", str(os.getpid())) for key, value in variables.items()}
 environ = {"PATH": "/bin"} | variables
 binds = [parse_bind(text) for text in binds]
+own = {app: [parse_bind(text) for text in texts] for app, texts in own.items()}
 try:
-    listeners = open_listeners(binds, environ, backlog=2048, unix_mode=0o666)
+    listeners = open_listeners(
+        binds, environ, backlog=2048, unix_mode=0o666, own=own, default=default
+    )
 except OperatorError as error:
     print(json.dumps({"error": str(error), "environ": sorted(environ)}))
 else:
     print(json.dumps({
         "listeners": [[l.socket.fileno(), l.name, l.origin] for l in listeners],
+        "apps": [l.app for l in listeners],
         "private": all(not l.socket.get_inheritable() for l in listeners),
         "blocking": any(l.socket.getblocking() for l in listeners),
         "environ": sorted(environ),
@@ -532,11 +537,20 @@ class Answer(dict[str, object]):
     log: str
 
 
-def started(sockets: list[socket.socket], binds: list[str], **variables: str) -> Answer:
-    """Start a child as systemd does: `sockets` from descriptor 3 up, announced by `variables`."""
+def started(
+    sockets: list[socket.socket],
+    binds: list[str],
+    own: Mapping[str, list[str]] | None = None,
+    default: bool = True,
+    **variables: str,
+) -> Answer:
+    """Start a child as systemd does: `sockets` from descriptor 3 up, announced by `variables`.
+
+    `own`: the addresses of single apps. `default`: without others, the default one is opened.
+    """
     fds = [sock.fileno() for sock in sockets]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps([fds, variables, binds])],
+        [sys.executable, "-c", CHILD, json.dumps([fds, variables, binds, own or {}, default])],
         pass_fds=fds,
         capture_output=True,
         text=True,
@@ -622,3 +636,46 @@ def test_a_socket_that_systemd_passes_is_not_to_be_named_again(
 ) -> None:
     answer = started(passed, ["fd:4"], LISTEN_PID="PID", LISTEN_FDS="2")
     assert answer["error"] == "systemd already passes fd 4; remove --bind fd:4"
+
+
+NAMES: dict[str, Any] = {"LISTEN_PID": "PID", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:api"}
+
+
+def test_an_app_gets_the_sockets_of_a_name(passed: list[socket.socket], tmp_path: Path) -> None:
+    answer = started(passed, [], {"shop": ["fd:api", f"unix:{tmp_path}/own"]}, **NAMES)
+    assert answer["apps"] == ["", "shop", "shop"]
+    answer = started(passed, ["fd:web"], {"shop": ["fd:api"]}, **NAMES)
+    assert answer["apps"] == ["", "shop"]
+
+
+def test_without_routes_the_default_is_not_opened(passed: list[socket.socket]) -> None:
+    own = {"shop": ["fd:api"], "other": ["fd:web"]}
+    assert started(passed, [], own, False, **NAMES)["apps"] == ["other", "shop"]
+    found = started(passed, [], own, **NAMES)
+    # Port 8000 may be taken on this machine.
+    assert found.get("apps") == ["other", "shop", ""] or "port 8000" in str(found["error"])
+
+
+@pytest.mark.parametrize(
+    ("binds", "own", "says"),
+    [
+        (
+            [],
+            {"shop": ["fd:shop"]},
+            "bind of [app.shop] fd:shop: systemd passes no socket of this name "
+            "(FileDescriptorName=), but web, api",
+        ),
+        (["fd:api"], {"shop": ["fd:api"]}, "bind of [app.shop] names fd:api twice; remove one"),
+        ([], {"a": ["fd:api"], "b": ["fd:api"]}, "bind of [app.b] names fd:api twice; remove one"),
+        ([], {"shop": ["fd:4"]}, "systemd already passes fd 4; remove bind of [app.shop] fd:4"),
+    ],
+)
+def test_sockets_that_an_app_cannot_have(
+    passed: list[socket.socket], binds: list[str], own: dict[str, list[str]], says: str
+) -> None:
+    assert started(passed, binds, own, **NAMES)["error"] == says
+
+
+def test_a_name_without_systemd() -> None:
+    found = started([], ["fd:web"])
+    assert str(found["error"]).endswith("(FileDescriptorName=), but none at all")
