@@ -265,6 +265,19 @@ SERVERS: Final[Sequence[Server]] = (
         _one(f"{_LOGGING_UVICORN} --host 127.0.0.1 --port {{port}} {{app}}", "uvicorn", "worker"),
     ),
     Server(
+        "uvicorn-http2",
+        "uvicorn",
+        "asgi",
+        ("uvicorn", "uvloop", "zttp"),
+        _one(
+            "uvicorn --loop uvloop --http zttp --http2 --no-access-log --log-level warning"
+            " --workers {workers} --timeout-keep-alive 75 {flags} --host 127.0.0.1 --port {port}"
+            " {app}",
+            "uvicorn",
+            "worker",
+        ),
+    ),
+    Server(
         "granian-asgi",
         "granian",
         "asgi",

@@ -15,9 +15,11 @@ from bench.load.reply import Reply
 _TIMEOUT = 20.0
 
 
-def _context() -> ssl.SSLContext:
+def _context(*, http2: bool = False) -> ssl.SSLContext:
     """The certificate of the server is signed by itself."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if http2:
+        context.set_alpn_protocols(["h2"])
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
@@ -52,12 +54,12 @@ class SecretSocket:
         return b"".join(parts)
 
 
-def connect(address: tuple[str, int]) -> ssl.SSLSocket:
+def connect(address: tuple[str, int], *, http2: bool = False) -> ssl.SSLSocket:
     """A connection after its handshake. Raises RunFailed."""
     try:
         sock = socket.create_connection(address, timeout=_TIMEOUT)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _context().wrap_socket(sock)
+        return _context(http2=http2).wrap_socket(sock)
     except OSError as error:
         raise RunFailed(f"no connection: {error}") from None
 
@@ -76,13 +78,39 @@ def ask(sock: ssl.SSLSocket) -> None:
         raise RunFailed(f"a request failed: {error}") from None
 
 
+def ask_http2(sock: ssl.SSLSocket) -> None:
+    """Send a request of HTTP/2, and read its answer. Raises RunFailed."""
+    # Few workloads need it.
+    import h2.connection
+    import h2.events
+
+    if sock.selected_alpn_protocol() != "h2":
+        raise RunFailed("the server does not speak HTTP/2")
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    fields = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": "/"}
+    connection.send_headers(1, list(fields.items()), end_stream=True)
+    try:
+        while True:
+            sock.sendall(connection.data_to_send())
+            data = sock.recv(65536)
+            if not data:
+                raise RunFailed("a connection was closed before its answer")
+            events = connection.receive_data(data)
+            if any(isinstance(event, h2.events.StreamEnded) for event in events):
+                sock.sendall(connection.data_to_send())
+                return
+    except OSError as error:
+        raise RunFailed(f"a request failed: {error}") from None
+
+
 @contextmanager
-def idle(address: tuple[str, int], count: int) -> Iterator[None]:
+def idle(address: tuple[str, int], count: int, *, http2: bool = False) -> Iterator[None]:
     """Keep so many connections. Each has been answered once. Raises RunFailed."""
     with ExitStack() as stack:
         for _ in range(count):
-            sock = stack.enter_context(connect(address))
-            ask(sock)
+            sock = stack.enter_context(connect(address, http2=http2))
+            (ask_http2 if http2 else ask)(sock)
         yield
 
 

@@ -9,6 +9,7 @@ from bench.workloads.gigabyte import Gigabyte
 from bench.workloads.hangs import Hangs
 from bench.workloads.hello import Hello
 from bench.workloads.hop import Hop
+from bench.workloads.http2 import Http2, Http2Idle
 from bench.workloads.https import Hellos, HttpsIdle
 from bench.workloads.idle import Idle
 from bench.workloads.kills import Kills
@@ -46,6 +47,8 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     WebSockets(),
     Hellos(),
     HttpsIdle(),
+    Http2(),
+    Http2Idle(),
 )
 
 BY_NAME: Final = {workload.name: workload for workload in WORKLOADS}
