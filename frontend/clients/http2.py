@@ -54,7 +54,7 @@ _CONNECTION_WINDOW: Final = 1048576
 """The most bytes of bodies that a client may send ahead: of one, and of all on a connection."""
 _MEMORY_MAX: Final = 524288
 """The most bytes of answers that wait in the memory of the streams of one connection."""
-_KEPT_MAX: Final = 8
+_KEPT_MAX: Final = 16
 """The most streams without a request that are kept for later ones."""
 _LAST_REQUESTS: Final = 1.0
 """Seconds between the two GOAWAY frames of a graceful end (RFC 9113 §6.8)."""

@@ -37,7 +37,8 @@ _FLAGS = (
 class Browser:
     """A browser with one window and a profile of its own; a context manager that ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, trusting: bool = False) -> None:
+        """`trusting`: it accepts any certificate."""
         self._folder = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         self._log = Path(self._folder.name) / "chromedriver.log"
         with self._log.open("wb") as log:
@@ -58,7 +59,11 @@ class Browser:
                 "binary": path_of("chromium"),
                 "args": [*_FLAGS, f"--user-data-dir={self._folder.name}/profile"],
             }
-            wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+            wanted = {
+                "acceptInsecureCerts": trusting,
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": {"browser": "ALL"},
+            }
             made = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
             self._session = f"/session/{made['sessionId']}"
         except BaseException:
