@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.integration.client import Client
-from tests.integration.server import Server
+from tests.integration.server import Server, are_at_rest
 from tests.integration.waiting import eventually
 
 RUNTIMES = ["trio", "asyncio", "uvloop"]
@@ -67,12 +68,11 @@ def shared_servers() -> Iterator[dict[tuple[object, ...], Server]]:
     with ExitStack() as closing:
         for server in servers.values():
             closing.callback(server.close)
-            if server not in suspects and server.process.poll() is None:
-                closing.callback(expect_idle, server)
-
-
-def expect_idle(server: Server) -> None:
-    assert eventually(server.is_at_rest), "a process is busy, with nothing to do"
+        left = [each for each in servers.values() if each.process.poll() is None]
+        idle = [pid for each in left if each not in suspects for pid in each.pids()]
+        for server in left:
+            closing.callback(server.begin_stop)
+        assert eventually(partial(are_at_rest, idle)), "a process is busy, with nothing to do"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Clients that ask without pause, and remember whatever went wrong."""
+"""Clients that ask again and again, and remember whatever went wrong."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections import Counter
 from tests.integration.client import Client
 
 __all__ = ["Load"]
+
+
+PAUSE = 0.004
+"""Seconds between two requests. Without it the clients would take the CPU from what they load."""
 
 
 class Load:
@@ -57,6 +61,7 @@ class Load:
                 return
             if not self._keeps:
                 return
+            self._stopping.wait(PAUSE)
 
     def answered(self, pid: int) -> int:
         """How many answers came from this reactor."""

@@ -65,6 +65,7 @@ class Server:
     ) -> None:
         """`wrapper`: the words of a command that becomes `reactor-run`, by exec. Without `app` and
         `app_dir` no word names them."""
+        self._stopping = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
         binds = [word for each in bind for word in ("--bind", each)]
         apps = [app] if app else []
@@ -131,10 +132,7 @@ class Server:
 
     def is_at_rest(self, pids: Sequence[int] | None = None) -> bool:
         """Whether the processes, by default all of the server's, leave the CPU alone for 0.15 s."""
-        watched = self.pids() if pids is None else pids
-        before = [_cpu_ticks(pid) for pid in watched]
-        time.sleep(0.15)
-        return before == [_cpu_ticks(pid) for pid in watched]
+        return are_at_rest(self.pids() if pids is None else pids)
 
     def log(self) -> str:
         """What the server has written to stdout and stderr so far."""
@@ -150,6 +148,11 @@ class Server:
     def wait(self, deadline: float = STOP_DEADLINE) -> int:
         """The exit status; `subprocess.TimeoutExpired` past `deadline` seconds."""
         return self.process.wait(deadline)
+
+    def begin_stop(self) -> None:
+        """SIGTERM. So servers end side by side; `close` waits for each."""
+        self._stopping = True
+        self.signal(signal.SIGTERM)
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
@@ -167,8 +170,8 @@ class Server:
     def close(self) -> None:
         """Stop the server if it still runs; an exit status other than 0 is an error."""
         try:
-            if self.process.poll() is None:
-                status = self.stop()
+            if self._stopping or self.process.poll() is None:
+                status = self.wait() if self._stopping else self.stop()
                 assert status == 0, f"exit status {status} after SIGTERM\n{self.log()}"
         finally:
             self._forget()
@@ -203,6 +206,13 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     # Without the grace that idle connections have at the end: a test has no more to ask.
     ours = {"PYTHONUNBUFFERED": "1", "REACTOR_RUN_CLOSE_GRACE": "0"}
     return {**kept, **ours, **(extra or {})}
+
+
+def are_at_rest(pids: Sequence[int]) -> bool:
+    """Whether these processes leave the CPU alone for 0.15 s."""
+    before = [_cpu_ticks(pid) for pid in pids]
+    time.sleep(0.15)
+    return before == [_cpu_ticks(pid) for pid in pids]
 
 
 def is_alive(pid: int) -> bool:

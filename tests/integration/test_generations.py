@@ -65,7 +65,7 @@ def replaced(server: Server, before: list[int]) -> bool:
 def test_reloads_under_load_are_noticed_by_nobody(config: Config, start: Start) -> None:
     server = start(config.app, *config.options, "--reactors", "2")
     with load(server) as clients:
-        for _ in range(3):
+        for _ in range(2):
             reload(server)
             pids = server.reactor_pids()
             assert eventually(partial(all_served_by, clients, pids))
