@@ -130,6 +130,7 @@ def test_an_answer_that_is_cut_ends_although_a_child_lives(
 # Who outlives whom
 
 
+@pytest.mark.parametrize("config", [ASGI[0], ASGI[4], WSGI[0], WSGI[3]], ids=str)
 def test_children_end_with_a_reactor_that_is_killed_and_with_the_service(
     own: Server, connect: Connect
 ) -> None:

@@ -320,9 +320,9 @@ def test_a_small_unread_body_does_not_cost_the_connection(server: Server, connec
 
 @pytest.mark.parametrize("in_chunks", [False, True])
 def test_a_body_above_the_limit_gets_413(
-    config: Config, start: Start, connect: Connect, in_chunks: bool
+    config: Config, shared: Start, connect: Connect, in_chunks: bool
 ) -> None:
-    server = start(config.app, *config.options, "--max-body-size", "100000")
+    server = shared(config.app, *config.options, "--max-body-size", "100000")
     client = connect(server)
     size = 8 << 20
     framing = ("Transfer-Encoding", "chunked") if in_chunks else ("Content-Length", str(size))
