@@ -28,9 +28,9 @@ def one_at_a_time(config: Config) -> list[str]:
 
 
 @pytest.fixture
-def full(config: Config, start: Start, connect: Connect, gate: Gate, notes: Notes) -> Server:
+def full(config: Config, shared: Start, connect: Connect, gate: Gate, notes: Notes) -> Server:
     """A server with room for one request, which is taken until the gate opens, and a queue of 3."""
-    server = start(config.app, *one_at_a_time(config), "--queue-size=3")
+    server = shared(config.app, *one_at_a_time(config), "--queue-size=3")
     connect(server).send(request("GET", f"/wait?gate={gate}&notes={notes}"))
     notes.first()
     return server
