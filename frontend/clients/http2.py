@@ -145,6 +145,7 @@ class Http2:
 
     def begin(self, data: bytes) -> None:
         """Take what the client has sent already."""
+        self._context.counters.http2_connections += 1
         self.connection.wait(self._context.head_timeout)
         self._take(data)
 
@@ -234,7 +235,7 @@ class Http2:
     def on_request(self, stream: int, fields: Fields, ended: bool) -> None:
         """See `SessionHandler`."""
         if self._ending or self._is_full:
-            self._context.counters.refused_streams += 1
+            self._context.counters.http2_refused += 1
             self.session.reset(stream, REFUSED_STREAM)
             return
         if self._is_idle:

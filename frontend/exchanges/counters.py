@@ -22,8 +22,10 @@ class Counters:
         """Answers that the front end made itself, by status. `answers` counts them too."""
         self.refused: Counter[str] = Counter()
         """Requests rejected for breaking a rule of the policy, by the name of the rule."""
-        self.refused_streams = 0
-        """Streams of HTTP/2 that were refused: their client had as many as it may."""
+        self.http2_connections = 0
+        """Connections that spoke HTTP/2."""
+        self.http2_refused = 0
+        """Streams of these that were refused: their client had as many as it may."""
         self.websockets = 0
         """Connections that became WebSockets."""
         self.served_by_the_dead = 0

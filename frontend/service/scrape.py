@@ -105,6 +105,11 @@ METRICS: Final = {
         _counter(
             "reactor_run_connections_accepted_total", "Connections of clients that were accepted."
         ),
+        _counter("reactor_run_http2_connections_total", "Connections that spoke HTTP/2."),
+        _counter(
+            "reactor_run_http2_streams_refused_total",
+            "Requests of HTTP/2 beyond those that a connection may have at once.",
+        ),
         _counter("reactor_run_tls_handshakes_total", "TLS handshakes that succeeded, by version."),
         _counter(
             "reactor_run_tls_handshake_failures_total",
@@ -276,6 +281,8 @@ class Scrape:
         yield "connections", [({"state": state}, count) for state, count in states.items()]
         yield "connections_limit", _one(acceptor.connections_max)
         yield "connections_accepted_total", _one(acceptor.accepted)
+        yield "http2_connections_total", _one(counters.http2_connections)
+        yield "http2_streams_refused_total", _one(counters.http2_refused)
         yield (
             "tls_handshakes_total",
             [({"version": each}, count) for each, count in counters.handshakes.items()],

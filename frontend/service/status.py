@@ -244,7 +244,7 @@ class Status:
         strangers = self._acceptor.strangers
         counts = Counter(client.state_name for client in clients)
         names = [state.value for state in Http1State if state is not Http1State.ENDED]
-        states = {name: counts[name] for name in ("handshake", *names, "lingering")}
+        states = {name: counts[name] for name in ("handshake", *names, "http2", "lingering")}
         return {
             "open": len(clients) + strangers,
             "max": self._acceptor.connections_max,
@@ -259,6 +259,8 @@ class Status:
             "connections": self._acceptor.accepted,
             "requests": counters.served_by_the_dead + sum(reactor.served for reactor in reactors),
             "answers": counters.answers_by_class(),
+            "http2_connections": counters.http2_connections,
+            "http2_refused": counters.http2_refused,
             "websockets": counters.websockets,
             "own_answers": {str(status): own[status] for status in sorted(own)},
             "refused": dict(sorted(counters.refused.items())),

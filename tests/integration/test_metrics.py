@@ -85,7 +85,7 @@ def test_each_metric_is_exposed_and_documented(measured: Server, connect: Connec
 
 def test_names_follow_the_conventions(measured: Server, connect: Connect) -> None:
     for family in scrape(connect, metrics_url(measured)).families.values():
-        assert re.fullmatch("(reactor_run|process)(_[a-z]+)+", family.name)
+        assert re.fullmatch("(reactor_run|process)(_[a-z][a-z0-9]*)+", family.name)
         if family.type == "histogram":
             assert family.name.endswith("_seconds")
 
