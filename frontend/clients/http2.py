@@ -84,16 +84,18 @@ class Http2:
         "_arriving",
         "_context",
         "_ending",
-        "_flushing",
         "_idle_since",
         "_left_behind",
         "_looks",
         "_loop",
         "_origin",
         "_retiring",
+        "_seen",
+        "_sent",
         "_service",
         "_spare",
         "_streams",
+        "_taken",
         "_unsent",
         "connection",
         "readable",
@@ -127,14 +129,18 @@ class Http2:
         """The requests of this read whose content has not ended."""
         self.waiting: set[Http2Stream] = set()
         self.readable: set[Http2Stream] = set()
-        self._unsent: set[int] = set()
-        """Streams that are served, and whose answers wait in the session."""
+        self._unsent: dict[int, int] = {}
+        """Streams that are served, and whose answers wait in the session: how long each is."""
         self._answered: set[int] = set()
         """Streams to reset without an error when their answers were sent."""
         self._left_behind: list[Exchange] = []
         """The exchanges of streams that were reset, whose apps may still run."""
-        self._flushing: dict[int, int] = {}
-        """What was queued of each stream when the stalled ones were last looked for."""
+        self._sent = 0
+        """Bytes of output."""
+        self._seen = 0
+        self._taken: dict[int, int] = {}
+        """What had been sent when stalled streams were last looked for: in all, and of each stream
+        that was not sent as a whole."""
         self._idle_since = context.loop.now
         self._retiring = False
         """The first GOAWAY was sent."""
@@ -192,6 +198,7 @@ class Http2:
                 return
             data = self.session.output(_OUTPUT)
             if data:
+                self._sent += len(data)
                 self.connection.write(data)
             if self._answered:
                 self._reset_answered()
@@ -238,11 +245,11 @@ class Http2:
             self._context.counters.http2_refused += 1
             self.session.reset(stream, REFUSED_STREAM)
             return
-        if self._is_idle:
+        if self._is_idle and not self._retiring:
             self.connection.wait(self._context.response_timeout)
         age = self._context.max_connection_age
         if age and self.connection.age > age and not self._retiring:
-            self._retire_connection(0.0)
+            self._retire_connection(_LAST_REQUESTS)
         if self._spare:
             new = self._spare.pop()
         else:
@@ -292,7 +299,7 @@ class Http2:
     def on_closed(self, stream: int, error: int) -> None:
         """See `SessionHandler`."""
         self._answered.discard(stream)
-        self._unsent.discard(stream)
+        self._unsent.pop(stream, None)
         ended = self._streams.pop(stream, None)
         if ended is not None:
             self._retire(ended)
@@ -320,7 +327,7 @@ class Http2:
         """Forget a stream that can serve no other one."""
         assert isinstance(stream, Http2Stream)
         if self._streams.pop(stream.number, None) is not None:
-            self._unsent.add(stream.number)
+            self._unsent[stream.number] = stream.transport.sent
         elif stream in self._spare:
             self._spare.remove(stream)
 
@@ -357,13 +364,25 @@ class Http2:
             self.connection.wait(self._context.keep_alive)
 
     def _reset_stalled(self) -> None:
-        """Reset the streams whose client has taken nothing since the last look."""
-        queued = {number: self.session.queued(number) for number in (*self._streams, *self._unsent)}
-        for number, size in queued.items():
-            if size and self._flushing.get(number) == size:
+        """Reset the streams of which the client has taken too little since the last look.
+
+        A stream whose window is open may wait for its turn, as long as others get on.
+        """
+        context, session = self._context, self.session
+        least = max(context.min_response_rate * context.response_timeout, 1)
+        stuck = self._sent - self._seen < least
+        sent = {number: stream.transport.sent for number, stream in self._streams.items()}
+        taken = {}
+        for number, size in (sent | self._unsent).items():
+            queued = session.queued(number)
+            if not queued:
+                continue
+            taken[number] = size - queued
+            slow = taken[number] - self._taken.get(number, -inf) < least
+            if slow and (stuck or session.window(number) <= 0):
                 limited.info("a client took too little of its answer for too long, aborting it")
-                self.session.reset(number, CANCEL)
-        self._flushing = queued
+                session.reset(number, CANCEL)
+        self._seen, self._taken = self._sent, taken
         self.stir()
 
     def _stop_streams(self) -> None:
@@ -433,7 +452,7 @@ class Http2:
         """Send the first GOAWAY. `grace`: seconds until the second one; 0: as few as possible."""
         self._retiring = True
         self.session.announce_end()
-        self.connection.wait(grace or _LAST_REQUESTS)
+        self.connection.wait(max(grace, _LAST_REQUESTS))
         if not grace and not self._streams:
             self._stop_streams()
         self.stir()

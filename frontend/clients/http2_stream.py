@@ -66,6 +66,7 @@ class StreamTransport(Transport):
 
     number: of the stream; 0: it has ended.
     ready: bytes, or the end of a tunnel, can be read.
+    sent: bytes of content that the session was given.
     """
 
     encrypted = True
@@ -83,6 +84,7 @@ class StreamTransport(Transport):
         "number",
         "ready",
         "request_ended",
+        "sent",
     )
 
     def __init__(self, owner: StreamOwner) -> None:
@@ -106,6 +108,7 @@ class StreamTransport(Transport):
         """Bytes of content that are to come by Content-Length; -1: it has none."""
         self._arrived = 0
         """Bytes of content in the inbox."""
+        self.sent = 0
         self.request_ended = False
         """The client has sent all of the request."""
         self.ready = False
@@ -277,6 +280,7 @@ class StreamTransport(Transport):
 
     def content(self, data: bytes | memoryview, ended: bool) -> None:
         """See `StreamSink`."""
+        self.sent += len(data)
         self._session.send(self.number, data, ended)
 
     def trailers(self, fields: Fields) -> None:
