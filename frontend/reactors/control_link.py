@@ -11,7 +11,7 @@ from reactor_run.channel import ControlChannel
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.events import LinkOwner
-from reactor_run.frontend.reactors.lane import has_bytes
+from reactor_run.frontend.sockets.peek import has_bytes
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.control_messages import ToFrontEnd, ToReactor, read_for_front_end
 

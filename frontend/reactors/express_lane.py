@@ -19,8 +19,8 @@ from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.frontend.reactors.express_stream import ExpressStream
-from reactor_run.frontend.reactors.lane import has_bytes
 from reactor_run.frontend.reactors.shared_clients import SharedClients
+from reactor_run.frontend.sockets.peek import has_bytes
 from reactor_run.incoming import Incoming
 from reactor_run.protocol.express import (
     ANSWER,

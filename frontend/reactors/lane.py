@@ -16,12 +16,12 @@ from reactor_run.frontend.log import limited
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.frontend.reactors.events import LinkOwner
 from reactor_run.outgoing import Outgoing
-from reactor_run.protocol.body import PIECES_MAX, UNTIL_CLOSE, BodyReader, Piece, body_reader
+from reactor_run.protocol.body import PIECES_MAX, UNTIL_CLOSE, BodyReader, body_reader
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
-from reactor_run.protocol.websocket.follower import FrameFollower
+from reactor_run.protocol.websocket.frames_reader import FramesReader
 
-__all__ = ["Lane", "has_bytes"]
+__all__ = ["Lane"]
 
 _SEND_BUFFER: Final = 1 << 20
 """The size in bytes that the kernel is asked for, for the buffer of requests. The reactor asks for
@@ -36,39 +36,6 @@ _OUT: Final = select.EPOLLOUT
 _space = memoryview(bytearray(_READ))
 """The memory that all lanes read into. Bytes that are not sent on at once are copied out of it."""
 _heads: Final = KnownResponseHeads()
-
-
-class FramesReader:
-    """A `BodyReader` that follows the frames of a WebSocket, up to the end of the stream."""
-
-    __slots__ = ("_follower", "received")
-
-    complete = False
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._follower = FrameFollower()
-
-    def feed(
-        self,
-        data: Piece,
-        start: int = 0,
-        payload: list[Piece] | None = None,
-        pieces_max: int | None = None,
-    ) -> int:
-        """Follow `data` from index `start` on, to its end."""
-        self._follower.feed(memoryview(data)[start:])
-        self.received += len(data) - start
-        return len(data)
-
-    def end_of_stream(self) -> bool:
-        """Return whether the stream ends with a whole frame."""
-        return self._follower.at_boundary
-
-    @property
-    def between_frames(self) -> bool:
-        """Whether the bytes so far end with a whole frame, after which another one may follow."""
-        return self._follower.at_boundary and not self._follower.closed
 
 
 class LaneKeeper(Protocol):
@@ -549,11 +516,3 @@ class Lane:
             with suppress(OSError):
                 self.sock.shutdown(socket.SHUT_RDWR)
             self.loop.bury(self.sock)
-
-
-def has_bytes(sock: socket.socket) -> bool:
-    """Return whether bytes can be read at once. The end of the stream does not count."""
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except OSError:
-        return False

@@ -16,7 +16,8 @@ from typing import Final
 from reactor_run.frontend.exchanges.exchange import KEPT_MAX, RUNNING, Exchange
 from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.events import LinkOwner
-from reactor_run.frontend.reactors.lane import Lane, has_bytes
+from reactor_run.frontend.reactors.lane import Lane
+from reactor_run.frontend.sockets.peek import has_bytes
 from reactor_run.protocol.control_messages import (
     LaneOpened,
     ToReactor,
