@@ -187,8 +187,10 @@ class Runner(Protocol[E]):
     """How many exchanges it takes at once."""
     in_flight: int
     """How many exchanges occupy it."""
-    websockets: int
-    """How many WebSockets it has."""
+
+    @property
+    def websockets(self) -> int:
+        """How many WebSockets it has."""
 
     @property
     def takes_more(self) -> bool:

@@ -26,19 +26,19 @@ from reactor_run.frontend.exchanges.exchange import ABANDONED, ANSWERED, OVER, R
 from reactor_run.frontend.launch import explain
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.attention import Attention
 from reactor_run.frontend.reactors.control_link import ControlLink
 from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
 from reactor_run.frontend.reactors.lane_pool import LanePool
+from reactor_run.frontend.reactors.open_websockets import OpenWebSockets
 from reactor_run.frontend.reactors.process import ChildProcess, ForkedChild, execute
 from reactor_run.frontend.reactors.shared_clients import SharedClients
-from reactor_run.frontend.reactors.stall_budget import StallBudget
 from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
 from reactor_run.frontend.reactors.zygote import Zygote
 from reactor_run.protocol.control_messages import (
     Cancel,
     CapacityChanged,
-    CloseWebSockets,
     ExpressOpened,
     Failed,
     LanesDone,
@@ -53,7 +53,7 @@ from reactor_run.protocol.control_messages import (
     TurnEnded,
 )
 from reactor_run.protocol.express import CANCEL, FIN, GONE, WITHDRAW
-from reactor_run.pulse import NOT_BEGUN, STALLED_AFTER, Pulse
+from reactor_run.pulse import Pulse
 
 __all__ = ["DEAD", "READY", "RETIRING", "STARTING", "Reactor", "ReactorState"]
 
@@ -114,24 +114,12 @@ class Reactor:
         self.capacity = 0
         self.in_flight = 0
         """The exchanges that occupy it."""
-        self.websockets = 0
-        """The WebSockets that it has: exchanges that occupy no capacity."""
-        self._websockets_end: tuple[int, float] | None = None
-        """Their close code, and when all of them are to be closed, in seconds of the loop's clock;
-        None: they stay."""
-        self._told_websockets = False
-        """It was told so."""
         self._waited = 0
         """The number of exchanges that waited only for their clients at the last count."""
         self._count_again = 0.0
         """When to count them again, in seconds of the loop's clock."""
-        self._stall_budget = StallBudget()
-        self._stuck: Exchange | None = None
-        """An exchange that it has had for long and has not begun; None: there is none."""
         self.served = 0
         """The number of exchanges that it was given since its start."""
-        self.stall_seconds = 0.0
-        """The seconds of all steps of apps that have stalled its loop, and are over."""
         self.interface = ""
         self.runtime = ""
         """The runtime of an ASGI app."""
@@ -167,6 +155,7 @@ class Reactor:
                 if zygote is None:
                     undo.callback(self._execute(theirs).abandon)
                 self._share_pulse(undo)
+                self.open_websockets = OpenWebSockets(loop, self._control.say)
                 self.lanes = LanePool(loop, self, self._control.say, self._pulse.lanes)
                 self.clients = SharedClients(self._control.say)
                 if express:
@@ -190,6 +179,7 @@ class Reactor:
     def _share_pulse(self, undo: ExitStack) -> None:
         self._pulse, descriptor = Pulse.share()
         undo.callback(self._pulse.close)
+        self._attention = Attention(self.loop, self._pulse, lambda: self.unstarted)
         try:
             self._control.say(PulseShared(descriptor), descriptor)
         finally:
@@ -240,59 +230,42 @@ class Reactor:
         return self._waited
 
     @property
-    def attentive(self) -> bool:
-        """Whether it would begin an exchange at once, as far as the front end can tell.
-
-        It is not attentive in three cases. A step of an app stalls its loop, for longer than usual
-        (stall_budget.py). It has an exchange that it has not begun for long. Or its stall budget
-        allows no more unstarted exchanges.
-        """
-        since = self._pulse.since[0]
-        now = self.loop.now
-        if since != 0.0 and now - since > STALLED_AFTER:
-            usual = self._stall_budget.usual if now <= self._stall_budget.until else 0.0
-            if now - since > usual:
-                return False
-        if self._stuck is not None and self.is_behind:
-            return False
-        return now > self._stall_budget.until or self._stall_budget.allows(len(self.unstarted))
+    def websockets(self) -> int:
+        """The number of its WebSockets: exchanges that occupy no capacity."""
+        return self.open_websockets.count
 
     @property
-    def is_behind(self) -> bool:
-        """Whether it has had an exchange for long and has not begun it."""
-        stuck = self._stuck
-        if stuck is not None and (stuck.app_done or self.has_begun(stuck)):
-            stuck = self._stuck = None
-        return stuck is not None
+    def attentive(self) -> bool:
+        """Whether it would begin an exchange at once, as far as the front end can tell."""
+        return self._attention.attentive
 
     def falls_behind(self, stuck: Exchange) -> None:
-        """Note that it has not begun `stuck` for long.
-
-        It `is_behind` until it begins the exchange or gives it back.
-        """
-        self._stuck = stuck
+        """Note that it has not begun `stuck` for long. Until it does, it is not attentive."""
+        self._attention.falls_behind(stuck)
 
     @property
     def step_began(self) -> float:
         """When the running step of an app began, in seconds of CLOCK_MONOTONIC; 0.0: none runs."""
-        return self._pulse.since[0]
+        return self._attention.step_began
 
     def step_seconds(self, now: float) -> float:
         """Return how long the running step of an app has run, in seconds; 0.0: none runs.
 
         `now`: the time in seconds of the loop's clock.
         """
-        began = 0.0 if self.state is DEAD else self.step_began
-        return max(0.0, now - began) if began else 0.0
+        return 0.0 if self.state is DEAD else self._attention.step_seconds(now)
+
+    @property
+    def stall_seconds(self) -> float:
+        """The seconds of all steps of apps that have stalled its loop, and are over."""
+        return self._attention.stall_seconds
 
     def has_begun(self, exchange: Exchange) -> bool:
         """Return whether the app of an exchange was called, or is about to be.
 
         Do not call this once the app is done.
         """
-        if exchange.number:
-            return exchange.number <= self._pulse.begun[0]
-        return self._pulse.lanes[exchange.slot] != NOT_BEGUN
+        return self._attention.has_begun(exchange)
 
     @property
     def unstarted(self) -> list[Exchange]:
@@ -436,23 +409,8 @@ class Reactor:
     def upgraded(self, exchange: Exchange) -> None:
         """Note that the connection of an exchange is a WebSocket now: it occupies no capacity."""
         self.in_flight -= 1
-        self.websockets += 1
-        self._tell_websockets()
+        self.open_websockets.opened()
         self.has_room()
-
-    def close_websockets(self, code: int, seconds: float) -> None:
-        """Have it close its WebSockets with `code`, spread over `seconds`, and later ones then."""
-        self._websockets_end = (code, self.loop.now + seconds)
-        self._told_websockets = False
-        if self.websockets:
-            self._tell_websockets()
-
-    def _tell_websockets(self) -> None:
-        """Tell it to close its WebSockets, if they are to end and it was not told."""
-        if self._websockets_end is not None and not self._told_websockets:
-            code, when = self._websockets_end
-            self._told_websockets = True
-            self._control.say(CloseWebSockets(code, max(0.0, when - self.loop.now)))
 
     def answered(self, exchange: Exchange) -> None:
         """Note that the answer of an exchange has arrived whole."""
@@ -489,7 +447,7 @@ class Reactor:
             if lane is not None:
                 lane.release()
             if exchange.upgraded:
-                self.websockets -= 1
+                self.open_websockets.over()
                 exchange.requester.websocket_over(exchange)
 
     # The control channel -------------------------------------------------------------------------
@@ -509,9 +467,7 @@ class Reactor:
                     self.gave_back(given_back)
                 self.has_room()
             case TurnEnded(seconds):
-                self.stall_seconds += seconds
-                begun = self.served - len(self.unstarted)
-                self._stall_budget.turned(seconds, begun, self.loop.now)
+                self._attention.turned(seconds, self.served)
                 self.has_room()
             case RouteIsSlow(route, seconds):
                 self.owner.reactor_found_slow(route, seconds)

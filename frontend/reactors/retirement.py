@@ -59,7 +59,7 @@ class Retirement:
         self._until[reactor] = self._loop.now + grace
         reactor.on_overdue = lambda: self._overdue(reactor)
         self._loop.set_deadline(reactor, grace)
-        reactor.close_websockets(SERVICE_RESTART, min(self._websocket_drain, grace / 2))
+        reactor.open_websockets.close(SERVICE_RESTART, min(self._websocket_drain, grace / 2))
         if self._event_stream_grace is not None:
             self.streams.end_after(reactor, self._event_stream_grace)
 

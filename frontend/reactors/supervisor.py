@@ -464,7 +464,7 @@ class Supervisor:
     def close_websockets(self, code: int, seconds: float) -> None:
         """Close the WebSockets of all reactors with `code`, spread over so many seconds."""
         for reactor in self.reactors:
-            reactor.close_websockets(code, seconds)
+            reactor.open_websockets.close(code, seconds)
 
     def end_event_streams(self, seconds: float) -> None:
         """End the event streams of all reactors from so many seconds from now on."""
