@@ -189,24 +189,30 @@ class Http2:
         self.stir()
 
     def flush(self) -> None:
-        """Send what the session has, look after the streams, and end when all is over."""
-        self._looks = False
+        """Read the streams, send what the session has, and end when all is over.
+
+        What this causes is sent too, but no more than _OUTPUTS_MAX times: others wait.
+        """
         if self._is_open():
             self._read_streams()
+            self._send()
+        self._looks = False
+
+    def _send(self) -> None:
         for _ in range(_OUTPUTS_MAX):
             if self.connection.unsent or not self._is_open():
                 return
             data = self.session.output(_OUTPUT)
+            reset = len(data) < _OUTPUT and self._reset_answered()
+            if not data and not reset:
+                break
             if data:
                 self._sent += len(data)
                 self.connection.write(data)
-            if self._answered:
-                self._reset_answered()
-            if not self._move_streams() and len(data) < _OUTPUT // 2:
-                break
+            self._move_streams()
         else:
             self._loop.defer(self.stir)
-        if self.session.over and not self.connection.unsent and self._is_open():
+        if self.session.over and self._is_open():
             self._end()
 
     def _read_streams(self) -> None:
@@ -217,20 +223,21 @@ class Http2:
         if self.readable:
             self._loop.defer(self.stir)
 
-    def _move_streams(self) -> bool:
-        """Go on with the answers that wait for the session; return whether any did."""
-        moved = False
+    def _move_streams(self) -> None:
+        """Go on with the answers that wait for the session."""
         for stream in list(self.waiting):
-            before = stream.unsent
             stream.move()
-            moved = moved or stream.unsent < before
-        return moved
 
-    def _reset_answered(self) -> None:
-        for number in list(self._answered):
-            if not self.session.queued(number):
-                self._answered.discard(number)
-                self.session.reset(number, NO_ERROR)
+    def _reset_answered(self) -> bool:
+        """Reset answered streams all of whose answer is in the output; return whether any was.
+
+        A reset drops what the session still has of a stream.
+        """
+        sent = [number for number in self._answered if not self.session.queued(number)]
+        for number in sent:
+            self._answered.discard(number)
+            self.session.reset(number, NO_ERROR)
+        return bool(sent)
 
     def memory_left(self) -> int:
         """See `StreamOwner`."""
@@ -242,7 +249,6 @@ class Http2:
     def on_request(self, stream: int, fields: Fields, ended: bool) -> None:
         """See `SessionHandler`."""
         if self._ending or self._is_full:
-            self._context.counters.http2_refused += 1
             self.session.reset(stream, REFUSED_STREAM)
             return
         if self._is_idle and not self._retiring:
@@ -273,14 +279,13 @@ class Http2:
     def _open(self, stream: Http2Stream, fields: Fields) -> None:
         """Serve a request, with the content that has arrived."""
         transport = stream.transport
-        number = stream.number
         ended = transport.request_ended
         arrived = transport.arrived
         try:
             head = translate_request_head(fields, ended, arrived if arrived or not ended else None)
         except Malformed as malformed:
             limited.debug("reset a stream: %s", malformed, kind="http2")
-            self.session.reset(number, PROTOCOL_ERROR)
+            transport.refuse(PROTOCOL_ERROR)
             return
         data = transport.open(head.method, head.length, head.chunked)
         protocol = stream.protocol
@@ -290,7 +295,7 @@ class Http2:
     def on_data(self, stream: int, data: bytes, ended: bool) -> None:
         """See `SessionHandler`."""
         known = self._streams.get(stream)
-        if known is None:
+        if known is None or not known.transport.number:
             self.session.acknowledge(stream, len(data))
             return
         known.transport.put(data, ended)
@@ -298,6 +303,8 @@ class Http2:
 
     def on_closed(self, stream: int, error: int) -> None:
         """See `SessionHandler`."""
+        if error == REFUSED_STREAM:
+            self._context.counters.http2_refused += 1
         self._answered.discard(stream)
         self._unsent.pop(stream, None)
         ended = self._streams.pop(stream, None)

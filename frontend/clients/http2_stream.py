@@ -127,8 +127,7 @@ class StreamTransport(Transport):
             self._left -= size
             if self._left < 0 or (ended and self._left):
                 # The library refuses this too. If it did not, the rest would be another request.
-                self._session.reset(self.number, PROTOCOL_ERROR)
-                self._owner.stir()
+                self.refuse(PROTOCOL_ERROR)
                 return
         if size:
             self._arrived += size
@@ -170,6 +169,13 @@ class StreamTransport(Transport):
             for piece, _ in arrived:
                 self.put(bytes(piece), False)
         return b""
+
+    def refuse(self, error: int) -> None:
+        """Reset the stream, and serve it no more."""
+        self._session.reset(self.number, error)
+        self.drop()
+        self.number = 0
+        self._owner.stir()
 
     def drop(self) -> None:
         """Drop what has arrived, and let the client send as much."""
