@@ -18,12 +18,19 @@ class Load:
     """A client on one keep-alive connection that asks again and again until it is stopped.
 
     `method`: with POST each request has a small body.
+    `target`: what it asks for, which answers with the number of its process.
     `reconnects`: told that an answer was the last of its connection, it goes on with another one.
     `keeps`: else every request has a connection of its own.
     """
 
     def __init__(
-        self, address: str, method: str = "GET", *, reconnects: bool = False, keeps: bool = True
+        self,
+        address: str,
+        method: str = "GET",
+        *,
+        target: str = "/pid",
+        reconnects: bool = False,
+        keeps: bool = True,
     ) -> None:
         self.failure: Exception | None = None
         self.statuses: Counter[int] = Counter()
@@ -31,6 +38,7 @@ class Load:
         """How often the server told it that an answer was the last of its connection, and ended
         that."""
         self._method = method
+        self._target = target
         self._body = b"x" * 1000 if method == "POST" else None
         self._keeps = keeps
         self._reconnects = reconnects or not keeps
@@ -52,7 +60,7 @@ class Load:
 
     def _ask(self, client: Client) -> None:
         while not self._stopping.is_set():
-            answer = client.request(self._method, "/pid", body=self._body)
+            answer = client.request(self._method, self._target, body=self._body)
             self.statuses[answer.status] += 1
             if answer.status == 200:
                 self._pids[answer.json()] += 1
