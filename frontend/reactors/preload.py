@@ -56,6 +56,11 @@ class Preload:
                 self._next = zygote
         return zygote if zygote.usable else None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the generation that serves has a zygote that forks at once."""
+        return self._serving is not None and self._serving.state is ZygoteState.READY
+
     def _ended(self, zygote: Zygote) -> None:
         self._alive.remove(zygote)
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.client import Client
 from tests.integration.conftest import Start
+from tests.integration.load import Load
 from tests.integration.server import (
     ROOT,
     START_DEADLINE,
@@ -113,6 +114,50 @@ def test_a_killed_reactor_is_forked_again(preloaded: Preloaded, connect: Connect
     assert preloaded.imports() == [zygote]
     assert len(server.reactor_pids()) == 2
     assert connect(server).get("/").status == 200
+
+
+def await_ready(server: Server, count: int) -> None:
+    """Wait until so many reactors have become ready since the start."""
+    eventually(lambda: server.log().count(" is ready") >= count, deadline=10)
+
+
+def test_many_kills_in_a_row_lose_no_request(preloaded: Preloaded) -> None:
+    """With the backoff of reactors that are imported anew, this would take minutes."""
+    server = preloaded.start()
+    loads = [Load(server.address, target="/") for _ in range(4)]
+    try:
+        for number in range(20):
+            (victim, *_) = eventually(server.reactor_pids)
+            os.kill(victim, signal.SIGKILL)
+            await_ready(server, number + 3)
+    finally:
+        for load in loads:
+            load.stop()
+    assert len(server.zygote_pids()) == len(preloaded.imports()) == 1
+    for load in loads:
+        assert load.failure is None
+        assert set(load.statuses) == {200}
+
+
+CRASHING = """
+import os, signal
+from pathlib import Path
+
+def after_fork(reactor):
+    if Path({path!r}).exists():
+        os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+def test_an_app_that_keeps_crashing_is_forked_with_a_backoff(
+    preloaded: Preloaded, tmp_path: Path
+) -> None:
+    (tmp_path / "crashing.py").write_text(CRASHING.format(path=str(tmp_path / "crash")))
+    server = preloaded.start("--hooks", "crashing")
+    (tmp_path / "crash").touch()
+    os.kill(server.reactor_pids()[0], signal.SIGKILL)
+    eventually(lambda: "was killed by signal 11" in server.log())
+    assert re.search(r"reactor 3: its replacement starts in 1 s", server.log())
 
 
 def test_a_reload_imports_the_app_again(preloaded: Preloaded) -> None:
