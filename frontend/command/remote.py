@@ -250,6 +250,14 @@ def _page(report: Mapping[str, Any]) -> Iterable[str]:
     if len(apps) > 1:
         for app in apps:
             yield from _app_lines(app)
+    for app in apps:
+        # A service of an older version does not report these.
+        for each in app.get("zygotes", ()):
+            whose = f" of {app['name']}" if len(apps) > 1 else ""
+            yield (
+                f"  zygote{whose:<6} {each['pid']}, {each['state']}, up {duration(each['age'])}, "
+                f"{size(each['rss'])}"
+            )
     yield ""
     yield from _table(reactors)
 

@@ -83,9 +83,9 @@ class Preload:
                 zygote.kill()
 
     @property
-    def pids(self) -> list[int]:
-        """The process numbers of all zygotes."""
-        return [zygote.pid for zygote in self._alive]
+    def alive(self) -> list[Zygote]:
+        """All zygotes whose process has not ended."""
+        return [*self._alive]
 
     @property
     def forking(self) -> bool:

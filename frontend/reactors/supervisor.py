@@ -40,6 +40,7 @@ from reactor_run.frontend.reactors.reactor import READY, STARTING, Reactor
 from reactor_run.frontend.reactors.replacement import AFTER_FAILED_START, Replacement
 from reactor_run.frontend.reactors.retirement import Retirement
 from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
+from reactor_run.frontend.reactors.zygote import Zygote
 from reactor_run.frontend.sockets.rlimits import available_cpus
 
 __all__ = ["Supervisor"]
@@ -528,9 +529,9 @@ class Supervisor:
             self._preload.see_dead(max(0.0, until - monotonic()))
 
     @property
-    def zygotes(self) -> list[int]:
-        """The process numbers of the zygotes."""
-        return [] if self._preload is None else self._preload.pids
+    def zygotes(self) -> list[Zygote]:
+        """The zygotes whose process has not ended."""
+        return [] if self._preload is None else self._preload.alive
 
     @property
     def forking(self) -> bool:

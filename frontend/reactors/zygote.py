@@ -36,7 +36,7 @@ from reactor_run.protocol.preload_messages import (
     read_from_zygote,
 )
 
-__all__ = ["Wanted", "Zygote"]
+__all__ = ["Wanted", "Zygote", "ZygoteState"]
 
 _APP_FAILED: Final = 3
 """The exit status of a reactor whose app could not be loaded."""
@@ -81,7 +81,10 @@ class _Request:
 
 
 class Zygote:
-    """One zygote, from its start to its end."""
+    """One zygote, from its start to its end.
+
+    started: when, in seconds of the monotonic clock.
+    """
 
     def __init__(
         self,
@@ -98,7 +101,7 @@ class Zygote:
         self._loop = loop
         self._requests: dict[str, _Request] = {}
         """The reactors that are wanted and have no process yet, by name, oldest first."""
-        self._began = monotonic()
+        self.started = monotonic()
         with ExitStack() as undo:
             self._sock, theirs = socket.socketpair()
             undo.callback(self._sock.close)
@@ -200,7 +203,7 @@ class Zygote:
         match message:
             case Preloaded():
                 if self.state is ZygoteState.IMPORTING:
-                    seconds = monotonic() - self._began
+                    seconds = monotonic() - self.started
                     log.info("zygote (pid %d) has imported the app in %.1f s", self.pid, seconds)
                     self.state = ZygoteState.READY
                     for request in list(self._requests.values()):

@@ -206,7 +206,7 @@ class Pools(Sequence[Pool]):
     @property
     def zygotes(self) -> list[int]:
         """The process numbers of the zygotes of all pools."""
-        return [pid for pool in self._pools for pid in pool.supervisor.zygotes]
+        return [zygote.pid for pool in self._pools for zygote in pool.supervisor.zygotes]
 
     @property
     def forking(self) -> bool:

@@ -24,6 +24,7 @@ from reactor_run.frontend.metrics.histogram import Histogram
 from reactor_run.frontend.metrics.requests import RequestMetrics
 from reactor_run.frontend.reactors.process_usage import cpu_time, resident
 from reactor_run.frontend.reactors.reactor import READY, RETIRING, STARTING, Reactor
+from reactor_run.frontend.reactors.zygote import ZygoteState
 from reactor_run.frontend.service.pool import Pool, Pools
 from reactor_run.frontend.service.status import Status
 from reactor_run.protocol.policy import RULES
@@ -124,6 +125,8 @@ METRICS: Final = {
             "How often changed files of certificates were read, by outcome.",
         ),
         _gauge("reactor_run_reactors", "Reactor processes, by state."),
+        _gauge("reactor_run_zygotes", "Zygotes, which fork reactors (--preload on), by state."),
+        _gauge("reactor_run_zygote_resident_memory_bytes", "Resident memory of the zygotes."),
         _gauge("reactor_run_reactors_wanted", "Reactors that should serve."),
         _counter("reactor_run_reactor_starts_total", "Reactor processes that were started."),
         _counter(
@@ -339,6 +342,21 @@ class Scrape:
                 for pool in pools
                 for state in (STARTING, READY, RETIRING)
             ],
+        )
+        yield (
+            "zygotes",
+            [
+                (
+                    {**self._label(pool), "state": state.value},
+                    sum(zygote.state is state for zygote in pool.supervisor.zygotes),
+                )
+                for pool in pools
+                for state in ZygoteState
+            ],
+        )
+        yield (
+            "zygote_resident_memory_bytes",
+            self._by_app(lambda pool: sum(resident(each.pid) for each in pool.supervisor.zygotes)),
         )
         yield "reactors_wanted", self._by_app(lambda pool: pool.supervisor.wanted)
 

@@ -23,6 +23,7 @@ from reactor_run.frontend.metrics.recent import WINDOW
 from reactor_run.frontend.metrics.requests import RequestMetrics
 from reactor_run.frontend.reactors.process_usage import cpu_time, resident
 from reactor_run.frontend.reactors.reactor import READY, Reactor
+from reactor_run.frontend.reactors.zygote import Zygote
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.service.pool import Pool, Pools
 from reactor_run.frontend.sockets.listeners import Listener
@@ -191,12 +192,22 @@ class Status:
             "maintenance": pool.entry.maintenance,
             "reactors_wanted": supervisor.wanted,
             "reactors": [reactor.name for reactor in supervisor.reactors],
+            "zygotes": [self._zygote(zygote) for zygote in supervisor.zygotes],
             "in_flight": supervisor.in_flight,
             "queue": {"waiting": pool.dispatcher.waiting, "size": pool.settings.queue_size},
             "recent": _recent(counted),
             "requests": counted.by_status(),
             "reactor_starts": supervisor.started,
             "reactor_deaths": supervisor.deaths,
+        }
+
+    def _zygote(self, zygote: Zygote) -> dict[str, Any]:
+        return {
+            "pid": zygote.pid,
+            "state": zygote.state.value,
+            "age": self._age(zygote.started),
+            "rss": resident(zygote.pid),
+            "cpu": cpu_time(zygote.pid),
         }
 
     def _reactor(self, reactor: Reactor) -> dict[str, Any]:

@@ -746,7 +746,7 @@ class StandInZygote:
     @property
     def pid(self) -> int:
         """The process that the front end has started for it. There must be one zygote."""
-        (pid,) = self._front.server.supervisor.zygotes
+        (pid,) = self._front.server.pools.zygotes
         return pid
 
     def say(self, **message: Any) -> None:
@@ -791,7 +791,7 @@ class StandInZygote:
     def see_dead(self, pid: int) -> None:
         """Wait until the front end has handled the end of this zygote."""
         end = time.monotonic() + DEADLINE
-        while pid in self._front.server.supervisor.zygotes:
+        while pid in self._front.server.pools.zygotes:
             assert time.monotonic() < end, "the zygote lives on"
             self._front.settle()
         self._front.settle()

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -101,6 +101,19 @@ def test_reactors_are_forked_from_the_one_import(preloaded: Preloaded, connect: 
         assert re.search(rf"reactor {number} \(pid \d+\) is ready: asgi on trio", server.log())
     assert server.stop() == 0
     assert not any(map(is_alive, [zygote, *pids]))
+
+
+def test_status_and_metrics_show_the_zygote(preloaded: Preloaded, tmp_path: Path) -> None:
+    server = preloaded.start("--admin", f"unix:{tmp_path}/admin")
+    (zygote,) = server.zygote_pids()
+    with Client(f"unix:{tmp_path}/admin") as client:
+        metrics = client.get("/metrics").text
+    assert 'reactor_run_zygotes{state="ready"} 1' in metrics
+    assert 'reactor_run_zygotes{state="importing"} 0' in metrics
+    (memory,) = re.findall(r"reactor_run_zygote_resident_memory_bytes (\d+)", metrics)
+    assert int(memory) > 1_000_000
+    status = run("status", "--admin", f"unix:{tmp_path}/admin", options=())
+    assert re.search(rf"  zygote       {zygote}, ready, up ", status.stdout), status.stdout
 
 
 def test_a_killed_reactor_is_forked_again(preloaded: Preloaded, connect: Connect) -> None:
@@ -297,9 +310,11 @@ def test_datagram_sockets_may_be_shared(preloaded: Preloaded) -> None:
 # Starts that fail ---------------------------------------------------------------------------------
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, options: Sequence[str] = ("--preload", "on", "--bind", "127.0.0.1:0")
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*words, "--preload", "on", "--bind", "127.0.0.1:0"),
+        command(*words, *options),
         env=clean_environment(),
         capture_output=True,
         text=True,

@@ -233,7 +233,7 @@ def test_a_reload_has_a_zygote_of_its_own(begin: Begin) -> None:
     coming.say(preloaded=True)
     new = ready(coming.fork(), front)
     zygote.see_dead(first)
-    assert len(front.server.supervisor.zygotes) == 1
+    assert len(front.server.pools.zygotes) == 1
     old.hear("stop")
     assert serves(front, new)
     assert not any(line.startswith("error") for line in front.log)
@@ -246,11 +246,11 @@ def test_a_reload_that_fails_ends_its_zygote_only(begin: Begin) -> None:
     serving = zygote.pid
     front.signal(signal.SIGHUP)
     front.settle()
-    (coming,) = set(front.server.supervisor.zygotes) - {serving}
+    (coming,) = set(front.server.pools.zygotes) - {serving}
     front.zygotes[1].say(failed="importing it failed", details=None)
     zygote.see_dead(coming)
     assert any("RELOAD FAILED: importing it failed" in line for line in front.log)
-    assert front.server.supervisor.zygotes == [serving]
+    assert front.server.pools.zygotes == [serving]
     first.die()
     assert serves(front, ready(zygote.fork(), front))
 
@@ -262,7 +262,7 @@ def test_a_reload_that_begins_anew_imports_anew(begin: Begin) -> None:
     serving = zygote.pid
     front.signal(signal.SIGHUP)
     front.settle()
-    (given_up,) = set(front.server.supervisor.zygotes) - {serving}
+    (given_up,) = set(front.server.pools.zygotes) - {serving}
     front.call(lambda: front.server.supervisor.reload(anew=True))
     zygote.see_dead(given_up)
     front.zygotes[2].say(preloaded=True)
