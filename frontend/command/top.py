@@ -162,7 +162,8 @@ def _summary(report: Report, before: Report | None, trouble: str) -> Iterator[st
     reactors = report["reactors"]
     websockets = sum(reactor.get("websockets", 0) for reactor in reactors)
     state = trouble or report["reason"] or "ready"
-    yield f"{strftime('%H:%M:%S', localtime())}  {report['app']}: {state}"
+    names = ", ".join(app["app"] for app in report.get("apps", ())) or report["app"]
+    yield f"{strftime('%H:%M:%S', localtime())}  {names}: {state}"
     yield (
         f"requests/s {recent['requests_per_second']:g}   p50 {brief(recent['p50'])}   "
         f"p99 {brief(recent['p99'])}   queue {queue['waiting']} of {queue['size']}   "
@@ -184,7 +185,28 @@ def _summary(report: Report, before: Report | None, trouble: str) -> Iterator[st
         f"front end {report['pid']}: CPU {_cpu(report, before, report)}, {size(report['rss'])}, "
         f"up {duration(report['uptime'])}"
     )
-    yield f"generation {report['generation']}   {reloads}"
+    # A service of an older version does not report these.
+    apps = [app for app in report.get("apps", ()) if "recent" in app]
+    if len(apps) < 2:
+        yield f"generation {report['generation']}   {reloads}"
+        return
+    yield reloads
+    for app in apps:
+        yield _app(app)
+
+
+def _app(app: Report) -> str:
+    recent = app["recent"]
+    state = "did not start" if app["failed"] else f"generation {app['generation']}"
+    if app["maintenance"] is not None:
+        state += ", maintenance"
+    if app["reloading"]:
+        state += ", reloading"
+    return (
+        f"{app['name']}: {state}   requests/s {recent['requests_per_second']:g}   "
+        f"p99 {brief(recent['p99'])}   queue {app['queue']['waiting']}   "
+        f"5xx {app['requests']['5xx']}   reactors died {app['reactor_deaths']}"
+    )
 
 
 def _cpu(process: Report, before: Report | None, report: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -153,3 +154,17 @@ def test_the_page_shows_all_of_it(server: Server, client: httpx.Client) -> None:
         assert shows("fault", "The request got 502.")
         assert eventually(lambda: "Hello" in shown("api") and shown("api") != before)
         assert shown("live").partition("process ")[2] == live
+
+        # The status page of the service, which has a table of the apps.
+        (admin,) = re.findall(r"admin socket on (http://\S+)", server.log())
+        browser.open(f"{admin}/")
+        assert eventually(lambda: "Reactors died" in browser.text())
+        rows = browser.run(
+            "return [...document.querySelectorAll('#apps tbody tr')].map((row) => "
+            "[...row.children].map((cell) => cell.textContent))"
+        )
+        assert [row[0] for row in rows] == ["web", "api", "live"]
+        assert [row[-1] for row in rows] == [
+            f"examples.demo.{name}" for name in ("web:application", "api:app", "live:app")
+        ]
+        assert rows[1][5] != "0", "the crash got 502"

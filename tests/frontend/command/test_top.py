@@ -71,6 +71,31 @@ def test_the_lines_fit_the_terminal(width: int, height: int, size: tuple[int, in
     assert max(map(len, screen.lines)) <= width
 
 
+def app(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "app": f"shop.{name}:app",
+        "generation": 1,
+        "failed": False,
+        "maintenance": None,
+        "reloading": False,
+        "recent": {"seconds": 10.0, "requests_per_second": 12.5, "p50": 0.001, "p99": 0.25},
+        "queue": {"waiting": 3, "size": 1024},
+        "requests": {"5xx": 4},
+        "reactor_deaths": 2,
+        **more,
+    }
+
+
+def test_several_apps_have_a_line_each() -> None:
+    apps = [app("web"), app("api", failed=True), app("live", maintenance="", reloading=True)]
+    lines = compose(report(1, 0, 0) | {"apps": apps}, None, 120, 24).lines
+    assert "shop.web:app, shop.api:app, shop.live:app: ready" in lines[0]
+    assert "web: generation 1   requests/s 12.5   p99 250 ms   queue 3   5xx 4" in lines[5]
+    assert lines[6].startswith("api: did not start   requests/s")
+    assert lines[7].startswith("live: generation 1, maintenance, reloading   requests/s")
+
+
 def test_each_section_has_room_at_80_times_24() -> None:
     lines = compose(report(16, 5, 20), None, 80, 24).lines
     assert len(lines) == 24
