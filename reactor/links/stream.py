@@ -1,7 +1,7 @@
 """One exchange on the express lane that does not fit into one message each way.
 
-The body of the request arrives in pieces, or the answer leaves in pieces. Each direction has a
-window: a sender stops after WINDOW bytes that the other side has not credited.
+The body of the request arrives in pieces (stream_body.py), or the answer leaves in pieces. The
+answer has a window: it stops after WINDOW bytes that the front end has not credited.
 
 The first piece of an answer goes to the front end, with the head. The rest takes one of two ways:
 
@@ -16,7 +16,6 @@ The first piece of an answer goes to the front end, with the head. The rest take
 from __future__ import annotations
 
 import select
-from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, Protocol
@@ -28,7 +27,6 @@ from reactor_run.protocol.express import (
     BEGIN,
     BLOCKED,
     BYTES,
-    CREDIT_FOR_BODY,
     END,
     EXPRESS_MAX,
     GIVE_BACK,
@@ -38,14 +36,13 @@ from reactor_run.protocol.express import (
     PIECE_MAX,
     WINDOW,
     WRITTEN,
-    pack_count,
     pack_message,
     pack_number,
 )
-from reactor_run.pulse import BEGUN, STREAM_SLOTS, WAITS, Pulse
 from reactor_run.reactor.links import answer_file
 from reactor_run.reactor.links.answer_file import TURN_MAX, AnswerFile, ShortFileError
 from reactor_run.reactor.links.client_sockets import ClientDuplicate
+from reactor_run.reactor.links.stream_body import BodyLoop, BodyPort, StreamBody
 from reactor_run.reactor.log import limited
 
 __all__ = ["StreamEnd", "StreamLoop", "StreamPort", "StreamUser"]
@@ -72,28 +69,20 @@ class StreamUser(Protocol):
         """Handle that the client is gone."""
 
 
-class StreamPort(Protocol):
+class StreamPort(BodyPort, Protocol):
     """The part of the express port that streams use."""
 
     streams: dict[int, StreamEnd]
 
-    def gather(self, message: bytes, payload: bytes = b"") -> None:
-        """Send a message at the next flush."""
 
-
-class StreamLoop(Protocol):
+class StreamLoop(BodyLoop, Protocol):
     """The part of the reactor's loop that streams use."""
-
-    pulse: Pulse
 
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
         """Call `handler` with each epoll event mask of `fd`."""
 
     def unwatch(self, fd: int) -> None:
         """Stop watching `fd`."""
-
-    def flush_soon(self) -> None:
-        """Flush before the loop waits."""
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Call `function` in a later turn of the loop."""
@@ -119,7 +108,6 @@ class StreamEnd:
 
     __slots__ = (
         "_answer_credit",
-        "_arrived",
         "_asks",
         "_client",
         "_closing",
@@ -130,12 +118,11 @@ class StreamEnd:
         "_number",
         "_port",
         "_state",
-        "_to_credit",
         "_watching",
         "_written",
+        "body",
         "closed",
         "exchange",
-        "fin",
         "out",
     )
 
@@ -158,8 +145,6 @@ class StreamEnd:
         """Bytes of the answer that neither the kernel nor the link has taken."""
         self.closed = False
         """Nothing more of the answer is sent."""
-        self.fin = False
-        """The client has sent FIN, after the pieces of the body that have arrived."""
         self._loop = loop
         self._port = port
         self._number = number
@@ -167,10 +152,6 @@ class StreamEnd:
         self._state = _UNSENT
         self._answer_credit = WINDOW
         """Bytes that may be sent as BYTES."""
-        self._arrived: deque[bytes] | None = None
-        """Pieces of the body that the app has not taken; None: there was none yet."""
-        self._to_credit = 0
-        """Bytes of the body that the app has taken since the last credit."""
         self._client: ClientDuplicate | None = None
         self._written = 0
         """Bytes written to the client since the grant."""
@@ -184,21 +165,20 @@ class StreamEnd:
         """It carries a WebSocket, and other frames may follow those that are written."""
         self._closing = False
         """It carries a WebSocket, and the last frame was written."""
+        self.body = StreamBody(loop, port, number)
+        """The body of the request."""
         port.streams[number] = self
-        self.wait_ends()
 
     # The body of the request ---------------------------------------------------------------------
 
     def arrived(self, data: bytes) -> None:
         """Take a piece of the body from the front end."""
-        if self._arrived is None:
-            self._arrived = deque()
-        self._arrived.append(data)
+        self.body.arrived(data)
         self._read_ready()
 
     def on_fin(self) -> None:
         """Note the client's FIN. It counts after the pieces that have arrived."""
-        self.fin = True
+        self.body.fin = True
         self._read_ready()
 
     def _read_ready(self) -> None:
@@ -207,34 +187,25 @@ class StreamEnd:
 
     def read(self) -> bytes | None:
         """Return the next piece of the body; b"" after FIN; None if none has arrived."""
-        if not self._arrived:
-            return b"" if self.fin else None
-        data = self._arrived.popleft()
-        self._count_taken(len(data))
+        data = self.body.take()
+        if data:
+            self.body.taken(len(data))
         return data
-
-    def _count_taken(self, size: int) -> None:
-        """Credit the front end with what the app has taken, when it is half of the window."""
-        self._to_credit += size
-        if self._to_credit >= WINDOW // 2:
-            count, self._to_credit = self._to_credit, 0
-            self._port.gather(pack_count(self._number, CREDIT_FOR_BODY, count))
-            self._loop.flush_soon()
 
     def wait_begins(self) -> None:
         """Show the front end that the app waits for more of the body."""
-        self._loop.pulse.streams[self._number % STREAM_SLOTS] = WAITS
+        self.body.wait_begins()
 
     def wait_ends(self) -> None:
         """Show the front end that the app waits no longer."""
-        self._loop.pulse.streams[self._number % STREAM_SLOTS] = BEGUN
+        self.body.wait_ends()
+
+    # The answer ----------------------------------------------------------------------------------
 
     def send_interim(self, head: bytes) -> None:
         """Send a 1xx answer before the answer begins."""
         self._port.gather(pack_message(self._number, INTERIM, len(head)), head)
         self._loop.flush_soon()
-
-    # The answer ----------------------------------------------------------------------------------
 
     def write(self, pieces: Iterable[bytes]) -> None:
         """Send `pieces` of the answer, and keep in `out` what cannot be sent now.
@@ -478,7 +449,7 @@ class StreamEnd:
     def release(self) -> None:
         """Forget the exchange: its app is done. Bytes that wait are still sent."""
         self.exchange = None
-        self._arrived = None
+        self.body.drop()
         if self.closed or self._state is _UNSENT:
             self.closed = True
             self._port.streams.pop(self._number, None)

@@ -107,11 +107,10 @@ class WsgiStream(StreamEnd):
 
     def read_blocking(self, size: int) -> bytes:
         """Wait for a piece of the body, of any size. Returns b"" at the end. Raises OSError."""
-        self._waiter.wait_until(lambda: bool(self._arrived) or self.fin)
-        if not self._arrived:
-            return b""
-        data = self._arrived.popleft()
-        self._waiter.call(lambda: self._count_taken(len(data)))
+        self._waiter.wait_until(lambda: self.body.readable)
+        data = self.body.take() or b""
+        if data:
+            self._waiter.call(partial(self.body.taken, len(data)))
         return data
 
     def write_blocking(self, pieces: list[bytes]) -> None:
