@@ -112,6 +112,7 @@ _ACCESS_LOG: Final = "reactor-run-access-log"
 _METRICS: Final = "reactor-run-metrics"
 _HOOKS: Final = "reactor-run-hooks"
 _PRELOAD: Final = "reactor-run-preload"
+_POOLS: Final = "pools/kill pools/hang pools/reload pools/overload"
 _KINDS: Final = {
     _ASGI: "ASGI on Trio",
     _UVLOOP: "ASGI on uvloop",
@@ -478,6 +479,20 @@ BARS: Final[Sequence[Bar]] = (
         read="kills-and-reloads",
     ),
     Bar(
+        "several apps: a fault of one fails no request of the others",
+        _greatest(_POOLS, "failed", "reactor-run-pools"),
+        0,
+        at_most=True,
+        read="several-apps",
+    ),
+    Bar(
+        "several apps: with a fault in one, p99 of the others <= 1.5 x the quiet one",
+        _values(_POOLS, "p99_ratio", "reactor-run-pools"),
+        1.5,
+        at_most=True,
+        read="several-apps",
+    ),
+    Bar(
         "start to the first answer <= 1.5 x uvicorn with the same app",
         _ratios("start/hello start/frameworks", "start", _ASGI, "uvicorn"),
         1.5,
@@ -498,6 +513,13 @@ BARS: Final[Sequence[Bar]] = (
             for of, value in _values("preload/fastapi", "replaced", _PRELOAD)(results)
         ],
         50,
+        at_most=True,
+        read="preload",
+    ),
+    Bar(
+        "ten kill -9 a second, with --preload on: no failed request",
+        _greatest("kills/ten", "failed", _PRELOAD),
+        0,
         at_most=True,
         read="preload",
     ),

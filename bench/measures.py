@@ -56,6 +56,7 @@ MEASURES: Final = {
     "quiet_p99": Measure("p99 ms when quiet", ",.2f", 1e-3),
     "p99_ratio": Measure("p99 / quiet", ".2f"),
     "actions": Measure("kills or reloads", ",.0f"),
+    "victim": Measure("answered by the app at fault", ".0%", less_is_better=False),
     "start": Measure("s to first answer", ".3f"),
     "edit": Measure("s from a saved file to its first answer", ".3f"),
     "replaced": Measure("ms to a replacement", ",.0f", 1e-3),

@@ -68,7 +68,7 @@ def make(options: Options) -> list[Planned]:
     for workload, case in _chosen(options.only):
         pairs = _pairs(case, options)
         chosen = replace(case, pairs=pairs)
-        if not chosen.servers():
+        if not chosen.servers() or (options.quick and not options.only and not pairs):
             continue
         seconds = options.seconds or case.seconds
         if options.quick:

@@ -101,16 +101,37 @@ def _processes() -> Iterator[Process]:
 
 
 def workers(leader: int) -> list[int]:
-    """The processes of a session, oldest first, without its leader and multiprocessing's helper."""
+    """The processes of a session that run the app, oldest first.
+
+    The leader, multiprocessing's helper and a zygote of ours are not among them.
+    """
     found = []
     for process in sorted(session(leader), key=lambda process: process.started):
         try:
             command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if process.pid != leader and b"resource_tracker" not in command:
+        if (
+            process.pid != leader
+            and b"resource_tracker" not in command
+            and not is_zygote(process.pid, command)
+        ):
             found.append(process.pid)
     return found
+
+
+def is_zygote(pid: int, command: bytes) -> bool:
+    """Whether a process forks reactors. These may have its command line, but have event loops."""
+    if command.startswith(b"reactor-run: "):
+        return command.startswith(b"reactor-run: zygote ")
+    if b"--zygote" not in command:
+        return False
+    folder = f"/proc/{pid}/fd"
+    try:
+        links = [os.readlink(f"{folder}/{number}") for number in os.listdir(folder)]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "anon_inode:[eventpoll]" not in links
 
 
 def parse_memory(text: str) -> Memory:
@@ -172,8 +193,8 @@ def prefer(pid: int, nice: int) -> bool:
             group.write_text(str(nice))
     except PermissionError:
         return False
-    except ProcessLookupError:
-        # A thread that has ended.
+    except (FileNotFoundError, ProcessLookupError):
+        # A process or a thread that has ended.
         pass
     return True
 

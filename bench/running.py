@@ -59,6 +59,8 @@ class Running:
     deployment: Deployment
     command: str
     port: int
+    folder: str
+    """Where its configuration is."""
     leaders: tuple[tuple[int, Program], ...]
     """The first process of each program, the one in front last."""
     cores: frozenset[int]
@@ -164,6 +166,24 @@ class Running:
 
 
 @contextmanager
+def at_once() -> Iterator[bool]:
+    """This process before all others as soon as it has something to do, during the block.
+
+    It stands for clients on other machines. Yields whether it is so: it takes privileges. Processes
+    that it starts meanwhile are ordinary ones.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@contextmanager
 def running(server: Server, deployment: Deployment, cores: Cores) -> Iterator[Running]:
     """Run a server; it is stopped at the end.
 
@@ -206,6 +226,7 @@ def running(server: Server, deployment: Deployment, cores: Cores) -> Iterator[Ru
             deployment,
             "; ".join(" ".join(command) for command in commands).replace(folder, "FOLDER"),
             port,
+            folder,
             tuple(leaders),
             where,
             keeps_alive,

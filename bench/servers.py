@@ -160,6 +160,33 @@ frontend in
 backend app
   server app unix@{folder}/app.sock
 """
+# timeout: a reactor that was stopped is replaced after a second.
+_POOLS_TOML: Final = """
+admin = "unix:{folder}/admin.sock"
+timeout = 1
+queue-timeout = 1
+[app.web]
+app = "bench.apps.django_page:application"
+threads = 8
+[app.api]
+app = "bench.apps.fastapi_items:app"
+runtime = "uvloop"
+[app.live]
+app = "bench.apps.slow:asgi"
+runtime = "trio"
+[[route]]
+prefix = "/"
+app = "web"
+[[route]]
+prefix = "/api"
+app = "api"
+[[route]]
+prefix = "/live"
+app = "live"
+[[route]]
+prefix = "/up"
+answer = "up"
+"""
 _NGINX: Final = Program(
     "nginx -e stderr -c {folder}/nginx.conf", "nginx main", "nginx", {"nginx.conf": _NGINX_CONF}
 )
@@ -235,6 +262,20 @@ SERVERS: Final[Sequence[Server]] = (
         "asgi",
         (*_OUR_PARTS, "uvloop"),
         _one(f"{_OURS} --runtime uvloop --preload on {{app}}", *_RELAY),
+    ),
+    Server(
+        "reactor-run-pools",
+        "ours",
+        "asgi",
+        (*_OUR_PARTS, "uvloop", "django", "fastapi"),
+        (
+            Program(
+                "reactor-run --config {folder}/pools.toml --bind 127.0.0.1:{port}"
+                " --log-level warning --max-connections {connections} {flags}",
+                *_RELAY,
+                {"pools.toml": _POOLS_TOML},
+            ),
+        ),
     ),
     Server(
         "reactor-run-wsgi",

@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.urls import path
 
 from bench.apps.pages import ARTICLE, ARTICLES, ROWS
+from bench.apps.slow import burn
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -58,5 +59,10 @@ def page(request: HttpRequest) -> HttpResponse:
     return render(request, "page.html", content)
 
 
-urlpatterns = [path("", index), path("page", page)]
+def compute(request: HttpRequest, milliseconds: int) -> HttpResponse:
+    burn(milliseconds / 1e3)
+    return HttpResponse()
+
+
+urlpatterns = [path("", index), path("page", page), path("burn/<int:milliseconds>", compute)]
 application = get_wsgi_application()

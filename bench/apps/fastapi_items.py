@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query
 from pydantic import BaseModel, Field
 
+from bench.apps.slow import burn
+
 
 class Line(BaseModel):
     sku: Annotated[str, Field(min_length=3, max_length=20)]
@@ -31,6 +33,11 @@ app = FastAPI()
 @app.get("/")
 async def index() -> dict[str, str]:
     return {"framework": "FastAPI"}
+
+
+@app.get("/burn/{milliseconds}")
+async def compute(milliseconds: int) -> None:
+    burn(milliseconds / 1e3)
 
 
 @app.post("/shops/{shop}/orders")

@@ -29,7 +29,7 @@ def _milliseconds(path: str, kind: str) -> float | None:
 
 @with_lifespan
 async def asgi(scope: Message, receive: Receive, send: Send) -> None:
-    path: str = scope["path"]
+    path: str = scope["path"].removeprefix(scope["root_path"])
     if (seconds := _milliseconds(path, "/burn/")) is not None:
         burn(seconds)
     elif (seconds := _milliseconds(path, "/sleep/")) is not None:

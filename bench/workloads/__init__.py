@@ -14,6 +14,7 @@ from bench.workloads.https import Hellos, HttpsIdle
 from bench.workloads.idle import Idle
 from bench.workloads.kills import Kills
 from bench.workloads.overload import Overload
+from bench.workloads.pools import Pools
 from bench.workloads.preload import Preload
 from bench.workloads.real import Real
 from bench.workloads.reloads import Reloads
@@ -39,6 +40,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Hangs(),
     Reloads(),
     Stops(),
+    Pools(),
     Start(),
     Preload(),
     Edits(),

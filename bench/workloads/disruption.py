@@ -11,7 +11,7 @@ from bench.errors import RunFailed
 from bench.load import open as open_loop
 from bench.load.answers import Answers, Outcome
 from bench.load.client import request
-from bench.running import Running
+from bench.running import Running, at_once
 from bench.sample import Sample, add_answers, watching
 from bench.workload import Case, Setup, Workload
 from bench.workloads.closed import load
@@ -39,18 +39,25 @@ class Disruption(Workload):
     overhead: ClassVar[float] = 3.5
 
     def disturb(
-        self, server: Running, setup: Setup
+        self, case: Case, server: Running, setup: Setup
     ) -> tuple[Sequence[Event], AbstractContextManager[Callable[[], int]]]:
         """What happens by the generator's clock, and what beside it; how often is told then."""
         raise NotImplementedError
 
     def sample(self, case: Case, server: Running, setup: Setup) -> Sample:
+        with server.preferred() as preferred, at_once() as prompt:
+            sample = self._sample(case, server, setup)
+        if not (preferred and prompt):
+            sample.remarks.append("others may have interrupted it: it takes CAP_SYS_NICE")
+        return sample
+
+    def _sample(self, case: Case, server: Running, setup: Setup) -> Sample:
         capacity = load(case, server, setup.cores.load, 1).rate
         if not capacity:
             raise RunFailed("no capacity: nothing was answered")
         rate = min(capacity / 3, _MOST)
         quiet = self._load(case, server, rate, setup.seconds / 2, setup.round, ())
-        events, beside = self.disturb(server, setup)
+        events, beside = self.disturb(case, server, setup)
         with watching(server, changing=True) as sample, beside as count:
             answers = self._load(case, server, rate, setup.seconds, setup.round + 1000, events)
             actions = count()

@@ -49,7 +49,7 @@ class Hangs(Disruption):
         )
 
     def disturb(
-        self, server: Running, setup: Setup
+        self, case: Case, server: Running, setup: Setup
     ) -> tuple[Sequence[Event], AbstractContextManager[Callable[[], int]]]:
         def stop() -> None:
             os.kill(proc.workers(server.pid)[0], signal.SIGSTOP)

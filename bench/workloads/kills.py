@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import ClassVar
 
 from bench.pinning import pinned
@@ -35,7 +36,7 @@ class Kills(Disruption):
                     *against("reactor-run-wsgi", "gunicorn-gthread"),
                 ),
                 3,
-                {"connections": 32, "path": "/burn/2"},
+                {"connections": 32, "path": "/burn/2", "every": 1.0},
                 ("uvicorn",),
                 cannot={
                     "hypercorn-uvloop": "stops altogether when a worker is killed",
@@ -43,18 +44,27 @@ class Kills(Disruption):
                     "bjoern": "does not replace a worker that has ended",
                 },
             ),
+            Case(
+                "ten",
+                "kill -9 of one of four forked workers, ten times a second",
+                replace(deployment(), workers=4),
+                (),
+                20,
+                {"connections": 32, "path": "/", "every": 0.1},
+                alone=("reactor-run-preload",),
+            ),
         )
 
     def disturb(
-        self, server: Running, setup: Setup
+        self, case: Case, server: Running, setup: Setup
     ) -> tuple[Sequence[Event], AbstractContextManager[Callable[[], int]]]:
-        return (), _killing(server.pid, setup)
+        return (), _killing(server.pid, case["every"], setup)
 
 
 @contextmanager
-def _killing(pid: int, setup: Setup) -> Iterator[Callable[[], int]]:
-    times = max(1, int(setup.seconds))
-    command = [sys.executable, "-m", "bench.load.killer", str(pid), "1", str(times)]
+def _killing(pid: int, every: float, setup: Setup) -> Iterator[Callable[[], int]]:
+    times = max(1, int(setup.seconds / every))
+    command = [sys.executable, "-m", "bench.load.killer", str(pid), str(every), str(times)]
     with subprocess.Popen(
         pinned([setup.cores.load], command), stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:

@@ -70,7 +70,8 @@ class Preload(Workload):
                 rest = sum(each.share for each in server.memory().values())
                 measures = {"rest": float(rest)}
                 if ours:
-                    measures["replaced"] = _replace(server)
+                    with server.preferred():
+                        measures["replaced"] = _replace(server)
             finally:
                 ready_hooks.path(server.pid).unlink(missing_ok=True)
             return Sample(measures=measures, problems=server.faults())

@@ -45,7 +45,7 @@ class Reloads(Disruption):
         )
 
     def disturb(
-        self, server: Running, setup: Setup
+        self, case: Case, server: Running, setup: Setup
     ) -> tuple[Sequence[Event], AbstractContextManager[Callable[[], int]]]:
         done: list[int] = []
 

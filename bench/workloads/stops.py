@@ -42,7 +42,7 @@ class Stops(Disruption):
         )
 
     def disturb(
-        self, server: Running, setup: Setup
+        self, case: Case, server: Running, setup: Setup
     ) -> tuple[Sequence[Event], AbstractContextManager[Callable[[], int]]]:
         def stop() -> None:
             os.kill(server.pid, signal.SIGTERM)
