@@ -117,7 +117,7 @@ def translate_request_head(
     if tunnel:
         length = -1
     elif length >= 0:
-        if ended and length != (size or 0):
+        if length < (size or 0) or (ended and length > (size or 0)):
             raise Malformed("content-length is not the size of the content")
     elif not ended:
         chunked = True
