@@ -76,6 +76,7 @@ class StreamTransport(Transport):
         "_arrived",
         "_broken",
         "_chunked",
+        "_fresh",
         "_inbox",
         "_left",
         "_owner",
@@ -93,6 +94,9 @@ class StreamTransport(Transport):
         self._session = owner.session
         self._inbox: deque[tuple[memoryview, int]] = deque()
         """What was not read: bytes, and how many bytes of content the client may send for them."""
+        self._fresh = bytearray()
+        """The content that follows the inbox. A client may send it byte by byte: a piece for each
+        would take a hundred times as much memory."""
         self._translator = AnswerTranslator(self, b"")
         self.number = 0
         self._restart(b"")
@@ -100,6 +104,7 @@ class StreamTransport(Transport):
     def _restart(self, method: bytes) -> None:
         self._translator.restart(method)
         self._inbox.clear()
+        self._fresh.clear()
         self._resets = False
         self._broken = False
         """The client is to see that bytes are missing."""
@@ -107,7 +112,7 @@ class StreamTransport(Transport):
         self._left = -1
         """Bytes of content that are to come by Content-Length; -1: it has none."""
         self._arrived = 0
-        """Bytes of content in the inbox."""
+        """Bytes of content that were not read."""
         self.sent = 0
         self.request_ended = False
         """The client has sent all of the request."""
@@ -131,18 +136,27 @@ class StreamTransport(Transport):
                 return
         if size:
             self._arrived += size
-            if self._chunked:
-                self._inbox.append((memoryview(chunk_head(size)), 0))
-                self._inbox.append((memoryview(data), size))
-                self._inbox.append((memoryview(CHUNK_TAIL), 0))
-            else:
-                self._inbox.append((memoryview(data), size))
+            self._fresh += data
             self.ready = True
         if ended:
             self.request_ended = True
             if self._chunked:
+                self._settle()
                 self._inbox.append((memoryview(LAST_CHUNK), 0))
-            self.ready = bool(self._inbox) or self._translator.tunnel
+            self.ready = bool(self._inbox or self._fresh) or self._translator.tunnel
+
+    def _settle(self) -> None:
+        """Move what has arrived since the last read to the inbox, in one piece."""
+        size = len(self._fresh)
+        if not size:
+            return
+        piece, self._fresh = memoryview(self._fresh), bytearray()
+        if self._chunked:
+            self._inbox.append((memoryview(chunk_head(size)), 0))
+            self._inbox.append((piece, size))
+            self._inbox.append((memoryview(CHUNK_TAIL), 0))
+        else:
+            self._inbox.append((piece, size))
 
     @property
     def arrived(self) -> int:
@@ -156,18 +170,12 @@ class StreamTransport(Transport):
         """
         self._translator.restart(method)
         if self.request_ended:
-            data = b"".join([piece for piece, _ in self._inbox])
+            data = bytes(self._fresh)
             self.drop()
             return data
         if length >= 0:
             self._left = length - self._arrived
-        if chunked:
-            arrived = list(self._inbox)
-            self._inbox.clear()
-            self._arrived = 0
-            self._chunked = True
-            for piece, _ in arrived:
-                self.put(bytes(piece), False)
+        self._chunked = chunked
         return b""
 
     def refuse(self, error: int) -> None:
@@ -184,6 +192,7 @@ class StreamTransport(Transport):
             self._arrived = 0
             self._owner.stir()
         self._inbox.clear()
+        self._fresh.clear()
         self.ready = False
 
     def recv_into(self, space: memoryview, size: int = 0) -> int:
@@ -194,6 +203,7 @@ class StreamTransport(Transport):
         size = size or len(space)
         end = 0
         taken = 0
+        self._settle()
         inbox = self._inbox
         while inbox and end < size:
             piece, content = inbox[0]

@@ -64,6 +64,10 @@ _BUDGET_PER_SECOND: Final = 50.0
 _BUDGET_PER_KIB: Final = 2.0
 """What a KiB of content refills, in either direction. A client sends a WINDOW_UPDATE for 16 KiB."""
 _BUDGET_PER_REQUEST: Final = 20.0
+_BUDGET_PER_PIECE: Final = 2.0
+"""What a piece of an answer refills, however small it is. Some clients send a PING for each."""
+_COST_OF_DATA: Final = 0.1
+"""What a DATA frame takes. A WebSocket may have many small ones. One without content takes 1."""
 
 _GOAWAY: Final = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00"
 """The head of a GOAWAY frame of 8 bytes (RFC 9113 §6.8)."""
@@ -187,7 +191,8 @@ class Session:
             elif isinstance(event, StreamClosed):
                 handler.on_closed(event.stream_id, event.error_code)
             elif isinstance(event, DataReceived):
-                self._refill(len(event.data) / 1024 * _BUDGET_PER_KIB - 1)
+                size = len(event.data)
+                self._refill(size / 1024 * _BUDGET_PER_KIB - (_COST_OF_DATA if size else 1))
                 handler.on_data(event.stream_id, event.data, event.end_stream)
             elif isinstance(event, TrailersReceived):
                 # A server may drop those of a request (RFC 9110 §6.5.1), as over HTTP/1.1 here.
@@ -226,7 +231,8 @@ class Session:
         try:
             self._h2.send_data(stream, data, end_stream=ended)
         except NGH2Error:
-            pass
+            return
+        self._refill(_BUDGET_PER_PIECE)
 
     def send_trailers(self, stream: int, fields: Fields) -> None:
         """Queue the trailers of an answer, which is complete then."""
