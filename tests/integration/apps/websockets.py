@@ -57,6 +57,15 @@ async def on_echo(scope: Message, receive: Any, send: Any, query: Message) -> No
         await send({**message, "type": "websocket.send"})
 
 
+async def on_accept_late(scope: Message, receive: Any, send: Any, query: Message) -> None:
+    """Receive in one task, and accept in another one a while later."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_until_disconnect, "accept-late", receive)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        await _accept(send)
+
+
 async def on_scope(scope: Message, receive: Any, send: Any, query: Message) -> None:
     await _accept(send)
     fields = [[name.decode(), value.decode()] for name, value in scope["headers"]]
