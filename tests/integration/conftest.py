@@ -51,6 +51,17 @@ class Config:
         return " ".join(parts)
 
 
+HEAVY_CONFIGS = [
+    pytest.param(Config(interface, lanes), id=f"{interface} {lanes}", marks=marks)
+    for interface, lanes, marks in (
+        ("asgi", "express", []),
+        ("wsgi", "plain", []),
+        ("asgi", "plain", [pytest.mark.slow]),
+        ("wsgi", "express", [pytest.mark.slow]),
+    )
+]
+"""For tests that put a service under load. Two pairs show each interface and each kind of lane."""
+
 Start = Callable[..., Server]
 USED = pytest.StashKey[list[tuple[Server, int]]]()
 suspects: set[Server] = set()

@@ -30,37 +30,48 @@ def client_of(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(params=LANES)
-def lanes(request: pytest.FixtureRequest) -> str:
-    value: str = request.param
-    return value
+# What a framework does depends little on the lanes. So few pairs are in `make test`.
+QUICK = {"trio express", "asyncio plain", "uvloop express", "1 express", "4 plain"}
 
 
-@pytest.fixture(params=RUNTIMES)
-def runtime(request: pytest.FixtureRequest, lanes: str) -> str:
-    value: str = request.param
-    return value
+def on_lanes(*kinds: str) -> list[Any]:
+    """Return (kind, lanes) for each kind of reactor on each kind of lane."""
+    return [
+        pytest.param(
+            (kind, lanes),
+            id=f"{kind} {lanes}",
+            marks=() if f"{kind} {lanes}" in QUICK else pytest.mark.slow,
+        )
+        for kind in kinds
+        for lanes in LANES
+    ]
+
+
+@pytest.fixture(params=on_lanes(*RUNTIMES))
+def asgi(request: pytest.FixtureRequest) -> list[str]:
+    """The flags of a reactor for ASGI."""
+    runtime, lanes = request.param
+    return ["--lanes", lanes, "--runtime", runtime]
 
 
 @pytest.fixture
-def fastapi(shared: Start, lanes: str, runtime: str) -> Iterator[httpx.Client]:
+def fastapi(shared: Start, asgi: list[str]) -> Iterator[httpx.Client]:
     need_module("fastapi")
-    app = "examples.fastapi_app:app"
-    yield from client_of(shared(app, "--lanes", lanes, "--runtime", runtime))
+    yield from client_of(shared("examples.fastapi_app:app", *asgi))
 
 
 @pytest.fixture
-def starlette(shared: Start, lanes: str, runtime: str) -> Iterator[httpx.Client]:
+def starlette(shared: Start, asgi: list[str]) -> Iterator[httpx.Client]:
     need_module("starlette")
-    app = "examples.starlette_app:app"
-    yield from client_of(shared(app, "--lanes", lanes, "--runtime", runtime))
+    yield from client_of(shared("examples.starlette_app:app", *asgi))
 
 
-@pytest.fixture(params=["1", "4"], ids=["inline", "threads"])
-def flask(request: pytest.FixtureRequest, shared: Start, lanes: str) -> Iterator[httpx.Client]:
+@pytest.fixture(params=on_lanes("1", "4"))
+def flask(request: pytest.FixtureRequest, shared: Start) -> Iterator[httpx.Client]:
     need_module("flask")
+    threads, lanes = request.param
     app = "examples.flask_app:app"
-    yield from client_of(shared(app, "--lanes", lanes, "--threads", request.param))
+    yield from client_of(shared(app, "--lanes", lanes, "--threads", threads))
 
 
 DJANGO = {
@@ -70,10 +81,14 @@ DJANGO = {
 }
 
 
-@pytest.fixture(params=DJANGO)
-def django(request: pytest.FixtureRequest, shared: Start, lanes: str) -> Iterator[httpx.Client]:
+QUICK |= {"wsgi express", "wsgi threads plain", "asgi express"}
+
+
+@pytest.fixture(params=on_lanes(*DJANGO))
+def django(request: pytest.FixtureRequest, shared: Start) -> Iterator[httpx.Client]:
     need_module("django")
-    yield from client_of(shared(*DJANGO[request.param], "--lanes", lanes))
+    kind, lanes = request.param
+    yield from client_of(shared(*DJANGO[kind], "--lanes", lanes))
 
 
 def lines(count: int, of: str = "") -> str:

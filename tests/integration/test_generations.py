@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANES, Config, Gate, Notes, Start
+from tests.integration.conftest import HEAVY_CONFIGS, Config, Gate, Notes, Start
 from tests.integration.load import Load
 from tests.integration.server import Server, is_alive
 from tests.integration.waiting import eventually
 
 Connect = Callable[..., Client]
 
-CONFIGS = [Config(interface, lanes) for interface in ("asgi", "wsgi") for lanes in LANES]
+ASGI = "tests.integration.apps.asgi:app"
 
 
-@pytest.fixture(params=CONFIGS, ids=str)
+@pytest.fixture(params=HEAVY_CONFIGS)
 def config(request: pytest.FixtureRequest) -> Config:
     value: Config = request.param
     return value
@@ -74,7 +74,7 @@ def test_reloads_under_load_are_noticed_by_nobody(config: Config, start: Start) 
 def test_what_streams_is_finished_by_the_generation_that_began_it(
     start: Start, connect: Connect, gate: Gate, second_gate: Gate
 ) -> None:
-    server = start(CONFIGS[0].app)
+    server = start(ASGI)
     streaming = connect(server)
     streaming.send(request("GET", f"/steps?gate={gate}&gate2={second_gate}"))
     streaming.begin()
@@ -122,7 +122,7 @@ def test_reactors_are_replaced_after_so_many_requests(config: Config, start: Sta
 
 
 def test_reactors_are_added_and_removed(start: Start) -> None:
-    server = start(CONFIGS[0].app)
+    server = start(ASGI)
     with load(server) as clients:
         (first,) = server.reactor_pids()
         server.signal(signal.SIGTTIN)
@@ -134,7 +134,7 @@ def test_reactors_are_added_and_removed(start: Start) -> None:
 
 
 def test_a_front_end_tells_what_it_does(start: Start, connect: Connect) -> None:
-    server = start(CONFIGS[0].app)
+    server = start(ASGI)
     server.signal(signal.SIGUSR1)
     assert eventually(lambda: "most recent call first" in server.log())
     assert connect(server).get("/hello").text == "hello"
@@ -154,7 +154,7 @@ def test_stopping_gives_each_connection_a_last_answer(config: Config, start: Sta
 
 
 def test_a_stop_serves_those_who_wait_in_the_backlog(start: Start, connect: Connect) -> None:
-    server = start(CONFIGS[0].app, env={"REACTOR_RUN_CLOSE_GRACE": "2"})
+    server = start(ASGI, env={"REACTOR_RUN_CLOSE_GRACE": "2"})
     server.signal(signal.SIGSTOP)
     clients = [connect(server) for _ in range(100)]
     for client in clients:
@@ -168,7 +168,7 @@ def test_a_stop_serves_those_who_wait_in_the_backlog(start: Start, connect: Conn
 def test_an_idle_connection_is_closed_when_its_grace_is_over(
     start: Start, connect: Connect
 ) -> None:
-    server = start(CONFIGS[0].app, env={"REACTOR_RUN_CLOSE_GRACE": "1"})
+    server = start(ASGI, env={"REACTOR_RUN_CLOSE_GRACE": "1"})
     client = connect(server)
     client.get("/hello")
     server.signal(signal.SIGTERM)
@@ -177,7 +177,7 @@ def test_an_idle_connection_is_closed_when_its_grace_is_over(
 
 
 def test_a_delayed_stop_serves_new_connections_meanwhile(start: Start, connect: Connect) -> None:
-    server = start(CONFIGS[0].app, "--shutdown-delay", "2")
+    server = start(ASGI, "--shutdown-delay", "2")
     client = connect(server)
     server.signal(signal.SIGTERM)
     line = "SIGTERM received, shutting down in 2 s (0 requests in flight, at most 32 s)"
@@ -190,7 +190,7 @@ def test_a_delayed_stop_serves_new_connections_meanwhile(start: Start, connect: 
 def test_a_stop_during_a_reload_leaves_no_process(
     start: Start, connect: Connect, notes: Notes, gate: Gate
 ) -> None:
-    server = start(CONFIGS[0].app)
+    server = start(ASGI)
     client = connect(server)
     client.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
     notes.first()
@@ -209,7 +209,7 @@ def test_a_stop_at_once(
     start: Start, connect: Connect, notes: Notes, gate: Gate, number: signal.Signals
 ) -> None:
     """By SIGQUIT, or by a second SIGINT."""
-    server = start(CONFIGS[0].app)
+    server = start(ASGI)
     client = connect(server)
     client.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
     pid = int(notes.first())

@@ -21,7 +21,7 @@ import pytest
 
 from tests.integration.apps.shared import pattern
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANES, Config, Gate, Notes, Start
+from tests.integration.conftest import HEAVY_CONFIGS, LANES, Config, Gate, Notes, Start
 from tests.integration.leaks import Figures, complaints, cpu_seconds, figures, settled
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
@@ -31,14 +31,7 @@ Connect = Callable[..., Client]
 MIB = 1 << 20
 CONFIGS = [Config(interface, lanes) for interface in ("asgi", "wsgi") for lanes in LANES]
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=str)
-some_configs = pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(config, id=str(config), marks=[] if number in (0, 3) else [pytest.mark.slow])
-        for number, config in enumerate(CONFIGS)
-    ],
-)
-"""Every one, of which two are enough where the others take as long again."""
+some_configs = pytest.mark.parametrize("config", HEAVY_CONFIGS)
 
 
 def app_of(config: Config) -> str:
@@ -226,7 +219,7 @@ def test_connections_that_are_reset_at_any_point(config: Config, start: Start) -
 # Requests that all differ
 
 
-@every_config
+@some_configs
 def test_long_targets_that_all_differ_take_no_memory(config: Config, start: Start) -> None:
     """1,100 of 8,000 bytes, which took 15 MiB while each was remembered."""
     server = start(config.app, *config.options)

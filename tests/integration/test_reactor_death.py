@@ -32,14 +32,23 @@ def config(request: pytest.FixtureRequest) -> Config:
 
 
 @pytest.fixture
-def server(config: Config, start: Start) -> Server:
+def own(config: Config, start: Start) -> Server:
+    """A server that the test ends."""
     return start(config.app, *config.options)
 
 
 @pytest.fixture
-def pair(config: Config, start: Start) -> Server:
+def server(config: Config, shared: Start, connect: Connect) -> Server:
+    """A server whose reactor the test ends. What an earlier test has ended is replaced."""
+    server = shared(config.app, *config.options)
+    assert connect(server).get("/pid").json() in server.reactor_pids()
+    return server
+
+
+@pytest.fixture
+def pair(config: Config, shared: Start) -> Server:
     """A server with two reactors, both of which are ready."""
-    server = start(config.app, *config.options, "--reactors", "2")
+    server = shared(config.app, *config.options, "--reactors", "2")
     assert eventually(lambda: len(server.reactor_pids()) == 2)
     seen: set[int] = set()
 
@@ -139,10 +148,12 @@ def test_a_reactor_leaves_signals_to_the_front_end(server: Server, connect: Conn
 # The front end dies
 
 
-def test_no_reactor_outlives_a_front_end_that_was_killed(pair: Server) -> None:
-    reactors = pair.reactor_pids()
-    os.kill(pair.pid, signal.SIGKILL)
-    pair.process.wait()
+def test_no_reactor_outlives_a_front_end_that_was_killed(config: Config, start: Start) -> None:
+    server = start(config.app, *config.options, "--reactors", "2")
+    assert eventually(lambda: server.log().count(" is ready") == 2)
+    reactors = server.reactor_pids()
+    os.kill(server.pid, signal.SIGKILL)
+    server.process.wait()
     assert eventually(lambda: not any(is_alive(pid) for pid in reactors))
 
 
@@ -189,7 +200,7 @@ def refuses_connections(server: Server) -> bool:
     ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)]
 )
 def test_requests_in_flight_are_answered_before_the_end(
-    server: Server,
+    own: Server,
     connect: Connect,
     gate: Gate,
     notes: Notes,
@@ -197,38 +208,38 @@ def test_requests_in_flight_are_answered_before_the_end(
     whole_group: bool,
 ) -> None:
     """A terminal sends Ctrl-C to the whole group; the reactors leave it to the front end."""
-    client, idle = connect(server), connect(server)
+    client, idle = connect(own), connect(own)
     idle.get("/hello")
     client.send(request("GET", f"/wait?gate={gate}&notes={notes}"))
     notes.first()
-    reactors = server.reactor_pids()
+    reactors = own.reactor_pids()
     if whole_group:
-        os.killpg(server.pid, number)
+        os.killpg(own.pid, number)
     else:
-        server.signal(number)
-    assert eventually(lambda: refuses_connections(server))
+        own.signal(number)
+    assert eventually(lambda: refuses_connections(own))
     assert idle.at_end()
     gate.open()
     answer = client.response()
     assert (answer.status, answer.text) == (200, "waited")
     assert client.at_end()
-    assert server.wait() == 0
+    assert own.wait() == 0
     assert not any(is_alive(pid) for pid in reactors)
 
 
 @pytest.mark.parametrize("config", ASGI, ids=str, indirect=True)
 def test_a_stream_in_flight_is_finished_before_the_end(
-    server: Server, connect: Connect, gate: Gate, second_gate: Gate
+    own: Server, connect: Connect, gate: Gate, second_gate: Gate
 ) -> None:
-    client = connect(server)
+    client = connect(own)
     client.send(request("GET", f"/steps?gate={gate}&gate2={second_gate}"))
     client.begin()
-    server.signal(signal.SIGTERM)
-    assert eventually(lambda: refuses_connections(server))
+    own.signal(signal.SIGTERM)
+    assert eventually(lambda: refuses_connections(own))
     gate.open()
     second_gate.open()
     assert b"".join(client.pieces()).endswith(b"data: 3\n\n")
-    assert server.wait() == 0
+    assert own.wait() == 0
 
 
 def test_requests_that_never_end_are_cut_off_after_the_graceful_timeout(

@@ -15,24 +15,15 @@ from functools import partial
 import pytest
 
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANES, RUNTIMES, Config, Gate, Notes, Start
+from tests.integration.conftest import HEAVY_CONFIGS, LANES, RUNTIMES, Config, Gate, Notes, Start
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
 
 Connect = Callable[..., Client]
 
 MIB = 1 << 20
-CONFIGS = [
-    pytest.param(Config(interface, lanes), id=f"{interface} {lanes}", marks=marks)
-    for interface, lanes, marks in (
-        ("asgi", "express", []),
-        ("wsgi", "plain", []),
-        ("asgi", "plain", [pytest.mark.slow]),
-        ("wsgi", "express", [pytest.mark.slow]),
-    )
-]
-every_config = pytest.mark.parametrize("config", CONFIGS)
-only_asgi = pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2]])
+every_config = pytest.mark.parametrize("config", HEAVY_CONFIGS)
+only_asgi = pytest.mark.parametrize("config", [HEAVY_CONFIGS[0], HEAVY_CONFIGS[2]])
 
 
 def is_served(server: Server) -> bool:

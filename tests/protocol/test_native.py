@@ -21,6 +21,7 @@ from reactor_run.protocol.origin import NOWHERE, Origin
 from reactor_run.protocol.policy import Limits, Rejected
 from reactor_run.protocol.request import parse_request_head
 from reactor_run.protocol.scope import ScopeBuilder
+from tests.cases import loop_over
 from tests.fuzz.native import check_head, compare
 
 LIMITS = Limits()
@@ -148,7 +149,7 @@ def test_left_to_the_policy(data: bytes) -> None:
     assert not check_head(data, LIMITS)
 
 
-@pytest.mark.parametrize("size", range(len(BROWSER)))
+@loop_over("size", range(len(BROWSER)))
 def test_an_incomplete_head_is_left_to_the_policy(size: int) -> None:
     assert read_head(BROWSER[:size], LIMITS.bounds) is None
 

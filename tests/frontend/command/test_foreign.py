@@ -12,9 +12,11 @@ from reactor_run.frontend.command.foreign import SERVERS, Row, answer_flags, ref
 from reactor_run.frontend.command.help import build_parser
 from reactor_run.frontend.command.settings import OPTIONS
 from reactor_run.frontend.errors import OperatorError
+from tests.cases import loop_over
 
 PAGE = Path(__file__).parents[3] / "docs" / "migrating.md"
 OURS = {option.flag: option for option in OPTIONS} | {option.short: option for option in OPTIONS}
+KNOWN = build_parser()._option_string_actions
 ROWS = [(server, row) for server, rows in SERVERS.items() for row in rows]
 
 
@@ -22,9 +24,9 @@ def test_the_page_ends_with_the_tables_as_generated() -> None:
     assert PAGE.read_text().endswith(reference())
 
 
-@pytest.mark.parametrize(("server", "row"), ROWS, ids=lambda value: str(value)[:40])
+@loop_over("server, row", ROWS)
 def test_our_flags_in_the_tables_exist(server: str, row: Row) -> None:
-    known = build_parser()._option_string_actions
+    known = KNOWN
     for flag in re.findall(r"(?<![\w-])--?[a-zA-Z][a-z0-9-]*", f"{row.ours} {row.note}"):
         assert flag in known, flag
     if row.ours.startswith("--"):
@@ -42,10 +44,10 @@ def test_no_server_has_a_flag_in_two_rows() -> None:
         assert len(flags) == len(set(flags))
 
 
-@pytest.mark.parametrize(("server", "row"), ROWS, ids=lambda value: str(value)[:40])
+@loop_over("server, row", ROWS)
 def test_each_flag_that_is_not_ours_is_answered(server: str, row: Row) -> None:
     for flag in row.theirs.split():
-        if flag not in build_parser()._option_string_actions:
+        if flag not in KNOWN:
             with pytest.raises(OperatorError, match=f"there is no {flag}: .*docs/migrating.md$"):
                 sort_words(["shop:app", flag, "x"])
 
