@@ -104,7 +104,7 @@ def test_frames_that_come_with_the_handshake_are_not_lost(server: Server) -> Non
         ws.finish()
 
 
-def test_frames_that_are_read_before_the_accept_are_answered(server: Server) -> None:
+def test_frames_that_are_sent_before_the_accept_are_answered(server: Server) -> None:
     early = frame(PING, b"first") + frame(TEXT, "early") + frame(PING, b"second")
     with WebSocketClient(server, "/accept-late", early=early) as ws:
         assert [ws.frame(), ws.frame()] == [(PONG, b"first"), (PONG, b"second")]
@@ -112,7 +112,7 @@ def test_frames_that_are_read_before_the_accept_are_answered(server: Server) -> 
     assert eventually(lambda: ["accept-late", "early"] in seen(server))
 
 
-def test_a_close_frame_that_is_read_before_the_accept_is_answered(server: Server) -> None:
+def test_a_close_frame_that_is_sent_before_the_accept_is_answered(server: Server) -> None:
     before = seen(server).count(["accept-late", 3001, "bye"])
     early = frame(CLOSE, (3001).to_bytes(2, "big") + b"bye")
     with WebSocketClient(server, "/accept-late", early=early) as ws:
