@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.certificates import Authority
+from tests.integration.client import Client
 from tests.integration.conftest import Gate, Notes
 from tests.integration.server import Server
-from tests.integration.waiting import eventually
 
 CONFIG = """
 admin = "unix:{folder}/admin"
@@ -60,79 +61,97 @@ def server(folder: Path, authority: Authority) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def clients(server: Server, authority: Authority) -> Iterator[list[httpx.Client]]:
-    """One for the routes, one for the listener of `api`. Each keeps a connection."""
-    made = [
-        httpx.Client(
-            base_url=address,
-            http1=False,
-            http2=True,
-            verify=authority.client(),
-            trust_env=False,
-            timeout=30,
-        )
-        for address in server.addresses
-    ]
-    eventually(lambda: all(each.get("/api/hello").status_code == 200 for each in made))
-    eventually(lambda: made[0].get("/hello").status_code == 200)
-    yield made
-    for client in made:
-        client.close()
+@asynccontextmanager
+async def connected(
+    server: Server, authority: Authority
+) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    """A client for the routes, and one for the listener of `api`. Each keeps a connection."""
+    async with AsyncExitStack() as stack:
+        routed, own = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=address,
+                    http1=False,
+                    http2=True,
+                    verify=authority.client(),
+                    trust_env=False,
+                    timeout=30,
+                )
+            )
+            for address in server.addresses
+        ]
+        for client, target in (routed, "/hello"), (routed, "/api/hello"), (own, "/api/hello"):
+            await until_ready(client, target)
+        yield routed, own
 
 
-def test_streams_of_one_connection_go_to_each_app(
-    clients: list[httpx.Client], folder: Path
+async def until_ready(client: httpx.AsyncClient, target: str) -> None:
+    """Ask until an app answers: it may still start, or start again."""
+    with trio.fail_after(30):
+        while (await client.get(target)).status_code != 200:
+            pass
+
+
+@pytest.mark.trio
+async def test_streams_of_one_connection_go_to_each_app(
+    server: Server, authority: Authority
 ) -> None:
-    client, _ = clients
     body = b"".join(pattern(SIZE))
+    pids: set[str] = set()
 
-    def ask(number: int) -> str:
+    async def ask(client: httpx.AsyncClient, number: int) -> None:
         kind = number % 5
-        if kind == 0:
-            return client.get("/pid").text
-        if kind == 1:
-            return client.get("/api/pid").text
-        if kind == 2:
-            assert client.get("/files/a.bin").content == body
-        elif kind == 3:
-            assert hash_of(pattern(SIZE)) in client.post("/hash", content=body).text
+        if kind < 2:
+            pids.add((await client.get(("/pid", "/api/pid")[kind])).text)
+        elif kind == 2:
+            assert (await client.get("/files/a.bin")).content == body
         else:
-            assert hash_of(pattern(SIZE)) in client.post("/api/hash", content=body).text
-        return ""
+            target = "/hash" if kind == 3 else "/api/hash"
+            assert hash_of(pattern(SIZE)) in (await client.post(target, content=body)).text
 
-    with ThreadPoolExecutor(10) as threads:
-        answers = set(threads.map(ask, range(50))) - {""}
-    assert len(answers) == 2
-    preflight = client.options(
-        "/api/hello",
-        headers={"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"},
-    )
+    async with connected(server, authority) as (client, _):
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(ask, client, number)
+        assert len(pids) == 2
+        preflight = await client.options(
+            "/api/hello",
+            headers={"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"},
+        )
+    assert preflight.http_version == "HTTP/2"
     assert preflight.headers["access-control-allow-origin"] == "https://shop.example"
 
 
-def test_a_dead_app_costs_no_stream_of_another(
-    clients: list[httpx.Client], gate: Gate, notes: Notes
+@pytest.mark.trio
+async def test_a_dead_app_costs_no_stream_of_another(
+    server: Server, authority: Authority, gate: Gate, notes: Notes
 ) -> None:
-    client, _ = clients
-    api = int(client.get("/api/pid").text)
-    with ThreadPoolExecutor(1) as threads:
-        held = threads.submit(client.get, f"/wait?gate={gate}&notes={notes}")
-        notes.first()
-        os.kill(api, signal.SIGKILL)
-        assert eventually(lambda: client.get("/api/pid").text != str(api))
-        gate.open()
-        assert held.result().text == "waited"
+    async with connected(server, authority) as (client, _):
+        api = (await client.get("/api/pid")).text
+        answers: list[str] = []
+
+        async def hold() -> None:
+            answers.append((await client.get(f"/wait?gate={gate}&notes={notes}")).text)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold)
+            await trio.to_thread.run_sync(notes.first)
+            os.kill(int(api), signal.SIGKILL)
+            with trio.fail_after(30):
+                while (await client.get("/api/pid")).text == api:
+                    pass
+            gate.open()
+        assert answers == ["waited"]
 
 
-def test_the_listener_of_an_app(clients: list[httpx.Client], folder: Path) -> None:
-    shared, own = clients
-    assert own.get("/api/pid").text == shared.get("/api/pid").text
-    assert own.get("/api/pid").http_version == "HTTP/2"
-    for target in "/hello", "/files/a.bin":
-        assert own.get(target).status_code == 404
-    admin = httpx.HTTPTransport(uds=f"{folder}/admin")
-    with httpx.Client(transport=admin, base_url="http://localhost", trust_env=False) as http:
-        text = http.get("/metrics").text
+@pytest.mark.trio
+async def test_the_listener_of_an_app(server: Server, authority: Authority, folder: Path) -> None:
+    async with connected(server, authority) as (routed, own):
+        answer = await own.get("/api/pid")
+        assert (answer.text, answer.http_version) == ((await routed.get("/api/pid")).text, "HTTP/2")
+        for target in "/hello", "/files/a.bin":
+            assert (await own.get(target)).status_code == 404
+    with Client(f"unix:{folder}/admin") as admin:
+        text = admin.get("/metrics").text
     assert re.search(r'requests_total\{app="api",method="GET",status="2xx"\} [1-9]', text)
-    assert re.search(r'requests_total\{app="",method="GET",status="2xx"\} [1-9]', text)
+    assert re.search(r'requests_total\{app="",method="GET",status="4xx"\} [1-9]', text)
