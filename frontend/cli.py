@@ -214,7 +214,7 @@ def _check_tls(settings: Settings, sources: Mapping[str, str]) -> None:
             )
     elif not settings.certfile:
         for name in _NEEDS_CERTIFICATE:
-            if name in sources and getattr(settings, name) != Settings._field_defaults[name]:
+            if name in sources and getattr(settings, name) != getattr(Settings, name):
                 raise OperatorError(
                     f"{sources[name]} has no effect without a certificate; add --certfile or "
                     "remove it"

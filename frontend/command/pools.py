@@ -34,7 +34,7 @@ def apps_of(settings: Settings) -> list[AppSettings]:
     """Return the apps of a service, the one of the command line first. Raises OperatorError."""
     apps = [AppSettings(_DEFAULT, settings)] if settings.app else []
     for mount in settings.mount:
-        apps.append(AppSettings(mount.name, settings._replace(app=mount.app)))
+        apps.append(AppSettings(mount.name, settings.replace(app=mount.app)))
     apps += [_read(settings, text) for text in settings.app_table]
     names = [app.name for app in apps]
     for name in names:
@@ -56,7 +56,7 @@ def _read(settings: Settings, text: str) -> AppSettings:
     bind = values.pop("bind", ())
     if "env" in values:
         values["env"] = settings.env + values["env"]
-    own = settings._replace(**values)
+    own = settings.replace(**values)
     if own.interface == "asgi" and "threads" in values and own.threads > 1:
         raise OperatorError(f"[app.{name}]: threads is for WSGI apps, but interface is asgi")
     return AppSettings(name, own, bind)

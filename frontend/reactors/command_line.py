@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reactor_run.frontend.command.settings import HEADER, Settings
+from reactor_run.frontend.command.groups.server import HEADER
+from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.launch import StartDirectory
 from reactor_run.frontend.log import zone
 from reactor_run.frontend.reactors.process import Command

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
+from reactor_run.frontend.command.groups.logs import LogLevel
 from reactor_run.frontend.command.pools import apps_of
-from reactor_run.frontend.command.settings import LogLevel, Settings
+from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.exchanges.dispatcher import Dispatcher
@@ -50,7 +51,7 @@ def check(settings: Settings) -> int:
 
 
 def _check_app(settings: Settings, level: LogLevel) -> int:
-    result = Check(settings._replace(reactors=1, log_level=level))
+    result = Check(settings.replace(reactors=1, log_level=level))
     result.run()
     if result.failure is None:
         print(f"{settings.app} would serve: {result.report}")

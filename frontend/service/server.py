@@ -122,7 +122,7 @@ def _connection_limit(settings: Settings, nofile: int, reactors: int) -> int:
     wanted = settings.max_connections
     connections, line, lacks_files = connections_for(nofile, wanted, reactors)
     # Hardly any service gets as many as the default allows.
-    asked_for = wanted != Settings._field_defaults["max_connections"]
+    asked_for = wanted != Settings.max_connections
     wrong = lacks_files and (asked_for or connections < _FEW_CONNECTIONS)
     log.log(logging.WARNING if wrong else logging.DEBUG, "%s", line)
     return connections
@@ -327,7 +327,7 @@ class Server:
         if settings.tls_dev:
             from reactor_run.frontend.tls.development import make_certificate
 
-            settings = settings._replace(certfile=(make_certificate(),))
+            settings = settings.replace(certfile=(make_certificate(),))
         if not settings.certfile:
             return None
         from reactor_run.frontend.clients.tls_handshake import TlsService

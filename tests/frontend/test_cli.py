@@ -215,7 +215,7 @@ READ = Settings(
 
 def test_a_file_sets_values_of_every_type(here: Path) -> None:
     (here / "shop.toml").write_text(EVERY_TYPE)
-    expected = READ._replace(config="shop.toml")
+    expected = READ.replace(config="shop.toml")
     assert cli.read_settings(["--config", "shop.toml"], {}) == expected
     assert cli.read_settings([], {"REACTOR_RUN_CONFIG": "shop.toml"}) == expected
     (here / "shop.toml").write_text("bind = ':2'")
