@@ -56,6 +56,8 @@ _MEMORY_MAX: Final = 524288
 """The most bytes of answers that wait in the memory of the streams of one connection."""
 _KEPT_MAX: Final = 16
 """The most streams without a request that are kept for later ones."""
+_SPARE_KEPT: Final = 2.0
+"""Seconds for which an idle connection keeps them."""
 _LAST_REQUESTS: Final = 1.0
 """Seconds between the two GOAWAY frames of a graceful end (RFC 9113 §6.8)."""
 
@@ -351,7 +353,7 @@ class Http2:
             if self._ending:
                 self.stir()
             elif not self._retiring:
-                self.connection.wait(self._context.keep_alive)
+                self.connection.wait(min(_SPARE_KEPT, self._context.keep_alive))
 
     def _is_open(self) -> bool:
         return self.connection.phase is ConnectionPhase.OPEN
@@ -360,6 +362,10 @@ class Http2:
     def _is_idle(self) -> bool:
         return not self._streams and not self._unsent
 
+    @property
+    def _idle_until(self) -> float:
+        return self._idle_since + self._context.keep_alive
+
     def on_deadline(self) -> None:
         """Close an idle connection, look for stalled streams, or send the second GOAWAY."""
         if self._retiring and not self._ending:
@@ -367,6 +373,9 @@ class Http2:
         elif not self._is_idle:
             self._reset_stalled()
             self.connection.wait(self._context.response_timeout)
+        elif self.session.last and self._loop.now < self._idle_until:
+            self._drop_spare()
+            self.connection.wait_until(self._idle_until)
         elif not self.shed():
             self.connection.wait(self._context.keep_alive)
 

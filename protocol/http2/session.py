@@ -104,10 +104,11 @@ class SessionHandler(Protocol):
 class Session:
     """One connection.
 
+    last: the last stream that the client has begun; 0: none.
     over: it has ended: close it when all output was sent.
     """
 
-    __slots__ = ("_budget", "_failure", "_h2", "_handler", "_last", "_refilled", "over")
+    __slots__ = ("_budget", "_failure", "_h2", "_handler", "_refilled", "last", "over")
 
     def __init__(self, handler: SessionHandler, limits: SessionLimits, now: float) -> None:
         """`now`: the time in seconds of any steady clock."""
@@ -123,8 +124,7 @@ class Session:
         self.over = False
         self._failure = b""
         """What is sent in the place of what the library cannot send any more."""
-        self._last = 0
-        """The last stream that the client has begun."""
+        self.last = 0
         self._budget = _BUDGET
         self._refilled = now
         self._h2.initiate_connection(
@@ -185,7 +185,7 @@ class Session:
         handler = self._handler
         for event in self._h2.events():
             if isinstance(event, RequestReceived):
-                self._last = event.stream_id
+                self.last = event.stream_id
                 self._refill(_BUDGET_PER_REQUEST)
                 handler.on_request(event.stream_id, event.headers, event.end_stream)
             elif isinstance(event, StreamClosed):
@@ -205,7 +205,7 @@ class Session:
     def _fail(self, error: int) -> None:
         """End the connection by GOAWAY (RFC 9113 §5.4.1)."""
         self.over = True
-        self._failure = _GOAWAY + self._last.to_bytes(4, "big") + error.to_bytes(4, "big")
+        self._failure = _GOAWAY + self.last.to_bytes(4, "big") + error.to_bytes(4, "big")
 
     # Answers -------------------------------------------------------------------------------------
 
