@@ -13,9 +13,7 @@ lanes it arrives over the control channel.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from enum import Enum
@@ -23,16 +21,16 @@ from time import monotonic
 from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import ABANDONED, ANSWERED, OVER, RUNNING, Exchange
-from reactor_run.frontend.launch import explain
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors.attention import Attention
+from reactor_run.frontend.reactors.birth import Birth
 from reactor_run.frontend.reactors.control_link import ControlLink
 from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
 from reactor_run.frontend.reactors.lane_pool import LanePool
 from reactor_run.frontend.reactors.open_websockets import OpenWebSockets
-from reactor_run.frontend.reactors.process import ChildProcess, ForkedChild, execute
+from reactor_run.frontend.reactors.process import ChildProcess
 from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
 from reactor_run.frontend.reactors.zygote import Zygote
@@ -139,13 +137,14 @@ class Reactor:
         self.on_overdue: Callable[[], None] = lambda: None
 
         self.express: ExpressLane | None = None
-        self.process: ChildProcess | None = None
-        """None: a zygote has not forked it yet, and maybe never will."""
-        self._zygote = zygote
-        self._unwanted = False
-        """It is to be killed as soon as it is forked."""
-        self._command = command
-        self._directory = directory
+        self._birth = Birth(
+            loop,
+            self,
+            command,
+            directory=directory,
+            on_terminal=terminal is not None,
+            zygote=zygote,
+        )
         with ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
@@ -153,7 +152,7 @@ class Reactor:
                 self._control = ControlLink(self.loop, self, ours, self._hear)
                 undo.callback(self._control.give_up)
                 if zygote is None:
-                    undo.callback(self._execute(theirs).abandon)
+                    undo.callback(self._birth.start(theirs).abandon)
                 self._share_pulse(undo)
                 self.open_websockets = OpenWebSockets(loop, self._control.say)
                 self.lanes = LanePool(loop, self, self._control.say, self._pulse.lanes)
@@ -161,20 +160,8 @@ class Reactor:
                 if express:
                     self._open_express(undo)
                 if zygote is not None:
-                    zygote.fork(self, theirs, multiprocess=multiprocess)
+                    self._birth.ask_zygote(theirs, multiprocess=multiprocess)
             undo.pop_all()
-
-    def _execute(self, control: socket.socket) -> ChildProcess:
-        """Start the process by its command. `control`: its end of the control channel."""
-        descriptor = control.fileno()
-        child = execute(
-            self._command(descriptor),
-            descriptor,
-            terminal=self._terminal is not None,
-            directory=self._directory,
-        )
-        self.process = ChildProcess(self.loop, child, self._on_exit)
-        return self.process
 
     def _share_pulse(self, undo: ExitStack) -> None:
         self._pulse, descriptor = Pulse.share()
@@ -199,7 +186,13 @@ class Reactor:
     @property
     def pid(self) -> int:
         """The number of its process; 0: there is none yet."""
-        return 0 if self.process is None else self.process.pid
+        return self._birth.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status of its process, negative for a signal; None until it was waited for."""
+        process = self._birth.process
+        return None if process is None else process.status
 
     # Exchanges -----------------------------------------------------------------------------------
 
@@ -493,43 +486,24 @@ class Reactor:
             case Failed(line, details):
                 self.owner.reactor_failed(self, line, details)
 
-    # What its zygote says ------------------------------------------------------------------------
+    # The process ---------------------------------------------------------------------------------
 
-    def forked(self, child: ForkedChild) -> None:
-        """Take the process that the zygote has forked."""
-        try:
-            self.process = ChildProcess(self.loop, child, self._on_exit)
-        except OSError as error:
-            self.never_born(-signal.SIGKILL, f"it cannot be watched: {error.strerror}")
-            return
+    def born(self) -> None:
+        """Pass on that a zygote has forked its process, or that it was started instead."""
         self.owner.reactor_started(self)
-        if self._unwanted:
-            self.kill()
 
-    def execute(self, control: socket.socket) -> None:
-        """Start the process by its command: the app cannot be preloaded."""
-        self._zygote = None
-        try:
-            self._execute(control)
-        except OSError as error:
-            self.never_born(1, f"it cannot be started: {explain(error)}")
-        else:
-            self.owner.reactor_started(self)
-
-    def never_born(self, status: int, message: str = "", details: str | None = None) -> None:
+    def never_born(self, status: int, message: str, details: str | None) -> None:
         """Note that there will be no process.
 
-        `status`: as if there had been one. `message`, `details`: why, if that is known.
+        `status`: as if there had been one. `message`, `details`: why; empty: it was not wanted.
         """
         if self.state is DEAD:
             return
-        if message and not self._unwanted:
+        if message:
             self.owner.reactor_failed(self, message, details)
         self.hung_up()
         self._end()
         self.owner.reactor_died(self, status)
-
-    # The process ---------------------------------------------------------------------------------
 
     def on_deadline(self) -> None:
         """Call `on_overdue`: the time for the present step of its life is over."""
@@ -551,23 +525,12 @@ class Reactor:
 
     def kill(self) -> None:
         """Kill it, with the children of its app in its process group."""
-        if self.state is DEAD:
-            return
-        if self.process is not None:
-            self.process.signal_group(signal.SIGKILL)
-        elif self._zygote is not None and self._zygote.withdraw(self.name):
-            # The caller may not expect the end within this call.
-            self.loop.defer(lambda: self.never_born(-signal.SIGKILL))
-        else:
-            self._unwanted = True
+        if self.state is not DEAD:
+            self._birth.kill()
 
     def see_dead(self, seconds: float) -> None:
         """Block until it has ended, for at most `seconds`."""
-        try:
-            if self.process is not None:
-                self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            log.error("%s (pid %d): SIGKILL was sent, but it still exists", self.name, self.pid)
+        self._birth.see_dead(seconds)
 
     def hung_up(self) -> None:
         """Note that it closed a link: it is dead or about to die. The pidfd reports its end."""
@@ -592,8 +555,7 @@ class Reactor:
             why,
             f"; {len(suspects)} begun exchanges: {', '.join(names)}" if names else "",
         )
-        if self.process is not None:
-            self.process.dump()
+        self._birth.dump()
         self._end_within(_DUMP_MAX)
 
     def _end_within(self, seconds: float) -> None:
@@ -607,10 +569,8 @@ class Reactor:
         """Send a ping. It answers when its loop turns."""
         self._control.say(Ping(1))
 
-    def _on_exit(self, _: int) -> None:
+    def exited(self, process: ChildProcess) -> None:
         """Handle the end of the process."""
-        process = self.process
-        assert process is not None
         self.hung_up()
         process.signal_children(orderly=self.ends_children)
         self._end()

@@ -521,7 +521,7 @@ class Supervisor:
         until = monotonic() + _GONE_WITHIN
         for reactor in self.reactors:
             reactor.see_dead(max(0.0, until - monotonic()))
-            status = None if reactor.process is None else reactor.process.status
+            status = reactor.exit_status
             if status is not None:
                 self._operation.reactor_exited(reactor, status)
             self._terminal.reclaim(reactor.pid)

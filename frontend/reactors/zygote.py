@@ -43,7 +43,7 @@ _APP_FAILED: Final = 3
 
 
 class Wanted(Protocol):
-    """A reactor that is to be forked."""
+    """A process that is to be forked."""
 
     name: str
 
