@@ -108,21 +108,24 @@ class AnswerTranslator:
     def _body(self, data: bytes | memoryview) -> None:
         reader = self._reader
         if reader is None:
-            self._sink.content(data, False)
+            if not self.complete:
+                self._sink.content(data, False)
             return
         parts: list[bytes | memoryview] = []
         reader.feed(data, 0, parts)  # type: ignore[type-var]
         self.complete = reader.complete
-        trailers = reader.trailers if isinstance(reader, ChunkedReader) else None
+        trailers = _fields(reader.trailers) if isinstance(reader, ChunkedReader) else []
         content = parts[0] if len(parts) == 1 else b"".join(parts)
         if not self.complete or not trailers:
             if content or self.complete:
                 self._sink.content(content, self.complete)
+            if self.complete:
+                self._reader = None
             return
         if content:
             self._sink.content(content, False)
-        lines = [line.partition(b":") for line in trailers]
-        self._sink.trailers([(name.lower(), value.strip()) for name, _, value in lines])
+        self._reader = None
+        self._sink.trailers(trailers)
 
     def end(self) -> bool:
         """End an answer whose body ends with the connection; return whether it is complete."""
@@ -135,10 +138,15 @@ class AnswerTranslator:
 def _translate(head: bytes) -> list[tuple[bytes, bytes]]:
     """Return the fields of a head that is correct."""
     lines = head[:-4].split(b"\r\n")
-    fields = [(b":status", lines[0][9:12])]
-    for line in lines[1:]:
+    return [(b":status", lines[0][9:12]), *_fields(lines[1:])]
+
+
+def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return the fields of correct lines, without those of the connection."""
+    fields = []
+    for line in lines:
         name, _, value = line.partition(b":")
         name = name.lower()
         if name not in _NOT_SENT:
-            fields.append((name, value.strip(b"\t ")))
+            fields.append((name, value.strip(b"\t \r\n")))
     return fields

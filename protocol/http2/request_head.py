@@ -21,6 +21,8 @@ _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++")
 _TARGET: Final = re.compile(rb"(?:/[!-~\x80-\xff]*+|\*)")
 """No space, no control character; in origin form or asterisk form (RFC 9113 §8.3.1)."""
 _AUTHORITY: Final = re.compile(rb"[!-~]++")
+_USUAL_SCHEMES: Final = (b"https", b"http")
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+")
 
 # What a name means here. METHOD to PROTOCOL are places in the list of pseudo-header fields.
 METHOD, PATH, AUTHORITY, SCHEME, PROTOCOL, PLAIN, COOKIE, HOST, TE, LENGTH, REFUSED = range(11)
@@ -107,7 +109,10 @@ def translate_request_head(
                 raise Malformed("content-length is repeated, or no number")
             length = int(value)
             lines += (name, value)
-        elif meaning == REFUSED or value.strip().lower() != b"trailers":
+        elif meaning == TE and value.lower() == b"trailers":
+            # Apps send trailers only to those who ask for them.
+            lines += (name, value)
+        else:
             raise Malformed("a field of the connection")
     method, target, authority, tunnel = _start(pseudo, hosts)
     if cookies:
@@ -115,7 +120,12 @@ def translate_request_head(
         lines += (b"cookie", cookies[0] if len(cookies) == 1 else b"; ".join(cookies))
     chunked = False
     if tunnel:
-        length = -1
+        if length >= 0:
+            raise Malformed("a WebSocket has no content-length")
+        while b"sec-websocket-key" in lines[::2]:
+            # Some proxies leave it there.
+            at = 2 * lines[::2].index(b"sec-websocket-key")
+            del lines[at : at + 2]
     elif length >= 0:
         if length < (size or 0) or (ended and length > (size or 0)):
             raise Malformed("content-length is not the size of the content")
@@ -160,6 +170,8 @@ def _start(pseudo: list[bytes], hosts: list[bytes]) -> tuple[bytes, bytes, bytes
         authority = hosts[0]
     if _METHOD.fullmatch(method) is None or (authority and not _AUTHORITY.fullmatch(authority)):
         raise Malformed("no method, or a character that no authority may have")
+    if scheme not in _USUAL_SCHEMES and scheme and not _SCHEME.fullmatch(scheme):
+        raise Malformed("a character that no scheme may have")
     tunnel = protocol.lower() == b"websocket"
     if method == b"CONNECT" and not tunnel:
         # Neither a proxy nor another protocol is offered. The policy answers CONNECT with 501.

@@ -176,9 +176,9 @@ class Frames:
         timeout: float = 20.0,
         receive_buffer: int | None = None,
     ) -> None:
-        """`begin`: send preface and SETTINGS. `ours`: our settings. `grants`: open the windows
-        again for all that arrives. `keeps`: keep the bodies of answers, not only their sizes.
-        `timeout`: seconds that a wait may take."""
+        """`begin`: send preface and SETTINGS, and acknowledge those of the server. `ours`: our
+        settings. `grants`: open the windows again for all that arrives. `keeps`: keep the bodies of
+        answers, not only their sizes. `timeout`: seconds that a wait may take."""
         address = target.address if isinstance(target, Server) else target
         self.sock = _socket(address)
         if receive_buffer is not None:
@@ -193,6 +193,7 @@ class Frames:
             self.sock = wrapped
             assert wrapped.selected_alpn_protocol() == "h2"
         self._timeout = timeout
+        self._acknowledges = begin
         self._grants = grants
         self._keeps = keeps
         self._unread = b""
@@ -351,7 +352,8 @@ class Frames:
                 self.acks += 1
             else:
                 self.settings.update(frame.settings)
-                self.send(raw(SETTINGS, ACK, 0))
+                if self._acknowledges:
+                    self.send(raw(SETTINGS, ACK, 0))
 
     def _on_fields(self, frame: HeadersFrame, fields: Iterable[tuple[Any, Any]]) -> None:
         answer = self.answers[frame.stream_id]
