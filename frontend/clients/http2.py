@@ -250,14 +250,15 @@ class Http2:
 
     def on_request(self, stream: int, fields: Fields, ended: bool) -> None:
         """See `SessionHandler`."""
-        if self._ending or self._is_full:
+        if self._ending or self._is_full():
             self.session.reset(stream, REFUSED_STREAM)
             return
-        if self._is_idle and not self._retiring:
-            self.connection.wait(self._context.response_timeout)
-        age = self._context.max_connection_age
-        if age and self.connection.age > age and not self._retiring:
-            self._retire_connection(_LAST_REQUESTS)
+        if not self._retiring:
+            if not self._streams:
+                self.connection.wait(self._context.response_timeout)
+            age = self._context.max_connection_age
+            if age and self.connection.age > age:
+                self._retire_connection(_LAST_REQUESTS)
         if self._spare:
             new = self._spare.pop()
         else:
@@ -270,7 +271,6 @@ class Http2:
         else:
             self._arriving.append((new, fields))
 
-    @property
     def _is_full(self) -> bool:
         """Whether the client has as many streams as it may, those included whose apps still run."""
         most = self._service.streams_max
@@ -312,7 +312,8 @@ class Http2:
         ended = self._streams.pop(stream, None)
         if ended is not None:
             self._retire(ended)
-        self._check_idle()
+        if not self._streams:
+            self._check_idle()
 
     def _retire(self, stream: Http2Stream) -> None:
         """Keep the objects of a stream that has ended for another one, or drop them."""

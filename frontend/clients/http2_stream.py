@@ -98,13 +98,13 @@ class StreamTransport(Transport):
         """The content that follows the inbox. A client may send it byte by byte: a piece for each
         would take a hundred times as much memory."""
         self._translator = AnswerTranslator(self, b"")
-        self.number = 0
-        self._restart(b"")
+        self.begin(0)
 
-    def _restart(self, method: bytes) -> None:
-        self._translator.restart(method)
-        self._inbox.clear()
-        self._fresh.clear()
+    # The request ---------------------------------------------------------------------------------
+
+    def begin(self, number: int) -> None:
+        """Serve the stream `number`, whose content may arrive before `open`."""
+        self.number = number
         self._resets = False
         self._broken = False
         """The client is to see that bytes are missing."""
@@ -117,13 +117,6 @@ class StreamTransport(Transport):
         self.request_ended = False
         """The client has sent all of the request."""
         self.ready = False
-
-    # The request ---------------------------------------------------------------------------------
-
-    def begin(self, number: int) -> None:
-        """Serve the stream `number`, whose content may arrive before `open`."""
-        self._restart(b"")
-        self.number = number
 
     def put(self, data: bytes, ended: bool) -> None:
         """Take content that has arrived. `ended`: it is the last one."""
@@ -171,7 +164,8 @@ class StreamTransport(Transport):
         self._translator.restart(method)
         if self.request_ended:
             data = bytes(self._fresh)
-            self.drop()
+            if data:
+                self.drop()
             return data
         if length >= 0:
             self._left = length - self._arrived
@@ -245,8 +239,9 @@ class StreamTransport(Transport):
         number = self.number
         if not number:
             raise ConnectionResetError
-        if session.queued() and (
-            session.queued(number) >= _QUEUED_MAX or session.queued() >= _ALL_QUEUED_MAX
+        queued = session.queued()
+        if queued >= _QUEUED_MAX and (
+            queued >= _ALL_QUEUED_MAX or session.queued(number) >= _QUEUED_MAX
         ):
             raise BlockingIOError
         try:
@@ -331,10 +326,10 @@ class StreamTransport(Transport):
 
     def ended(self) -> bool:
         """Note that the stream is over; return whether its answer was complete."""
-        complete = self._translator.complete
-        self.drop()
+        if self._arrived or self._inbox:
+            self.drop()
         self.number = 0
-        return complete
+        return self._translator.complete
 
 
 class Http2Stream(Connection):

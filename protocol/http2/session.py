@@ -144,6 +144,8 @@ class Session:
         """Read what the client has sent. `now`: see the constructor."""
         if self.over:
             return
+        if self._budget > _BUDGET:
+            self._budget = _BUDGET
         error = None
         try:
             self._h2.receive_data(data)
@@ -154,7 +156,7 @@ class Session:
             flood = isinstance(error, DenialOfServiceError)
             self._fail(_ENHANCE_YOUR_CALM if flood else PROTOCOL_ERROR)
         elif self._budget < 0:
-            self._refill((now - self._refilled) * _BUDGET_PER_SECOND)
+            self._budget += min((now - self._refilled) * _BUDGET_PER_SECOND, _BUDGET)
             self._refilled = now
             if self._budget < 0:
                 self._fail(_ENHANCE_YOUR_CALM)
@@ -172,13 +174,9 @@ class Session:
         except NGH2Error:
             self._fail(PROTOCOL_ERROR)
             return self.output(size)
-        if data:
-            self._refill(len(data) / 1024 * _BUDGET_PER_KIB)
+        self._budget += len(data) / 1024 * _BUDGET_PER_KIB
         self._handle()
         return data
-
-    def _refill(self, amount: float) -> None:
-        self._budget = min(self._budget + amount, _BUDGET)
 
     def _handle(self) -> None:
         """Tell the handler what has happened."""
@@ -186,13 +184,13 @@ class Session:
         for event in self._h2.events():
             if isinstance(event, RequestReceived):
                 self.last = event.stream_id
-                self._refill(_BUDGET_PER_REQUEST)
+                self._budget += _BUDGET_PER_REQUEST
                 handler.on_request(event.stream_id, event.headers, event.end_stream)
             elif isinstance(event, StreamClosed):
                 handler.on_closed(event.stream_id, event.error_code)
             elif isinstance(event, DataReceived):
                 size = len(event.data)
-                self._refill(size / 1024 * _BUDGET_PER_KIB - (_COST_OF_DATA if size else 1))
+                self._budget += size / 1024 * _BUDGET_PER_KIB - (_COST_OF_DATA if size else 1)
                 handler.on_data(event.stream_id, event.data, event.end_stream)
             elif isinstance(event, TrailersReceived):
                 # A server may drop those of a request (RFC 9110 §6.5.1), as over HTTP/1.1 here.
@@ -232,7 +230,7 @@ class Session:
             self._h2.send_data(stream, data, end_stream=ended)
         except NGH2Error:
             return
-        self._refill(_BUDGET_PER_PIECE)
+        self._budget += _BUDGET_PER_PIECE
 
     def send_trailers(self, stream: int, fields: Fields) -> None:
         """Queue the trailers of an answer, which is complete then."""
