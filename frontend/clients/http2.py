@@ -127,7 +127,7 @@ class Http2:
         )
         self._streams: dict[int, Http2Stream] = {}
         self._spare: list[Http2Stream] = []
-        self._arriving: list[tuple[Http2Stream, Fields]] = []
+        self._arriving: dict[int, tuple[Http2Stream, Fields]] = {}
         """The requests of this read whose content has not ended."""
         self.waiting: set[Http2Stream] = set()
         self.readable: set[Http2Stream] = set()
@@ -174,8 +174,8 @@ class Http2:
 
     def _take(self, data: bytes) -> None:
         self.session.receive(data, self._loop.now)
-        arriving, self._arriving = self._arriving, []
-        for stream, fields in arriving:
+        arriving, self._arriving = self._arriving, {}
+        for stream, fields in arriving.values():
             if stream.transport.number:
                 self._open(stream, fields)
         self.stir()
@@ -254,7 +254,7 @@ class Http2:
             self.session.reset(stream, REFUSED_STREAM)
             return
         if not self._retiring:
-            if not self._streams:
+            if not self._streams and not self._unsent:
                 self.connection.wait(self._context.response_timeout)
             age = self._context.max_connection_age
             if age and self.connection.age > age:
@@ -269,7 +269,7 @@ class Http2:
             new.transport.request_ended = True
             self._open(new, fields)
         else:
-            self._arriving.append((new, fields))
+            self._arriving[stream] = new, fields
 
     def _is_full(self) -> bool:
         """Whether the client has as many streams as it may, those included whose apps still run."""
@@ -309,15 +309,19 @@ class Http2:
             self._context.counters.http2_refused += 1
         self._answered.discard(stream)
         self._unsent.pop(stream, None)
+        arriving = self._arriving.pop(stream, None)
         ended = self._streams.pop(stream, None)
         if ended is not None:
-            self._retire(ended)
+            self._retire(ended, unused=arriving is not None)
         if not self._streams:
             self._check_idle()
 
-    def _retire(self, stream: Http2Stream) -> None:
-        """Keep the objects of a stream that has ended for another one, or drop them."""
-        complete = stream.transport.ended()
+    def _retire(self, stream: Http2Stream, *, unused: bool) -> None:
+        """Keep the objects of a stream that has ended for another one, or drop them.
+
+        `unused`: its request was not served.
+        """
+        complete = stream.transport.ended() or unused
         protocol = stream.protocol
         if (
             complete

@@ -58,6 +58,9 @@ between the two limits get 431; a larger one ends the connection."""
 _FIELDS_MAX: Final = 1024
 """The most fields that the library takes. A limit below it is answered with 431."""
 
+_READ: Final = 16384
+"""The most bytes that the library reads at once. A frame of 30 bytes may become 1 KB of events."""
+
 _BUDGET: Final = 1000.0
 """The most frames without progress in a row."""
 _BUDGET_PER_SECOND: Final = 50.0
@@ -142,6 +145,14 @@ class Session:
 
     def receive(self, data: bytes, now: float) -> None:
         """Read what the client has sent. `now`: see the constructor."""
+        if len(data) <= _READ:
+            self._receive(data, now)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), _READ):
+            self._receive(view[start : start + _READ], now)
+
+    def _receive(self, data: bytes | memoryview, now: float) -> None:
         if self.over:
             return
         if self._budget > _BUDGET:
