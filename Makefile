@@ -24,7 +24,7 @@ CACHED = env -u PYTHONDONTWRITEBYTECODE
 REPOSITORY ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
-FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames websocket
+FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames websocket http2
 AUTOBAHN_CASES ?= *
 BENCH_ARGS ?=
 BENCH = $(if $(CPU),--cpu) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH_ARGS)

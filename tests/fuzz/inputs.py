@@ -21,6 +21,7 @@ TARGETS: Final = (
     "responses",
     "frames",
     "websocket",
+    "http2",
 )
 """The modules beside this one that have `check` and `seeds`."""
 
