@@ -128,8 +128,9 @@ class ReactorProcess:
     async def _serve_asgi(self, app: Callable[..., Any]) -> None:
         import anyio
 
-        from reactor_run.reactor.asgi.http import EXTENSIONS, AsgiExchange
+        from reactor_run.reactor.asgi.http import AsgiExchange
         from reactor_run.reactor.asgi.lifespan import Lifespan
+        from reactor_run.reactor.asgi.response import EXTENSIONS
         from reactor_run.reactor.asgi.websocket import WebSocketExchange
         from reactor_run.reactor.asgi.websockets import WebSockets
         from reactor_run.reactor.loop.runtime import claim_no_thread, loop_for

@@ -9,7 +9,8 @@ from typing import Final
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
 from reactor_run.protocol.scope import ScopeBuilder
-from reactor_run.reactor.asgi.http import AsgiExchange, ResponseState
+from reactor_run.reactor.asgi.http import AsgiExchange
+from reactor_run.reactor.asgi.response import ResponseState
 from reactor_run.reactor.links.answer_file import AnswerFile
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway

@@ -1,26 +1,6 @@
 """One HTTP exchange of an ASGI app (ASGI HTTP specification 2.5).
 
-The response goes through these states. The table says what each message of the app does in each:
-
-    state       http.response.start     http.response.body               the app returns or raises
-    IDLE        -> STARTED              error                            500
-    STARTED     error                   -> STREAMING, or COMPLETE        500: nothing was sent yet
-    STREAMING   error                   -> STREAMING, or COMPLETE        the answer is aborted
-    TRAILERS    error                   error                            the answer is aborted
-    COMPLETE    error                   error                            no effect
-
-http.response.pathsend is a complete body, and comes in the state STARTED only. The reactor reads a
-small file at once. The link sends a larger one, also after the app has returned.
-
-TRAILERS follows instead of COMPLETE if http.response.start has announced trailers. The message
-http.response.trailers completes the response.
-
-http.response.early_hint is sent at once in IDLE and STARTED. In STREAMING it comes too late and has
-no effect. In COMPLETE it is an error.
-
-The head waits for the first body message, as the specification asks. A whole answer of an express
-exchange is sent as one message. The answer leaves in pieces, by a stream, in two cases: it is
-larger than EXPRESS_MAX, or the app suspends before it is complete.
+The response goes through the states of response.py.
 
 `send` waits while the kernel has not taken more than HIGH_WATER bytes: this is the backpressure. It
 raises OSError once the client is gone. `receive` returns the body as it arrives. After the end of
@@ -37,47 +17,39 @@ carry another exchange.
 from __future__ import annotations
 
 import types
-from collections.abc import Awaitable, Iterable
-from enum import Enum
+from collections.abc import Awaitable
 from math import inf
 from time import monotonic
 from typing import Any, Final
 
 import anyio.lowlevel
 
-from reactor_run.clock import date_field
 from reactor_run.protocol.body import (
-    CHUNK_TAIL,
-    CHUNKED,
-    LAST_CHUNK,
     PIECES_MAX,
     UNTIL_CLOSE,
     BodyReader,
     body_reader,
-    chunk_head,
 )
-from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import RequestHead
-from reactor_run.protocol.response import encode_early_hints, encode_response_head, encode_trailers
 from reactor_run.protocol.scope import ScopeBuilder
 from reactor_run.reactor.asgi.report import report_end, report_handled_error
-from reactor_run.reactor.links.answer_file import AnswerFile, ShortFileError, open_file
+from reactor_run.reactor.asgi.response import (
+    COMPLETE,
+    EXPECTED,
+    IDLE,
+    STARTED,
+    STREAMING,
+    Response,
+)
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.links.lane import CONTINUE
 from reactor_run.reactor.log import limited
-from reactor_run.reactor.loop.hosted import FINISHED, Event, Hosted, HostLoop
+from reactor_run.reactor.loop.hosted import FINISHED, Event, HostLoop
 
-__all__ = ["EXTENSIONS", "HIGH_WATER", "AsgiExchange"]
-
-EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
-    "http.response.early_hint": {},
-    "http.response.pathsend": {},
-    "http.response.trailers": {},
-}
-"""The extensions that each scope shows (ASGI documentation, "Extensions")."""
+__all__ = ["HIGH_WATER", "LOW_WATER", "AsgiExchange", "Message"]
 
 HIGH_WATER: Final = 262144
 """Bytes of an answer above which the reactor writes them at once. If more than this still waits
@@ -86,9 +58,6 @@ writes."""
 LOW_WATER: Final = 65536
 """Bytes of an answer at which a waiting `send` goes on. The distance to HIGH_WATER spares a large
 answer most task switches."""
-_OUT_PIECES_MAX: Final = 512
-"""Most pieces of an answer that are kept apart. Many small pieces take more memory than their
-bytes."""
 QUOTA_BYTES: Final = 1 << 20
 """Bytes that an exchange may move before other tasks get a turn."""
 QUOTA_SECONDS: Final = 0.001
@@ -99,63 +68,23 @@ DRAIN_MAX: Final = 262144
 request. With more, the lane is given up."""
 
 
-class ResponseState(Enum):
-    """The states of a response; see the table above. The values are texts for the log."""
-
-    IDLE = "not started"
-    STARTED = "not begun"
-    STREAMING = "incomplete"
-    TRAILERS = "without its trailers"
-    COMPLETE = "complete"
-
-
-_IDLE: Final = ResponseState.IDLE
-_STARTED: Final = ResponseState.STARTED
-_STREAMING: Final = ResponseState.STREAMING
-_TRAILERS: Final = ResponseState.TRAILERS
-_COMPLETE: Final = ResponseState.COMPLETE
-
 Message = dict[str, Any]
 
 
-class AsgiExchange(Hosted):
+class AsgiExchange(Response):
     """One HTTP request that an ASGI app answers."""
 
     __slots__ = (
         "_body",
-        "_fields",
         "_fin",
-        "_framing",
-        "_gateway",
-        "_lacking",
-        "_on_wire",
         "_origin",
-        "_out",
-        "_out_size",
         "_payload",
         "_quota",
-        "_receiving",
         "_scopes",
         "_sending",
-        "_state",
-        "_status",
-        "_streams",
-        "_trailers",
         "_turn_ends",
         "_unread",
     )
-
-    _status: int
-    """The status code of the app's http.response.start."""
-    _fields: Iterable[tuple[bytes, bytes]]
-    """The header fields of the app's http.response.start."""
-    _trailers: list[tuple[bytes, bytes]] | None
-    """The trailer fields so far; None: the app's http.response.start has announced none."""
-    _framing: int
-    """The length of the response body in bytes, or CHUNKED, or UNTIL_CLOSE. It is set when the head
-    is encoded."""
-    _lacking: int
-    """Bytes that the app still has to send, if `_framing` is a length."""
 
     def __init__(
         self,
@@ -183,15 +112,12 @@ class AsgiExchange(Hosted):
         """The app has not received the end of the body."""
         self._body: BodyReader | None = None
         self._fin = False
-        self._state: ResponseState = _IDLE
-        self._out: list[bytes] = []
+        self._state = IDLE
+        self._out = []
         self._out_size = 0
-        """The exact number of bytes in `_out`. The express lane frames the answer by it."""
         self._on_wire = False
-        """Bytes of the answer have been sent to the front end."""
         self._streams = False
-        """They were sent in pieces, by `lane`."""
-        self._receiving: Event | None = None
+        self._receiving = None
         self._sending: Event | None = None
         self._quota = QUOTA_BYTES
         self._turn_ends = 0.0
@@ -222,7 +148,7 @@ class AsgiExchange(Hosted):
         Returns http.disconnect when the client is gone or the response is complete, even if a part
         of the body is unread (ASGI HTTP specification 2.5, "Disconnect - receive event").
         """
-        while not (self.ended or self._state is _COMPLETE):
+        while not (self.ended or self._state is COMPLETE):
             if self._unread:
                 if self.head.body == 0:
                     self._unread = False
@@ -273,7 +199,7 @@ class AsgiExchange(Hosted):
         if self.gone:
             raise OSError("the client is gone")
         if kind == "http.response.body":
-            if state is not _STARTED and state is not _STREAMING:
+            if state is not STARTED and state is not STREAMING:
                 state = self._state_for_body()
             body = message.get("body", b"")
             if type(body) is not bytes:
@@ -289,7 +215,7 @@ class AsgiExchange(Hosted):
                 await self._give_turn()
                 state = self._state_for_body()
             # From here on nothing is awaited: a call that is cancelled has sent nothing.
-            if state is _STARTED:
+            if state is STARTED:
                 # Trailers need chunks.
                 self._begin(None if more or self._trailers is not None else len(body))
             self._append(body, more)
@@ -306,12 +232,12 @@ class AsgiExchange(Hosted):
                 if self._turn_ends == inf:
                     self._begin_turn()
         elif kind == "http.response.start":
-            if state is not _IDLE:
-                raise RuntimeError(f"{kind} is out of order: {_EXPECTED[state]}")
+            if state is not IDLE:
+                raise RuntimeError(f"{kind} is out of order: {EXPECTED[state]}")
             self._status = message["status"]
             self._fields = message.get("headers", ())
             self._trailers = [] if message.get("trailers") else None
-            self._state = _STARTED
+            self._state = STARTED
             if self._status >= 500:
                 report_handled_error(self.name, self._status, self._gateway.runtime)
         elif kind == "http.response.pathsend":
@@ -322,161 +248,6 @@ class AsgiExchange(Hosted):
             self._send_trailers(message.get("headers", ()), bool(message.get("more_trailers")))
         else:
             raise RuntimeError(f"an HTTP response has no message {kind!r}")
-
-    # The response --------------------------------------------------------------------------------
-
-    def _begin(self, length: int | None) -> None:
-        """Encode the head. `length`: bytes of the whole body, if they are known."""
-        head, self._framing = encode_response_head(
-            self._status,
-            self._fields,
-            method=self.head.method,
-            minor_version=self.head.minor_version,
-            length=length,
-            date_field=date_field(),
-            own_fields=self._gateway.own_fields,
-        )
-        self._lacking = self._framing
-        self._state = _STREAMING
-        self._out.append(head)
-        self._out_size = len(head)
-
-    def _send_early_hints(self, links: Iterable[bytes]) -> None:
-        """Send 103 Early Hints to a client of HTTP/1.1, unless the answer has begun."""
-        if self._state is _COMPLETE:
-            raise RuntimeError("http.response.early_hint is out of order: the response is complete")
-        hints = encode_early_hints((b"link", link) for link in links)
-        if not hints or self.head.minor_version == 0 or self._state not in (_IDLE, _STARTED):
-            return
-        lane = self._answer_lane()
-        if lane is None:
-            return
-        try:
-            lane.send_interim(hints)
-        except OSError:
-            self.on_gone()
-            raise
-        self.reactor.flush_soon()
-
-    def _send_trailers(self, fields: Iterable[tuple[bytes, bytes]], more: bool) -> None:
-        """Take trailer fields. Without `more`, they complete the response.
-
-        They are sent at the end of a chunked body, to a client with `TE: trailers`.
-        """
-        if self._state is not _TRAILERS:
-            raise RuntimeError(f"http.response.trailers is out of order: {_EXPECTED[self._state]}")
-        assert self._trailers is not None
-        trailers = [*self._trailers, *fields]
-        end = encode_trailers(trailers)
-        if more:
-            self._trailers = trailers
-            return
-        if self._framing == CHUNKED:
-            (codings,) = self.head.values((b"te",))
-            if b"trailers" not in map(bytes.strip, codings.lower().split(b",")):
-                end = LAST_CHUNK
-            self._out.append(end)
-            self._out_size += len(end)
-        self._state = _COMPLETE
-        if self._receiving is not None:
-            self._receiving.set()
-        if self.suspended:
-            self.reactor.write_ready(self)
-
-    def _send_path(self, path: str) -> None:
-        """Send a file as the whole body, and complete the response.
-
-        If the app's Content-Length is less than the size of the file, only so many bytes are sent:
-        the file has grown. Raises as `send` does. Then nothing was sent.
-        """
-        if self._state is not _STARTED:
-            raise RuntimeError(f"http.response.pathsend is out of order: {_EXPECTED[self._state]}")
-        if self._trailers is not None:
-            raise RuntimeError("a response with trailers cannot have an http.response.pathsend")
-        file = open_file(path)
-        try:
-            self._begin(file.left)
-            if file.left < self._framing:
-                raise RuntimeError("the file is shorter than the response's Content-Length")
-            file.end = self._framing
-            large = file.left > EXPRESS_MAX
-            body = b"" if large else file.read(EXPRESS_MAX)
-            if not large and len(body) < file.left:
-                raise ShortFileError
-        except BaseException:
-            file.close()
-            # The app may still send another body.
-            self._out, self._out_size = [], 0
-            self._state = _STARTED
-            raise
-        if large:
-            self._append_file(file)
-        else:
-            file.close()
-            self._append(body, False)
-            if self.suspended:
-                self.reactor.write_ready(self)
-
-    def _append_file(self, file: AnswerFile) -> None:
-        """Give the head and the file to the link, as the whole response. The link closes the
-        file."""
-        self._lacking = 0
-        self._state = _COMPLETE
-        if self._receiving is not None:
-            self._receiving.set()
-        lane = self._answer_lane()
-        if lane is None:
-            file.close()
-            return
-        self._on_wire = self._streams = True
-        lane.send_file(file)
-        self.write_out()
-        # A stream gathers messages. After a later step of the app, nothing else sends them.
-        self.reactor.flush_soon()
-
-    def _append(self, body: bytes, more: bool) -> None:
-        """Frame a part of the body. Without `more`, it completes the response."""
-        size = len(body)
-        framing = self._framing
-        if framing >= 0:
-            if size > self._lacking:
-                if self.head.method != b"HEAD" and self._status not in (204, 304):
-                    raise RuntimeError("the response body is longer than its Content-Length")
-                size = 0
-            lacking = self._lacking - size
-            if not more and lacking:
-                raise RuntimeError("the response body is shorter than its Content-Length")
-            self._lacking = lacking
-            if size:
-                self._out.append(body)
-        elif framing == CHUNKED:
-            if size:
-                start = chunk_head(size)
-                self._out += (start, body, CHUNK_TAIL)
-                self._out_size += len(start) + len(CHUNK_TAIL)
-            if not more and self._trailers is None:
-                self._out.append(LAST_CHUNK)
-                self._out_size += len(LAST_CHUNK)
-        elif size:
-            self._out.append(body)
-        self._out_size += size
-        if not more and self._trailers is not None:
-            self._state = _TRAILERS
-        elif not more:
-            self._state = _COMPLETE
-            if self._receiving is not None:
-                self._receiving.set()
-        elif len(self._out) > _OUT_PIECES_MAX:
-            self._out = [b"".join(self._out)]
-
-    def _state_for_body(self) -> ResponseState:
-        """Return the state if a part of the body may come now. Otherwise raises as `send` does."""
-        state = self._state
-        if self.gone:
-            raise OSError("the client is gone")
-        if state is not _STARTED and state is not _STREAMING:
-            raise RuntimeError(f"http.response.body is out of order: {_EXPECTED[state]}")
-        return state
 
     async def _wait_for_room(self, lane: AppLink) -> None:
         """Wait until at most LOW_WATER bytes wait, or the exchange has ended (backpressure)."""
@@ -498,48 +269,6 @@ class AsgiExchange(Hosted):
     def _begin_turn(self) -> None:
         self._quota = QUOTA_BYTES
         self._turn_ends = monotonic() + QUOTA_SECONDS
-
-    def write_out(self) -> None:
-        if self._out:
-            out, self._out = self._out, []
-            size, self._out_size = self._out_size, 0
-            if self._fits_one_message(size):
-                self._on_wire = True
-                self._gateway.express.answer(self.express, out, size)
-                return
-            lane = self._answer_lane()
-            if lane is None:
-                return
-            self._on_wire = self._streams = True
-            try:
-                lane.write(out)
-            except OSError:
-                self.on_gone()
-                return
-        if self._state is _COMPLETE and self._streams and self.lane is not None:
-            try:
-                self.lane.finish(until_close=self._framing == UNTIL_CLOSE)
-            except OSError:
-                self.on_gone()
-
-    def _answer_lane(self) -> AppLink | None:
-        """Return what carries an answer in pieces. None in a child that the app forked: then the
-        client counts as gone."""
-        if self.lane is None:
-            self.lane = self._gateway.open_stream(self)
-            if self.lane is None:
-                self.on_gone()
-        return self.lane
-
-    def _fits_one_message(self, size: int) -> bool:
-        """Whether the whole answer, of `size` bytes, can be one message of the express lane."""
-        return (
-            self.express != 0
-            and not self._on_wire
-            and self._state is _COMPLETE
-            and size <= EXPRESS_MAX
-            and self._framing != UNTIL_CLOSE
-        )
 
     # What the client does ------------------------------------------------------------------------
 
@@ -584,7 +313,7 @@ class AsgiExchange(Hosted):
         """Send 100 Continue if the client waits for it (RFC 9110 §10.1.1)."""
         if self.head.expect_continue:
             self.head.expect_continue = False
-            if self._body is None and self._state in (_IDLE, _STARTED):
+            if self._body is None and self._state in (IDLE, STARTED):
                 try:
                     lane.send_interim(CONTINUE)
                 except OSError:
@@ -646,7 +375,7 @@ class AsgiExchange(Hosted):
     # The end -------------------------------------------------------------------------------------
 
     def over(self, error: BaseException | None) -> None:
-        if error is not None or self._state is not _COMPLETE:
+        if error is not None or self._state is not COMPLETE:
             report_end(
                 self.name,
                 error,
@@ -655,7 +384,7 @@ class AsgiExchange(Hosted):
                 part="response",
                 state=self._state.value,
             )
-            if self._state is not _COMPLETE and not self.gone:
+            if self._state is not COMPLETE and not self.gone:
                 if self._on_wire:
                     self._gateway.abort(self)
                 else:
@@ -689,18 +418,6 @@ class AsgiExchange(Hosted):
     def abandon(self) -> None:
         self._gateway.abandon(self)
 
-    def _fail(self) -> None:
-        """Replace the answer by a 500. Call this only if nothing was sent."""
-        text = b"Internal Server Error\n"
-        self._status = 500
-        self._fields = [(b"content-type", b"text/plain; charset=utf-8")]
-        self._out = []
-        self._begin(len(text))
-        if self.head.method != b"HEAD":
-            self._out.append(text)
-            self._out_size += len(text)
-        self._state = _COMPLETE
-
     def _drained(self) -> bool:
         """Read the rest of the request, up to DRAIN_MAX bytes. Return whether its end was reached,
         so that the lane may carry the next request."""
@@ -723,15 +440,6 @@ class AsgiExchange(Hosted):
         except Rejected:
             pass
         return False
-
-
-_EXPECTED: Final = {
-    _IDLE: "http.response.start comes first",
-    _STARTED: "http.response.body comes next",
-    _STREAMING: "http.response.body comes next",
-    _TRAILERS: "http.response.trailers comes next",
-    _COMPLETE: "the response is complete",
-}
 
 
 async def _awaiting(running: Awaitable[None]) -> None:

@@ -33,14 +33,10 @@ from reactor_run.protocol.websocket.handshake import (
     read_handshake,
 )
 from reactor_run.protocol.websocket.summary import Summary
-from reactor_run.reactor.asgi.http import (
-    HIGH_WATER,
-    AsgiExchange,
-    Message,
-    ResponseState,
-)
+from reactor_run.reactor.asgi.http import HIGH_WATER, AsgiExchange, Message
 from reactor_run.reactor.asgi.open_websocket import OpenWebSocket
 from reactor_run.reactor.asgi.report import is_cancellation, report_end
+from reactor_run.reactor.asgi.response import ResponseState
 from reactor_run.reactor.asgi.websockets import WebSockets
 from reactor_run.reactor.links.exchange import AppLink
 from reactor_run.reactor.links.gateway import Gateway
