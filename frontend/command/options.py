@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args
 
 from reactor_run.frontend.errors import OperatorError
+from reactor_run.native import PURE_VARIABLE
 
 __all__ = [
     "MISSING",
@@ -255,6 +256,8 @@ def _parse_variable(text: str) -> tuple[str, str]:
         raise OperatorError(f"expected NAME=VALUE, as in TZ=UTC, not {text!r}")
     if "\0" in value:
         raise OperatorError(f"{name} has a NUL in it")
+    if name.startswith("REACTOR_RUN_") and name != PURE_VARIABLE:
+        raise OperatorError(f"{name} has no effect here: it is for the front end, not for the app")
     return name, value
 
 

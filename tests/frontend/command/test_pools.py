@@ -109,6 +109,10 @@ def test_variables_of_an_app_are_added_to_those_of_all(tmp_path: Path) -> None:
             ["a:b", "--app-table", table(name="x", app="c:d", env={"A": "\0"})],
             "[app.x]: env: A has a NUL in it",
         ),
+        (
+            ["a:b", "--app-table", table(name="x", app="c:d", env={"REACTOR_RUN_THREADS": "2"})],
+            "[app.x]: env: REACTOR_RUN_THREADS has no effect here",
+        ),
         (["a:b", "--env", "TZ"], "--env: expected NAME=VALUE, as in TZ=UTC, not 'TZ'"),
         (["a:b", "--route", table(prefix="/x", app="y")], "there is no app 'y'"),
         ([], "no app given"),
