@@ -333,6 +333,9 @@ class Http2:
             self._spare.append(stream)
             return
         exchange = stream.requester.exchange
+        if complete and exchange is not None and stream.transport.request_ended:
+            # Only its reactor has not said yet that the answer is complete.
+            return
         stream.lose(CLIENT_LEFT)
         if exchange is not None and exchange.state is not OVER:
             self._left_behind.append(exchange)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.integration.conftest import Config, Gate, Start
+from tests.integration.conftest import LANES, Config, Gate, Start
 from tests.integration.frames import (
     CANCEL,
     NO_ERROR,
@@ -14,6 +14,7 @@ from tests.integration.frames import (
     get,
     window,
 )
+from tests.integration.waiting import eventually
 
 CONFIGS = [
     Config(interface, lanes) for interface in ("asgi", "wsgi") for lanes in ("express", "plain")
@@ -44,6 +45,17 @@ def test_a_slow_client_that_reads_on_gets_all(start: Start) -> None:
             client.send(window(stream, 16384))
             assert answer.reset is None
         assert answer.size == size
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_an_app_may_end_its_answer_after_the_last_byte(start: Start, lanes: str) -> None:
+    """The stream has ended by then. Its client has not left."""
+    app = "tests.integration.apps.late_end:app"
+    server = start(app, "--lifespan", "off", "--lanes", lanes, "--access-log", "-")
+    with Frames(server, grants=True) as client:
+        assert client.get("/").size == 200_000
+        assert client.get("/").size == 200_000
+        assert eventually(lambda: client.get("/ended").body == b"whole whole")
 
 
 @pytest.mark.parametrize("size", [30_000, 300_000])
