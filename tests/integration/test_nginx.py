@@ -13,7 +13,6 @@ import socket
 import ssl
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +27,7 @@ from reactor_run.frontend.command.settings import Settings
 from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Gate, Start
-from tests.integration.load import Load
+from tests.integration.load import Load, every_sort, nothing_but_good
 from tests.integration.proxies import STREAM_MODULE, address_of, listen, nginx
 from tests.integration.server import ROOT, Server, is_alive
 from tests.integration.waiting import eventually
@@ -348,20 +347,9 @@ def test_nothing_is_sent_twice_that_may_have_been_served(
 @contextmanager
 def load(front: Site) -> Iterator[list[Load]]:
     """Clients of every sort; each must have got nothing but good answers in the end."""
-    clients = [
-        Load(front.address, method, reconnects=True, keeps=keeps)
-        for method in ("GET", "POST")
-        for keeps in (True, False)
-        for _ in range(2)
-    ]
-    try:
-        assert eventually(lambda: all(client.failure or client.pids() for client in clients))
+    with every_sort(front.address) as clients:
         yield clients
-    finally:
-        for client in clients:
-            client.stop()
-    assert [client.failure for client in clients] == [None] * len(clients)
-    assert set(sum((client.statuses for client in clients), Counter[int]())) == {200}
+    nothing_but_good(clients)
 
 
 def all_served_by_others(clients: list[Load], pids: set[int]) -> bool:

@@ -11,7 +11,9 @@ import random
 import resource
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -22,7 +24,7 @@ from tests.integration.leaks import figures, settled, tasks_of
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
 from tests.integration.websocket import WebSocketClient
-from tests.integration.websocket_storm import OPTIONS, Tally, storm
+from tests.integration.websocket_storm import OPTIONS, storm
 
 APP = "tests.integration.apps.websocket_storm:app"
 MIB = 1 << 20
@@ -70,11 +72,6 @@ def kill_one(server: Server) -> None:
             return
 
 
-def check(tally: Tally) -> None:
-    print(dict(tally.done), dict(tally.ends))
-    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:20])
-
-
 def nothing_is_left(server: Server, admin: str) -> None:
     """Wait until the server has no WebSocket and no connection, and is at rest."""
 
@@ -88,6 +85,14 @@ def nothing_is_left(server: Server, admin: str) -> None:
         return True
 
     assert eventually(nothing, deadline=40)
+
+
+def run_storm(server: Server, admin: str, **options: Any) -> None:
+    """Run a storm with these options of `storm`. All must have ended as it may, and be gone."""
+    tally = trio.run(partial(storm, server.address, **options))
+    nothing_is_left(server, admin)
+    print(dict(tally.done), dict(tally.ends))
+    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:20])
 
 
 @pytest.mark.parametrize(("seconds", "connections"), SIZES)
@@ -105,27 +110,21 @@ def test_reloads_and_kills(
         reload(server)
         kill_one(server)
 
-    def run(seconds: float, seed: int) -> Tally:
-        async def main() -> Tally:
-            return await storm(
-                server.address,
-                seconds=seconds,
-                seed=seed,
-                connections=connections,
-                last=lambda: reload(server),
-                kills=True,
-                meanwhile=strike,
-            )
-
-        tally = trio.run(main)
-        nothing_is_left(server, admin)
-        return tally
-
+    run = partial(
+        run_storm,
+        server,
+        admin,
+        seconds=seconds,
+        connections=connections,
+        last=lambda: reload(server),
+        kills=True,
+        meanwhile=strike,
+    )
     warm = before
     if connections > 100:
-        check(run(seconds, seed + 1))
+        run(seed=seed + 1)
         warm = figures(server)
-    check(run(seconds, seed))
+    run(seed=seed)
     # The front end may be about to close the last connection of the test.
     assert eventually(lambda: figures(server).sockets[server.pid] <= before.sockets[server.pid])
     after = figures(server)
@@ -162,26 +161,20 @@ def test_nothing_is_left_in_reactors(
     nothing_is_left(server, admin)
     before = figures(server)
 
-    def run(seconds: float, seed: int) -> Tally:
-        async def main() -> Tally:
-            return await storm(
-                server.address,
-                seconds=seconds,
-                seed=seed,
-                connections=connections,
-                last=lambda: None,
-                leaves=True,
-            )
-
-        tally = trio.run(main)
-        nothing_is_left(server, admin)
-        return tally
-
+    run = partial(
+        run_storm,
+        server,
+        admin,
+        seconds=seconds,
+        connections=connections,
+        last=lambda: None,
+        leaves=True,
+    )
     warm = before
     if connections > 100:
-        check(run(seconds, seed + 1))
+        run(seed=seed + 1)
         warm = figures(server)
-    check(run(seconds, seed))
+    run(seed=seed)
     after = settled(server, before)
     assert after.others == before.others
     grown = {pid: (after.memory[pid] - warm.memory[pid]) / MIB for pid in after.memory}
