@@ -37,6 +37,10 @@ _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _QUEUED_MAX: Final = 65536
 """The bytes of one answer in the session, beyond which the transport takes no more."""
+_PIECE: Final = 131072
+"""The most bytes that it takes at once."""
+_LEAST: Final = 1024
+"""The bytes of one answer that it takes while the queue is full."""
 _ALL_QUEUED_MAX: Final = 262144
 """The same for all answers of one connection."""
 
@@ -234,16 +238,22 @@ class StreamTransport(Transport):
     # The answer ----------------------------------------------------------------------------------
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take `data`; return its size. Raises BlockingIOError while too much is queued."""
-        session = self._session
+        """Take bytes of `data`; return how many. Raises BlockingIOError while too much is queued.
+
+        A head is taken whole.
+        """
         number = self.number
         if not number:
             raise ConnectionResetError
+        session = self._session
         queued = session.queued()
-        if queued >= _QUEUED_MAX and (
-            queued >= _ALL_QUEUED_MAX or session.queued(number) >= _QUEUED_MAX
-        ):
+        room = _PIECE if queued < _QUEUED_MAX else self._room(queued)
+        if room <= 0:
             raise BlockingIOError
+        if len(data) > room:
+            if not self._translator.begun:
+                room += bytes(data).find(b"\r\n\r\n") + 4
+            data = data[:room]
         try:
             self._translator.feed(data)
         except (BadResponse, Rejected) as error:
@@ -251,12 +261,27 @@ class StreamTransport(Transport):
         self._owner.stir()
         return len(data)
 
+    def _room(self, queued: int) -> int:
+        """Return how many bytes the session may be given, which has `queued` bytes."""
+        mine = self._session.queued(self.number)
+        if queued < _ALL_QUEUED_MAX:
+            return _PIECE if mine < _QUEUED_MAX else 0
+        # The clients of other streams may not take theirs. What can be sent at once does not wait
+        # for them. A stream that waits has something in the queue, so that its turn comes.
+        room = 0
+        if queued < _ALL_QUEUED_MAX + _PIECE + _QUEUED_MAX:
+            room = min(self._session.window(self.number), _QUEUED_MAX) - mine
+        return room if mine else max(room, _LEAST)
+
     def sendmsg(self, pieces: Iterable[bytes | memoryview]) -> int:
         """Take several pieces; see `send`."""
         taken = 0
         try:
             for piece in pieces:
-                taken += self.send(piece)
+                size = self.send(piece)
+                taken += size
+                if size < len(piece):
+                    break
         except BlockingIOError:
             if not taken:
                 raise

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from tests.integration.client import Client
-from tests.integration.waiting import eventually
 
-__all__ = ["Load", "every_sort", "nothing_but_good"]
+__all__ = ["Load"]
 
 
 PAUSE = 0.004
@@ -86,26 +83,3 @@ class Load:
         self._stopping.set()
         self._thread.join(20)
         assert not self._thread.is_alive()
-
-
-@contextmanager
-def every_sort(address: str) -> Iterator[list[Load]]:
-    """Clients with GET and POST, on kept connections and on new ones, during the block."""
-    clients = [
-        Load(address, method, reconnects=True, keeps=keeps)
-        for method in ("GET", "POST")
-        for keeps in (True, False)
-        for _ in range(2)
-    ]
-    try:
-        assert eventually(lambda: all(client.failure or client.pids() for client in clients))
-        yield clients
-    finally:
-        for client in clients:
-            client.stop()
-
-
-def nothing_but_good(clients: list[Load]) -> None:
-    """Each client must have got nothing but good answers."""
-    assert [client.failure for client in clients] == [None] * len(clients)
-    assert set(sum((client.statuses for client in clients), Counter[int]())) == {200}

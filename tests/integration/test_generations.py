@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +14,7 @@ import pytest
 
 from tests.integration.client import Client, request
 from tests.integration.conftest import HEAVY_CONFIGS, Config, Gate, Notes, Start
-from tests.integration.load import Load, nothing_but_good
+from tests.integration.load import Load
 from tests.integration.server import Server, is_alive
 from tests.integration.waiting import eventually
 
@@ -37,7 +38,8 @@ def load(server: Server) -> Iterator[list[Load]]:
     finally:
         for client in clients:
             client.stop()
-    nothing_but_good(clients)
+    assert [client.failure for client in clients] == [None] * len(clients)
+    assert set(sum((client.statuses for client in clients), Counter[int]())) == {200}
 
 
 def reload(server: Server) -> None:

@@ -16,6 +16,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ import pytest
 from reactor_run.frontend.cli import read_settings
 from tests.integration.client import Client, request
 from tests.integration.conftest import Gate, Notes, Start
-from tests.integration.load import every_sort, nothing_but_good
+from tests.integration.load import Load
 from tests.integration.machines import Machine, machines
 from tests.integration.proxies import address_of, haproxy_with, listen
 from tests.integration.server import ROOT, Server
@@ -149,6 +150,23 @@ def site(places: list[Machine], start: Start, directory: Path, certificate: Path
         assert server.wait() == 0
 
 
+@contextmanager
+def load(site: Site) -> Iterator[list[Load]]:
+    """Clients of every sort."""
+    clients = [
+        Load(site.address, method, reconnects=True, keeps=keeps)
+        for method in ("GET", "POST")
+        for keeps in (True, False)
+        for _ in range(2)
+    ]
+    try:
+        assert eventually(lambda: all(client.failure or client.pids() for client in clients))
+        yield clients
+    finally:
+        for client in clients:
+            client.stop()
+
+
 @pytest.mark.needs("haproxy", "openssl")
 def test_apps_are_told_of_the_client(site: Site, connect: Connect, certificate: Path) -> None:
     """Also on connections that HAProxy uses again: each is told as itself."""
@@ -195,7 +213,7 @@ def test_a_rolling_restart_loses_nothing(site: Site, directory: Path) -> None:
     ssh.write_text(f'#!/bin/sh\necho "$@" > {asked}\nread -r _ < {answered}\n')
     ssh.chmod(0o755)
     path = f"{directory}:{os.environ['PATH']}"
-    with every_sort(site.address) as clients:
+    with load(site) as clients:
         before = site.reactors()
         script = subprocess.Popen(
             [str(SCRIPT), "reactor-run@shop", *site.instances],
@@ -215,7 +233,8 @@ def test_a_rolling_restart_loses_nothing(site: Site, directory: Path) -> None:
         assert eventually(
             lambda: all(client.failure or client.pids() & after for client in clients)
         )
-    nothing_but_good(clients)
+    assert [client.failure for client in clients] == [None] * len(clients)
+    assert set(sum((client.statuses for client in clients), Counter[int]())) == {200}
 
 
 @pytest.mark.needs("haproxy", "openssl")
@@ -229,7 +248,7 @@ def test_an_instance_that_is_killed_takes_no_more_along_than_it_had(
     killed, other = site.instances.values()
     (doomed,), (surviving,) = killed.reactor_pids(), other.reactor_pids()
     assert set(pids) == {doomed, surviving}
-    with every_sort(site.address) as clients:
+    with load(site) as clients:
         killed.kill()
         before = [client.statuses[200] for client in clients]
         assert eventually(

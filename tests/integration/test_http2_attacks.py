@@ -48,7 +48,7 @@ MIB = 1 << 20
 MEMORY_MAX = 4 * MIB
 """Bytes by which one connection may make the front end grow."""
 STREAMS_MAX = 20
-FLOOR = 0.1
+FLOOR = 0.25
 """Seconds that a request may take beside an attack, however fast it is without one."""
 BURST = 8 * MIB
 """Bytes after which a client that is not stopped has won."""

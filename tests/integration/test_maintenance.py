@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.integration.client import Client
 from tests.integration.conftest import Gate, Notes, Start
-from tests.integration.operating import tell, upgraded
-from tests.integration.server import Server
+from tests.integration.server import Server, clean_environment, command, is_alive
+from tests.integration.waiting import eventually
 
 APP = "tests.integration.apps.asgi:app"
+
+
+def tell(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words, "--admin", f"unix:{path}"),
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -68,10 +83,21 @@ def test_without_routes_and_without_a_text(start: Start, admin: Path) -> None:
 def test_an_upgrade_hands_it_over(start: Start, admin: Path) -> None:
     server: Server = start(APP, f"--admin=unix:{admin}")
     assert tell(admin, "maintenance", "on", "soon").returncode == 0
-    with upgraded(server), Client(server.address) as client:
-        assert client.request("GET", "/hello").body == b"soon\n"
-        assert tell(admin, "maintenance", "off").returncode == 0
-        assert client.get("/hello").body == b"hello"
+    server.signal(signal.SIGUSR2)
+    pattern = r"the new front end is process (\d+)"
+    assert eventually(lambda: re.search(pattern, server.log()))
+    found = re.search(pattern, server.log())
+    assert found is not None
+    successor = int(found[1])
+    try:
+        assert server.wait() == 0
+        with Client(server.address) as client:
+            assert client.request("GET", "/hello").body == b"soon\n"
+            assert tell(admin, "maintenance", "off").returncode == 0
+            assert client.get("/hello").body == b"hello"
+    finally:
+        os.kill(successor, signal.SIGTERM)
+        assert eventually(lambda: not is_alive(successor), deadline=20)
 
 
 @pytest.mark.parametrize(

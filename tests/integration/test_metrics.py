@@ -14,7 +14,6 @@ import pytest
 
 from tests.integration.client import Client, request
 from tests.integration.conftest import Gate, Start
-from tests.integration.operating import upgraded
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
 from tests.needs import need_module
@@ -223,8 +222,18 @@ def test_an_upgrade_passes_the_listener_on(start: Start, connect: Connect) -> No
     server = start(APP, "--metrics", "127.0.0.1:0")
     url = metrics_url(server)
     started = scrape(connect, url)("process_start_time_seconds")
-    with upgraded(server):
+    server.signal(signal.SIGUSR2)
+    assert server.wait() == 0
+    (new,) = [int(pid) for pid in re.findall(r"front end is process (\d+)", server.log())]
+    try:
         assert scrape(connect, url)("process_start_time_seconds") > started
+    finally:
+        os.kill(new, signal.SIGTERM)
+        eventually(lambda: not Path(f"/proc/{new}/cmdline").exists() or _gone(new))
+
+
+def _gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_it_may_listen_on_every_interface(start: Start, connect: Connect) -> None:

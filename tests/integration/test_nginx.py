@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +28,7 @@ from reactor_run.frontend.command.settings import Settings
 from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Gate, Start
-from tests.integration.load import Load, every_sort, nothing_but_good
+from tests.integration.load import Load
 from tests.integration.proxies import STREAM_MODULE, address_of, listen, nginx
 from tests.integration.server import ROOT, Server, is_alive
 from tests.integration.waiting import eventually
@@ -347,9 +348,20 @@ def test_nothing_is_sent_twice_that_may_have_been_served(
 @contextmanager
 def load(front: Site) -> Iterator[list[Load]]:
     """Clients of every sort; each must have got nothing but good answers in the end."""
-    with every_sort(front.address) as clients:
+    clients = [
+        Load(front.address, method, reconnects=True, keeps=keeps)
+        for method in ("GET", "POST")
+        for keeps in (True, False)
+        for _ in range(2)
+    ]
+    try:
+        assert eventually(lambda: all(client.failure or client.pids() for client in clients))
         yield clients
-    nothing_but_good(clients)
+    finally:
+        for client in clients:
+            client.stop()
+    assert [client.failure for client in clients] == [None] * len(clients)
+    assert set(sum((client.statuses for client in clients), Counter[int]())) == {200}
 
 
 def all_served_by_others(clients: list[Load], pids: set[int]) -> bool:

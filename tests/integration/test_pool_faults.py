@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,8 +14,7 @@ import pytest
 from tests.integration.client import Client
 from tests.integration.conftest import Start
 from tests.integration.load import Load
-from tests.integration.operating import tell
-from tests.integration.server import Server
+from tests.integration.server import Server, clean_environment, command
 from tests.integration.waiting import eventually
 from tests.integration.websocket import WebSocketClient
 
@@ -74,7 +74,14 @@ class Service:
 
     def reload(self, app: str) -> None:
         before = self.pid(app)
-        done = tell(self._admin, "reload", app)
+        done = subprocess.run(
+            command("reload", app, "--admin", f"unix:{self._admin}"),
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         assert self.pid(app) not in (0, before)
 

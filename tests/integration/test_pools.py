@@ -8,18 +8,16 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration import operating
 from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.certificates import Authority
 from tests.integration.client import Client, Response, request
 from tests.integration.conftest import Gate, Notes, Start
-from tests.integration.server import ROOT, Server, clean_environment, command
+from tests.integration.server import ROOT, Server, clean_environment, command, is_alive
 from tests.integration.waiting import eventually
 
 ASGI = "tests.integration.apps.asgi:app"
@@ -42,7 +40,17 @@ def admin(tmp_path: Path) -> Path:
 def tell(admin: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`tell("reload", "api")`: a command to the service."""
 
-    return partial(operating.tell, admin)
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*words, "--admin", f"unix:{admin}"),
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
 
 
 Tell = Callable[..., subprocess.CompletedProcess[str]]
@@ -341,7 +349,14 @@ def test_commands_for_an_app_that_is_not_there(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "pools-admin"
     shared(ASGI, f"--mount=/api={ASGI}", f"--admin=unix:{path}")
-    done = operating.tell(path, *words)
+    done = subprocess.run(
+        command(*words, "--admin", f"unix:{path}"),
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == status
     assert status == 2 or "there is no app 'x'; the apps are default, api" in done.stderr
 
@@ -352,11 +367,21 @@ def test_an_upgrade_hands_over_what_the_operator_changed(
     server = both(start, admin)
     assert tell("scale", "api", "2").returncode == 0
     assert tell("maintenance", "on", "default", "soon").returncode == 0
-    with operating.upgraded(server):
+    server.signal(signal.SIGUSR2)
+    pattern_ = r"the new front end is process (\d+)"
+    assert eventually(lambda: re.search(pattern_, server.log()))
+    found = re.search(pattern_, server.log())
+    assert found is not None
+    successor = int(found[1])
+    try:
+        assert server.wait() == 0
         assert eventually(lambda: len(reactors_of(tell, "api")) == 2)
         assert len(reactors_of(tell, "default")) == 1
         assert ask(server, "/hello").body == b"soon\n"
         assert ask(server, "/api/hello").body == b"hello"
+    finally:
+        os.kill(successor, signal.SIGTERM)
+        assert eventually(lambda: not is_alive(successor), deadline=20)
 
 
 def test_a_granted_connection_serves_no_other_app(start: Start, admin: Path) -> None:
@@ -449,9 +474,19 @@ def test_a_listener_of_its_own(own_listener: Server, admin: Path, tell: Tell) ->
 def test_an_upgrade_hands_over_the_listener_of_an_app(own_listener: Server, tell: Tell) -> None:
     _, own = own_listener.addresses
     before = reactors_of(tell, "api")[0]["pid"]
-    with operating.upgraded(own_listener), Client(own) as api:
-        pid = api.get("/pid").json()
+    own_listener.signal(signal.SIGUSR2)
+    pattern_ = r"the new front end is process (\d+)"
+    found = eventually(lambda: re.search(pattern_, own_listener.log()))
+    assert found is not None
+    successor = int(found[1])
+    try:
+        assert own_listener.wait() == 0
+        with Client(own) as api:
+            pid = api.get("/pid").json()
         assert [each["pid"] for each in reactors_of(tell, "api")] == [pid] != [before]
+    finally:
+        os.kill(successor, signal.SIGTERM)
+        assert eventually(lambda: not is_alive(successor), deadline=20)
 
 
 def test_the_prefix_of_an_app_holds_on_its_own_listener(start: Start, tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ import random
 import resource
 import signal
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -24,7 +22,7 @@ from tests.integration.leaks import figures, settled, tasks_of
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
 from tests.integration.websocket import WebSocketClient
-from tests.integration.websocket_storm import OPTIONS, storm
+from tests.integration.websocket_storm import OPTIONS, Tally, storm
 
 APP = "tests.integration.apps.websocket_storm:app"
 MIB = 1 << 20
@@ -72,6 +70,11 @@ def kill_one(server: Server) -> None:
             return
 
 
+def check(tally: Tally) -> None:
+    print(dict(tally.done), dict(tally.ends))
+    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:20])
+
+
 def nothing_is_left(server: Server, admin: str) -> None:
     """Wait until the server has no WebSocket and no connection, and is at rest."""
 
@@ -85,14 +88,6 @@ def nothing_is_left(server: Server, admin: str) -> None:
         return True
 
     assert eventually(nothing, deadline=40)
-
-
-def run_storm(server: Server, admin: str, **options: Any) -> None:
-    """Run a storm with these options of `storm`. All must have ended as it may, and be gone."""
-    tally = trio.run(partial(storm, server.address, **options))
-    nothing_is_left(server, admin)
-    print(dict(tally.done), dict(tally.ends))
-    assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:20])
 
 
 @pytest.mark.parametrize(("seconds", "connections"), SIZES)
@@ -110,21 +105,27 @@ def test_reloads_and_kills(
         reload(server)
         kill_one(server)
 
-    run = partial(
-        run_storm,
-        server,
-        admin,
-        seconds=seconds,
-        connections=connections,
-        last=lambda: reload(server),
-        kills=True,
-        meanwhile=strike,
-    )
+    def run(seconds: float, seed: int) -> Tally:
+        async def main() -> Tally:
+            return await storm(
+                server.address,
+                seconds=seconds,
+                seed=seed,
+                connections=connections,
+                last=lambda: reload(server),
+                kills=True,
+                meanwhile=strike,
+            )
+
+        tally = trio.run(main)
+        nothing_is_left(server, admin)
+        return tally
+
     warm = before
     if connections > 100:
-        run(seed=seed + 1)
+        check(run(seconds, seed + 1))
         warm = figures(server)
-    run(seed=seed)
+    check(run(seconds, seed))
     # The front end may be about to close the last connection of the test.
     assert eventually(lambda: figures(server).sockets[server.pid] <= before.sockets[server.pid])
     after = figures(server)
@@ -161,20 +162,26 @@ def test_nothing_is_left_in_reactors(
     nothing_is_left(server, admin)
     before = figures(server)
 
-    run = partial(
-        run_storm,
-        server,
-        admin,
-        seconds=seconds,
-        connections=connections,
-        last=lambda: None,
-        leaves=True,
-    )
+    def run(seconds: float, seed: int) -> Tally:
+        async def main() -> Tally:
+            return await storm(
+                server.address,
+                seconds=seconds,
+                seed=seed,
+                connections=connections,
+                last=lambda: None,
+                leaves=True,
+            )
+
+        tally = trio.run(main)
+        nothing_is_left(server, admin)
+        return tally
+
     warm = before
     if connections > 100:
-        run(seed=seed + 1)
+        check(run(seconds, seed + 1))
         warm = figures(server)
-    run(seed=seed)
+    check(run(seconds, seed))
     after = settled(server, before)
     assert after.others == before.others
     grown = {pid: (after.memory[pid] - warm.memory[pid]) / MIB for pid in after.memory}
