@@ -83,7 +83,7 @@ def serve_written(written: Mapping[str, list[str]], environ: MutableMapping[str,
     reading = _read(written, environ)
     settings = _settings(reading)
     environ.update(reading.variables)
-    from reactor_run.frontend.service.server import serve
+    from reactor_run.frontend.service.serve import serve
 
     return serve(settings, reading.warnings, reading.variables.keys())
 

@@ -1,18 +1,14 @@
-"""The front-end process: its composition, its start, its signals, its end."""
+"""The composition of the front end: its parts, what they tell each other, its signals, its end."""
 
 from __future__ import annotations
 
-import faulthandler
-import gc
-import logging
 import os
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import ExitStack
-from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from reactor_run import __version__, turns
 from reactor_run.frontend.access_log.access_log import open_access_log
@@ -26,32 +22,28 @@ from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.exchanges.counters import Counters
 from reactor_run.frontend.launch import StartDirectory
-from reactor_run.frontend.log import configure, log
+from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.loop.signals import Signals, Terminal, has_terminal
 from reactor_run.frontend.metrics.by_app import NO_APP, RequestsByApp
 from reactor_run.frontend.metrics.requests import RequestMetrics
-from reactor_run.frontend.reactors.generation import Told, ignore_outcome
 from reactor_run.frontend.reactors.reactor import Reactor
 from reactor_run.frontend.reactors.supervisor import Supervisor
 from reactor_run.frontend.service.admin import Admin, Purpose
-from reactor_run.frontend.service.endpoints import Endpoints, open_endpoints
+from reactor_run.frontend.service.commands import Commands
+from reactor_run.frontend.service.endpoints import Endpoints
 from reactor_run.frontend.service.hooks import open_hooks
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.service.notify import Notifier
 from reactor_run.frontend.service.orphan_reaper import Reaper
 from reactor_run.frontend.service.parent import Parent
-from reactor_run.frontend.service.pid_file import PidFile
 from reactor_run.frontend.service.pool import Pool, Pools, make_dispatcher
 from reactor_run.frontend.service.scrape import Scrape
 from reactor_run.frontend.service.shutdown import Shutdown
 from reactor_run.frontend.service.status import Status
-from reactor_run.frontend.service.upgrade import Inheritance, Upgrade, inherit
+from reactor_run.frontend.service.upgrade import Inheritance, Upgrade
 from reactor_run.frontend.sockets.listeners import Speech
-from reactor_run.frontend.sockets.rlimits import available_cpus, connections_for, raise_nofile_limit
-from reactor_run.heap import keep_dropped_memory
 from reactor_run.hooks import ReactorExited, ReactorStarted, ReloadStarted, Service
-from reactor_run.title import set_title
 
 if TYPE_CHECKING:
     from reactor_run.frontend.clients.redirect import RedirectContext
@@ -62,70 +54,7 @@ if TYPE_CHECKING:
     from reactor_run.frontend.tls.credentials import Credentials
     from reactor_run.frontend.tls.renewal import Renewal
 
-__all__ = ["Server", "serve"]
-
-_FEW_CONNECTIONS: Final = 1000
-"""Client connections below which too few open files cause a warning."""
-
-
-def serve(settings: Settings, warnings: Sequence[str] = (), from_file: Collection[str] = ()) -> int:
-    """Serve until a signal ends it; return the exit status. Raises OperatorError.
-
-    `warnings`: lines for the log about what the operator has written. `from_file`: variables of our
-    environment that come from the env file.
-    """
-    # Imported objects live as long as the process. Garbage collection need not look at them.
-    gc.freeze()
-    gc.enable()
-    if settings.umask is not None:
-        os.umask(settings.umask)
-    apps = apps_of(settings)
-    set_title(f"front end {' '.join(app.settings.app for app in apps)}")
-    configure(settings.log_level, settings.log_format, settings.log_config)
-    for warning in warnings:
-        log.warning("%s", warning)
-    # This works while the loop stalls, which is when an operator asks for a dump.
-    faulthandler.register(signal.SIGUSR1)
-    keep_dropped_memory()
-    nofile = raise_nofile_limit()
-    reactors = sum(app.settings.reactors or available_cpus() for app in apps)
-    connections = _connection_limit(settings, nofile, reactors)
-    notifier = Notifier(os.environ)
-    with ExitStack() as closing:
-        closing.callback(notifier.close)
-        try:
-            inheritance = inherit(os.environ)
-            if inheritance is not None:
-                endpoints = inheritance.endpoints
-            else:
-                endpoints = open_endpoints(settings, apps, os.environ)
-            for listener in endpoints.public:
-                closing.callback(listener.close)
-            server = Server(settings, endpoints, connections, notifier, inheritance, from_file)
-            closing.callback(server.close)
-            if settings.pid_file:
-                pid_file = PidFile(settings.pid_file)
-                # Before `server.close`: commands that wait for the end find no file any more.
-                closing.callback(pid_file.remove)
-                if inheritance is None:
-                    pid_file.write()
-                else:
-                    inheritance.on_accept.append(pid_file.take_over)
-            return server.run()
-        except OperatorError as error:
-            notifier.status(str(error))
-            raise
-
-
-def _connection_limit(settings: Settings, nofile: int, reactors: int) -> int:
-    """Return the most client connections; warn if they are too few."""
-    wanted = settings.max_connections
-    connections, line, lacks_files = connections_for(nofile, wanted, reactors)
-    # Hardly any service gets as many as the default allows.
-    asked_for = wanted != Settings.max_connections
-    wrong = lacks_files and (asked_for or connections < _FEW_CONNECTIONS)
-    log.log(logging.WARNING if wrong else logging.DEBUG, "%s", line)
-    return connections
+__all__ = ["Server"]
 
 
 class Server:
@@ -249,16 +178,19 @@ class Server:
             self.access_log,
             self._certificates,
         )
+        self.commands = commands = Commands(
+            self.pools, self.lifecycle, self._certificates, self.access_log
+        )
         self.admins = [
             Admin(
                 self.loop,
                 listeners,
                 self.status,
                 self.scrape,
-                reload=self.reload,
-                reopen_logs=self.reopen_logs,
-                maintain=self.maintain,
-                scale=self.scale,
+                reload=commands.reload,
+                reopen_logs=commands.reopen_logs,
+                maintain=commands.maintain,
+                scale=commands.scale,
                 stop=self.stop,
                 own_fields=self.clients.own_fields,
                 purpose=purpose,
@@ -410,7 +342,7 @@ class Server:
     def _take_state(self, state: dict[str, Any]) -> None:
         """Do what the front end before this one did. Apps may have other names by now."""
         for name, text in state.get("maintenance", {}).items():
-            self.maintain(text, name)
+            self.commands.maintain(text, name)
         for name, wanted in state.get("scale", {}).items():
             pool = self.pools.named(name)
             if pool is not None:
@@ -582,72 +514,6 @@ class Server:
 
     # Commands of the operator --------------------------------------------------------------------
 
-    def reload(self, then: Told = ignore_outcome, name: str = "") -> None:
-        """Start a new generation beside the one that serves. `then` is called with the outcome.
-
-        `name`: of one app; empty: all apps.
-        """
-        self.reopen_logs()
-        if self._certificates is not None:
-            self._certificates.reload()
-        pools = [pool for pool in self.pools if name in ("", pool.name)]
-        if self.lifecycle.stopping:
-            log.warning("reload rejected: the service is stopping")
-            then("the service is stopping")
-        elif not pools:
-            then(self._unknown(name))
-        elif len(pools) == 1:
-            pools[0].supervisor.reload(then)
-        else:
-            outcomes: dict[str, str | None] = {}
-
-            def told(pool: Pool, outcome: str | None) -> None:
-                outcomes[pool.name] = outcome
-                if len(outcomes) == len(pools):
-                    failures = [f"{each}: {why}" for each, why in outcomes.items() if why]
-                    then("; ".join(failures) or None)
-
-            for pool in pools:
-                pool.supervisor.reload(partial(told, pool))
-
-    def _unknown(self, name: str) -> str:
-        return f"there is no app {name!r}; the apps are {', '.join(p.name for p in self.pools)}"
-
-    def scale(self, name: str, wanted: int) -> str | None:
-        """Change the number of reactors of an app; return why that is not possible, or None."""
-        pool = self.pools.named(name) if name else self.pool
-        if pool is None:
-            return self._unknown(name)
-        pool.scale(wanted)
-        return None
-
-    def reopen_logs(self) -> str | None:
-        """Open the log files anew, after a rotation; return why that failed, or None."""
-        failure = None if self.access_log is None else self.access_log.reopen()
-        if failure is not None:
-            log.error(
-                "the old log file stays in use, since the new one cannot be opened: %s", failure
-            )
-        return failure
-
-    def maintain(self, text: str | None, name: str = "") -> str | None:
-        """Reject the requests of apps with 503 and this text from now on; None: no more.
-
-        `name`: of one app; empty: all apps. Returns why that is not possible, or None.
-        """
-        pools = [pool for pool in self.pools if name in ("", pool.name)]
-        if not pools:
-            return self._unknown(name)
-        which = f"of {name}" if name else "of the app" if len(self.pools) == 1 else "of all apps"
-        if text is not None:
-            shown = text and f" ({text})"
-            log.warning("maintenance is on: requests %s get 503%s", which, shown)
-        elif any(pool.entry.maintenance is not None for pool in pools):
-            log.info("maintenance is off: requests %s are answered", which)
-        for pool in pools:
-            pool.entry.maintain(text)
-        return None
-
     def stop(self) -> None:
         """Do what SIGTERM does."""
         self.shutdown.begin(signal.SIGTERM, "stop command received")
@@ -659,7 +525,7 @@ class Server:
             if self._terminal.closes:
                 self.shutdown.begin(number)
             else:
-                self.reload()
+                self.commands.reload()
         elif number in (signal.SIGTTIN, signal.SIGTTOU):
             more = 1 if number == signal.SIGTTIN else -1
             self.pool.scale(self.supervisor.wanted + more)

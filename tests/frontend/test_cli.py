@@ -680,9 +680,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
             raise OperatorError("port 8000 on 127.0.0.1 is in use; stop the other server")
         return 7
 
-    stand_in = types.ModuleType("reactor_run.frontend.service.server")
+    stand_in = types.ModuleType("reactor_run.frontend.service.serve")
     stand_in.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "reactor_run.frontend.service.server", stand_in)
+    monkeypatch.setitem(sys.modules, "reactor_run.frontend.service.serve", stand_in)
     for option in OPTIONS:
         monkeypatch.delenv(option.variable, raising=False)
     return seen
@@ -784,7 +784,7 @@ def test_the_front_end_imports_no_dispensable_module() -> None:
 import sys
 before = set(sys.modules)
 from reactor_run.frontend.cli import read_settings
-import reactor_run.frontend.service.server
+import reactor_run.frontend.service.serve
 read_settings(["--threads", "2", "shop:app"], {{}})
 print(sorted(set({DISPENSABLE}) & (set(sys.modules) - before)))
 """

@@ -126,10 +126,10 @@ def test_a_reload_reads_them_at_once(start: Start, authority: Authority) -> None
     pair = authority.issue("a.test")
     front = serve(start, pair)
     replace(pair, authority.issue("b.test"))
-    front.call(front.server.reload)
+    front.call(front.server.commands.reload)
     assert names(front, authority) == {"b.test"}
     assert told(front)["reloads"] == 1
-    front.call(front.server.reload)
+    front.call(front.server.commands.reload)
     assert told(front)["reloads"] == 1
 
 
@@ -138,7 +138,7 @@ def test_a_reload_tries_again_what_has_failed(start: Start, authority: Authority
     front = serve(start, pair)
     os.rename(pair[0], pair[0] + ".away")
     for _ in range(2):
-        front.call(front.server.reload)
+        front.call(front.server.commands.reload)
     assert sum("stay in use: " in each for each in front.log) == 2
 
 
