@@ -327,11 +327,32 @@ _TLS: Final[Sequence[Bar]] = (
     ),
 )
 
+_HTTP2: Final[Sequence[Bar]] = (
+    *(
+        _cpu(f"HTTP/2 {how}, 13 bytes", f"http2/{case}", _ASGI, peer, bound, read="http2")
+        for how, case, peer, bound in (
+            ("without TLS", "plain", "granian-asgi", 0.9),
+            ("without TLS", "plain", "hypercorn-trio", 10.0),
+            ("with TLS", "tls", "granian-asgi", 0.75),
+            ("with TLS", "tls", "uvicorn-http2", 2.0),
+            ("with TLS", "tls", "hypercorn-trio", 10.0),
+        )
+    ),
+    Bar(
+        "1,000 idle HTTP/2 connections with TLS: at most 32 KiB resident each",
+        _values("http2-idle/1000", "per_connection", _ASGI),
+        32768,
+        at_most=True,
+        read="http2",
+    ),
+)
+
 BARS: Final[Sequence[Bar]] = (
     *_REAL,
     *_SWITCHED_ON,
     *_STATIC,
     *_TLS,
+    *_HTTP2,
     _hello("uvicorn", 1.5),
     _hello("granian-asgi", 1.4),
     _hello("fastpysgi-asgi", 1.0),

@@ -13,6 +13,7 @@ __all__ = ["FLAGS", "write_certificate"]
 FLAGS: Final = {
     "ours": "--certfile {folder}/certificate.pem --keyfile {folder}/key.pem",
     "uvicorn": "--ssl-certfile {folder}/certificate.pem --ssl-keyfile {folder}/key.pem",
+    "hypercorn": "--certfile {folder}/certificate.pem --keyfile {folder}/key.pem",
     "granian": "--ssl-certificate {folder}/certificate.pem --ssl-keyfile {folder}/key.pem",
 }
 """What is added to the command lines of a family of servers."""

@@ -13,7 +13,6 @@ from bench.workload import Case, Setup, Workload, against
 _PAIRS: Final = against("reactor-run", "uvicorn-http2", "granian-asgi", "hypercorn-trio")
 _UVLOOP: Final = against("reactor-run-uvloop", "uvicorn-http2", "granian-asgi")
 _FLAGS: Final = (("granian", "--http auto"),)
-_QUICK: Final = ("granian-asgi",)
 
 
 class Http2(Workload):
@@ -32,7 +31,7 @@ class Http2(Workload):
         def case(name: str, about: str, app: str, path: str, *, tls: bool) -> Case:
             deployment = Deployment(both(app), connections=200, flags=_FLAGS, tls=tls)
             values = {"connections": 16, "streams": 10, "path": path}
-            return Case(name, about, deployment, (*_PAIRS, *_UVLOOP), 2, values, _QUICK)
+            return Case(name, about, deployment, (*_PAIRS, *_UVLOOP), 2, values)
 
         self.cases = (
             case("plain", "13 bytes, without TLS", "hello", "/", tls=False),

@@ -131,7 +131,7 @@ def test_every_bar_is_met_or_missed_by_a_whole_run_and_points_to_what_was_tried(
     recorder.end("complete")
     results = Results(tmp_path)
     headings = {
-        heading.lower().replace(" ", "-").replace(",", "")
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", README, re.M)
     }
     for bar in BARS:
