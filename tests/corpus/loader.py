@@ -13,7 +13,8 @@ from reactor_run.protocol.policy import RULES
 FOLDER = Path(__file__).parent
 
 SERVERS: dict[str, tuple[str, ...]] = {
-    "default": (),
+    # Where HTTP/2 is spoken, its preface is no request line that is refused.
+    "default": ("--http2=off",),
     "narrow": (
         "--limit-request-line=200",
         "--limit-field-count=10",

@@ -33,6 +33,8 @@ KEEP_ALIVE = 6
 """Seconds that it keeps a connection without a request."""
 BODY_MAX = 2 << 20
 OPTIONS = (
+    # Its clients speak HTTP/1.1, and what is not that must be refused.
+    "--http2=off",
     *("--head-timeout", str(PATIENCE), "--body-timeout", str(PATIENCE)),
     *("--keep-alive", str(KEEP_ALIVE), "--response-timeout", "6", "--max-body-size", str(BODY_MAX)),
 )

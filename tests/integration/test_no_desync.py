@@ -90,7 +90,8 @@ def run(config: Config, folder: Path) -> Iterator[Tapped]:
     wrapper = (sys.executable, "-m", "tests.integration.tap", "front", str(path))
     bind = ("127.0.0.1:0", f"unix:{folder / 'socket'}")
     app = f"tests.integration.apps.witness:{config.interface}"
-    with Server(app, *config.options, bind=bind, wrapper=wrapper) as server:
+    options = [*config.options, "--http2=off"]
+    with Server(app, *options, bind=bind, wrapper=wrapper) as server:
         recording = Recording(path, config.lane_proxy)
         yield Tapped(config, server, recording)
         recording.close()
