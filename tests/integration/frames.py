@@ -90,6 +90,8 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, UPDAT
 )
 END_STREAM, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x4, 0x8, 0x20
 ACK = 0x1
+FRAME_MAX = 16384
+"""The most bytes of a frame's content, unless a peer says otherwise (RFC 9113 §4.2)."""
 
 
 def raw(kind: int, flags: int, stream: int, payload: bytes = b"", length: int = -1) -> bytes:
@@ -225,8 +227,13 @@ class Frames:
     def headers(
         self, stream: int, fields: Fields, end: bool = True, flags: int = END_HEADERS
     ) -> bytes:
-        """Return a HEADERS frame."""
-        return raw(HEADERS, flags | (END_STREAM if end else 0), stream, self.block(fields))
+        """Return a HEADERS frame, and those of CONTINUATION that it needs."""
+        block = self.block(fields)
+        parts = [block[i : i + FRAME_MAX] for i in range(0, len(block), FRAME_MAX)] or [b""]
+        kinds = [HEADERS, *[CONTINUATION] * (len(parts) - 1)]
+        each = [END_STREAM if end else 0, *[0] * (len(parts) - 1)]
+        each[-1] |= flags
+        return b"".join(map(raw, kinds, each, [stream] * len(parts), parts))
 
     def begin(self, fields: Fields, end: bool = True) -> int:
         """Send a request and return its stream. `end`: it has no body."""
