@@ -11,11 +11,13 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hpack import Encoder
 
+from tests.integration.certificates import Authority
 from tests.integration.conftest import Config, Gate, Start
 from tests.integration.frames import (
     ACK,
@@ -567,6 +569,26 @@ def test_3_4_the_server_begins_with_settings(server: Server) -> None:
         assert client.frames[0] == "SETTINGS"
         client.get()
         assert client.acks == 1
+
+
+def test_3_2_inside_tls(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = start(CONFIG.app, *CONFIG.options, *authority.options("localhost", "127.0.0.1"))
+    with Frames(server, tls=authority.client(), grants=True) as client:
+        assert client.request(get("/download?size=300000")).size == 300_000
+        stream = client.begin(post(), False)
+        for _ in range(100):
+            client.send(data(stream, b"x"))
+        client.send(data(stream, b"", True))
+        assert b'"size": 100}' in client.answer(stream).body
+        client.send(raw(PING, 0, 1, bytes(8)))
+        client.wait_for_end()
+        assert client.error == PROTOCOL_ERROR
+    with Frames(server, tls=authority.client(), begin=False) as client:
+        # ALPN has chosen HTTP/2, so it is not a request of HTTP/1.1.
+        client.send(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        client.wait_for_end()
+        assert client.error == PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,15 @@ from tests.integration.apps.direct import content
 from tests.integration.conftest import LANES, Config, Gate, Notes, Start
 from tests.integration.frames import (
     CANCEL,
+    DATA,
     INTERNAL_ERROR,
     NO_ERROR,
+    PADDED,
     Frames,
     data,
     get,
     post,
+    raw,
     window,
 )
 from tests.integration.server import Server
@@ -119,6 +122,35 @@ def test_a_body_of_single_bytes(shared: Start, config: Config) -> None:
         stream = client.begin(post("/echo"), False)
         for byte in body:
             client.send(data(stream, bytes([byte])))
+        client.send(data(stream, b"", True))
+        assert client.answer(stream).body == body
+
+
+@every_config
+def test_a_client_that_waits_for_continue(shared: Start, config: Config) -> None:
+    server = shared(config.app, *config.options)
+    with Frames(server) as client:
+        for more in [], [("content-length", "3")]:
+            stream = client.begin(post("/echo", ("expect", "100-continue"), *more), False)
+            answer = client.answers[stream]
+            client.wait(lambda: answer.interim)  # noqa: B023
+            assert answer.interim == [100]
+            client.send(data(stream, b"abc", True))
+            assert client.answer(stream).body == b"abc"
+
+
+@every_config
+def test_padding(shared: Start, config: Config) -> None:
+    """It takes room in the windows, and opens them again."""
+    body = content(7, 4000)
+    with Frames(direct(shared, config), grants=True) as client:
+        uploads = Uploads(client)
+        stream = uploads.begin("/echo")
+        for byte in body:
+            # 257 bytes of flow control: in all, more than the windows.
+            client.wait(lambda: uploads.room(stream) >= 257)
+            uploads.sent[stream] += 257
+            client.send(raw(DATA, PADDED, stream, b"\xff" + bytes([byte]) + bytes(255)))
         client.send(data(stream, b"", True))
         assert client.answer(stream).body == body
 
