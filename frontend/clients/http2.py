@@ -54,6 +54,9 @@ _CONNECTION_WINDOW: Final = 1048576
 """The most bytes of bodies that a client may send ahead: of one, and of all on a connection."""
 _MEMORY_MAX: Final = 524288
 """The most bytes of answers that wait in the memory of the streams of one connection."""
+_HEADS_MAX: Final = 1048576
+"""The most bytes of the heads of all requests on one connection, unless it is a single one. A few
+bytes of a client may stand for a head of 64 KiB (RFC 7541)."""
 _KEPT_MAX: Final = 16
 """The most streams without a request that are kept for later ones."""
 _SPARE_KEPT: Final = 2.0
@@ -278,6 +281,15 @@ class Http2:
             self._left_behind = [each for each in self._left_behind if each.state is not OVER]
         return len(self._streams) + len(self._left_behind) >= most
 
+    def _heads(self) -> int:
+        """Return the bytes of the heads of all requests that are served, for their apps too."""
+        exchanges = [stream.requester.exchange for stream in self._streams.values()]
+        return sum(
+            exchange.head.size
+            for exchange in (*exchanges, *self._left_behind)
+            if exchange is not None and exchange.state is not OVER
+        )
+
     def _open(self, stream: Http2Stream, fields: Fields) -> None:
         """Serve a request, with the content that has arrived."""
         transport = stream.transport
@@ -288,6 +300,11 @@ class Http2:
         except Malformed as malformed:
             limited.debug("reset a stream: %s", malformed, kind="http2")
             transport.refuse(PROTOCOL_ERROR)
+            return
+        size = len(head.data)
+        others = self._heads() if size * self._service.streams_max > _HEADS_MAX else 0
+        if others and others + size > _HEADS_MAX:
+            transport.refuse(REFUSED_STREAM)
             return
         data = transport.open(head.method, head.length, head.chunked)
         protocol = stream.protocol

@@ -58,7 +58,7 @@ between the two limits get 431; a larger one ends the connection."""
 _FIELDS_MAX: Final = 1024
 """The most fields that the library takes. A limit below it is answered with 431."""
 
-_READ: Final = 16384
+_READ: Final = 8192
 """The most bytes that the library reads at once. A frame of 30 bytes may become 1 KB of events."""
 
 _BUDGET: Final = 1000.0

@@ -30,6 +30,7 @@ from tests.integration.frames import (
     PREFACE,
     PRIORITY,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     SETTINGS,
     Frames,
     data,
@@ -404,6 +405,35 @@ def test_answers_that_are_not_taken(server: Server, reads: bool) -> None:
     grown = peak_of(server, wait)
     assert grown < MEMORY_MAX, f"{grown / MIB:.1f} MiB"
     settled(server, before)
+
+
+def test_requests_with_large_heads(server: Server) -> None:
+    """A few bytes stand for 60 KB (RFC 7541). Those that are too many may come again."""
+    large = ("x-a", "a" * 3900)
+
+    def wait() -> None:
+        with Frames(server) as client:
+            client.request(get("/hello", large))
+            block = client.block(get("/leave", *[large] * 15))
+            again = client.block(get("/leave", *[large] * 15))
+            assert len(again) < 30
+            numbers = range(3, 3 + 2 * STREAMS_MAX, 2)
+            client.send(*(raw(HEADERS, 5, n, block if n == 3 else again) for n in numbers))
+            client.wait(lambda: any(client.answers[number].over for number in numbers))
+            client.ping()
+            over = [answer for answer in client.answers.values() if answer.over and answer.reset]
+            assert {answer.reset for answer in over} == {REFUSED_STREAM}
+            # 17 heads of 59 KB are less than 1 MiB.
+            assert len(over) == STREAMS_MAX - 17
+            client.send(*(reset(number) for number in numbers))
+            assert eventually(lambda: not counts(server)[0])
+            client.send(raw(HEADERS, 5, numbers[-1] + 2, again))
+            client.ping()
+            assert eventually(lambda: counts(server)[0] == 1)
+
+    counts(server)
+    grown = peak_of(server, wait)
+    assert grown < MEMORY_MAX, f"{grown / MIB:.1f} MiB"
 
 
 def test_requests_that_stall(server: Server) -> None:
