@@ -1053,7 +1053,7 @@ class Front:
 def pour(front: Front, lane: LinkEnd, data: bytes) -> int:
     """Write to a link until the front end takes no more; return how many bytes that was."""
     total = 0
-    while sent := lane.fill(data[total:]):
+    while sent := lane.fill(data[total : total + (1 << 20)]):
         total += sent
         front.settle()
     return total

@@ -43,8 +43,13 @@ def test_a_client_that_stops_reading_is_aborted(front: Front) -> None:
     front.settle()
     front.pass_time(15)
     assert len(front.clients) == 1
-    front.pass_time(10)
-    assert eventually(lambda: not front.clients)
+
+    def is_aborted() -> bool:
+        # The kernel may have taken bytes late, which earns the client more time.
+        front.pass_time(10)
+        return not front.clients
+
+    assert eventually(is_aborted)
     with pytest.raises(ConnectionResetError):
         read_on(client)
     assert any("took too little of its answer" in line for line in front.log)

@@ -400,8 +400,13 @@ def test_a_client_that_never_reads_is_aborted(start_each: Start) -> None:
     watcher = watch(front)
     data = FRAME * 20_000
     pour(front, end, data)
-    front.pass_time(12)
-    assert eventually(lambda: not states(front))
+
+    def is_aborted() -> bool:
+        # The kernel may have taken bytes late, which earns the client more time.
+        front.pass_time(12)
+        return not states(front)
+
+    assert eventually(is_aborted)
     assert end.link.closed
     # Its place is not free before its app is done.
     assert counts(front, end.reactor) == (0, 1)
