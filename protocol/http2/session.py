@@ -58,6 +58,10 @@ between the two limits get 431; a larger one ends the connection."""
 _FIELDS_MAX: Final = 1024
 """The most fields that the library takes. A limit below it is answered with 431."""
 
+_CONTINUATIONS: Final = 8
+_FRAME: Final = 16384
+"""The most CONTINUATION frames of a head. A larger limit allows more: one for so many bytes."""
+
 _READ: Final = 8192
 """The most bytes that the library reads at once. A frame of 30 bytes may become 1 KB of events."""
 
@@ -116,11 +120,13 @@ class Session:
     def __init__(self, handler: SessionHandler, limits: SessionLimits, now: float) -> None:
         """`now`: the time in seconds of any steady clock."""
         self._handler = handler
+        head_max = max(_HEADERS_MAX, limits.head_size)
         self._h2 = ngh2.Connection(
             ngh2.Role.SERVER,
             ngh2.Configuration(
                 auto_window_update=False,
-                max_inbound_header_list_size=max(_HEADERS_MAX, limits.head_size),
+                max_inbound_header_list_size=head_max,
+                max_continuations=max(_CONTINUATIONS, head_max // _FRAME),
                 max_inbound_header_count=_FIELDS_MAX,
             ),
         )

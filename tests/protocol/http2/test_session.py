@@ -248,6 +248,22 @@ def test_an_end_in_two_steps(server: Server) -> None:
     assert server.receive(PING) == b""
 
 
+@pytest.mark.parametrize("size", [30_000, 300_000])
+def test_a_large_head(size: int) -> None:
+    """It takes as many frames as the limit of the server needs."""
+    server = Server(LIMITS._replace(head_size=400_000))
+    fields = [*GET, *[(b"x-%d" % n, b"~" * 10_000) for n in range(size // 10_000)]]
+    block = Encoder().encode(fields, huffman=False)
+    parts = [block[i : i + 16384] for i in range(0, len(block), 16384)]
+    frames = [
+        len(part).to_bytes(3, "big") + struct.pack(">BBL", 9 if n else 1, 0 if n else 1, 1) + part
+        for n, part in enumerate(parts)
+    ]
+    server.receive(PREFACE, SETTINGS, *frames, bytes.fromhex("000000 09 04 00000001"))
+    assert server.handler.requests == [(1, True)]
+    assert not server.session.over
+
+
 def test_a_refused_stream(server: Server) -> None:
     stream = server.begin()
     server.session.reset(stream, REFUSED_STREAM)
