@@ -15,7 +15,7 @@ from typing import Protocol
 from reactor_run.frontend.launch import explain
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.reactors.process import ChildProcess, ForkedChild, execute
+from reactor_run.frontend.reactors.process import ChildProcess, Command, ForkedChild, execute
 from reactor_run.frontend.reactors.zygote import Zygote
 
 __all__ = ["Birth", "Born"]
@@ -46,7 +46,7 @@ class Birth:
         self,
         loop: Loop,
         reactor: Born,
-        command: Callable[[int], list[str]],
+        command: Callable[[int], Command],
         *,
         directory: str | None,
         on_terminal: bool,

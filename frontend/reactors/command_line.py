@@ -84,4 +84,4 @@ class CommandLine:
             command.append("--terminal")
         if multiprocess:
             command.append("--multiprocess")
-        return Command([*command, "--", settings.app], settings.env)
+        return Command([*command, "--", settings.app], dict(settings.env))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.reactors.process import Command
 from reactor_run.frontend.reactors.zygote import Zygote, ZygoteState
 
 __all__ = ["Preload", "adopt_forked_reactors"]
@@ -29,7 +30,7 @@ class Preload:
     def __init__(
         self,
         loop: Loop,
-        command: Callable[[int], list[str]],
+        command: Callable[[int], Command],
         directory: Callable[[], str | None],
     ) -> None:
         """`command`: makes the command line of a zygote from the descriptor of its channel.

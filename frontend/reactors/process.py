@@ -9,8 +9,9 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from typing import NamedTuple
 
 from reactor_run.dump import DUMP
 from reactor_run.frontend.loop.epoll import Loop
@@ -53,30 +54,28 @@ class ForkedChild:
             os.kill(self.pid, signal.SIGKILL)
 
 
-class Command(list[str]):
+class Command(NamedTuple):
     """A command line, and the variables that its process gets beside those of our environment."""
 
-    def __init__(self, words: Iterable[str], variables: Iterable[tuple[str, str]] = ()) -> None:
-        super().__init__(words)
-        self.variables = dict(variables)
+    words: Sequence[str]
+    variables: Mapping[str, str]
 
 
 def execute(
-    command: Sequence[str], inherited: int, *, terminal: bool, directory: str | None
+    command: Command, inherited: int, *, terminal: bool, directory: str | None
 ) -> subprocess.Popen[bytes]:
-    """Start a command as the leader of a process group, with the variables of a `Command`. Raises
-    OSError.
+    """Start a command as the leader of a process group. Raises OSError.
 
     `inherited`: a descriptor that it inherits. `terminal`: it gets our standard input, otherwise
     /dev/null. `directory`: where it starts; None: the current directory.
     """
     return subprocess.Popen(
-        command,
+        command.words,
         pass_fds=[inherited],
         stdin=None if terminal else subprocess.DEVNULL,
         process_group=0,
         cwd=directory,
-        env={**os.environ, **command.variables} if isinstance(command, Command) else None,
+        env={**os.environ, **command.variables},
     )
 
 

@@ -30,7 +30,7 @@ from reactor_run.frontend.reactors.events import ReactorEvents
 from reactor_run.frontend.reactors.express_lane import SEND_BUFFER, ExpressLane
 from reactor_run.frontend.reactors.lane_pool import LanePool
 from reactor_run.frontend.reactors.open_websockets import OpenWebSockets
-from reactor_run.frontend.reactors.process import ChildProcess
+from reactor_run.frontend.reactors.process import ChildProcess, Command
 from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
 from reactor_run.frontend.reactors.zygote import Zygote
@@ -88,7 +88,7 @@ class Reactor:
         loop: Loop,
         owner: ReactorEvents[Reactor],
         name: str,
-        command: Callable[[int], list[str]],
+        command: Callable[[int], Command],
         *,
         directory: str | None = None,
         generation: int = 1,

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 from reactor_run.channel import ControlChannel
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.reactors.process import ChildProcess, ForkedChild, execute
+from reactor_run.frontend.reactors.process import ChildProcess, Command, ForkedChild, execute
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.preload_messages import (
     AppFailed,
@@ -89,7 +89,7 @@ class Zygote:
     def __init__(
         self,
         loop: Loop,
-        command: Callable[[int], list[str]],
+        command: Callable[[int], Command],
         directory: str | None,
         on_end: Callable[[Zygote], None],
     ) -> None:

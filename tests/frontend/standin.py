@@ -35,6 +35,7 @@ from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.reactors import supervisor as supervisor_module
 from reactor_run.frontend.reactors.command_line import CommandLine
+from reactor_run.frontend.reactors.process import Command
 from reactor_run.frontend.reactors.reactor import Reactor
 from reactor_run.frontend.service import server as server_module
 from reactor_run.frontend.service.endpoints import Endpoints
@@ -879,7 +880,7 @@ class Front:
     def _clock(self) -> float:
         return time.monotonic() + self._ahead
 
-    def _command(self, control_fd: int, name: str, *, zygote: bool = False, **_: bool) -> list[str]:
+    def _command(self, control_fd: int, name: str, *, zygote: bool = False, **_: bool) -> Command:
         # In the place of `CommandLine.make`: this process plays the reactor, and the one that
         # is started has nothing to do.
         control = socket.socket(fileno=os.dup(control_fd))
@@ -888,7 +889,7 @@ class Front:
         else:
             self.reactors.append(StandIn(self, name, control))
         # It survives being asked what it does, as a reactor does.
-        return ["bash", "-c", f"trap '' {int(DUMP)}; exec sleep 1000 {control_fd}>&-"]
+        return Command(["bash", "-c", f"trap '' {int(DUMP)}; exec sleep 1000 {control_fd}>&-"], {})
 
     @contextmanager
     def _signals(self, loop: Loop, on_signal: Callable[[int], None]) -> Iterator[None]:

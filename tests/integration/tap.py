@@ -229,7 +229,7 @@ def front(path: str, words: list[str]) -> int:
     def tapped(self: CommandLine, control_fd: int, name: str, **more: bool) -> Command:
         made = make(self, control_fd, name, **more)
         tap = [sys.executable, "-m", "tests.integration.tap", "reactor", path]
-        return Command([*tap, *made], made.variables.items())
+        return Command([*tap, *made.words], made.variables)
 
     CommandLine.make = tapped  # type: ignore[method-assign]
     return cli.main(words[words.index("reactor_run") + 1 :])

@@ -18,7 +18,7 @@ def options(**settings: object) -> Options:
         Settings(app="shop:app", **settings),  # type: ignore[arg-type]
         StartDirectory({}),
     )
-    words = command.make(5, "reactor 1", multiprocess=False)
+    words = list(command.make(5, "reactor 1", multiprocess=False).words)
     return parse_options(words[words.index("reactor_run.reactor") + 1 :])
 
 
