@@ -140,6 +140,7 @@ def test_an_app_that_refuses(server: Server) -> None:
 def test_an_end_without_a_close_frame(server: Server) -> None:
     """The stream ends on both sides; the app learns that the connection was lost."""
     with Frames(server, grants=True) as client:
+        client.get("/")
         before = figures(server)
         stream = open_websocket(client)
         client.send(data(stream, b"", True))
@@ -150,6 +151,7 @@ def test_an_end_without_a_close_frame(server: Server) -> None:
 
 def test_a_reset(server: Server) -> None:
     with Frames(server, grants=True) as client:
+        client.get("/")
         before = figures(server)
         for _ in range(20):
             stream = open_websocket(client)
