@@ -623,14 +623,16 @@ class Http1:
         """End after the exchange in flight: the service stops.
 
         A connection that is idle or reads a head has `grace` seconds: a last request may be on its
-        way.
+        way. One that has arrived is served also without them.
         """
         if self.state is _IDLE or self.state is _HEAD:
             if self._deferred:
                 # It holds a request already.
                 return
-            if not grace:
+            if not grace and self.state is _HEAD:
                 self._close()
+            elif not grace:
+                self.shed()
             elif self._loop.now + grace < self.connection.due:
                 self.connection.wait(grace)
         elif self.state is _DRAINING:

@@ -66,7 +66,11 @@ def serve(start: Start) -> Serve:
 
     def run(directory: Path, app_dir: str = ".") -> Server:
         cd = ("bash", "-c", 'cd "$0" && exec "$@"', str(directory))
-        return start("released_app:app", "--lifespan=off", app_dir=Path(app_dir), wrapper=cd)
+        # An upgrade closes a connection whose request does not come within this time.
+        grace = {"REACTOR_RUN_CLOSE_GRACE": "1"}
+        return start(
+            "released_app:app", "--lifespan=off", app_dir=Path(app_dir), wrapper=cd, env=grace
+        )
 
     return run
 

@@ -829,3 +829,20 @@ def test_stopping_waits_at_most_for_the_graceful_timeout(start: Start) -> None:
     front.pass_time(4)
     assert reactor.hear("stop") == {"stop": 1.0}
     front.exit(6)
+
+
+def test_a_request_that_has_arrived_is_served_without_a_grace(start: Start) -> None:
+    front = start()
+    (reactor,) = front.reactors
+    client = front.connect()
+    front.settle()
+
+    def stop() -> None:
+        # The loop has not read it yet.
+        client.send(get())
+        front.inside.shut(0.0)
+
+    front.call(stop)
+    number, _ = reactor.request()
+    reactor.reply(number)
+    assert client.response().status == 200
