@@ -140,7 +140,21 @@ class Zygote:
         request = _Request(wanted, control.dup(), multiprocess=multiprocess)
         self._requests[wanted.name] = request
         if self.state is ZygoteState.READY:
+            try:
+                self._ask(request)
+            except OSError:
+                # It has just died. The caller gives this reactor up.
+                self._take(wanted.name)
+                raise
+
+    def _ask_later(self, request: _Request) -> None:
+        """Have it forked, now that the app is imported; if that fails, it is never born."""
+        try:
             self._ask(request)
+        except OSError as error:
+            wanted = self._take(request.wanted.name)
+            if wanted is not None:
+                wanted.never_born(_APP_FAILED, f"it cannot be forked: {error.strerror}")
 
     def withdraw(self, name: str) -> bool:
         """Fork no reactor of this name; return False if it is too late for that."""
@@ -158,16 +172,9 @@ class Zygote:
         return request.wanted
 
     def _ask(self, request: _Request) -> None:
+        """Have it forked now. Raises OSError."""
         descriptor = request.control.fileno()
-        try:
-            self._channel.send(
-                Fork(request.wanted.name, request.multiprocess, descriptor), descriptor
-            )
-        except OSError as error:
-            wanted = self._take(request.wanted.name)
-            if wanted is not None:
-                wanted.never_born(_APP_FAILED, f"it cannot be forked: {error.strerror}")
-            return
+        self._channel.send(Fork(request.wanted.name, request.multiprocess, descriptor), descriptor)
         request.asked = True
         self._watch()
 
@@ -207,7 +214,7 @@ class Zygote:
                     log.info("zygote (pid %d) has imported the app in %.1f s", self.pid, seconds)
                     self.state = ZygoteState.READY
                     for request in list(self._requests.values()):
-                        self._ask(request)
+                        self._ask_later(request)
             case NotForkable(reasons):
                 self.state = ZygoteState.REFUSED
                 log.warning(
