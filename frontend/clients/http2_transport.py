@@ -8,6 +8,7 @@ answer    translated back, and queued in the session. While too much is queued, 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -268,9 +269,6 @@ class StreamTransport(Transport):
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
         """Take at most `count` bytes of a file; see `send`."""
-        # The import is paid only by those who need it.
-        import os
-
         return self.send(os.pread(fd, min(count, _QUEUED_MAX), offset))
 
     @property

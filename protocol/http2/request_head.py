@@ -11,13 +11,15 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from reactor_run.protocol.fields import TOKEN
+from reactor_run.protocol.names import FieldNameCache
 from reactor_run.protocol.response import LENGTH_DIGITS
 
 __all__ = ["Malformed", "TranslatedHead", "translate_request_head"]
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]++")
 """A name in lower case (RFC 9113 §8.2.1, RFC 9110 §5.6.2)."""
-_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++")
+_METHOD: Final = re.compile(TOKEN)
 _TARGET: Final = re.compile(rb"(?:/[!-~\x80-\xff]*+|\*)")
 """No space, no control character; in origin form or asterisk form (RFC 9113 §8.3.1)."""
 _AUTHORITY: Final = re.compile(rb"[!-~]++")
@@ -44,12 +46,6 @@ _MEANINGS: Final = {
     b"transfer-encoding": REFUSED,
     b"upgrade": REFUSED,
 }
-_meanings = dict(_MEANINGS)
-"""The names above, and others that were checked. A full table is reset."""
-_MEANINGS_MAX: Final = 1024
-_NAME_SIZE_MAX: Final = 64
-"""The most bytes of a name that is remembered."""
-
 _WEBSOCKET: Final = (
     b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 )
@@ -91,9 +87,7 @@ def translate_request_head(
     hosts: list[bytes] = []
     length = -1
     for name, value in fields:
-        meaning = _meanings.get(name)
-        if meaning is None:
-            meaning = _learn(name)
+        meaning = _meanings[name]
         if meaning == PLAIN:
             lines += (name, value)
         elif meaning < PLAIN:
@@ -149,16 +143,17 @@ def translate_request_head(
     return TranslatedHead(head, method, length, chunked, tunnel)
 
 
-def _learn(name: bytes) -> int:
-    """Check a name that is not known; remember it. Raises Malformed."""
-    if _NAME.fullmatch(name) is None:
-        raise Malformed("a character that no name may have, or an unknown pseudo-header field")
-    if len(name) <= _NAME_SIZE_MAX:
-        if len(_meanings) >= _MEANINGS_MAX:
-            _meanings.clear()
-            _meanings.update(_MEANINGS)
-        _meanings[name] = PLAIN
-    return PLAIN
+def _meaning(name: bytes) -> int:
+    """Return what a name means. Raises Malformed."""
+    meaning = _MEANINGS.get(name)
+    if meaning is None:
+        if _NAME.fullmatch(name) is None:
+            raise Malformed("a character that no name may have, or an unknown pseudo-header field")
+        return PLAIN
+    return meaning
+
+
+_meanings: Final = FieldNameCache(_meaning)
 
 
 def _start(pseudo: list[bytes], hosts: list[bytes]) -> tuple[bytes, bytes, bytes, bool]:

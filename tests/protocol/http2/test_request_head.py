@@ -12,6 +12,7 @@ from reactor_run.protocol.http2.request_head import (
     TranslatedHead,
     translate_request_head,
 )
+from reactor_run.protocol.names import FieldNameCache
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import parse_request_head
 from tests.protocol.http2.fields import (
@@ -85,9 +86,9 @@ def test_no_control_character_or_space_in_the_request_line(name: bytes) -> None:
 
 
 def test_names_are_forgotten() -> None:
-    for number in range(3 * request_head._MEANINGS_MAX):
+    for number in range(3 * FieldNameCache.MAX_NAMES):
         translate(*GET, (b"x-%d" % number, b"y"))
-        assert len(request_head._meanings) <= request_head._MEANINGS_MAX
+        assert len(request_head._meanings) <= FieldNameCache.MAX_NAMES
     assert refuses(*GET, (b"connection", b"close"))
     translate(*GET, (b"x" * 1000, b"y"))
     assert b"x" * 1000 not in request_head._meanings
