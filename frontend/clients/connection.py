@@ -163,6 +163,15 @@ class Connection:
         self.protocol = protocol
         self._on_readable = protocol.on_readable
 
+    def use(self, context: ClientContext) -> None:
+        """Serve requests of another app from now on."""
+        self._context = context
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was accepted, or since its TLS handshake."""
+        return self.loop.now - self.accepted
+
     # What happens on the socket ------------------------------------------------------------------
 
     def _on_events(self, events: int) -> None:
@@ -295,18 +304,9 @@ class Connection:
     # Bytes out that a reactor writes -------------------------------------------------------------
 
     @property
-    def age(self) -> float:
-        """Seconds since it was accepted, or since its TLS handshake."""
-        return self.loop.now - self.accepted
-
-    @property
     def is_held(self) -> bool:
         """Whether a reactor has, or has had, a duplicate of the socket."""
         return self.transport.shared
-
-    def use(self, context: ClientContext) -> None:
-        """Serve requests of another app from now on."""
-        self._context = context
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""

@@ -81,7 +81,6 @@ class Client(Protocol):
 
     client: bytes
     tls: Tlvs
-
     http2: bool
 
     def client_of(self, fields: Fields) -> bytes:
