@@ -323,28 +323,26 @@ class Acceptor:
         context = reception.context
         if reception.speech is Speech.TLS:
             assert self._tls is not None
-            speaker = self if context is self._context else _Speaker(self, context)
-            return self._tls.begin(speaker, sock, source, destination, self.left)
+            return self._tls.begin(self, context, sock, source, destination, self.left)
         connection = Connection(context, Transport(sock), self.left)
         return Http1(context, connection, self._origin(source, destination, https=https))
 
     def speak(
         self,
         connection: Connection,
+        context: ClientContext,
         source: Endpoint,
         destination: Endpoint,
         *,
         https: bool,
         tls: Tlvs,
         http2: bool = False,
-        context: ClientContext | None = None,
     ) -> ConnectionProtocol:
         """Speak HTTP on a connection that began with a handshake. Raises OSError.
 
         `https`: the client uses TLS. `tls`: what reactors are told of it. `http2`: the client has
-        chosen HTTP/2; else it is HTTP/1.1. `context`: None: the routes decide who answers.
+        chosen HTTP/2; else it is HTTP/1.1.
         """
-        context = context or self._context
         origin = self._origin(source, destination, https=https, tls=tls)
         if http2:
             assert context.http2 is not None
@@ -483,35 +481,6 @@ class Acceptor:
         if now >= self._quiet_until.get(subject, 0.0):
             self._quiet_until[subject] = now + _QUIET
             log.warning("%s", line)
-
-
-class _Speaker:
-    """Lets the connections of an app's own listener speak HTTP after their handshakes."""
-
-    def __init__(self, acceptor: Acceptor, context: ClientContext) -> None:
-        self._acceptor = acceptor
-        self._context = context
-
-    def speak(
-        self,
-        connection: Connection,
-        source: Endpoint,
-        destination: Endpoint,
-        *,
-        https: bool,
-        tls: Tlvs,
-        http2: bool = False,
-    ) -> ConnectionProtocol:
-        """Speak HTTP, as the acceptor does."""
-        return self._acceptor.speak(
-            connection,
-            source,
-            destination,
-            https=https,
-            tls=tls,
-            http2=http2,
-            context=self._context,
-        )
 
 
 def network(host: str) -> bytes:

@@ -69,6 +69,7 @@ class Speaker(Protocol):
     def speak(
         self,
         connection: Connection,
+        context: ClientContext,
         source: Endpoint,
         destination: Endpoint,
         *,
@@ -88,15 +89,15 @@ class TlsService:
     credentials: those in force. A reload replaces them.
     """
 
-    def __init__(self, context: ClientContext, credentials: Credentials, timeout: float) -> None:
+    def __init__(self, credentials: Credentials, timeout: float) -> None:
         """`timeout`: seconds for a handshake."""
-        self.context = context
         self.credentials = credentials
         self.timeout = timeout
 
     def begin(
         self,
         speaker: Speaker,
+        context: ClientContext,
         sock: socket.socket,
         source: Endpoint,
         destination: Endpoint,
@@ -104,10 +105,10 @@ class TlsService:
     ) -> TlsHandshake:
         """Begin the handshake of a new connection. Raises OSError.
 
-        `on_close`: called when the connection has ended.
+        `context`: of its requests. `on_close`: called when the connection has ended.
         """
-        connection = TlsConnection(self.context, Transport(sock), on_close)
-        return TlsHandshake(self, speaker, connection, source, destination)
+        connection = TlsConnection(context, Transport(sock), on_close)
+        return TlsHandshake(self, speaker, context, connection, source, destination)
 
 
 class TlsHandshake:
@@ -135,13 +136,14 @@ class TlsHandshake:
         self,
         service: TlsService,
         speaker: Speaker,
+        context: ClientContext,
         connection: TlsConnection,
         source: Endpoint,
         destination: Endpoint,
     ) -> None:
         """`source`, `destination`: the ends of the connection. Raises OSError."""
         self._service = service
-        self._context = service.context
+        self._context = context
         self._speaker = speaker
         self._ends = (source, destination)
         self.connection = connection
@@ -249,7 +251,9 @@ class TlsHandshake:
         connection.secure(TlsTransport(sock, tls, self._incoming, self._outgoing))
         told = self._credentials.describe(tls)
         http2 = tls.selected_alpn_protocol() == "h2"
-        client = self._speaker.speak(connection, *self._ends, https=True, tls=told, http2=http2)
+        client = self._speaker.speak(
+            connection, self._context, *self._ends, https=True, tls=told, http2=http2
+        )
         connection.read(True)
         if connection.transport.ready:
             # A request came together with the client's last message.
@@ -282,7 +286,9 @@ class TlsHandshake:
     def _answer_plainly(self, data: bytes) -> None:
         """Reject a plain HTTP request."""
         self.state = _ENDED
-        client = self._speaker.speak(self.connection, *self._ends, https=False, tls=())
+        client = self._speaker.speak(
+            self.connection, self._context, *self._ends, https=False, tls=()
+        )
         assert isinstance(client, Http1)
         client.requester.reject(policy.TLS_EXPECTED, data)
 

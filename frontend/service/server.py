@@ -270,7 +270,7 @@ class Server:
             listener.speak_tls()
         options = tls_options(settings, http2=self.clients.http2 is not None)
         certificates = Renewal(self.loop, options, self._apply_certificates)
-        self._tls = TlsService(self.clients, certificates.credentials, settings.handshake_timeout)
+        self._tls = TlsService(certificates.credentials, settings.handshake_timeout)
         return certificates
 
     def _apply_certificates(self, credentials: Credentials) -> None:
