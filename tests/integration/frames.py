@@ -1,7 +1,7 @@
 """A client of HTTP/2 that decides every frame, legal or not, and keeps account of what comes back.
 
 It reads only while a test waits for something. It has no flow control of its own: a test grants
-windows, or asks for `grants`.
+windows, or asks for `grants`, and sends large bodies by `Uploads`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ __all__ = [
     "PREFACE",
     "Answer",
     "Frames",
+    "Uploads",
     "data",
     "get",
     "post",
@@ -90,6 +91,8 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, UPDAT
 )
 END_STREAM, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x4, 0x8, 0x20
 ACK = 0x1
+INITIAL_WINDOW = 4
+"""The setting of how many bytes a stream may send at first (RFC 9113 §6.5.2)."""
 FRAME_MAX = 16384
 """The most bytes of a frame's content, unless a peer says otherwise (RFC 9113 §4.2)."""
 
@@ -396,3 +399,42 @@ class Frames:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Uploads:
+    """Bodies that go out as far as the windows of the server allow."""
+
+    def __init__(self, client: Frames) -> None:
+        self.client = client
+        self.sent: dict[int, int] = {}
+        client.wait(lambda: client.settings)
+
+    def room(self, stream: int) -> int:
+        """How many more bytes the server takes of a stream."""
+        client = self.client
+        mine = client.settings[INITIAL_WINDOW] + client.granted[stream] - self.sent[stream]
+        return min(mine, 65535 + client.granted[0] - sum(self.sent.values()))
+
+    def push(self, stream: int, body: bytes) -> None:
+        """Send more of a body. It ends with the stream."""
+        while self.sent[stream] < len(body) and (room := self.room(stream)) > 0:
+            start = self.sent[stream]
+            piece = body[start : start + min(room, FRAME_MAX)]
+            self.sent[stream] += len(piece)
+            self.client.send(data(stream, piece, self.sent[stream] == len(body)))
+
+    def begin(self, fields: Fields) -> int:
+        """Send the head of a request, and return its stream."""
+        stream = self.client.begin(fields, False)
+        self.sent[stream] = 0
+        return stream
+
+    def finish(self, stream: int, body: bytes) -> Answer:
+        """Send the rest of a body, unless the answer is over before; return the answer."""
+        answer = self.client.answers[stream]
+        while self.sent[stream] < len(body) and not answer.over:
+            self.push(stream, body)
+            self.client.wait(
+                lambda: answer.over or self.sent[stream] == len(body) or self.room(stream) > 0
+            )
+        return self.client.answer(stream)

@@ -24,6 +24,7 @@ from tests.integration.frames import (
     END_STREAM,
     ENHANCE_YOUR_CALM,
     HEADERS,
+    INITIAL_WINDOW,
     INTERNAL_ERROR,
     PADDED,
     PING,
@@ -57,7 +58,6 @@ OPTIONS = (
     *("--h2-max-streams", str(STREAMS_MAX), "--concurrency", "500"),
     *("--head-timeout", "1", "--keep-alive", "1", "--body-timeout", "1", "--response-timeout", "1"),
 )
-INITIAL_WINDOW = 4
 
 Attack = Callable[[Frames], Iterator[bytes]]
 

@@ -19,10 +19,9 @@ from tests.corpus.reading import check_seen
 from tests.integration.conftest import Config, Start
 from tests.integration.frames import (
     ENHANCE_YOUR_CALM,
-    FRAME_MAX,
     PROTOCOL_ERROR,
     Frames,
-    data,
+    Uploads,
     get,
 )
 
@@ -75,13 +74,13 @@ def test_there_are_cases() -> None:
 
 def wrong(client: Frames, case: Case, fields: Fields, body: bytes) -> Iterator[str]:
     """Send a case; return what is wrong with the answer."""
-    stream = client.begin(list(fields), not body)
-    for start in range(0, len(body), FRAME_MAX):
-        end = start + FRAME_MAX
-        client.send(data(stream, body[start:end], end >= len(body)))
     expected = case.outcomes[0]
     try:
-        answer = client.answer(stream)
+        if body:
+            uploads = Uploads(client)
+            answer = uploads.finish(uploads.begin(list(fields)), body)
+        else:
+            answer = client.request(list(fields))
     except AssertionError:
         # There is a bound on header lists, however wide the limits are.
         if client.error != ENHANCE_YOUR_CALM or not isinstance(expected, Refusal):

@@ -14,10 +14,12 @@ from tests.integration.conftest import LANES, Config, Gate, Notes, Start
 from tests.integration.frames import (
     CANCEL,
     DATA,
+    INITIAL_WINDOW,
     INTERNAL_ERROR,
     NO_ERROR,
     PADDED,
     Frames,
+    Uploads,
     data,
     get,
     post,
@@ -33,7 +35,6 @@ CONFIGS = [
 ASGI, WSGI = CONFIGS[0], CONFIGS[2]
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=str)
 KIB = 1 << 10
-INITIAL_WINDOW = 4
 ANY_STREAM = (1 << 31) - 1
 
 
@@ -44,42 +45,6 @@ def direct(shared: Start, config: Config, *options: str) -> Server:
 
 
 # Requests and their apps -------------------------------------------------------------------------
-
-
-class Uploads:
-    """Bodies that go out as far as the windows of the server allow."""
-
-    def __init__(self, client: Frames) -> None:
-        self.client = client
-        self.sent: dict[int, int] = {}
-        client.wait(lambda: client.settings)
-
-    def room(self, stream: int) -> int:
-        """How many more bytes the server takes of a stream."""
-        client = self.client
-        mine = client.settings[INITIAL_WINDOW] + client.granted[stream] - self.sent[stream]
-        return min(mine, 65535 + client.granted[0] - sum(self.sent.values()))
-
-    def push(self, stream: int, body: bytes) -> None:
-        """Send more of a body. It ends with the stream."""
-        while self.sent[stream] < len(body) and (room := self.room(stream)) > 0:
-            start = self.sent[stream]
-            piece = body[start : start + min(room, 16 * KIB)]
-            self.sent[stream] += len(piece)
-            self.client.send(data(stream, piece, self.sent[stream] == len(body)))
-
-    def begin(self, path: str) -> int:
-        stream = self.client.begin(post(path), False)
-        self.sent[stream] = 0
-        return stream
-
-    def finish(self, stream: int, body: bytes) -> bytes:
-        """Send the rest of a body, and return that of the answer."""
-        client = self.client
-        while self.sent[stream] < len(body):
-            self.push(stream, body)
-            client.wait(lambda: self.room(stream) > 0 or self.sent[stream] == len(body))
-        return client.answer(stream).body
 
 
 @pytest.mark.parametrize(
@@ -93,7 +58,7 @@ def test_an_upload_that_is_not_read_waits(
     large = content(1, 4_000_000)
     with Frames(server) as client:
         uploads = Uploads(client)
-        waits = uploads.begin(f"/upload?gate={gate}&notes={notes}")
+        waits = uploads.begin(post(f"/upload?gate={gate}&notes={notes}"))
         uploads.push(waits, large)
         notes.wait_for("started")
         # It goes on until the link and the window of the stream are full.
@@ -108,11 +73,11 @@ def test_an_upload_that_is_not_read_waits(
         # A plain link has buffers of the kernel too.
         assert uploads.sent[waits] <= (768 if config.lanes == "express" else 4096) * KIB
         assert 65535 + client.granted[0] - uploads.sent[waits] > 128 * KIB
-        other = uploads.begin("/upload")
-        assert uploads.finish(other, large) == hashlib.sha256(large).hexdigest().encode()
+        other = uploads.begin(post("/upload"))
+        assert uploads.finish(other, large).body == hashlib.sha256(large).hexdigest().encode()
         assert not client.answers[waits].over
         gate.open()
-        assert uploads.finish(waits, large) == hashlib.sha256(large).hexdigest().encode()
+        assert uploads.finish(waits, large).body == hashlib.sha256(large).hexdigest().encode()
 
 
 @pytest.mark.parametrize("config", CONFIGS[:2], ids=str)
@@ -145,7 +110,7 @@ def test_padding(shared: Start, config: Config) -> None:
     body = content(7, 4000)
     with Frames(direct(shared, config), grants=True) as client:
         uploads = Uploads(client)
-        stream = uploads.begin("/echo")
+        stream = uploads.begin(post("/echo"))
         for byte in body:
             # 257 bytes of flow control: in all, more than the windows.
             client.wait(lambda: uploads.room(stream) >= 257)
@@ -178,7 +143,7 @@ def test_an_answer_before_the_end_of_the_body(shared: Start, config: Config) -> 
 def test_an_app_that_does_not_read_the_body(shared: Start, config: Config) -> None:
     with Frames(shared(config.app, *config.options)) as client:
         uploads = Uploads(client)
-        stream = uploads.begin("/early")
+        stream = uploads.begin(post("/early"))
         answer = client.answers[stream]
         client.wait(lambda: answer.ended)
         assert answer.body == b"no need to read that"
