@@ -14,7 +14,8 @@ is a subreaper (prctl(2)). These are the steps:
     tells the front end
     gives the word ------------------------> asks for PDEATHSIG, checks its parent, serves
 
-If the zygote dies meanwhile, the reactor reads the end of the socket, not the word, and exits.
+If the zygote dies meanwhile, the reactor reads the end of the socket or a reset, not the word, and
+exits. If the reactor dies, the front end learns it as its parent, and the zygote goes on.
 """
 
 from __future__ import annotations
@@ -117,8 +118,10 @@ class Forker:
             if reactor:
                 self._channel.send(Forked(message.name, reactor))
                 self._channel.drain(5)
-                sock.send(_GO)
-            elif sock.recv(1) != _GO:
+                # It may have been killed. The front end is its parent, and so learns that.
+                with suppress(OSError):
+                    sock.send(_GO)
+            elif not _may_go(sock):
                 _exit(0)
         return not reactor
 
@@ -184,10 +187,22 @@ def _fork_again(theirs: socket.socket) -> None:
     except OSError:
         os._exit(1)
     if reactor:
-        # Before the front end knows the number: it signals the group.
-        os.setpgid(reactor, reactor)
-        theirs.send(b"%d" % reactor)
-        os._exit(0)
+        try:
+            # Before the front end knows the number: it signals the group.
+            os.setpgid(reactor, reactor)
+            theirs.send(b"%d" % reactor)
+        finally:
+            # Even if the zygote has died: this process must not go on in its place.
+            os._exit(0)
+
+
+def _may_go(sock: socket.socket) -> bool:
+    """Wait for the word in the reactor; return whether it came. Otherwise the zygote has died."""
+    try:
+        return sock.recv(1) == _GO
+    except ConnectionResetError:
+        # It died before it had read the number.
+        return False
 
 
 def _exit(status: int) -> NoReturn:

@@ -218,6 +218,78 @@ def test_a_zygote_that_dies_or_hangs_is_replaced_when_it_is_needed(
     eventually(lambda: server.zygote_pids() == preloaded.imports()[1:])
 
 
+FATE = """
+import signal
+
+ZYGOTE = os.getpid()
+
+def is_between():
+    return os.getppid() == ZYGOTE and (FOLDER / "strike").exists()
+
+def before():
+    global strikes
+    strikes = is_between()
+    if strikes:
+        (FOLDER / "strike").unlink()
+        before_reactor()
+
+def in_parent():
+    if strikes:
+        after_reactor()
+
+def in_child():
+    if strikes:
+        in_reactor()
+
+def nothing():
+    pass
+
+before_reactor = after_reactor = in_reactor = nothing
+os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+"""
+"""Calls functions in the process between zygote and reactor, and in the reactor, around a fork."""
+
+
+def test_a_reactor_that_is_killed_before_it_may_begin_leaves_the_zygote_alone(
+    preloaded: Preloaded, tmp_path: Path
+) -> None:
+    more = """
+def in_reactor():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def after_reactor():
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+"""
+    server = preloaded.start(more=FATE + more)
+    (zygote,) = server.zygote_pids()
+    (tmp_path / "strike").touch()
+    os.kill(server.reactor_pids()[0], signal.SIGKILL)
+    await_ready(server, 3)
+    assert re.search(r"error reactor 3 \(pid \d+\) was killed by signal 9", server.log())
+    assert server.zygote_pids() == [zygote]
+    assert "Traceback" not in server.log()
+
+
+def test_a_reactor_whose_zygote_dies_before_it_may_begin_ends_quietly(
+    preloaded: Preloaded, tmp_path: Path
+) -> None:
+    more = """
+def before_reactor():
+    os.kill(ZYGOTE, signal.SIGSTOP)
+"""
+    server = preloaded.start(more=FATE + more)
+    (zygote,) = server.zygote_pids()
+    (tmp_path / "strike").touch()
+    os.kill(server.reactor_pids()[0], signal.SIGKILL)
+    # The front end becomes its parent when the process between has sent the number, and has ended.
+    # It has the title of the zygote until it may begin.
+    (reactor,) = eventually(lambda: set(server.zygote_pids()) - {zygote})
+    os.kill(zygote, signal.SIGKILL)
+    eventually(lambda: not is_alive(reactor))
+    await_ready(server, 3)
+    assert "Traceback" not in server.log()
+
+
 def test_nothing_outlives_the_front_end(preloaded: Preloaded) -> None:
     server = preloaded.start()
     pids = [*server.zygote_pids(), *server.reactor_pids()]
