@@ -77,11 +77,11 @@ class Preload:
         if zygote is not None:
             zygote.end()
 
-    def give_up_on(self, name: str) -> None:
-        """Kill the zygote for which a reactor has waited too long."""
+    def give_up_on(self, name: str, seconds: float) -> None:
+        """Kill the zygote for which a reactor has waited so many seconds in vain."""
         for zygote in self._alive:
             if name in zygote:
-                zygote.kill()
+                zygote.give_up(f"{name} has waited for {seconds:g} s")
 
     @property
     def alive(self) -> list[Zygote]:

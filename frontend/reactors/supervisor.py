@@ -259,12 +259,10 @@ class Supervisor:
             return
         message = f"the app was not ready after {seconds:g} s; see --start-timeout"
         self._start_errors[reactor] = (message, None)
-        log.error(
-            "%s (pid %d): not ready after %g s, killing it", reactor.name, reactor.pid, seconds
-        )
-        reactor.kill()
+        log.error("%s: not ready after %g s, killing it", _name(reactor), seconds)
         if self._preload is not None and not reactor.pid:
-            self._preload.give_up_on(reactor.name)
+            self._preload.give_up_on(reactor.name, seconds)
+        reactor.kill()
 
     # What the reactors say -----------------------------------------------------------------------
 
@@ -357,7 +355,8 @@ class Supervisor:
             self._operation.reactor_ended()
             return
         lived = self._loop.now - reactor.started
-        how = f"{reactor.name} (pid {reactor.pid}) {_how(status)} after {lived:.1f} s"
+        ended = _how(status) if reactor.pid else "was given up before it had a process,"
+        how = f"{_name(reactor)} {ended} after {lived:.1f} s"
         if reactor in self._serving:
             self._serving.remove(reactor)
             self._replacement.died(reactor)
@@ -537,6 +536,11 @@ class Supervisor:
     def forking(self) -> bool:
         """Whether a child may be a reactor whose number is unknown yet."""
         return self._preload is not None and self._preload.forking
+
+
+def _name(reactor: Reactor) -> str:
+    """Return the name of a reactor and its process number, if it has one, for the log."""
+    return f"{reactor.name} (pid {reactor.pid})" if reactor.pid else reactor.name
 
 
 def _how(status: int) -> str:

@@ -3,7 +3,7 @@
     IMPORTING   it imports the app; reactors that are wanted wait
     READY       it forks a reactor for each that is wanted
     REFUSED     a fork would break what the import has left: reactors import the app themselves
-    ENDED       its process has ended, or was told to
+    ENDED       its process has ended, or is about to: it forks no more reactors
 
 `reactor/zygote.py` is its program. It forks one reactor at a time.
 """
@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from reactor_run.channel import ControlChannel
 from reactor_run.frontend.log import log
-from reactor_run.frontend.loop.epoll import Loop
+from reactor_run.frontend.loop.epoll import Loop, Timer
 from reactor_run.frontend.reactors.process import ChildProcess, Command, ForkedChild, execute
 from reactor_run.protocol.control import ControlError
 from reactor_run.protocol.preload_messages import (
@@ -40,6 +40,8 @@ __all__ = ["Wanted", "Zygote", "ZygoteState"]
 
 _APP_FAILED: Final = 3
 """The exit status of a reactor whose app could not be loaded."""
+_EXIT_MAX: Final = 2.0
+"""Seconds that a process has to exit after it closed its channel."""
 
 
 class Wanted(Protocol):
@@ -99,6 +101,8 @@ class Zygote:
         self.state = ZygoteState.IMPORTING
         self._on_end = on_end
         self._loop = loop
+        self._why: str | None = None
+        """Why it ends, for the reactors that wait; empty: they know. None: it ends by itself."""
         self._requests: dict[str, _Request] = {}
         """The reactors that are wanted and have no process yet, by name, oldest first."""
         self.started = monotonic()
@@ -143,7 +147,7 @@ class Zygote:
             try:
                 self._ask(request)
             except OSError:
-                # It has just died. The caller gives this reactor up.
+                # No descriptor is free. The caller gives this reactor up.
                 self._take(wanted.name)
                 raise
 
@@ -189,8 +193,11 @@ class Zygote:
             self._channel.flush()
             self._watch()
         if self._read() is None:
-            # It has ended or ends. The pidfd reports that.
+            # It ends. The pidfd reports its end, maybe only after a reactor is wanted.
             self._loop.unwatch(self._sock.fileno())
+            if self.usable:
+                self.state = ZygoteState.ENDED
+            self._loop.set_deadline(Timer(self.kill), _EXIT_MAX)
 
     def _read(self) -> int | None:
         """Read once; return the number of messages, None at the end of the channel."""
@@ -217,6 +224,7 @@ class Zygote:
                         self._ask_later(request)
             case NotForkable(reasons):
                 self.state = ZygoteState.REFUSED
+                self._why = ""
                 log.warning(
                     "the app cannot be preloaded, so each reactor imports it: the import leaves "
                     "%s; see docs/preload.md",
@@ -228,6 +236,7 @@ class Zygote:
                         request.wanted.execute(request.control)
             case AppFailed(line, details):
                 self.state = ZygoteState.ENDED
+                self._why = ""
                 self._fail_all(_APP_FAILED, line, details)
             case Forked(name, pid):
                 wanted = self._take(name)
@@ -254,29 +263,36 @@ class Zygote:
         """Kill it. Reactors that have no process yet are never born."""
         self._process.kill()
 
-    def end(self) -> None:
-        """End it: its generation needs no more reactors."""
+    def end(self, why: str = "") -> None:
+        """Kill it, and fork no more reactors. `why`: the reason, for the reactors that wait; empty:
+        its generation needs no more of them."""
         if self.state is not ZygoteState.REFUSED:
             self.state = ZygoteState.ENDED
+        self._why = why
         self.kill()
+
+    def give_up(self, why: str) -> None:
+        """Kill it: it hangs, or takes too long. `why`: for the log."""
+        log.error("zygote (pid %d): %s, killing it", self.pid, why)
+        self.end("the zygote took too long")
 
     def _on_exit(self, _: int) -> None:
         while self._read():
             pass
         status = self._process.wait()
-        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
-        why = ""
-        if self.usable:
+        if self._why is None:
+            killed = status < 0
+            how = f"was killed by signal {-status}" if killed else f"exited with status {status}"
             log.error("zygote (pid %d) %s", self.pid, how)
-            why = f"the zygote {how}"
+            self._why = f"the zygote {how}"
         if self.state is not ZygoteState.REFUSED:
             self.state = ZygoteState.ENDED
         self._process.end()
         self._loop.unwatch(self._sock.fileno())
         self._channel.give_up()
         self._loop.bury(self._sock)
-        self._fail_all(status, why)
         self._on_end(self)
+        self._fail_all(status, self._why)
 
     def see_dead(self, seconds: float) -> None:
         """Kill it, with the children that the app's import has left. Block until it has ended, for

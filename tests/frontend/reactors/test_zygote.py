@@ -180,6 +180,40 @@ def test_a_zygote_that_hangs_is_killed_after_the_start_timeout(begin: Begin) -> 
     assert serves(front, ready(front.zygotes[1].fork(), front))
 
 
+def test_a_zygote_that_hangs_in_the_import_is_killed_too(begin: Begin) -> None:
+    front, zygote = begin(start_timeout=5.0)
+    zygote.say(preloaded=True)
+    first = ready(zygote.fork(), front)
+    zygote.kill()
+    first.die()
+    front.settle()
+    hangs = zygote.pid
+    front.pass_time(6)
+    zygote.see_dead(hangs)
+    assert f"error zygote (pid {hangs}): reactor 2 has waited for 5 s, killing it" in front.log
+    front.pass_time(3)
+    front.zygotes[2].say(preloaded=True)
+    assert serves(front, ready(front.zygotes[2].fork(), front))
+
+
+def test_a_zygote_that_is_about_to_end_is_not_asked(begin: Begin) -> None:
+    """The kernel closes the channel of a process before it reports the end of the process."""
+    front, zygote = begin()
+    zygote.say(preloaded=True)
+    first = ready(zygote.fork(), front)
+    ends = zygote.pid
+    zygote.close()
+    front.settle()
+    first.die()
+    front.settle()
+    front.zygotes[1].say(preloaded=True)
+    assert serves(front, ready(front.zygotes[1].fork(), front))
+    # It has two seconds to end.
+    front.pass_time(3)
+    zygote.see_dead(ends)
+    assert f"error zygote (pid {ends}) was killed by signal 9" in front.log
+
+
 # Apps that cannot be forked -----------------------------------------------------------------------
 
 
