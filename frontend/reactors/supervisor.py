@@ -118,6 +118,8 @@ class Supervisor:
         """How many serving reactors have died, ever."""
         self._deaths = 0
         """How many reactors died young in a row."""
+        self._failed_starts = 0
+        """How many of them were never ready, since one was."""
         self._ever_ready = False
         """A reactor has been ready since the start of the service."""
         self._runtime_reason = ""
@@ -269,6 +271,7 @@ class Supervisor:
     def reactor_ready(self, reactor: Reactor) -> None:
         """Let a reactor serve: it has loaded and started the app."""
         self._loop.forget(reactor)
+        self._failed_starts = 0
         if self._stopping:
             self._retirement.stop(reactor, 0)
             return
@@ -386,13 +389,16 @@ class Supervisor:
         self._deaths = self._deaths + 1 if lived < _YOUNG else 0
         if self._deaths < 2:
             self.fill()
+            return
+        if status == -signal.SIGKILL and self._forks and not gave_up:
+            pause = _AFTER_KILL.pause(self._deaths - 1)
+        elif reactor.interface:
+            pause = _AFTER_DEATH.pause(self._deaths - 1)
         else:
-            backoff = _AFTER_DEATH if reactor.interface else AFTER_FAILED_START
-            if status == -signal.SIGKILL and self._forks and not gave_up:
-                backoff = _AFTER_KILL
-            pause = backoff.pause(self._deaths - 1)
-            log.warning("%s: its replacement starts in %g s", reactor.name, pause)
-            self._later(pause, self.fill)
+            self._failed_starts += 1
+            pause = AFTER_FAILED_START.pause(self._failed_starts)
+        log.warning("%s: its replacement starts in %g s", reactor.name, pause)
+        self._later(pause, self.fill)
 
     @property
     def _forks(self) -> bool:

@@ -214,6 +214,18 @@ def test_a_zygote_that_is_about_to_end_is_not_asked(begin: Begin) -> None:
     assert f"error zygote (pid {ends}) was killed by signal 9" in front.log
 
 
+def test_many_deaths_do_not_delay_what_a_dead_zygote_was_to_fork(begin: Begin) -> None:
+    front, zygote = begin()
+    zygote.say(preloaded=True)
+    for _ in range(10):
+        ready(zygote.fork(), front).die()
+        front.pass_time(0.3)
+    zygote.kill()
+    assert front.log[-1] == "warning reactor 11: its replacement starts in 1 s"
+    front.pass_time(1.3)
+    assert len(front.zygotes) == 2
+
+
 # Apps that cannot be forked -----------------------------------------------------------------------
 
 
