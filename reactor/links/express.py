@@ -38,6 +38,9 @@ from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["ExpressPort"]
 
+_COPIED_MAX: Final = 16384
+"""The most bytes of a whole answer that is copied into its batch. A larger one is sent from where
+it is."""
 _READS_MAX: Final = 4
 """Most reads in a row while each one fills its space: bodies that arrive in large pieces."""
 
@@ -72,6 +75,8 @@ class ExpressPort:
         self._incoming = Incoming(read_requests)
         self._out: list[bytes] = []
         """Messages that the next flush sends."""
+        self._out_large = False
+        """A large answer is among them."""
         self._unsent = Outgoing()
         """Bytes of an earlier flush that the kernel has not taken."""
         reactor.watch(sock.fileno(), select.EPOLLIN, self._on_events)
@@ -189,12 +194,16 @@ class ExpressPort:
         """Gather a whole answer of `size` bytes, whose app still runs."""
         self._out.append(pack_message(number, ANSWER, size))
         self._out += pieces
+        if size > _COPIED_MAX:
+            self._out_large = True
 
     def over(self, number: int, pieces: list[bytes], size: int) -> None:
         """Gather a whole answer of `size` bytes, whose app has ended."""
         del self._exchanges[number]
         self._out.append(pack_message(number, ANSWER_DONE, size))
         self._out += pieces
+        if size > _COPIED_MAX:
+            self._out_large = True
 
     def done(self, number: int, summary: bytes = b"") -> None:
         """Tell the front end that an app has ended. Its answer is a message of its own, goes on in
@@ -209,6 +218,9 @@ class ExpressPort:
         """Send the gathered messages, unless bytes of an earlier flush still wait for the
         kernel."""
         if self._out and not self._unsent.size and not self.ended:
+            if self._out_large:
+                self._flush_large()
+                return
             out = b"".join(self._out)
             self._out.clear()
             try:
@@ -222,14 +234,29 @@ class ExpressPort:
                 self._unsent.add(memoryview(out)[sent:])
                 self._reactor.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
-    def _send(self) -> None:
-        """Send bytes of an earlier flush: the kernel takes bytes again."""
+    def _flush_large(self) -> None:
+        """Send the gathered messages without a copy of large answers."""
+        self._out_large = False
+        for piece in self._out:
+            self._unsent.add(piece)
+        self._out.clear()
+        if not self._send_unsent():
+            self._reactor.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+    def _send_unsent(self) -> bool:
+        """Return whether the kernel has taken all of it."""
         try:
             while self._unsent.size:
                 self._unsent.send(self._sock)
         except BlockingIOError:
-            return
+            return False
         except OSError:
+            # The front end is gone. The next read finds this too, and then the process ends.
             self._unsent.clear()
-        self._reactor.modify(self._sock.fileno(), select.EPOLLIN)
-        self.flush()
+        return True
+
+    def _send(self) -> None:
+        """Send bytes of an earlier flush: the kernel takes bytes again."""
+        if self._send_unsent():
+            self._reactor.modify(self._sock.fileno(), select.EPOLLIN)
+            self.flush()

@@ -197,7 +197,7 @@ def test_every_kind_of_listener_and_request(
     server = start(*arguments(kind, answers), bind=("127.0.0.1:0", "[::1]:0", f"unix:{path}"))
     for number, address in enumerate(server.addresses):
         client = connect(address)
-        for size in (70_000, 65_000, 1_500_000, 0, 150_000):
+        for size in (90_000, 65_000, 1_500_000, 0, 150_000):
             body = client.get(target(size, number, length=length)).body
             assert body == content(number, size)
         assert is_shared(server, 1 if answers == "direct" else 0)
@@ -220,7 +220,7 @@ def test_pipelined_requests_behind_a_direct_answer(
 ) -> None:
     server = shared(*arguments(kind, answers))
     client = connect(server)
-    sizes = [2 * MIB, 10, 300_000, 0, 3 * MIB, 70_000]
+    sizes = [2 * MIB, 10, 300_000, 0, 3 * MIB, 90_000]
     client.send(b"".join(get(size, seed) for seed, size in enumerate(sizes)))
     for seed, size in enumerate(sizes):
         expect_whole(client, size, seed)
@@ -305,7 +305,7 @@ def test_uploads_and_100_continue(shared: Start, connect: Connect, kind: str, an
     server = shared(*arguments(kind, answers))
     for size in (1_000_000, 5_000_000):
         body = content(size, size)
-        pieces = [body[start : start + 70_000] for start in range(0, size, 70_000)]
+        pieces = [body[start : start + 90_000] for start in range(0, size, 90_000)]
         for fields, sent in (
             ([("Content-Length", str(size))], pieces),
             ([("Transfer-Encoding", "chunked")], list(chunked(pieces))),
@@ -879,9 +879,9 @@ def many_connections(server: Server, count: int) -> None:
             for first in range(0, count, 50):
                 batch = clients[first : first + 50]
                 for seed, client in enumerate(batch):
-                    client.send(get(70_000, seed + round_))
+                    client.send(get(90_000, seed + round_))
                 for seed, client in enumerate(batch):
-                    expect_whole(client, 70_000, seed + round_)
+                    expect_whole(client, 90_000, seed + round_)
         held = duplicates(server)
         assert sum(held.values()) >= min(count, 4096)
         assert max(held.values()) <= min(count, 4096)
@@ -974,7 +974,7 @@ class Mixer:
         dice = self._random
         for _ in range(10):
             asked = [
-                (dice.choice([0, 10, 60_000, 70_000, 300_000, dice.randrange(3_000_000)]), seed)
+                (dice.choice([0, 10, 60_000, 90_000, 300_000, dice.randrange(3_000_000)]), seed)
                 for seed in (dice.randrange(1000) for _ in range(dice.choice([1, 1, 1, 3])))
             ]
             length = dice.choice([0, 1])

@@ -428,12 +428,13 @@ def test_all_bytes_of_an_answer_are_credited_in_time(start: Start) -> None:
     """A fast client: the reactor never waits for credit that does not come."""
     front, client, _, pieces = begin(start)
     pieces.begin(LARGE)
+    size = 1 << 16
     with client.sending([]):
         for index in range(256):
-            pieces.send_piece(bytes([index]) * EXPRESS_MAX)
+            pieces.send_piece(bytes([index]) * size)
             got = 0
-            while got < EXPRESS_MAX + (len(LARGE) if index == 0 else 0):
-                got += len(client._sock.recv(EXPRESS_MAX))
+            while got < size + (len(LARGE) if index == 0 else 0):
+                got += len(client._sock.recv(size))
     front.settle()
     pieces.take_all()
     assert pieces.credited >= 16 * MIB - WINDOW // 4

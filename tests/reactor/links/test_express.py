@@ -122,13 +122,23 @@ def test_an_answer_of_the_largest_size_is_one_message_and_one_byte_more_is_not(e
     assert sorted(either.kinds(outgrows)) == sorted([ASK, BYTES, END, DONE])
 
 
+def test_large_answers_beyond_the_buffer_of_the_kernel(either):
+    """They are sent from where they are, as far as the kernel takes them."""
+    sizes = [60_000 + count for count in range(100)]
+    numbers = either.request(*(get(f"/size?n={size}") for size in sizes))
+    for number, size in zip(numbers, sizes, strict=True):
+        assert either.answer(number).body == b"s" * size
+        assert either.kinds(number) == [ANSWER_DONE]
+
+
 def test_the_framing_of_chunks_counts_for_the_size_of_an_express_answer(on_trio):
     """The bytes of the chunk framing count too."""
     for _ in range(5):
-        (number,) = on_trio.request(get("/chunks?large=65000&small=300"))
+        large = EXPRESS_MAX - 500
+        (number,) = on_trio.request(get(f"/chunks?large={large}&small=300"))
         on_trio.wait(functools.partial(on_trio.kinds, number))
         if ANSWER_DONE not in on_trio.kinds(number):
-            assert len(on_trio.relayed(number).response().body) == 65300
+            assert len(on_trio.relayed(number).response().body) == large + 300
         on_trio.wait_done(number)
         whole = [len(d) for n, kind, d in on_trio.frames if n == number and kind == ANSWER_DONE]
         assert not whole or whole[0] <= EXPRESS_MAX
