@@ -36,7 +36,7 @@ from reactor_run.frontend.clients.proxy_preamble import InboundProxy, Introduced
 from reactor_run.frontend.clients.reception import Reception
 from reactor_run.frontend.clients.transport import Transport
 from reactor_run.frontend.log import limited, log
-from reactor_run.frontend.sockets.listeners import Listener, Speech
+from reactor_run.frontend.sockets.listener import Listener, Speech
 from reactor_run.frontend.sockets.networks import Networks, pack_address
 from reactor_run.protocol.proxy import Endpoint
 from reactor_run.protocol.tls import Tlvs

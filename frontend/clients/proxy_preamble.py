@@ -17,7 +17,7 @@ from reactor_run.frontend.clients.connection import Connection
 from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.clients.reception import Reception
 from reactor_run.frontend.loop.epoll import Loop
-from reactor_run.frontend.sockets.listeners import Speech
+from reactor_run.frontend.sockets.listener import Speech
 from reactor_run.protocol import policy
 from reactor_run.protocol.origin import over_tls
 from reactor_run.protocol.policy import Rejected, Rule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from reactor_run.frontend.clients.context import ClientContext
-from reactor_run.frontend.sockets.listeners import Speech
+from reactor_run.frontend.sockets.listener import Speech
 
 __all__ = ["Reception"]
 

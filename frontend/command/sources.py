@@ -16,7 +16,7 @@ from reactor_run.frontend.command.settings import OPTIONS
 from reactor_run.frontend.command.stray import find_stray
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.sockets.addresses import is_number
-from reactor_run.frontend.sockets.listeners import systemd_passes_sockets
+from reactor_run.frontend.sockets.passed import systemd_passes_sockets
 
 __all__ = ["Reading", "find_settings", "read_sources"]
 

@@ -45,7 +45,7 @@ from reactor_run.frontend.service.scrape import Scrape
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.service.status_page import CONTENT_TYPE as PAGE_TYPE
 from reactor_run.frontend.service.status_page import Page, read_page
-from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.frontend.sockets.listener import Listener
 from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.policy import Limits, Rejected
 from reactor_run.protocol.request import RequestHead, Rewritten, parse_request_head

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from reactor_run.frontend.command.pools import AppSettings
 from reactor_run.frontend.command.settings import Settings
+from reactor_run.frontend.sockets.listener import Listener
 from reactor_run.frontend.sockets.listeners import (
-    Listener,
     all_or_none,
     open_admin,
     open_health,

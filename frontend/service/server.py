@@ -42,7 +42,7 @@ from reactor_run.frontend.service.scrape import Scrape
 from reactor_run.frontend.service.shutdown import Shutdown
 from reactor_run.frontend.service.status import Status
 from reactor_run.frontend.service.upgrade import Inheritance, Upgrade
-from reactor_run.frontend.sockets.listeners import Speech
+from reactor_run.frontend.sockets.listener import Speech
 from reactor_run.hooks import ReactorExited, ReactorStarted, ReloadStarted, Service
 
 if TYPE_CHECKING:

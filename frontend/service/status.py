@@ -26,7 +26,7 @@ from reactor_run.frontend.reactors.reactor import READY, Reactor
 from reactor_run.frontend.reactors.zygote import Zygote
 from reactor_run.frontend.service.lifecycle import Lifecycle
 from reactor_run.frontend.service.pool import Pool, Pools
-from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.frontend.sockets.listener import Listener
 from reactor_run.logs import request_name
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from reactor_run.frontend.launch import UPGRADE_VARIABLE, StartDirectory, explai
 from reactor_run.frontend.log import log
 from reactor_run.frontend.loop.epoll import Loop
 from reactor_run.frontend.service.endpoints import Endpoints
-from reactor_run.frontend.sockets.listeners import Listener
+from reactor_run.frontend.sockets.listener import Listener
 
 __all__ = ["Inheritance", "Upgrade", "inherit"]
 

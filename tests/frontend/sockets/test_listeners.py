@@ -15,6 +15,7 @@ import pytest
 
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.frontend.sockets import listeners as module
+from reactor_run.frontend.sockets import tcp
 from reactor_run.frontend.sockets.addresses import (
     DEFAULT_BIND,
     TCPBind,
@@ -22,8 +23,8 @@ from reactor_run.frontend.sockets.addresses import (
     parse_bind,
     parse_health,
 )
+from reactor_run.frontend.sockets.listener import Listener
 from reactor_run.frontend.sockets.listeners import (
-    Listener,
     open_admin,
     open_health,
     open_listeners,
@@ -154,7 +155,7 @@ def test_every_interface_is_one_listener_for_each_family_on_one_port(opened: Ope
 
 
 def _no_ipv6(code: int) -> Callable[..., socket.socket]:
-    real = module._listen_tcp
+    real = tcp._listen_tcp
 
     def listen(family: int, address: tuple[str, int], backlog: int) -> socket.socket:
         if family == socket.AF_INET6:
@@ -168,7 +169,7 @@ def _no_ipv6(code: int) -> Callable[..., socket.socket]:
 def test_a_missing_family_matters_only_if_there_is_no_other(
     opened: Open, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(module, "_listen_tcp", _no_ipv6(code))
+    monkeypatch.setattr(tcp, "_listen_tcp", _no_ipv6(code))
     assert [listener.family for listener in opened(":0")] == [socket.AF_INET]
     assert "--bind" in refusal(opened, "[::1]:0")
 
@@ -185,7 +186,7 @@ def test_a_privileged_port(opened: Open, monkeypatch: pytest.MonkeyPatch) -> Non
     def listen(*_: object) -> socket.socket:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(module, "_listen_tcp", listen)
+    monkeypatch.setattr(tcp, "_listen_tcp", listen)
     said = refusal(opened, "127.0.0.1:80")
     assert said.startswith("port 80 on 127.0.0.1 needs a privilege; choose a port from 1024 up")
 
@@ -461,11 +462,12 @@ def test_a_unix_admin_socket_that_cannot_be_opened_names_its_own_flag(tmp_path: 
 def test_an_admin_socket_is_open_on_all_addresses_of_its_name_or_on_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        module,
-        "_addresses",
-        lambda _: iter([(socket.AF_INET, "127.0.0.1", 0), (socket.AF_INET, "127.0.0.2", 0)]),
-    )
+    for each in module, tcp:
+        monkeypatch.setattr(
+            each,
+            "addresses_of",
+            lambda _: iter([(socket.AF_INET, "127.0.0.1", 0), (socket.AF_INET, "127.0.0.2", 0)]),
+        )
     with socket.create_server(("127.0.0.2", 0)) as other:
         before = descriptors()
         with pytest.raises(OperatorError, match=r"127\.0\.0\.2 is in use"):
