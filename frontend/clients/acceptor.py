@@ -16,7 +16,6 @@ The limits, and what happens beyond them:
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 import select
 import socket
@@ -32,12 +31,14 @@ from reactor_run.frontend.clients.connection import (
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import ConnectionOrigin, ForwardedOrigin, Forwarding
 from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.idle_connections import IdleConnections
+from reactor_run.frontend.clients.per_address import PerAddress
 from reactor_run.frontend.clients.proxy_preamble import InboundProxy, Introduced
 from reactor_run.frontend.clients.reception import Reception
 from reactor_run.frontend.clients.transport import Transport
 from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.sockets.listener import Listener, Speech
-from reactor_run.frontend.sockets.networks import Networks, pack_address
+from reactor_run.frontend.sockets.networks import Networks
 from reactor_run.protocol.proxy import Endpoint
 from reactor_run.protocol.tls import Tlvs
 
@@ -46,20 +47,16 @@ if TYPE_CHECKING:
     from reactor_run.frontend.clients.redirect import RedirectContext
     from reactor_run.frontend.clients.tls_handshake import TlsHandshake, TlsService
 
-__all__ = ["Acceptor", "network"]
+__all__ = ["Acceptor"]
 
 _ACCEPTS_MAX: Final = 64
 """The most connections accepted from one listener in a row."""
 _PAUSE: Final = 1.0
 """Seconds for which listeners rest, unless a client leaves earlier."""
-_IDLE_MIN: Final = 1.0
-"""Seconds that a connection must be idle before it may be closed to make room."""
 _SHED_PART: Final = 32
 """One in this many connections is closed at once to make room."""
 _SHED_MAX: Final = 16
 """The most connections that are closed at once to make room."""
-_LOOKS_MAX: Final = 256
-"""The most connections that one turn of the loop checks for idle ones."""
 _QUIET: Final = 60.0
 """Seconds between two lines in the log about the same subject."""
 _ABORTED: Final = frozenset(
@@ -113,20 +110,14 @@ class Acceptor:
         self._context = context
         self._loop = context.loop
         self._listeners = listeners
-        self._per_address = per_address
+        self._per_address = PerAddress(per_address, forwarding.proxies)
+        self._idle = IdleConnections(self.clients)
         self._proxies = proxies
         self._forwarding = forwarding
         self._on_left = on_left
         self._tls = tls
         self._redirects = redirects
         self._own = {} if own is None else own
-        self._counts: dict[bytes, int] = {}
-        """By address: the number of its connections, if --max-connections-per-address is set."""
-        self._networks: dict[Connection, bytes] = {}
-        """The address for which each connection counts."""
-        self._looks: list[tuple[float, int, Connection]] | None = None
-        """A heap of all connections; None if no room was needed yet. The first item is a time
-        before which the connection was not idle. Closed connections are removed late."""
         self._begun = False
         self._resting = False
         self._quiet_until: dict[str, float] = {}
@@ -199,7 +190,8 @@ class Acceptor:
     def left(self, client: Connection | InboundProxy) -> None:
         """Note that a connection has ended."""
         if isinstance(client, Connection):
-            self._remove(client)
+            self.clients.discard(client)
+            self._per_address.remove(client)
         else:
             self._inbound.discard(client)
         if self._resting and not self._full:
@@ -395,85 +387,29 @@ class Acceptor:
         if self._context.draining:
             client.shut(self._context.close_grace)
 
-    # Counting ------------------------------------------------------------------------------------
-
-    def _counts_for(self, source: Endpoint) -> bool:
-        """Return whether a limit applies: it has an address, and is no proxy for many clients."""
-        return (
-            self._per_address > 0
-            and source[1] is not None
-            and not self._forwarding.proxies.cover(source)
-        )
+    # Limits --------------------------------------------------------------------------------------
 
     def _has_enough(self, source: Endpoint) -> bool:
         """Return whether its address has as many connections as it may have."""
-        if not self._counts_for(source):
+        if not self._per_address.has_enough(source):
             return False
-        if self._counts.get(network(source[0]), 0) < self._per_address:
-            return False
-        self.complain(
-            "address", f"{source[0]} has {self._per_address} connections already: more are closed"
-        )
+        limit = self._per_address.limit
+        self.complain("address", f"{source[0]} has {limit} connections already: more are closed")
         return True
 
     def _add(self, client: Connection, source: Endpoint) -> None:
         self.clients.add(client)
-        if self._looks is not None:
-            if len(self._looks) > 2 * self.connections_max:
-                self._looks = None
-            else:
-                heapq.heappush(self._looks, (client.accepted, id(client), client))
-        if self._counts_for(source):
-            key = self._networks[client] = network(source[0])
-            self._counts[key] = self._counts.get(key, 0) + 1
-
-    def _remove(self, client: Connection) -> None:
-        self.clients.discard(client)
-        key = self._networks.pop(client, None)
-        if key is not None:
-            self._counts[key] -= 1
-            if not self._counts[key]:
-                del self._counts[key]
-
-    # Too many ------------------------------------------------------------------------------------
+        self._idle.add(client)
+        self._per_address.add(client, source)
 
     def _make_room(self, why: str) -> None:
         """Close some idle connections. If there are none, rest."""
-        if self._shed(max(1, min(self.connections_max // _SHED_PART, _SHED_MAX))):
+        count = max(1, min(self.connections_max // _SHED_PART, _SHED_MAX))
+        if self._idle.close(count, self._loop.now):
             self.complain("idle", f"{why}: idle ones make room")
         else:
             self.complain("rest", f"{why}: new ones wait")
             self._rest()
-
-    def _shed(self, count: int) -> int:
-        """Close up to `count` idle connections, the longest idle first; return how many.
-
-        Connections do not report when they become idle: that would cost each request time. Instead
-        each is checked at most once a second, and is put back with the time since when it is idle.
-        A busy one is put back with the present time, since it can become idle only later.
-        """
-        if self._looks is None:
-            self._looks = [(client.accepted, id(client), client) for client in self.clients]
-            heapq.heapify(self._looks)
-        looks = self._looks
-        now = self._loop.now
-        shed = 0
-        for _ in range(_LOOKS_MAX):
-            if shed == count or not looks or looks[0][0] > now - _IDLE_MIN:
-                break
-            before, _, client = looks[0]
-            if client not in self.clients:
-                heapq.heappop(looks)
-                continue
-            since = min(client.protocol.idle_since, now)
-            if since <= before and client.protocol.shed():
-                shed += 1
-                heapq.heappop(looks)
-            else:
-                # A connection that could not be closed has sent a request.
-                put_back = since if since > before else now
-                heapq.heapreplace(looks, (put_back, id(client), client))
-        return shed
 
     def complain(self, subject: str, line: str) -> None:
         """Log a warning for the operator, unless one on this subject was logged within _QUIET."""
@@ -481,12 +417,3 @@ class Acceptor:
         if now >= self._quiet_until.get(subject, 0.0):
             self._quiet_until[subject] = now + _QUIET
             log.warning("%s", line)
-
-
-def network(host: str) -> bytes:
-    """Return the network that counts as one address: an IPv4 address, or an IPv6 /64.
-
-    A single customer of a provider has a whole /64 at least (RFC 6177).
-    """
-    packed = pack_address(host)
-    return packed if len(packed) == 4 else packed[:8]

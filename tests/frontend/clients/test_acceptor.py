@@ -11,9 +11,10 @@ from contextlib import contextmanager
 import pytest
 
 from reactor_run.frontend.clients import acceptor as module
-from reactor_run.frontend.clients.acceptor import Acceptor, network
+from reactor_run.frontend.clients.acceptor import Acceptor
 from reactor_run.frontend.clients.connection import Connection
 from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.per_address import network
 from reactor_run.frontend.sockets.networks import parse_networks
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, StandIn, get
@@ -304,7 +305,7 @@ def test_closed_connections_are_forgotten(start: Start) -> None:
         front.pass_time(2)
         serve(front.connect(), reactor)
         front.settle()
-        assert len(acceptor(front)._looks or ()) <= 5
+        assert len(acceptor(front)._idle._looks or ()) <= 5
 
 
 # --max-connections-per-address --------------------------------------------------------------------
@@ -334,12 +335,12 @@ def test_addresses_are_counted_separately(start: Start) -> None:
         client = front.connect(source=(host, 0))
         serve(client, reactor)
         clients.append(client)
-    assert len(acceptor(front)._counts) == 3
+    assert len(acceptor(front)._per_address._counts) == 3
     for client in clients:
         client.close()
     front.settle()
-    assert not acceptor(front)._counts
-    assert not acceptor(front)._networks
+    assert not acceptor(front)._per_address._counts
+    assert not acceptor(front)._per_address._networks
 
 
 def test_the_address_in_a_proxy_header_is_counted(start: Start) -> None:
@@ -360,12 +361,12 @@ def test_the_address_in_a_proxy_header_is_counted(start: Start) -> None:
         second.send(header + get())
         assert is_closed(second)
         clients.append(client)
-    assert sorted(acceptor(front)._counts.values()) == [1, 1, 1]
+    assert sorted(acceptor(front)._per_address._counts.values()) == [1, 1, 1]
     for client in clients:
         client.reset()
     front.settle()
-    assert not acceptor(front)._counts
-    assert not acceptor(front)._networks
+    assert not acceptor(front)._per_address._counts
+    assert not acceptor(front)._per_address._networks
     assert reactor.silent
 
 
@@ -390,7 +391,7 @@ def test_addresses_are_not_counted_without_a_limit(start: Start) -> None:
     (reactor,) = front.reactors
     for _ in range(3):
         serve(front.connect(), reactor)
-    assert not acceptor(front)._counts
+    assert not acceptor(front)._per_address._counts
 
 
 @pytest.mark.parametrize(
