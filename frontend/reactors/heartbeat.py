@@ -13,7 +13,8 @@ A reactor whose app uses the terminal (a debugger, `input()`) waits for a person
 meanwhile.
 
 The loop of a WSGI reactor with one thread cannot turn while its app runs. It gets no ping before it
-has answered. Only --request-timeout limits how long that takes.
+has answered. Only --request-timeout limits how long that takes. A reactor that does not begin what
+it was given runs no app: its beats count.
 """
 
 from __future__ import annotations
@@ -88,4 +89,4 @@ class Heartbeat:
 
 def _runs_inline(reactor: Reactor) -> bool:
     """Whether its loop cannot turn, because it runs a WSGI app."""
-    return reactor.inline and any(each.state is not ANSWERED for each in reactor.exchanges)
+    return reactor.inline and any(each.state is not ANSWERED for each in reactor.running)

@@ -280,6 +280,26 @@ def test_an_inline_app_that_runs_on_after_its_answer_is_limited(inline: Inline) 
     end_of(reactor, front)
 
 
+@pytest.mark.parametrize("request_", [get(), post(b"x")], ids=["GET", "POST"])
+@pytest.mark.parametrize("lanes", ["express", "plain"])
+def test_an_inline_reactor_that_begins_nothing_is_killed(
+    inline: Inline, lanes: str, request_: bytes
+) -> None:
+    """No app runs, so its loop should turn. Other limits do not hold before an app has begun."""
+    front, reactor = inline(request_timeout=10.0, lanes=lanes)
+    client = front.connect()
+    client.send(request_)
+    front.settle()
+    beat(front, 6)
+    assert any("no answer to a ping for 40 s" in line for line in front.log)
+    end_of(reactor, front)
+    second = replacement(front)
+    link = second.link()
+    assert request_.startswith(link.head())
+    link.send(OK)
+    assert client.response().status == 200
+
+
 def test_an_inline_reactor_that_takes_too_long_is_killed(inline: Inline) -> None:
     """--request-timeout ends it. Requests that wait behind are retried, as after any death."""
     front, reactor = inline(request_timeout=10.0)
