@@ -22,7 +22,8 @@ _NO_HOST: Final = OwnAnswer(400, "this port only redirects to https, but there i
 class RedirectContext(ClientContext):
     """The context of connections whose requests are redirected.
 
-    Apart from `submit` it is like the context of all other connections, also when that changes.
+    It takes all requests, also those whose bodies have not arrived. In all else it is like the
+    context of the other connections, also when that changes.
     """
 
     def __init__(self, context: ClientContext, port: int) -> None:
@@ -30,6 +31,7 @@ class RedirectContext(ClientContext):
         self._context = context
         self._port = port
         self.submit = self._redirect
+        self.find_answerer = lambda _: self._redirect
         self.buffers = False
 
     def __getattr__(self, name: str) -> Any:

@@ -688,6 +688,27 @@ def test_requests_are_redirected(start: Start, options: list[str], connect: Conn
     assert client.response().status == 400
 
 
+def test_no_route_takes_a_request_that_is_redirected(
+    start: Start, options: list[str], connect: Connect, tmp_path: Path
+) -> None:
+    server = start(
+        "tests.integration.apps.several:wsgi",
+        "--mount=/api=tests.integration.apps.several:asgi",
+        f"--static=/s={tmp_path}",
+        '--route={"prefix": "/old", "redirect": "/new"}',
+        *options,
+        "--redirect-http=127.0.0.1:0",
+    )
+    for framing in "Content-Length: 5", "Transfer-Encoding: chunked":
+        for path in "/pid", "/api/pid", "/s/file", "/old":
+            client = connect(server.addresses[1])
+            # The body is on its way. It is not awaited.
+            client.send(f"POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+            answer = client.response()
+            assert (answer.status, answer.field("location")) == (308, b"https://a" + path.encode())
+            assert client.at_end()
+
+
 def test_unix_sockets_have_no_tls(
     start: Start, options: list[str], connect: Connect, tmp_path: Path
 ) -> None:
