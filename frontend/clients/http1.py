@@ -175,7 +175,9 @@ class Http1:
             # The client has still to take an answer, or sent more requests before FIN.
             return
         elif exchange.state is WAITING:
-            self.connection.lose()
+            # A file that a thread opens is not worth giving up.
+            if not exchange.route:
+                self.connection.lose()
         elif exchange.reactor is not None:
             exchange.reactor.client_sent_fin(exchange)
 

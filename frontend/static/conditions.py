@@ -167,7 +167,8 @@ def _part(wanted: bytes, size: int) -> Decision:
     if has_last and end < begin:
         return whole
     if begin >= size:
-        return Decision(416, 0, size)
+        # Some clients ask each time for the bytes from 0 on. An empty file has them all.
+        return Decision(416, 0, size) if begin or size else whole
     return Decision(206, begin, min(end + 1, size) if has_last else size)
 
 

@@ -424,6 +424,7 @@ CASES: list[tuple[str, str, list[tuple[str, str]]]] = [
     ("GET", "/s/small.txt/", []),
     ("GET", "/s/unreadable.txt", []),
     ("GET", "/s/nothing.txt", []),
+    *(("GET", "/s/nothing.txt", [("Range", each)]) for each in RANGES),
     ("GET", "/s/app.js", [("Accept-Encoding", "gzip")]),
     ("GET", "/s/app.js", [("Accept-Encoding", "deflate, gzip;q=0.5")]),
     ("GET", "/s/app.js", [("Accept-Encoding", "gzip;q=0")]),

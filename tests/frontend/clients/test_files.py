@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reactor_run.frontend.routes.notation import parse_static
-from reactor_run.frontend.static.content import LOAD
+from reactor_run.frontend.static.content import LOAD, read_all
 from tests.frontend.conftest import Start
 from tests.frontend.standin import Front, get
 from tests.integration.client import Client
@@ -72,6 +74,27 @@ def test_fin_of_a_client_does_not_end_its_answer(front: Front) -> None:
     client.finish_sending()
     front.settle()
     assert sum(map(len, client.pieces())) == SIZE
+    assert client.at_end()
+
+
+def test_fin_of_a_client_does_not_end_the_search_for_its_file(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread opens the file. The client has sent FIN after its request meanwhile."""
+    found = threading.Event()
+
+    def read_late(*arguments: Any) -> bytes:
+        found.wait()
+        return read_all(*arguments)
+
+    monkeypatch.setattr("reactor_run.frontend.clients.file_answers.read_all", read_late)
+    front.pass_time(2)
+    client = front.connect()
+    client.send(get("/s/small.bin"))
+    client.finish_sending()
+    front.settle()
+    found.set()
+    assert client.response().body == bytes(100)
     assert client.at_end()
 
 

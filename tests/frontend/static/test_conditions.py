@@ -132,7 +132,9 @@ def test_ranges(wanted: str, decision: tuple[int, int, int]) -> None:
 
 
 def test_ranges_of_an_empty_file() -> None:
-    assert ask("Range: bytes=0-", size=0) == (416, 0, 0)
+    assert ask("Range: bytes=0-", size=0) == (200, 0, 0)
+    assert ask("Range: bytes=0-99", size=0) == (200, 0, 0)
+    assert ask("Range: bytes=1-", size=0) == (416, 0, 0)
     assert ask("Range: bytes=-1", size=0) == (200, 0, 0)
 
 
