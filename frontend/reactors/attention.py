@@ -36,6 +36,17 @@ class Attention:
     def attentive(self) -> bool:
         """Whether it would begin an exchange at once, as far as the front end can tell.
 
+        If not, the reactor tells when that changes.
+        """
+        if self._is_attentive():
+            return True
+        self._pulse.awaited[0] = 1
+        # It may have changed before the reactor could see that.
+        return self._is_attentive()
+
+    def _is_attentive(self) -> bool:
+        """Return whether it would begin an exchange at once.
+
         It is not attentive in three cases. A step of an app stalls its loop, for longer than usual
         (stall_budget.py). It has an exchange that it has not begun for long. Or its stall budget
         allows no more unstarted exchanges.

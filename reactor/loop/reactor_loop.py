@@ -72,8 +72,8 @@ class ReactorLoop:
         begun."""
         self.on_turn: Callable[[float], None] | None = None
         """Called with the seconds of each step that took more than STALLED_AFTER. While the reactor
-        is under a stall budget, it is also called with 0 at the end of each batch and when an app
-        suspends."""
+        is under a stall budget, it is also called with 0 at the end of a batch and when an app
+        suspends, if the front end waits for that."""
         self.slow_routes: RouteCounts | None = None
         self._stall_budget_until = 0.0
         """The monotonic time, in seconds, at which the stall budget ends."""
@@ -278,8 +278,10 @@ class ReactorLoop:
 
     def _tell_begun(self) -> None:
         """Under a stall budget: tell the front end that no exchange that has begun stalls the
-        loop."""
-        if self.on_turn is not None and monotonic() < self._stall_budget_until:
+        loop, if it waits for that."""
+        awaited = self.pulse.awaited
+        if awaited[0] and self.on_turn is not None and monotonic() < self._stall_budget_until:
+            awaited[0] = 0
             self.on_turn(0.0)
 
     def _count(self, exchange: AppExchange, slow: float) -> None:

@@ -8,7 +8,9 @@ the pulse as it goes on, and the front end reads it when it has to know.
                  in seconds of CLOCK_MONOTONIC; 0.0 between steps
     8 to 15      an integer: the number of the last exchange of the         reactor
                  express lane that has begun
-    16 to 32767  a byte for each lane: NOT_BEGUN, BEGUN or WAITS, of the    front end, before it
+    16           a byte: 1 if the front end waits for the end of a batch    front end; reactor,
+                                                                            when it tells that
+    17 to 32767  a byte for each lane: NOT_BEGUN, BEGUN or WAITS, of the    front end, before it
                  exchange on that lane                                      sends a request; reactor
     32768 on     a byte for each number of the express lane, modulo         reactor
                  STREAM_SLOTS: BEGUN or WAITS, if its request goes in
@@ -50,7 +52,8 @@ SLOW: Final = 0.005
 STALL_BUDGET_SECONDS."""
 STALL_BUDGET_SECONDS: Final = 1.0
 """Seconds for which a reactor stays under a stall budget after a slow step. Meanwhile the front end
-bounds the exchanges that it holds unstarted, and the reactor tells the end of each batch."""
+bounds the exchanges that it holds unstarted. The reactor tells the end of a batch if the front end
+waits for it."""
 
 NOT_BEGUN: Final = 0
 """The exchange on this lane has not begun."""
@@ -62,7 +65,8 @@ WAITS: Final = 2
 Word: TypeAlias = "memoryview[float]"
 
 _SIZE: Final = 65536
-_LANES: Final = 16
+_AWAITED: Final = 16
+_LANES: Final = 17
 _STREAMS: Final = 32768
 SLOTS: Final = _STREAMS - _LANES
 """Most lanes that can have a byte at once."""
@@ -71,7 +75,7 @@ STREAM_SLOTS: Final = _SIZE - _STREAMS
 
 
 class Pulse:
-    """The shared memory, as four views."""
+    """The shared memory, as five views."""
 
     def __init__(self, fd: int | None = None) -> None:
         """`fd`: descriptor of the memory, which may be closed afterwards. None: memory that is not
@@ -83,7 +87,8 @@ class Pulse:
         self._memory = mmap.mmap(-1 if fd is None else fd, _SIZE)
         self._view = memoryview(self._memory)
         self.since: Word = self._view[:8].cast("d")
-        self.begun: memoryview[int] = self._view[8:_LANES].cast("Q")
+        self.begun: memoryview[int] = self._view[8:_AWAITED].cast("Q")
+        self.awaited: memoryview[int] = self._view[_AWAITED:_LANES]
         self.lanes: memoryview[int] = self._view[_LANES:_STREAMS]
         self.streams: memoryview[int] = self._view[_STREAMS:]
 
@@ -101,6 +106,6 @@ class Pulse:
 
     def close(self) -> None:
         """Release the memory, and Python's own descriptor of it."""
-        for view in self.since, self.begun, self.lanes, self.streams, self._view:
+        for view in self.since, self.begun, self.awaited, self.lanes, self.streams, self._view:
             view.release()
         self._memory.close()

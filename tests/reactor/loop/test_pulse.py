@@ -70,16 +70,30 @@ def test_a_slow_step_after_a_wait_is_shown_and_reported(start: Start, runtime: s
     pulse.close()
 
 
-def test_after_a_slow_step_the_end_of_each_batch_is_reported(watched: tuple[Driver, Pulse]) -> None:
-    driver, _ = watched
+def test_after_a_slow_step_the_end_of_a_batch_is_reported(watched: tuple[Driver, Pulse]) -> None:
+    driver, pulse = watched
 
     def is_told() -> bool:
+        pulse.awaited[0] = 1
         # On a busy machine the second may be slow too, or begin after the stall budget has ended.
         for number in driver.request(get("/slow"), get("/hello")):
             driver.answer(number)
         return {"turn": 0.0} in driver.messages
 
     driver.wait(is_told)
+    driver.wait(lambda: not pulse.awaited[0])
+
+
+def test_the_end_of_a_batch_is_not_reported_if_the_front_end_does_not_wait(
+    watched: tuple[Driver, Pulse],
+) -> None:
+    driver, _ = watched
+    for _ in range(20):
+        for number in driver.request(get("/slow"), get("/hello")):
+            driver.answer(number)
+    driver.tell({"ping": 2})
+    driver.wait(lambda: {"pong": 2} in driver.messages)
+    assert 0.0 not in turns(driver)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -91,6 +105,7 @@ def test_after_a_slow_step_the_suspension_of_an_app_is_reported(start: Start, ru
         # On a busy machine the second may begin after the stall budget has ended.
         (slow,) = driver.request(get("/slow"))
         driver.answer(slow)
+        pulse.awaited[0] = 1
         driver.request(get("/sleep"))
         return {"turn": 0.0} in driver.messages
 
