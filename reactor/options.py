@@ -171,7 +171,8 @@ def _value(flag: str, name: str, text: str) -> str | int | float:
             _fail(f"{flag}: {text!r} is not a number of seconds")
         return float(text)
     if name in _CHOICES and text not in _CHOICES[name]:
-        _fail(f"{flag}: expected {' or '.join(_CHOICES[name])}, not {text!r}")
+        *rest, last = _CHOICES[name]
+        _fail(f"{flag}: expected {', '.join(rest)} or {last}, not {text!r}")
     return text
 
 

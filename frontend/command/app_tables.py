@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from reactor_run.frontend.errors import OperatorError
@@ -59,9 +60,18 @@ def check_app_table(text: str) -> str:
     keys = ["name", *(key.replace("_", "-") for key in APP_KEYS)]
     for key in table:
         if key not in keys:
-            raise OperatorError(
-                f"[app.{name}]: there is no key {key!r} here; the keys are {', '.join(keys[1:])}"
-            )
+            raise OperatorError(f"[app.{name}]: {_no_key(key, keys)}")
     if not isinstance(table.get("app"), str):
         raise OperatorError(f'[app.{name}]: name its module, as in app = "shop.api:app"')
     return text
+
+
+def _no_key(key: str, keys: Sequence[str]) -> str:
+    # Only an error needs it.
+    from difflib import get_close_matches
+
+    (nearest,) = get_close_matches(key, keys, 1, cutoff=0)
+    return (
+        f"there is no key {key!r} here; the nearest is {nearest!r}. docs/routes.md has all keys; "
+        "other settings are for the whole service, at the top of the file"
+    )

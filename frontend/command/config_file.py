@@ -24,6 +24,9 @@ _MAY_HAVE_TABLE: Final = re.compile(
     r"""tool["']?\s*\.\s*["']?reactor-run|\[\s*["']?tool["']?\s*\]"""
 )
 """Finds `[tool.reactor-run]` in each spelling of TOML, also as a key of `[tool]`."""
+_APP_KEY: Final = re.compile(r"^\s*app\s*=", re.MULTILINE)
+_APP_TABLE: Final = re.compile(r"^\s*\[(tool\.reactor-run\.)?app\.", re.MULTILINE)
+_APP_HINT: Final = "with tables [app.NAME], the first app needs one too, in the place of app ="
 _KEYS: Final = {option.key: option for option in OPTIONS if option.name != "config"}
 
 
@@ -74,7 +77,10 @@ def _parse(path: str, text: str) -> dict[str, Any]:
     try:
         return parse_toml(path, text)
     except ValueError as error:
-        raise OperatorError(str(error)) from None
+        table = _APP_TABLE.search(text)
+        twice = "overwrite" in str(error) and table and _APP_KEY.search(text, 0, table.start())
+        hint = f"; {_APP_HINT}" if twice else ""
+        raise OperatorError(f"{error}{hint}") from None
 
 
 def _own_table(content: dict[str, Any], path: str) -> dict[str, Any] | None:
@@ -109,6 +115,8 @@ def _app_tables(apps: dict[str, Any], source: str) -> Found:
     for name, app in apps.items():
         if not isinstance(app, dict):
             raise OperatorError(f"{source}: expected a table for each app, as [app.{name}]")
+        if "name" in app:
+            raise OperatorError(f"{source}: [app.{name}] is a name already; remove the key name")
         texts.append(_table_text({"name": name, **app}))
     return Found(source, texts)
 

@@ -178,7 +178,8 @@ def choice(literal: Any) -> Kind[Any]:
 
     def parse(text: str) -> str:
         if text not in alternatives:
-            raise OperatorError(f"expected {' or '.join(alternatives)}, not {text!r}")
+            *rest, last = alternatives
+            raise OperatorError(f"expected {', '.join(rest)} or {last}, not {text!r}")
         return text
 
     return Kind("|".join(alternatives), parse)
@@ -243,7 +244,11 @@ def _reject_number(_: int | float) -> str:
 
 
 def _parse_reactors(text: str) -> int:
-    return 0 if text == "auto" else count(1).parse(text)
+    if text == "auto":
+        return 0
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
+        raise OperatorError(f"expected a whole number of at least 1, or auto, not {text!r}")
+    return int(text)
 
 
 def _show_reactors(number: int) -> str:

@@ -201,9 +201,13 @@ def parse_route(text: str) -> Route:
             f"{text!r}"
         )
     kinds = [kind for kind in _KEYS if kind in table]
+    keys = dict(_COMMON)
+    for kind in kinds or _KEYS:
+        keys |= _KEYS[kind]
+    _check_keys(table, keys)
     if len(kinds) != 1:
-        raise OperatorError(f"a route has one of the keys {', '.join(_KEYS)}, not {len(kinds)}")
-    _check_keys(table, _COMMON | _KEYS[kinds[0]])
+        given = f"{len(kinds)} of them" if kinds else "none"
+        raise OperatorError(f"a route has one of the keys {', '.join(_KEYS)}, not {given}")
     if "prefix" not in table:
         raise OperatorError('a route has the key prefix, as in prefix = "/"')
     return Route(
@@ -225,7 +229,13 @@ def _check_keys(table: Mapping[str, Any], keys: Mapping[str, type]) -> None:
     for key, value in table.items():
         kind = keys.get(key)
         if kind is None:
-            raise OperatorError(f"there is no key {key!r} here; the keys are {', '.join(keys)}")
+            # Only an error needs it.
+            from difflib import get_close_matches
+
+            (nearest,) = get_close_matches(key, keys, 1, cutoff=0)
+            raise OperatorError(
+                f"there is no key {key!r} here; the nearest is {nearest!r} of {', '.join(keys)}"
+            )
         if type(value) is not kind or (
             isinstance(value, list) and not all(isinstance(each, str) for each in value)
         ):
@@ -349,10 +359,15 @@ def routes_of(
     ]
     if not routes and cross_origin is None and apps == [DEFAULT_APP]:
         return None
-    routed = {route.target.app for route in routes if isinstance(route.target, AppTarget)}
-    for name in routed:
+    routed = {}
+    for route in routes:
+        if isinstance(route.target, AppTarget):
+            routed[route.target.app] = route
+    for name, route in routed.items():
         if name not in apps:
-            raise OperatorError(f"there is no app {name!r}; the apps are {', '.join(apps)}")
+            raise OperatorError(
+                f"route {route.name}: there is no app {name!r}; the apps are {', '.join(apps)}"
+            )
     taken = any(route.host == b"" and route.prefix == () for route in routes)
     for name in apps:
         if name != DEFAULT_APP and name not in routed and name not in reached:

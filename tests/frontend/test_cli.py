@@ -298,6 +298,13 @@ def test_flags_win_over_variables_and_variables_over_the_file(here: Path) -> Non
         ("threads = 1\nb ind = 2", "shop.toml, line 2, column 3: Expected '='"),
         ("threads = [1,", "shop.toml, line 1, column 14: "),
         ("threads = 1\nthreads = 2\n", "shop.toml, line 2, column 12: Cannot overwrite a value"),
+        (
+            "app = 'a:b'\n[app.api]\napp = 'c:d'",
+            "Cannot overwrite a value; with tables [app.NAME], the first app needs one too",
+        ),
+        ("[app.api]\napp = 'c:d'\ntreads = 1", "[app.api]: there is no key 'treads' here; the nea"),
+        ("[app.api]\napp = 'c:d'\nname = 'x'", "[app.api] is a name already"),
+        ("[[route]]\nprefix = '/'\napp = 'x'", "route /: there is no app 'x'; the apps are"),
         ("a = '\udcff'", "shop.toml, line 1, column 6: not UTF-8 (byte 0xff)"),
     ],
 )
@@ -717,7 +724,7 @@ def test_an_operator_error_of_the_server_is_one_line(
         (
             ["shop:app"],
             {"REACTOR_RUN_RUNTIME": "curio"},
-            "REACTOR_RUN_RUNTIME: expected auto or trio or",
+            "REACTOR_RUN_RUNTIME: expected auto, trio, asyncio or uvloop, not",
         ),
         (["shop:app", "--bind", "http://localhost:8000"], {}, "--bind: "),
     ],

@@ -52,7 +52,10 @@ def test_values_follow_their_flag_or_an_equals_sign():
         (["--control-fd=x", "a:b"], "--control-fd: 'x' is not a number"),
         (["a:b", "--control-fd"], "--control-fd needs a value"),
         (["--control-fd=5", "--factory=1", "a:b"], "--factory takes no value"),
-        (["--control-fd=5", "--runtime=curio", "a:b"], "--runtime: expected auto or trio or"),
+        (
+            ["--control-fd=5", "--runtime=curio", "a:b"],
+            "--runtime: expected auto, trio, asyncio or uvloop, not",
+        ),
         (["--control-fd=5", "--nonsense", "a:b"], "there is no option --nonsense"),
     ],
 )

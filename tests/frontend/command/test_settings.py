@@ -104,7 +104,7 @@ def test_values(name: str, text: str, value: object) -> None:
         ("umask", "1777", "up to three octal digits"),
         ("umask", "0x1f", "up to three octal digits"),
         ("factory", "maybe", "on or off"),
-        ("runtime", "curio", "trio or asyncio or uvloop"),
+        ("runtime", "curio", "auto, trio, asyncio or uvloop, not"),
         ("root_path", "shop", "/shop"),
         ("root_path", "/shop/", "without a slash"),
         ("app", "shop/web.py:app", "--app-dir"),

@@ -56,8 +56,9 @@ def test_each_target(tmp_path: Path) -> None:
     [
         ("x", "expected a table in JSON"),
         ("[]", "expected a table in JSON"),
-        (written(prefix="/"), "one of the keys app, static, redirect, answer, not 0"),
-        (written(prefix="/", answer="a", redirect="/b"), "not 2"),
+        (written(prefix="/"), "one of the keys app, static, redirect, answer, not none"),
+        (written(prefix="/", rediret="/b"), "no key 'rediret' here; the nearest is 'redirect' of"),
+        (written(prefix="/", answer="a", redirect="/b"), "not 2 of them"),
         (written(answer="a"), "the key prefix"),
         (written(prefix="a", answer="a"), "expected a path"),
         (written(prefix="/a//b", answer="a"), "expected a path"),
@@ -69,7 +70,10 @@ def test_each_target(tmp_path: Path) -> None:
         (written(prefix="/", answer=1), "answer: expected a string, not 1"),
         (written(prefix="/", answer="a", status=True), "status: expected a whole number"),
         (written(prefix="/", answer="a", status=304), "that of a response with a body, not 304"),
-        (written(prefix="/", answer="a", indx="b"), "no key 'indx' here; the keys are host"),
+        (
+            written(prefix="/", answer="a", indx="b"),
+            "no key 'indx' here; the nearest is 'prefix' of host",
+        ),
         (written(prefix="/", answer="a", fields={"a b": "c"}), "a b: expected a name"),
         (written(prefix="/", answer="a", fields={"x": "a\r\nb"}), "x: the value has a line end"),
         (written(prefix="/", answer="a", fields={"Connection": "x"}), "the server itself sets"),
