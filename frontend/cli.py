@@ -54,8 +54,18 @@ def main(argv: list[str] | None = None) -> int:
             return _check_app(words[1:], os.environ)
         return serve_written(sort_words(words), os.environ)
     except OperatorError as error:
-        print(f"reactor-run: error: {error}", file=sys.stderr)
+        print(f"reactor-run: error: {error}{_meant(words, str(error))}", file=sys.stderr)
         return 2
+
+
+def _meant(words: Sequence[str], said: str) -> str:
+    """Return the command that was probably meant by a first word that was taken for an app."""
+    if not words or repr(words[0]) not in said:
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(words[0], COMMANDS, 1, cutoff=0.7)
+    return f"; or is it the command {near[0]}?" if near else ""
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from reactor_run.frontend.command.settings import OPTIONS
 from reactor_run.frontend.errors import OperatorError
 
-__all__ = ["sort_words"]
+__all__ = ["answer_switches", "sort_words"]
 
 _FLAGS = {
     flag: option
@@ -14,6 +14,7 @@ _FLAGS = {
     for flag in (option.flag, option.short)
     if flag
 }
+_SWITCH_VALUES = ("on", "off", "true", "false", "1", "0")
 
 
 def sort_words(words: Sequence[str]) -> dict[str, list[str]]:
@@ -31,11 +32,22 @@ def sort_words(words: Sequence[str]) -> dict[str, list[str]]:
         except OperatorError:
             from reactor_run.frontend.command.foreign import answer_flags
 
-            answer = answer_flags(words)
+            answer = answer_flags(words) or answer_switches(words)
             if answer is None:
                 raise
             raise OperatorError(answer) from None
     return written
+
+
+def answer_switches(words: Sequence[str]) -> str | None:
+    """Return what is wrong with a switch that has a value, as in `--reload on shop.web:app`."""
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        flag, equals, value = word.partition("=")
+        option = _FLAGS.get(flag)
+        text = value if equals else following
+        if option is not None and option.switch and (equals or text in _SWITCH_VALUES):
+            return f"{flag} takes no value; remove {text!r}, or {flag} if it shall be off"
+    return None
 
 
 def _sort_plain(words: Sequence[str]) -> dict[str, list[str]] | None:

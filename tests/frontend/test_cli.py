@@ -632,7 +632,6 @@ def test_no_app() -> None:
         ["shop:app", "another:app"],
         ["shop:app", "--threads"],
         ["shop:app", "--thread", "2"],
-        ["shop:app", "--factory=on"],
     ],
 )
 def test_errors_of_argparse_come_with_a_hint(argv: list[str]) -> None:
@@ -727,6 +726,7 @@ def test_an_operator_error_of_the_server_is_one_line(
             "REACTOR_RUN_RUNTIME: expected auto, trio, asyncio or uvloop, not",
         ),
         (["shop:app", "--bind", "http://localhost:8000"], {}, "--bind: "),
+        (["reload-logs"], {}, "not 'reload-logs'; or is it the command reopen-logs?\n"),
     ],
 )
 def test_a_mistake_ends_the_process_with_status_2_and_one_line(

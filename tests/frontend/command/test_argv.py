@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from reactor_run.frontend.command.argv import sort_words
+from reactor_run.frontend.command.argv import answer_switches, sort_words
 from reactor_run.frontend.command.foreign import answer_flags
 from reactor_run.frontend.command.help import build_parser
 from reactor_run.frontend.command.settings import OPTIONS
@@ -44,13 +45,21 @@ def by_argparse(words: list[str]) -> object:
 
 @given(WORDS | COMMAND)
 def test_words_are_sorted_as_argparse_sorts_them(words: list[str]) -> None:
-    assume(answer_flags(words) is None)
+    assume(answer_flags(words) is None and answer_switches(words) is None)
     result: object
     try:
         result = sort_words(words)
     except (OperatorError, SystemExit) as error:
         result = repr(error)
     assert result == by_argparse(words)
+
+
+@pytest.mark.parametrize(
+    "words", [["--reload", "on", "a:b"], ["--reload=off", "a:b"], ["a:b", "--reload", "0"]]
+)
+def test_a_switch_takes_no_value(words: list[str]) -> None:
+    with pytest.raises(OperatorError, match="--reload takes no value; remove '"):
+        sort_words(words)
 
 
 def test_a_plain_command_line_needs_no_argparse() -> None:
