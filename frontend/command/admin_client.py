@@ -54,14 +54,34 @@ class RunningService:
             f"{self._address} did not answer within {_TIMEOUT:g} s: the front end is stalled"
         )
 
+    def check(self) -> None:
+        """Ask whether the service is there. Raises NoAnswer if it does not answer, and
+        OperatorError if another server listens at the address, such as the app's own listener."""
+        if self._exchange("GET", "/healthz", patient=False) != ("200", "alive"):
+            raise OperatorError(
+                f"another server listens at {self._address}, or it is the listener for clients; "
+                "give the --admin address of the service"
+            )
+
     def ask(self, method: str, path: str, *, patient: bool = False) -> str:
         """Send a request; return the text of a 2xx response once the connection has ended.
 
-        `patient`: wait for the response without a time limit. Raises NoAnswer with the text of any
-        other response.
+        `patient`: wait for the response without a time limit. Raises OperatorError with the text of
+        a 404: there is no such app. Raises NoAnswer with the text of any other response.
         """
+        status, text = self._exchange(method, path, patient=patient)
+        if status == "404":
+            raise OperatorError(text)
+        if not status.startswith("2"):
+            raise NoAnswer(f"{text} ({status})")
+        return text
+
+    def _exchange(self, method: str, path: str, *, patient: bool) -> tuple[str, str]:
+        """Send a request; return status and text of the response. Raises NoAnswer if there is no
+        response of HTTP."""
         with self._connect() as sock:
-            request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            # Another server may leave the connection open.
+            request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             answer = b""
             try:
                 sock.sendall(request.encode())
@@ -75,13 +95,9 @@ class RunningService:
                 # The front end was killed. It may have answered before.
                 pass
         head, _, body = answer.partition(b"\r\n\r\n")
-        text = body.decode(errors="replace").rstrip()
-        status = head[9:12].decode(errors="replace")
-        if not head.startswith(b"HTTP/1.1 "):
+        if not head.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
             raise NoAnswer(f"{self._address} sent no HTTP response")
-        if not status.startswith("2"):
-            raise NoAnswer(f"{text} ({status})")
-        return text
+        return head[9:12].decode(errors="replace"), body.decode(errors="replace").rstrip()
 
 
 def _connect_unix(path: str) -> socket.socket:

@@ -25,6 +25,7 @@ __all__ = ["run_command"]
 
 _APP_HELP: Final = "One of several apps."
 _MAINTENANCE_HELP: Final = "One of several apps, and what clients get to read."
+_OFF_WITH_TEXT: Final = "off takes no text; remove it, or check the name of the app"
 _SCALE_HELP: Final = "One of several apps, and the number of its reactors."
 _TEXT_MAX: Final = 500
 """Most characters of the text for clients: a request to the service has at most 8 KiB."""
@@ -66,21 +67,28 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
     if words[0] in ("status", "reload"):
         parser.add_argument("app", nargs="?", default="", metavar="NAME", help=_APP_HELP)
     elif words[0] == "maintenance":
-        parser.add_argument("state", choices=("on", "off"))
-        parser.add_argument("words", nargs="*", metavar="[NAME] [TEXT]", help=_MAINTENANCE_HELP)
+        parser.add_argument("state", choices=("on", "off"), metavar="on|off")
+        parser.add_argument(
+            "words", nargs="*", default=(), metavar="[NAME] [TEXT]", help=_MAINTENANCE_HELP
+        )
     elif words[0] == "scale":
         parser.add_argument("words", nargs="+", metavar="[NAME] N", help=_SCALE_HELP)
     options = parser.parse_args(words[1:])
     if words[0] == "maintenance":
         if len(options.words) > 2:
             raise OperatorError("expected the name of an app and a text; put the text in quotes")
+        if len(options.words) == 2 and options.state == "off":
+            raise OperatorError(_OFF_WITH_TEXT)
         for text in options.words:
             if not text.isprintable() or len(text) > _TEXT_MAX:
                 raise OperatorError(f"expected one line of at most {_TEXT_MAX} characters")
-    elif words[0] == "scale" and (
-        len(options.words) > 2 or not re.fullmatch("[1-9][0-9]{0,4}", options.words[-1])
-    ):
-        raise OperatorError("expected the name of an app and a number of reactors, as in api 4")
+    elif words[0] == "scale":
+        *names, number = options.words
+        if len(names) > 1 or not re.fullmatch("[1-9][0-9]{0,4}", number):
+            raise OperatorError(
+                "expected a number of reactors, at least 1, as in `reactor-run scale 4`, or the "
+                f"name of an app before it, as in `scale api 4`, not {' '.join(options.words)!r}"
+            )
     if options.admin:
         admin: Found | None = Found("--admin", [options.admin])
     elif environ.get(_VARIABLE):
@@ -96,6 +104,7 @@ def run_command(words: Sequence[str], environ: Mapping[str, str]) -> int:
         )
     try:
         service = RunningService(admin)
+        service.check()
         if words[0] == "status":
             return _status(service, options.app, raw=options.json)
         if words[0] == "top":
@@ -127,7 +136,6 @@ def _for_app(name: str = "") -> str:
 
 
 def _reload(service: RunningService, app: str) -> int:
-    service.ask("GET", "/healthz")  # tells of a stall soon; a reload may take minutes
     print(service.ask("POST", f"/reload?{_for_app(app)}".rstrip("?"), patient=True))
     return 0
 
@@ -145,14 +153,13 @@ def _maintain(service: RunningService, state: str, words: Sequence[str]) -> int:
         else:
             text = words[0]
     if text and state == "off":
-        raise OperatorError("off takes no text; remove it, or check the name of the app")
+        raise OperatorError(_OFF_WITH_TEXT)
     value = f"={quote(text, safe='')}" if text else ""
     print(service.ask("POST", f"/maintenance?{state}{value}{_for_app(app)}"))
     return 0
 
 
 def _stop(service: RunningService) -> int:
-    service.ask("GET", "/healthz")
     service.ask("POST", "/stop", patient=True)
     print("stopped")
     return 0

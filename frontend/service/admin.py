@@ -105,7 +105,7 @@ class Admin:
         status: Status,
         scrape: Scrape,
         *,
-        reload: Callable[[Told, str], None],
+        reload: Callable[[Told, str], str | None],
         reopen_logs: Callable[[], str | None],
         maintain: Callable[[str | None, str], str | None],
         scale: Callable[[str, int], str | None],
@@ -116,8 +116,9 @@ class Admin:
         """`reload`: reloads an app, and passes the outcome to its argument.
         `reopen_logs`: opens log files anew; returns why that failed, or None.
         `maintain`: gives an app's requests this text in the place of the app; None: no more.
-        `scale`: changes the number of reactors of an app. Both return why that is not possible, or
-        None. The name of the app may be empty: all apps, or the first one.
+        `scale`: changes the number of reactors of an app.
+        `reload`, `maintain` and `scale` get the name of an app; empty: all apps, or for `scale` the
+        first one. They return why that is not possible, or None.
         `stop`: stops the service.
         `own_fields`: what each answer has beside its own fields.
         `purpose`: for any but ADMIN, any machine may connect.
@@ -321,7 +322,10 @@ class _Connection:
             log.info("%s command received over the admin socket, from %s", verb, self._peer())
             self._loop.set_deadline(self, 0)
             if path == b"/reload":
-                self._admin.reload(self._reloaded, self._words(head).get("app", ""))
+                unknown = self._admin.reload(self._reloaded, self._words(head).get("app", ""))
+                if unknown:
+                    self._loop.set_deadline(self, _TIMEOUT)
+                    self._answer(404, unknown)
             elif path == b"/reopen-logs":
                 failure = self._admin.reopen_logs()
                 self._loop.set_deadline(self, _TIMEOUT)
@@ -366,10 +370,10 @@ class _Connection:
         if not number.isascii() or not number.isdigit() or not 0 < len(number) < 6:
             self._answer(400, "write ?to=N")
             return
-        failure = self._admin.scale(words.get("app", ""), int(number))
-        self._answer(
-            404 if failure else 200, failure or f"{max(1, int(number))} reactors are wanted"
-        )
+        wanted = max(1, int(number))
+        failure = self._admin.scale(words.get("app", ""), wanted)
+        done = f"{wanted} reactors are wanted" if wanted > 1 else "1 reactor is wanted"
+        self._answer(404 if failure else 200, failure or done)
 
     def _reloaded(self, failure: str | None) -> None:
         if not self._closed:

@@ -36,20 +36,21 @@ class Commands:
         self._certificates = certificates
         self._access_log = access_log
 
-    def reload(self, then: Told = ignore_outcome, name: str = "") -> None:
+    def reload(self, then: Told = ignore_outcome, name: str = "") -> str | None:
         """Start a new generation beside the one that serves. `then` is called with the outcome.
 
-        `name`: of one app; empty: all apps.
+        `name`: of one app; empty: all apps. Returns why that is not possible, without a call of
+        `then`, or None.
         """
+        pools = [pool for pool in self._pools if name in ("", pool.name)]
+        if not pools:
+            return self._unknown(name)
         self.reopen_logs()
         if self._certificates is not None:
             self._certificates.reload()
-        pools = [pool for pool in self._pools if name in ("", pool.name)]
         if self._lifecycle.stopping:
             log.warning("reload rejected: the service is stopping")
             then("the service is stopping")
-        elif not pools:
-            then(self._unknown(name))
         elif len(pools) == 1:
             pools[0].supervisor.reload(then)
         else:
@@ -63,6 +64,7 @@ class Commands:
 
             for pool in pools:
                 pool.supervisor.reload(partial(told, pool))
+        return None
 
     def _unknown(self, name: str) -> str:
         return f"there is no app {name!r}; the apps are {', '.join(p.name for p in self._pools)}"

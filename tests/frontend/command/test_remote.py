@@ -69,8 +69,8 @@ def test_the_address_comes_from_the_flag_or_the_environment(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = http("200 OK", '{"ready": true}\n')
-    assert run_command(["status", "--json"], {"REACTOR_RUN_ADMIN": serve(good)}) == 0
-    address = serve(good)
+    assert run_command(["status", "--json"], {"REACTOR_RUN_ADMIN": serve(ALIVE, good)}) == 0
+    address = serve(ALIVE, good)
     assert run_command(["status", "--json", "--admin", address], {"REACTOR_RUN_ADMIN": "no"}) == 0
     assert capsys.readouterr().out == '{"ready": true}\n' * 2
 
@@ -78,7 +78,7 @@ def test_the_address_comes_from_the_flag_or_the_environment(
 def test_the_address_may_stand_in_a_file(serve: Serve, tmp_path: Path) -> None:
     good = http("200 OK", '{"ready": true}\n')
     config = tmp_path / "shop.toml"
-    config.write_text(f"admin = {serve(good)!r}")
+    config.write_text(f"admin = {serve(ALIVE, good)!r}")
     assert run_command(["status", "--json", "--config", str(config)], {}) == 0
     config.write_text("admin = 'fd:3'")
     assert "admin in " in refusal(["status"], {"REACTOR_RUN_CONFIG": str(config)})
@@ -90,7 +90,7 @@ def test_a_faulty_file_does_not_matter_if_the_address_is_given(
     (tmp_path / "pyproject.toml").write_text("[tool.reactor-run")
     monkeypatch.chdir(tmp_path)
     good = http("200 OK", '{"ready": true}\n')
-    assert run_command(["status", "--json", "--admin", serve(good)], {}) == 0
+    assert run_command(["status", "--json", "--admin", serve(ALIVE, good)], {}) == 0
     assert refusal(["status"], {}).startswith("pyproject.toml, line 1, column 18: ")
 
 
@@ -98,13 +98,13 @@ def test_top_says_that_a_service_is_too_old(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = http("200 OK", '{"ready": true}\n')
-    assert run_command(["top", "--admin", serve(report)], {}) == 1
+    assert run_command(["top", "--admin", serve(ALIVE, report)], {}) == 1
     assert "of an older version" in capsys.readouterr().err
 
 
 def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
     report = http("200 OK", '{"ready": false}\n')
-    assert run_command(["status", "--json", "--admin", serve(report)], {}) == 1
+    assert run_command(["status", "--json", "--admin", serve(ALIVE, report)], {}) == 1
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,15 @@ def test_a_service_that_is_not_ready_has_status_1(serve: Serve) -> None:
         (["status", "--admin", "127.0.0.1:1"], "no service listens at 127.0.0.1:1"),
         (["stop", "--json"], "--json"),
         (["stop", "shop:app"], "shop:app"),
+        (["scale"], "[NAME] N"),
+        (
+            ["scale", "many"],
+            "expected a number of reactors, at least 1, as in `reactor-run scale 4`",
+        ),
+        (["scale", "0"], "not '0'"),
+        (["scale", "4", "api"], "not '4 api'"),
+        (["maintenance"], "required: on|off (see"),
+        (["maintenance", "maybe"], "argument on|off: invalid choice: 'maybe'"),
     ],
 )
 def test_errors_that_the_operator_must_correct(words: list[str], says: str) -> None:
@@ -154,10 +163,31 @@ def test_a_socket_without_permission(tmp_path: Path) -> None:
 def test_a_failure_is_reported_with_status_1(
     serve: Serve, capsys: pytest.CaptureFixture[str], answer: bytes, says: str
 ) -> None:
-    assert run_command(["stop", "--admin", serve(answer)], {}) == 1
+    assert run_command(["stop", "--admin", serve(ALIVE, answer)], {}) == 1
     assert says in capsys.readouterr().err
     assert run_command(["reload", "--admin", serve(ALIVE, answer)], {}) == 1
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http("200 OK", "hello\n"),
+        http("404 Not Found", "alive\n"),
+        b"HTTP/1.0 404 File not found\r\n\r\n",
+    ],
+)
+def test_a_server_that_is_no_admin_socket(serve: Serve, answer: bytes) -> None:
+    """For example the app's own listener. Nothing is asked of it but its health."""
+    for word in "status", "top", "reload", "reopen-logs", "stop":
+        assert "another server listens at unix:" in refusal([word, "--admin", serve(answer)], {})
+
+
+def test_an_app_that_is_not_there_has_to_be_corrected(serve: Serve) -> None:
+    answer = http("404 Not Found", "there is no app 'x'\n")
+    assert refusal(["scale", "x", "2", "--admin", serve(ALIVE, answer)], {}) == (
+        "there is no app 'x'"
+    )
 
 
 def test_a_stalled_front_end_is_reported_with_status_1(
