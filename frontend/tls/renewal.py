@@ -2,7 +2,8 @@
 
 The files are looked at every few seconds, and on SIGHUP. A file counts as changed if its path leads
 to another file, or if the file was written: so does a symlink that is swapped, as Kubernetes does
-it. The new files are read as a whole. If they cannot be used, the old certificates stay, and the
+it. So does a file that has got other permissions or another owner: perhaps it can be read only
+since. The new files are read as a whole. If they cannot be used, the old certificates stay, and the
 log says why. So does the status until it succeeds.
 """
 
@@ -29,7 +30,7 @@ _DUE: Final = 14 * _DAY
 
 Print = tuple[tuple[str, int, int, int, int] | str, ...]
 """What tells whether files have changed: of each the path without links, device, inode, size and
-time of change; or why it cannot be found."""
+time of change, also of its permissions; or why it cannot be found."""
 
 
 class Renewal:
@@ -145,5 +146,5 @@ def _print_of(paths: list[str]) -> Print:
             found.append(f"{path}: {error.strerror}")
             continue
         device, inode = status.st_dev, status.st_ino
-        found.append((os.path.realpath(path), device, inode, status.st_size, status.st_mtime_ns))
+        found.append((os.path.realpath(path), device, inode, status.st_size, status.st_ctime_ns))
     return tuple(found)

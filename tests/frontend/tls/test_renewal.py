@@ -90,6 +90,15 @@ def test_a_swapped_link_is_noticed(start: Start, authority: Authority, tmp_path:
     assert names(front, authority) == {"b.test"}
 
 
+def test_new_permissions_are_noticed(start: Start, authority: Authority) -> None:
+    # A tool may write a key, and only then let the service's user read it.
+    pair = authority.issue("a.test")
+    front = serve(start, pair)
+    os.chmod(pair[1], 0o600)
+    front.pass_time(LOOK)
+    assert told(front)["reloads"] == 1
+
+
 def test_files_that_cannot_be_used_change_nothing(start: Start, authority: Authority) -> None:
     pair = authority.issue("a.test")
     front = serve(start, pair)
