@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import anyio
-
 PAGE = """<!doctype html><title>page</title><script>
 const events = new EventSource("/events");
 events.onmessage = (e) => { window.event = e.data; };
@@ -33,7 +31,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         return
     if path == "/events":
         await answer(send, b"text/event-stream", b"data: one\n\n", more=True)
-        await anyio.sleep_forever()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     kinds = {"/": (b"text/html", PAGE.encode()), "/seen": (b"text/json", json.dumps(seen).encode())}
     await answer(send, *kinds.get(path, (b"image/svg+xml", IMAGE)))
 
