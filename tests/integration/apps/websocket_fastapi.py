@@ -1,6 +1,7 @@
 """A FastAPI app with WebSockets as its users write them. GET /seen tells what it has seen."""
 
 # FastAPI reads the annotations of handlers, so they are no strings here.
+from contextlib import suppress
 from typing import Annotated, Any
 
 import anyio
@@ -110,10 +111,12 @@ async def feed(websocket: WebSocket) -> None:
 
     async def send() -> None:
         number = 0
-        while True:
-            await websocket.send_json({"number": number})
-            number += 1
-            await anyio.sleep(0.01)
+        # It may be the first to find the client gone.
+        with suppress(WebSocketDisconnect):
+            while True:
+                await websocket.send_json({"number": number})
+                number += 1
+                await anyio.sleep(0.01)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send)
