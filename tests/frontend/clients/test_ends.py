@@ -194,9 +194,8 @@ class Player:
     # The reactor
 
     def look(self) -> None:
-        """Take what the front end has sent."""
+        """Take what the front end has sent. It has settled."""
         reactor = self.reactor
-        self.front.settle()
         while not reactor.silent:
             if reactor._heard:
                 kind, *_ = reactor._heard[0]
@@ -305,6 +304,7 @@ class Player:
         for client in self.clients:
             client.close()
         for _ in range(400):
+            self.front.settle()
             self.look()
             if not (self.numbers or self.lanes):
                 break
@@ -312,7 +312,6 @@ class Player:
                 self.reply()
             while self.lanes:
                 self.end_lane()
-            self.front.settle()
         for _ in range(6):
             self.front.pass_time(LONGEST)
 
