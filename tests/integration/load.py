@@ -10,7 +10,7 @@ from tests.integration.client import Client
 __all__ = ["Load"]
 
 
-PAUSE = 0.004
+PAUSE = 0.01
 """Seconds between two requests. Without it the clients would take the CPU from what they load."""
 
 
