@@ -71,7 +71,18 @@ class Held:
         return clients
 
 
-@pytest.fixture(params=[(lanes, runtime) for lanes in LANES for runtime in RUNTIMES[:2]], ids=str)
+PAIRS = [("express", "trio"), ("plain", "asyncio")]
+"""Each kind of lane and each kind of loop. The slow tests run the other two pairs too."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param((lanes, runtime), marks=() if (lanes, runtime) in PAIRS else pytest.mark.slow)
+        for lanes in LANES
+        for runtime in RUNTIMES[:2]
+    ],
+    ids=str,
+)
 def held(
     request: pytest.FixtureRequest, start: Start, connect: Connect, tmp_path: Path
 ) -> Iterator[Held]:
