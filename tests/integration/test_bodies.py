@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.client import Client, chunked, request
-from tests.integration.conftest import LANES, Config, Gate, Notes, Start
+from tests.integration.conftest import HEAVY_CONFIGS, LANES, Config, Gate, Notes, Start
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
 
@@ -45,6 +45,7 @@ def server(config: Config, start: Start) -> Server:
     return start(config.app, *config.options)
 
 
+heavy = pytest.mark.parametrize("config", HEAVY_CONFIGS, indirect=True)
 only_asgi = pytest.mark.parametrize("config", CONFIGS[:2], ids=str, indirect=True)
 only_wsgi = pytest.mark.parametrize("config", CONFIGS[2:], ids=str, indirect=True)
 
@@ -72,6 +73,7 @@ def received(client: Client) -> str:
 # All bytes
 
 
+@heavy
 @pytest.mark.parametrize("size", SIZES)
 def test_upload(server: Server, connect: Connect, size: int) -> None:
     client = connect(server, timeout=120)
@@ -85,6 +87,7 @@ def test_upload(server: Server, connect: Connect, size: int) -> None:
             assert client.response().json() == {"sha256": whole, "size": size}
 
 
+@heavy
 @pytest.mark.parametrize("size", SIZES)
 def test_download(server: Server, connect: Connect, size: int) -> None:
     client = connect(server, timeout=120)
@@ -113,6 +116,7 @@ def test_bodies_are_told_apart_behind_heads_that_are_the_same(
             assert client.response().body == body
 
 
+@heavy
 @pytest.mark.parametrize("size", SIZES)
 def test_echo(server: Server, connect: Connect, size: int) -> None:
     client = connect(server, timeout=120)
@@ -204,8 +208,11 @@ def test_a_wsgi_answer_past_the_spool_waits_for_the_client(
 
 
 @only_wsgi
-def test_a_wsgi_reactor_is_free_while_bodies_come_slowly(server: Server, connect: Connect) -> None:
+def test_a_wsgi_reactor_is_free_while_bodies_come_slowly(
+    config: Config, shared: Start, connect: Connect
+) -> None:
     """The front end takes the body in before it disturbs the reactor with the request."""
+    server = shared(config.app, *config.options)
     clients = [connect(server) for _ in range(3)]
     body = b"".join(pattern(2 * MIB))
     for client in clients:
