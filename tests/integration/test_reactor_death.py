@@ -14,7 +14,7 @@ import h11
 import pytest
 
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANES, Config, Gate, Notes, Start
+from tests.integration.conftest import HEAVY_CONFIGS, LANES, Config, Gate, Notes, Start
 from tests.integration.load import Load
 from tests.integration.server import Server, is_alive
 from tests.integration.waiting import eventually
@@ -23,6 +23,7 @@ Connect = Callable[..., Client]
 
 CONFIGS = [Config(interface, lanes) for interface in ("asgi", "wsgi") for lanes in LANES]
 ASGI = CONFIGS[:2]
+heavy = pytest.mark.parametrize("config", HEAVY_CONFIGS, indirect=True)
 
 
 @pytest.fixture(params=CONFIGS, ids=str)
@@ -148,6 +149,7 @@ def test_a_reactor_leaves_signals_to_the_front_end(server: Server, connect: Conn
 # The front end dies
 
 
+@heavy
 def test_no_reactor_outlives_a_front_end_that_was_killed(config: Config, start: Start) -> None:
     server = start(config.app, *config.options, "--reactors", "2")
     assert eventually(lambda: server.log().count(" is ready") == 2)
@@ -242,6 +244,7 @@ def test_a_stream_in_flight_is_finished_before_the_end(
     assert own.wait() == 0
 
 
+@heavy
 def test_requests_that_never_end_are_cut_off_after_the_graceful_timeout(
     config: Config, start: Start, connect: Connect, gate: Gate, notes: Notes
 ) -> None:
