@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -191,6 +192,21 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def upgraded(server: Server) -> Iterator[int]:
+    """Upgrade the front end, by SIGUSR2; the process of the new one, which ends after the block."""
+    server.signal(signal.SIGUSR2)
+    found = eventually(lambda: re.search(r"the new front end is process (\d+)", server.log()))
+    assert found is not None
+    successor = int(found[1])
+    try:
+        assert server.wait() == 0
+        yield successor
+    finally:
+        os.kill(successor, signal.SIGTERM)
+        assert eventually(lambda: not is_alive(successor), deadline=20)
 
 
 def command(*words: str) -> list[str]:

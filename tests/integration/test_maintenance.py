@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
 import subprocess
 from pathlib import Path
 
@@ -13,8 +10,7 @@ import pytest
 
 from tests.integration.client import Client
 from tests.integration.conftest import Gate, Notes, Start
-from tests.integration.server import Server, clean_environment, command, is_alive
-from tests.integration.waiting import eventually
+from tests.integration.server import clean_environment, command, upgraded
 
 APP = "tests.integration.apps.asgi:app"
 
@@ -81,23 +77,12 @@ def test_without_routes_and_without_a_text(start: Start, admin: Path) -> None:
 
 
 def test_an_upgrade_hands_it_over(start: Start, admin: Path) -> None:
-    server: Server = start(APP, f"--admin=unix:{admin}")
+    server = start(APP, f"--admin=unix:{admin}")
     assert tell(admin, "maintenance", "on", "soon").returncode == 0
-    server.signal(signal.SIGUSR2)
-    pattern = r"the new front end is process (\d+)"
-    assert eventually(lambda: re.search(pattern, server.log()))
-    found = re.search(pattern, server.log())
-    assert found is not None
-    successor = int(found[1])
-    try:
-        assert server.wait() == 0
-        with Client(server.address) as client:
-            assert client.request("GET", "/hello").body == b"soon\n"
-            assert tell(admin, "maintenance", "off").returncode == 0
-            assert client.get("/hello").body == b"hello"
-    finally:
-        os.kill(successor, signal.SIGTERM)
-        assert eventually(lambda: not is_alive(successor), deadline=20)
+    with upgraded(server), Client(server.address) as client:
+        assert client.request("GET", "/hello").body == b"soon\n"
+        assert tell(admin, "maintenance", "off").returncode == 0
+        assert client.get("/hello").body == b"hello"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.certificates import Authority
 from tests.integration.client import Client, Response, request
 from tests.integration.conftest import Gate, Notes, Start
-from tests.integration.server import ROOT, Server, clean_environment, command, is_alive
+from tests.integration.server import ROOT, Server, clean_environment, command, upgraded
 from tests.integration.waiting import eventually
 
 ASGI = "tests.integration.apps.asgi:app"
@@ -72,16 +72,17 @@ def ask(server: Server, target: str, method: str = "GET", body: bytes | None = N
         return client.request(method, target, body=body)
 
 
-def report(tell: Tell) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(tell("status", "--json").stdout)
-    return found
+def report(admin: Path) -> dict[str, Any]:
+    """What `status --json` prints."""
+    with Client(f"unix:{admin}") as client:
+        found: dict[str, Any] = client.request("GET", "/status").json()
+        return found
 
 
-def reactors_of(tell: Tell, name: str) -> list[dict[str, Any]]:
-    done = tell("status", name, "--json")
-    assert done.returncode in (0, 1), done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)["reactors"]
-    return found
+def reactors_of(admin: Path, name: str) -> list[dict[str, Any]]:
+    told = report(admin)
+    (app,) = (each for each in told["apps"] if each["name"] == name)
+    return [each for each in told["reactors"] if each["name"] in app["reactors"]]
 
 
 def metrics(admin: Path) -> str:
@@ -137,7 +138,7 @@ def test_requests_are_counted_by_app(
             each.send(request("GET", f"/api/wait?gate={gate}"))
 
         def is_full() -> bool:
-            app = next(app for app in report(tell)["apps"] if app["name"] == "api")
+            app = next(app for app in report(admin)["apps"] if app["name"] == "api")
             return bool(app["in_flight"] == 1 and app["queue"]["waiting"] == 1)
 
         assert eventually(is_full)
@@ -170,7 +171,7 @@ def test_requests_are_counted_by_app(
     assert 'reactor_run_request_duration_seconds_count{app="api"}' in text
     assert 'reactor_run_request_queue_seconds_bucket{app="default",le="+Inf"}' in text
     assert 'reactor_run_reactor_deaths_total{app="api"} 0' in text
-    app = {app["name"]: app for app in report(tell)["apps"]}
+    app = {app["name"]: app for app in report(admin)["apps"]}
     assert app["api"]["requests"]["5xx"] == 1
     assert app["default"]["requests"]["5xx"] == 0
     assert app["api"]["recent"]["requests_per_second"] > 0
@@ -198,7 +199,7 @@ def test_a_dead_app_does_not_harm_the_other(start: Start, admin: Path, tell: Tel
         assert ask(server, "/api/leave", "POST", b"").status == 502
         assert client.get("/pid").json() == before
         assert eventually(lambda: client.request("GET", "/api/hello").status == 200)
-    assert report(tell)["counters"]["reactor_deaths"] == 1
+    assert report(admin)["counters"]["reactor_deaths"] == 1
     assert ask(server, "/pid").json() == before
 
 
@@ -219,7 +220,7 @@ def test_a_busy_app_does_not_harm_the_other(
             each.send(request("GET", f"/busy/wait?gate={gate}"))
 
         def is_full() -> bool:
-            app = next(app for app in report(tell)["apps"] if app["name"] == "busy")
+            app = next(app for app in report(admin)["apps"] if app["name"] == "busy")
             return bool(app["in_flight"] == 1 and app["queue"]["waiting"] == 1)
 
         assert eventually(is_full)
@@ -244,7 +245,7 @@ def test_an_app_that_does_not_start(start: Start, admin: Path, tell: Tell, tmp_p
         assert eventually(lambda: client.request("GET", "/hello").status == 200)
         assert eventually(lambda: client.request("GET", "/later/x").status == 503)
         assert client.get("/hello").body == b"hello"
-        apps = {app["name"]: app for app in report(tell)["apps"]}
+        apps = {app["name"]: app for app in report(admin)["apps"]}
         assert (apps["web"]["failed"], apps["later"]["failed"]) == (False, True)
         assert tell("status").returncode == 0
         assert tell("status", "later").returncode == 1
@@ -252,7 +253,7 @@ def test_an_app_that_does_not_start(start: Start, admin: Path, tell: Tell, tmp_p
         done = tell("reload", "later")
         assert done.returncode == 0, done.stderr
         assert eventually(lambda: client.request("GET", "/later/x").status == 200)
-        assert {app["failed"] for app in report(tell)["apps"]} == {False}
+        assert {app["failed"] for app in report(admin)["apps"]} == {False}
 
 
 def test_if_no_app_starts_the_service_ends(tmp_path: Path) -> None:
@@ -278,7 +279,11 @@ def test_reload_and_scale_of_one_app(start: Start, admin: Path, tell: Tell) -> N
     assert ask(server, "/pid").json() == web
     assert "api: generation 2" in done.stdout
     assert tell("scale", "api", "2").returncode == 0
-    assert eventually(lambda: len(reactors_of(tell, "api")) == 2)
+    assert eventually(lambda: len(reactors_of(admin, "api")) == 2)
+    told = json.loads(tell("status", "api", "--json").stdout)
+    assert [each["name"] for each in told["reactors"]] == [
+        each["name"] for each in reactors_of(admin, "api")
+    ]
     assert 'reactor_run_reactors_wanted{app="api"} 2' in metrics(admin)
     assert 'reactor_run_reactors_wanted{app="default"} 1' in metrics(admin)
 
@@ -367,21 +372,11 @@ def test_an_upgrade_hands_over_what_the_operator_changed(
     server = both(start, admin)
     assert tell("scale", "api", "2").returncode == 0
     assert tell("maintenance", "on", "default", "soon").returncode == 0
-    server.signal(signal.SIGUSR2)
-    pattern_ = r"the new front end is process (\d+)"
-    assert eventually(lambda: re.search(pattern_, server.log()))
-    found = re.search(pattern_, server.log())
-    assert found is not None
-    successor = int(found[1])
-    try:
-        assert server.wait() == 0
-        assert eventually(lambda: len(reactors_of(tell, "api")) == 2)
-        assert len(reactors_of(tell, "default")) == 1
+    with upgraded(server):
+        assert eventually(lambda: len(reactors_of(admin, "api")) == 2)
+        assert len(reactors_of(admin, "default")) == 1
         assert ask(server, "/hello").body == b"soon\n"
         assert ask(server, "/api/hello").body == b"hello"
-    finally:
-        os.kill(successor, signal.SIGTERM)
-        assert eventually(lambda: not is_alive(successor), deadline=20)
 
 
 def test_a_granted_connection_serves_no_other_app(start: Start, admin: Path) -> None:
@@ -450,7 +445,7 @@ def await_answer(client: Client, target: str) -> None:
 def test_a_listener_of_its_own(own_listener: Server, admin: Path, tell: Tell) -> None:
     shared, own = own_listener.addresses
     with Client(shared) as web, Client(own) as api:
-        pids = {reactors_of(tell, name)[0]["pid"] for name in ("web", "api")}
+        pids = {reactors_of(admin, name)[0]["pid"] for name in ("web", "api")}
         assert {web.get("/pid").json(), api.get("/pid").json()} == pids
         assert api.get("/scope").json()["root_path"] == ""
         for _ in range(2):
@@ -461,7 +456,7 @@ def test_a_listener_of_its_own(own_listener: Server, admin: Path, tell: Tell) ->
                 assert hash_of(pattern(size)) in answer.text
         answer = api.request("GET", "/hello", [("Origin", "https://shop.example")])
         assert answer.field("access-control-allow-origin") == b"https://shop.example"
-        assert [each["app"] for each in report(tell)["listeners"]] == [None, "api"]
+        assert [each["app"] for each in report(admin)["listeners"]] == [None, "api"]
         assert tell("maintenance", "on", "api", "soon").returncode == 0
         assert api.request("GET", "/hello").body == b"soon\n"
         assert web.request("GET", "/hello").status == 200
@@ -471,22 +466,13 @@ def test_a_listener_of_its_own(own_listener: Server, admin: Path, tell: Tell) ->
     assert requests_of(metrics(admin))["api", "5xx"] >= 1
 
 
-def test_an_upgrade_hands_over_the_listener_of_an_app(own_listener: Server, tell: Tell) -> None:
+def test_an_upgrade_hands_over_the_listener_of_an_app(own_listener: Server, admin: Path) -> None:
     _, own = own_listener.addresses
-    before = reactors_of(tell, "api")[0]["pid"]
-    own_listener.signal(signal.SIGUSR2)
-    pattern_ = r"the new front end is process (\d+)"
-    found = eventually(lambda: re.search(pattern_, own_listener.log()))
-    assert found is not None
-    successor = int(found[1])
-    try:
-        assert own_listener.wait() == 0
+    before = reactors_of(admin, "api")[0]["pid"]
+    with upgraded(own_listener):
         with Client(own) as api:
             pid = api.get("/pid").json()
-        assert [each["pid"] for each in reactors_of(tell, "api")] == [pid] != [before]
-    finally:
-        os.kill(successor, signal.SIGTERM)
-        assert eventually(lambda: not is_alive(successor), deadline=20)
+        assert [each["pid"] for each in reactors_of(admin, "api")] == [pid] != [before]
 
 
 def test_the_prefix_of_an_app_holds_on_its_own_listener(start: Start, tmp_path: Path) -> None:
