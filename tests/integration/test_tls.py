@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,42 @@ def serve(shared: Start, options: list[str]) -> Callable[..., Server]:
         return shared(config.app, *config.options, *options, *more)
 
     return get
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The addresses of a server with a listener of each kind, and its log."""
+
+    secret: str
+    plain: str
+    unix: str
+    redirecting: str
+    admin: str
+    access_log: Path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("beside")
+
+
+@pytest.fixture
+def beside(shared: Start, options: list[str], place: Path) -> Beside:
+    """A shared server with listeners without TLS beside the one with it."""
+    log, admin = place / "access.log", f"unix:{place}/admin"
+    told = "%(U)s %(tls_version)s %(tls_cipher)s"
+    words = ["--access-log", str(log), "--access-log-format", told]
+    words += ["--admin", admin, "--redirect-http", "127.0.0.1:0"]
+    binds = ("127.0.0.1:0", "127.0.0.1:0,plain", f"unix:{place}/s")
+    server = shared(CONFIGS[0].app, *options, *words, bind=binds)
+    secret, plain, unix, redirecting = server.addresses
+    return Beside(secret, plain, unix, redirecting, admin, log)
+
+
+@pytest.fixture(scope="module")
+def two_names(authority: Authority) -> list[str]:
+    """The flags of a server with two certificates."""
+    return [*authority.options("localhost"), *authority.options("second.test")]
 
 
 @pytest.fixture
@@ -151,12 +188,9 @@ def test_events_come_one_by_one(
     assert b"".join(pieces) == b"data: 3\n\n"
 
 
-def test_answers_are_never_direct(
-    start: Start, options: list[str], secure: Connect, connect: Connect, tmp_path: Path
-) -> None:
-    server = start(CONFIGS[0].app, *options, "--admin", f"unix:{tmp_path}/admin")
-    assert len(secure(server).get(f"/download?size={LARGE}").body) == LARGE
-    metrics = connect(f"unix:{tmp_path}/admin").get("/metrics").text
+def test_answers_are_never_direct(beside: Beside, secure: Connect, connect: Connect) -> None:
+    assert len(secure(beside.secret).get(f"/download?size={LARGE}").body) == LARGE
+    metrics = connect(beside.admin).get("/metrics").text
     assert 'reactor_run_responses_in_pieces_total{way="direct"} 0\n' in metrics
 
 
@@ -437,16 +471,11 @@ def test_wsgi_apps_are_told(serve: Callable[..., Server], secure: Connect, lanes
     assert "SSL_CLIENT_CERT" not in environ
 
 
-def test_a_plain_listener_beside(
-    start: Start, options: list[str], connect: Connect, secure: Connect
-) -> None:
-    binds = ("127.0.0.1:0", "127.0.0.1:0,plain")
-    server = start(CONFIGS[0].app, *options, bind=binds)
-    secret, plain = server.addresses
-    assert secret.startswith("https://")
-    assert plain.startswith("http://")
-    assert secure(secret).get("/scope").json()["scheme"] == "https"
-    scope = connect(plain).get("/scope").json()
+def test_a_plain_listener_beside(beside: Beside, connect: Connect, secure: Connect) -> None:
+    assert beside.secret.startswith("https://")
+    assert beside.plain.startswith("http://")
+    assert secure(beside.secret).get("/scope").json()["scheme"] == "https"
+    scope = connect(beside.plain).get("/scope").json()
     assert scope["scheme"] == "http"
     assert "tls" not in scope["extensions"]
 
@@ -488,7 +517,7 @@ def test_a_certificate_is_shown_to_the_app(
     context = authority.client(own)
     context.maximum_version = version
     pem = as_pem(ssl.PEM_cert_to_DER_cert(Path(own[0]).read_text()))
-    for config in CONFIGS if mode == "required" else CONFIGS[:1]:
+    for config in (CONFIGS[0], CONFIGS[3]) if mode == "required" else CONFIGS[:1]:
         server = serve(config, *verifying(people, mode))
         client = secure(server, tls=context)
         for again in range(2):
@@ -599,9 +628,9 @@ def test_the_name_selects_the_certificate(
 
 
 def test_a_name_that_is_not_ascii_ends_only_its_handshake(
-    start: Start, secure: Connect, connect: Connect, authority: Authority
+    shared: Start, two_names: list[str], secure: Connect, connect: Connect, authority: Authority
 ) -> None:
-    server = start(CONFIGS[0].app, *authority.options("localhost"), *authority.options("b.test"))
+    server = shared(CONFIGS[0].app, *two_names)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = authority.client().wrap_bio(incoming, outgoing, server_hostname="abcdef.test")
     with pytest.raises(ssl.SSLWantReadError):
@@ -668,11 +697,9 @@ def _by_hand(server: Server, authority: Authority, before: bytes) -> tuple[bytes
     return head, body
 
 
-def test_requests_are_redirected(start: Start, options: list[str], connect: Connect) -> None:
-    server = start(CONFIGS[0].app, *options, "--redirect-http", "127.0.0.1:0")
-    secret, plain = server.addresses
-    port = secret.rpartition(":")[2].encode()
-    client = connect(plain)
+def test_requests_are_redirected(beside: Beside, connect: Connect) -> None:
+    port = beside.secret.rpartition(":")[2].encode()
+    client = connect(beside.redirecting)
     for host, target, location in [
         (b"shop.test", b"/a?b=c", b"https://shop.test/a?b=c"),
         (b"shop.test:8080", b"/", b"https://shop.test:" + port + b"/"),
@@ -709,11 +736,8 @@ def test_no_route_takes_a_request_that_is_redirected(
             assert client.at_end()
 
 
-def test_unix_sockets_have_no_tls(
-    start: Start, options: list[str], connect: Connect, tmp_path: Path
-) -> None:
-    server = start(CONFIGS[0].app, *options, bind=(f"unix:{tmp_path}/s",))
-    assert connect(server).get("/scope").json()["scheme"] == "http"
+def test_unix_sockets_have_no_tls(beside: Beside, connect: Connect) -> None:
+    assert connect(beside.unix).get("/scope").json()["scheme"] == "http"
 
 
 # Operation ----------------------------------------------------------------------------------------
@@ -821,17 +845,16 @@ def test_changed_files_are_noticed(
 
 
 def test_the_access_log_tells_version_and_cipher(
-    start: Start, options: list[str], secure: Connect, connect: Connect, tmp_path: Path
+    beside: Beside, secure: Connect, connect: Connect
 ) -> None:
-    log = tmp_path / "access.log"
-    words = ["--access-log", str(log), "--access-log-format", "%(tls_version)s %(tls_cipher)s"]
-    binds = ("127.0.0.1:0", "127.0.0.1:0,plain")
-    server = start(CONFIGS[0].app, *options, *words, bind=binds)
-    secure(server.addresses[0]).get("/echo")
-    eventually(log.read_text)
-    connect(server.addresses[1]).get("/echo")
-    assert eventually(lambda: log.read_text().splitlines()[1:]) == ["- -"]
-    assert log.read_text().splitlines()[0] == "TLSv1.3 TLS_AES_256_GCM_SHA384"
+    def lines() -> list[str]:
+        found = beside.access_log.read_text().splitlines()
+        return [line for line in found if line.startswith("/logged")]
+
+    secure(beside.secret).request("GET", "/logged/1")
+    assert eventually(lines) == ["/logged/1 TLSv1.3 TLS_AES_256_GCM_SHA384"]
+    connect(beside.plain).request("GET", "/logged/2")
+    assert eventually(lambda: lines()[1:]) == ["/logged/2 - -"]
 
 
 # WebSocket ----------------------------------------------------------------------------------------
@@ -893,10 +916,9 @@ def test_check_reads_the_certificates(authority: Authority) -> None:
 
 
 def test_sessions_of_the_second_certificate_are_resumed(
-    start: Start, secure: Connect, authority: Authority
+    shared: Start, two_names: list[str], secure: Connect, authority: Authority
 ) -> None:
-    options = [*authority.options("localhost"), *authority.options("second.test")]
-    server = start(CONFIGS[0].app, *options)
+    server = shared(CONFIGS[0].app, *two_names)
     context = authority.client()
     first = secure(server, tls=context, host="second.test")
     first.get("/echo")
