@@ -1,8 +1,11 @@
-"""Just enough between an app's routes and bare ASGI that a route says only what it is about."""
+"""Just enough between an app's routes and bare ASGI that a route says only what it is about.
+
+Trio and asyncio are imported where they are used. At the start of a reactor on asyncio, Trio would
+take a third of the time.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -11,7 +14,6 @@ from urllib.parse import parse_qsl
 
 import anyio
 import sniffio
-import trio
 
 from tests.integration.apps.shared import is_open, note
 
@@ -124,8 +126,12 @@ async def wait(http: Exchange) -> None:
 async def tasks(http: Exchange) -> None:
     """This process, and how many tasks live in it."""
     if sniffio.current_async_library() == "trio":
+        import trio
+
         count = trio.lowlevel.current_statistics().tasks_living
     else:
+        import asyncio
+
         count = len(asyncio.all_tasks())
     await http.reply_json([os.getpid(), count])
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
 import sniffio
-import trio
 
 from tests.integration.apps.asgi_kit import COMMON, Exchange, app_of
 
@@ -80,8 +78,12 @@ async def until_cancelled(http: Exchange) -> None:
     await http.start(fields=EVENTS)
     await http.body(b"data: 1\n\n", more=True)
     if sniffio.current_async_library() == "trio":
+        import trio
+
         wait: Callable[[], Any] = trio.Event().wait
     else:
+        import asyncio
+
         wait = asyncio.Event().wait
     try:
         await wait()

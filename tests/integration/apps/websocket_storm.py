@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from typing import Any
 
 import sniffio
-import trio
 
 Message = dict[str, Any]
 PIECE = b"x" * 20_000
@@ -39,5 +37,9 @@ async def _answer(send: Any, content: object) -> None:
 def _tasks() -> int:
     """The number of tasks in this process."""
     if sniffio.current_async_library() == "trio":
+        import trio
+
         return trio.lowlevel.current_statistics().tasks_living
+    import asyncio
+
     return len(asyncio.all_tasks())
