@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.integration.frames import (
     INTERNAL_ERROR,
     NO_ERROR,
     PADDED,
+    PRIORITY_UPDATE,
     Frames,
     Uploads,
     data,
@@ -160,21 +162,22 @@ def test_an_app_that_does_not_read_the_body(shared: Start, config: Config) -> No
 
 def test_a_slow_client_that_reads_on_gets_all(start: Start) -> None:
     """The queue of its answer is filled up again. So it is often as long as it was."""
-    size = 2_000_000
-    server = start(ASGI.app, *ASGI.options, "--response-timeout", "0.3")
+    size = 20_000_000
+    server = start(ASGI.app, *ASGI.options, "--response-timeout", "1")
+    end = time.monotonic() + 3
     with Frames(server, ours={INITIAL_WINDOW: 16384}, keeps=False) as client:
         client.send(window(0, 1 << 30))
         stream = client.begin(get(f"/download?size={size}"))
         answer = client.answers[stream]
-        while not answer.ended:
-            # 16 KiB in a fiftieth of a second are more than the minimum rate.
+        while not answer.ended and time.monotonic() < end:
             wanted = min(answer.size // 16384 * 16384 + 16384, size)
             client.wait(lambda: answer.size >= wanted)  # noqa: B023
             for _ in range(5):
                 client.ping()
             client.send(window(stream, 16384))
             assert answer.reset is None
-        assert answer.size == size
+        client.send(window(stream, size))
+        assert client.answer(stream).size == size
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -251,6 +254,43 @@ def test_answers_that_wait_leave_room_for_others(shared: Start, config: Config) 
             assert not client.answers[stream].size
             client.send(window(stream, 1000))
             assert client.answer(stream).body == content(number, size)
+
+
+@pytest.mark.parametrize(
+    ("priorities", "updates", "expected"),
+    [
+        # RFC 9218 §4.1: 0 is the most urgent, 3 the default.
+        (["u=7", "", "u=0"], [], [0, 10_000, 50_000]),
+        (["u=0", "u=7"], ["u=7", "u=0"], [10_000, 50_000]),
+        # §4.2, §10: equally urgent ones come in the order of their streams, or by turns.
+        (["", ""], [], [50_000, 10_000]),
+        (["i", "i"], [], None),
+    ],
+)
+def test_priorities(
+    shared: Start, priorities: list[str], updates: list[str], expected: list[int] | None
+) -> None:
+    """Three answers of 50,000 bytes or two, and room for 60,000 bytes on the connection."""
+    server = direct(shared, ASGI)
+    with Frames(server, ours={INITIAL_WINDOW: 1 << 20}) as client:
+        # It takes all of the connection's window. So the others wait in the front end.
+        client.answer(client.begin(get("/answer?size=65535")))
+        streams = [
+            client.begin(get("/answer?size=50000", ("priority", priority)))
+            for priority in priorities
+        ]
+        for stream, update in zip(streams, updates, strict=False):
+            client.send(raw(PRIORITY_UPDATE, 0, 0, stream.to_bytes(4, "big") + update.encode()))
+        answers = [client.answers[stream] for stream in streams]
+        client.wait(lambda: all(answer.status for answer in answers))
+        assert eventually(server.is_at_rest)
+        client.send(window(0, 60_000))
+        client.wait(lambda: sum(answer.size for answer in answers) == 60_000)
+        sizes = [answer.size for answer in answers]
+        if expected is None:
+            assert all(20_000 < size < 40_000 for size in sizes), sizes
+        else:
+            assert sizes == expected
 
 
 @pytest.mark.parametrize("config", CONFIGS[:2], ids=str)
