@@ -16,7 +16,7 @@ from reactor_run.frontend.command.routing import route_table
 from reactor_run.frontend.command.settings import Settings
 from reactor_run.frontend.command.sources import Reading, read_sources
 from reactor_run.frontend.errors import SEE_HELP, OperatorError
-from reactor_run.frontend.sockets.networks import NOBODY
+from reactor_run.frontend.sockets.networks import NO_NETWORKS
 from reactor_run.protocol.own_fields import SIZE_MAX
 
 REMOTE_COMMANDS = ("status", "top", "reload", "reopen-logs", "maintenance", "scale", "stop")
@@ -174,12 +174,12 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             f"{sources['proxy_allow_from']} has no effect without --proxy-protocol; add "
             "--proxy-protocol or remove it"
         )
-    if "forwarded_fields" in sources and settings.forwarded_allow_from == NOBODY:
+    if "forwarded_fields" in sources and settings.forwarded_allow_from == NO_NETWORKS:
         raise OperatorError(
             f"{sources['forwarded_fields']} has no effect without --forwarded-allow-from; list "
             "the proxies there or remove it"
         )
-    if settings.forwarded_allow_from != NOBODY and settings.lane_proxy != "v2":
+    if settings.forwarded_allow_from != NO_NETWORKS and settings.lane_proxy != "v2":
         raise OperatorError(
             f"{sources['forwarded_allow_from']} needs --lane-proxy v2, but {sources['lane_proxy']} "
             f"is {settings.lane_proxy}, which cannot carry what proxies send; remove it"

@@ -115,7 +115,7 @@ class Replacement:
             self.go_on()
 
     def end(self) -> Reactor | None:
-        """Forget all: a new generation serves. Return the successor, which nobody needs now."""
+        """Forget all: a new generation serves. Return the successor: it is not needed now."""
         self._spent.clear()
         self._failures = 0
         successor, self._successor = self._successor, None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from reactor_run.frontend.errors import OperatorError
 from reactor_run.protocol.proxy import Endpoint
 
-__all__ = ["LOCAL", "NOBODY", "Networks", "pack_address", "parse_networks"]
+__all__ = ["LOCAL", "NO_NETWORKS", "Networks", "pack_address", "parse_networks"]
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
@@ -79,7 +79,7 @@ def parse_networks(text: str) -> Networks:
     return Networks(text, unix, tuple(blocks))
 
 
-NOBODY = Networks("none", False, ())
+NO_NETWORKS = Networks("none", False, ())
 LOCAL = Networks(
     "127.0.0.0/8,::1,unix", True, ((4, 0x7F000000, 0xFF000000), (16, 1, (1 << 128) - 1))
 )

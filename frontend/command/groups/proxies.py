@@ -4,7 +4,7 @@ from typing import Literal
 
 from reactor_run.frontend.command.options import SWITCH, Kind, choice
 from reactor_run.frontend.command.table import Group, option
-from reactor_run.frontend.sockets.networks import LOCAL, NOBODY, Networks, parse_networks
+from reactor_run.frontend.sockets.networks import LOCAL, NO_NETWORKS, Networks, parse_networks
 
 ForwardedFields = Literal["x-forwarded", "forwarded"]
 
@@ -28,7 +28,7 @@ class ProxiesGroup(Group, key="proxies", title="Proxies in front"):
     )
     forwarded_allow_from: Networks = option(
         NETWORKS,
-        NOBODY,
+        NO_NETWORKS,
         "Trusted proxies, whose fields set the client's address and scheme: addresses, networks "
         "and unix, separated by commas.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reactor_run.frontend.errors import OperatorError
-from reactor_run.frontend.sockets.networks import LOCAL, NOBODY, pack_address, parse_networks
+from reactor_run.frontend.sockets.networks import LOCAL, NO_NETWORKS, pack_address, parse_networks
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_local_is_what_it_says() -> None:
 
 
 def test_an_empty_list_covers_no_address() -> None:
-    assert parse_networks("none") == NOBODY
-    assert not NOBODY.cover(("127.0.0.1", 80))
-    assert not NOBODY.cover(("", None))
+    assert parse_networks("none") == NO_NETWORKS
+    assert not NO_NETWORKS.cover(("127.0.0.1", 80))
+    assert not NO_NETWORKS.cover(("", None))
 
 
 @pytest.mark.parametrize(
