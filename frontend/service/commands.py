@@ -5,6 +5,7 @@ Signals and the admin listener call the same methods.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,15 @@ class Commands:
         lifecycle: Lifecycle,
         certificates: Renewal | None,
         access_log: AccessLog | None,
+        state_changed: Callable[[], None],
     ) -> None:
-        """`certificates`, `access_log`: None: the service has none."""
+        """`certificates`, `access_log`: None: the service has none. `state_changed`: called when
+        something is different that an upgrade hands over."""
         self._pools = pools
         self._lifecycle = lifecycle
         self._certificates = certificates
         self._access_log = access_log
+        self._state_changed = state_changed
 
     def reload(self, then: Told = ignore_outcome, name: str = "") -> str | None:
         """Start a new generation beside the one that serves. `then` is called with the outcome.
@@ -75,6 +79,7 @@ class Commands:
         if pool is None:
             return self._unknown(name)
         pool.scale(wanted)
+        self._state_changed()
         return None
 
     def reopen_logs(self) -> str | None:
@@ -102,4 +107,5 @@ class Commands:
             log.info("maintenance is off: requests %s are answered", which)
         for pool in pools:
             pool.entry.maintain(text)
+        self._state_changed()
         return None

@@ -110,6 +110,7 @@ class Pool:
         )
         self.scaled = False
         """The number of reactors was changed by the operator since the start."""
+        self._started = False
         self._recycling = Recycling(loop, self.supervisor, settings)
         self._cpus = CPUCount(loop, self.supervisor.scale) if not settings.reactors else None
         self._loop = loop
@@ -119,6 +120,7 @@ class Pool:
 
     def start(self) -> None:
         """Start the reactors. Raises OperatorError if the kernel refuses."""
+        self._started = True
         self.supervisor.start()
 
     def begin(self) -> None:
@@ -128,17 +130,16 @@ class Pool:
         if self._cpus is not None:
             self._cpus.begin()
 
-    def keep_scale(self) -> None:
-        """Keep the number of reactors from now on, whatever the settings say."""
+    def scale(self, wanted: int) -> None:
+        """Change the number of reactors, or that of `start`, whatever the settings say."""
         if self._cpus is not None:
             self._cpus.end()
             self._cpus = None
         self.scaled = True
-
-    def scale(self, wanted: int) -> None:
-        """Change the number of reactors, whatever the settings say."""
-        self.keep_scale()
-        self.supervisor.scale(wanted)
+        if self._started:
+            self.supervisor.scale(wanted)
+        else:
+            self.supervisor.wanted = wanted
 
     # As the supervisor's operation ----------------------------------------------------------------
 

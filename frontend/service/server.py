@@ -179,7 +179,11 @@ class Server:
             self._certificates,
         )
         self.commands = commands = Commands(
-            self.pools, self.lifecycle, self._certificates, self.access_log
+            self.pools,
+            self.lifecycle,
+            self._certificates,
+            self.access_log,
+            lambda: self.upgrade.state_changed(),
         )
         self.admins = [
             Admin(
@@ -341,13 +345,13 @@ class Server:
 
     def _take_state(self, state: dict[str, Any]) -> None:
         """Do what the front end before this one did. Apps may have other names by now."""
-        for name, text in state.get("maintenance", {}).items():
-            self.commands.maintain(text, name)
-        for name, wanted in state.get("scale", {}).items():
-            pool = self.pools.named(name)
-            if pool is not None:
-                pool.supervisor.wanted = wanted
-                pool.keep_scale()
+        maintenance, scale = state.get("maintenance", {}), state.get("scale", {})
+        for pool in self.pools:
+            text = maintenance.get(pool.name)
+            if text != pool.entry.maintenance:
+                self.commands.maintain(text, pool.name)
+            if pool.name in scale:
+                pool.scale(scale[pool.name])
 
     # From start to end ---------------------------------------------------------------------------
 
@@ -434,6 +438,9 @@ class Server:
         if self._inheritance is not None and not all(each.ready for each in self.pools):
             # The front end before this one serves meanwhile.
             return
+        if self._inheritance is not None and not self._serves:
+            self._inheritance.update()
+            self._take_state(self._inheritance.state)
         self.acceptor.begin()
         if not self._serves:
             self._serves = True
@@ -528,7 +535,7 @@ class Server:
                 self.commands.reload()
         elif number in (signal.SIGTTIN, signal.SIGTTOU):
             more = 1 if number == signal.SIGTTIN else -1
-            self.pool.scale(self.supervisor.wanted + more)
+            self.commands.scale("", self.supervisor.wanted + more)
         elif number == signal.SIGUSR2:
             if not self.lifecycle.stopping:
                 self.upgrade.begin(self.shutdown.hand_over)

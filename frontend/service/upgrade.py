@@ -1,9 +1,12 @@
 """Upgrades of the front end that keep its listeners open: SIGUSR2.
 
 The old front end starts a new one, with the same command line, and passes it the listening sockets.
-The new one starts its reactors, begins to accept beside the old one, and says so over a pipe. Then
-the old one stops as on SIGTERM, but leaves the sockets and their files to the new one. If the new
-one ends before that, the old one continues as before.
+The new one starts its reactors, begins to accept beside the old one, and says so over a socket
+pair. Then the old one stops as on SIGTERM, but leaves the sockets and their files to the new one.
+If the new one ends before that, the old one continues as before.
+
+The new one gets what the operator has changed, such as maintenance. If that changes again before
+the new one accepts, it follows over the socket pair.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ import json
 import os
 import select
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, MutableMapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from reactor_run.frontend.launch import UPGRADE_VARIABLE, StartDirectory, explain
 from reactor_run.frontend.log import log
@@ -25,12 +30,15 @@ from reactor_run.frontend.sockets.listener import Listener
 
 __all__ = ["Inheritance", "Upgrade", "inherit"]
 
+_MESSAGE_MAX: Final = 1 << 18
+"""The most bytes of one message over the socket pair. The kernel takes no larger ones."""
+
 
 class Inheritance:
     """The descriptors that a new front end got from the old one."""
 
     def __init__(self, ready: int) -> None:
-        """`ready`: the pipe over which this front end says that it accepts."""
+        """`ready`: the socket over which this front end says that it accepts."""
         self.endpoints = Endpoints([], [], [], [], [])
         self.state: dict[str, Any] = {}
         """What the operator had changed in the old front end."""
@@ -55,6 +63,15 @@ class Inheritance:
             if path is not None:
                 self._paths.append((listeners[-1], path))
         return listeners
+
+    def update(self) -> None:
+        """Read what the operator has changed in the old front end since this one was started."""
+        if not stat.S_ISSOCK(os.fstat(self._ready).st_mode):
+            # A front end of an older version passes a pipe, and tells nothing.
+            return
+        with suppress(BlockingIOError):
+            while message := os.read(self._ready, _MESSAGE_MAX):
+                self.state = json.loads(message)
 
     def accept_begins(self) -> None:
         """Tell the old front end that it may stop. The files of the sockets are ours from now
@@ -113,7 +130,8 @@ class Upgrade:
         self._from_file = from_file
         self._on_ready: Callable[[int], None] = _ignore
         self._process: subprocess.Popen[bytes] | None = None
-        self._ready = -1
+        self._ready: socket.socket | None = None
+        """Our end of the socket pair, while the new front end starts."""
 
     @property
     def pid(self) -> int:
@@ -134,12 +152,22 @@ class Upgrade:
         except OSError as error:
             log.error("UPGRADE FAILED: cannot start the new front end: %s", explain(error))
 
+    def state_changed(self) -> None:
+        """Pass on what the operator has changed, if a new front end starts."""
+        if self._ready is not None:
+            try:
+                self._ready.send(json.dumps(self._state()).encode())
+            except OSError as error:
+                log.error("the new front end does not learn of this change: %s", error.strerror)
+
     def _start(self) -> None:
-        ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        theirs.setblocking(False)
         try:
             listeners = [each for listeners in self._endpoints for each in listeners]
             left = {
-                "ready": theirs,
+                "ready": theirs.fileno(),
                 "state": self._state(),
                 "listeners": [_described(listeners) for listeners in self._endpoints],
                 "plain": [each.socket.fileno() for each in listeners if each.plain],
@@ -157,21 +185,26 @@ class Upgrade:
                 [self._place.interpreter, *sys.orig_argv[1:]],
                 cwd=directory,
                 env=environment,
-                pass_fds=[theirs, *(listener.socket.fileno() for listener in listeners)],
+                pass_fds=[theirs.fileno(), *(listener.socket.fileno() for listener in listeners)],
                 stdin=subprocess.DEVNULL,
             )
         except BaseException:
-            os.close(ours)
+            ours.close()
             raise
         finally:
-            os.close(theirs)
+            theirs.close()
         log.info("SIGUSR2 received, upgrading: the new front end is process %d", self._process.pid)
         self._ready = ours
-        self._loop.watch(ours, select.EPOLLIN, self._on_word)
+        self._loop.watch(ours.fileno(), select.EPOLLIN, self._on_word)
 
     def _on_word(self, _: int) -> None:
         assert self._process is not None
-        said = os.read(self._ready, 1)
+        assert self._ready is not None
+        try:
+            said = self._ready.recv(1)
+        except OSError:
+            # It has ended without reading what was passed on.
+            said = b""
         self._close()
         process, self._process = self._process, None
         if said:
@@ -186,8 +219,10 @@ class Upgrade:
             )
 
     def _close(self) -> None:
-        self._loop.unwatch(self._ready)
-        os.close(self._ready)
+        assert self._ready is not None
+        self._loop.unwatch(self._ready.fileno())
+        self._ready.close()
+        self._ready = None
 
     def cancel(self) -> None:
         """Stop the new front end, because this one stops before the new one accepts."""

@@ -17,12 +17,24 @@ from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.certificates import Authority
 from tests.integration.client import Client, Response, request
 from tests.integration.conftest import Gate, Notes, Start
-from tests.integration.server import ROOT, Server, clean_environment, command, upgraded
+from tests.integration.server import ROOT, Server, clean_environment, command, is_alive, upgraded
 from tests.integration.waiting import eventually
 
 ASGI = "tests.integration.apps.asgi:app"
 WSGI = "tests.integration.apps.wsgi:app"
 
+
+PATIENT = """
+import os, time
+
+while not os.path.exists({go!r}):
+    time.sleep(0.01)
+
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"mended"]
+"""
 
 MENDED = """
 def app(environ, start_response):
@@ -377,6 +389,41 @@ def test_an_upgrade_hands_over_what_the_operator_changed(
         assert len(reactors_of(admin, "default")) == 1
         assert ask(server, "/hello").body == b"soon\n"
         assert ask(server, "/api/hello").body == b"hello"
+
+
+def test_an_upgrade_hands_over_what_the_operator_changes_meanwhile(
+    start: Start, admin: Path, tell: Tell, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    go.touch()
+    (tmp_path / "patient.py").write_text(PATIENT.format(go=str(go)))
+    mount = "--mount=/api=patient:app"
+    server = start("patient:app", mount, f"--admin=unix:{admin}", app_dir=tmp_path)
+    assert eventually(lambda: ask(server, "/api/").status == 200)
+    assert tell("maintenance", "on", "default", "soon").returncode == 0
+    assert tell("scale", "api", "2").returncode == 0
+    go.unlink()
+    server.signal(signal.SIGUSR2)
+    found = eventually(lambda: re.search(r"the new front end is process (\d+)", server.log()))
+    assert found is not None
+    successor = int(found[1])
+    try:
+        # It has begun, with what it was told at its start.
+        assert eventually(lambda: server.log().count("maintenance is on") == 2)
+        assert tell("maintenance", "off").returncode == 0
+        assert tell("maintenance", "on", "api", "later").returncode == 0
+        assert tell("scale", "api", "1").returncode == 0
+        assert tell("scale", "default", "2").returncode == 0
+        go.touch()
+        assert server.wait() == 0
+        assert ask(server, "/").body == b"mended"
+        assert ask(server, "/api/").body == b"later\n"
+        assert eventually(lambda: len(reactors_of(admin, "default")) == 2)
+        assert eventually(lambda: len(reactors_of(admin, "api")) == 1)
+    finally:
+        go.touch()
+        os.kill(successor, signal.SIGTERM)
+        assert eventually(lambda: not is_alive(successor), deadline=20)
 
 
 def test_a_granted_connection_serves_no_other_app(start: Start, admin: Path) -> None:
