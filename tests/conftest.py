@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Within a folder the order stays.
     """
-    ranks = {folder: rank for rank, folder in enumerate(FIRST)}
-    items.sort(key=lambda item: ranks.get(item.path.relative_to(TESTS).parts[0], len(FIRST)))
+    items.sort(key=lambda item: _rank(item.path))
+
+
+@cache
+def _rank(file: Path) -> int:
+    folder = file.relative_to(TESTS).parts[0]
+    return FIRST.index(folder) if folder in FIRST else len(FIRST)
 
 
 @pytest.hookimpl(wrapper=True)
