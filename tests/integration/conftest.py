@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.integration.client import Client
 from tests.integration.server import Server, are_at_rest
@@ -61,6 +63,25 @@ HEAVY_CONFIGS = [
     )
 ]
 """For tests that put a service under load. Two pairs show each interface and each kind of lane."""
+
+REPEATED = {
+    ("asgi", "express", "v1"),
+    ("asgi", "express", "off"),
+    ("wsgi", "express", "v2"),
+    ("wsgi", "express", "v1"),
+}
+"""The express lane has PROXY headers of its own, whatever --lane-proxy says. One word shows it."""
+
+
+def relay_configs(*interfaces: str) -> list[ParameterSet]:
+    """Each way to tell a reactor of a client. The slow tests run those that are alike too."""
+    ways = product(interfaces, LANES, LANE_PROXIES)
+    configs = [(way, Config(way[0], way[1], lane_proxy=way[2])) for way in ways]
+    return [
+        pytest.param(config, id=str(config), marks=pytest.mark.slow if way in REPEATED else ())
+        for way, config in configs
+    ]
+
 
 Start = Callable[..., Server]
 USED = pytest.StashKey[list[tuple[Server, int]]]()

@@ -92,8 +92,25 @@ def test_apps_are_told_of_the_client(
         assert (seen["client"], seen["scheme"]) == (proxy.local, "http")
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
-@pytest.mark.parametrize("options", [(), ("--forwarded-allow-from", "192.0.2.1,::1,unix")])
+OTHERS = ("--forwarded-allow-from", "192.0.2.1,::1,unix")
+BELIEVES_OTHERS = [CONFIGS[0], CONFIGS[3]]
+"""Whom a front end believes does not depend on its reactors: two of them show it."""
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        *((config, ()) for config in CONFIGS[:4]),
+        *((config, OTHERS) for config in BELIEVES_OTHERS),
+        pytest.param(CONFIGS[4], (), marks=pytest.mark.slow),
+        *(
+            pytest.param(config, OTHERS, marks=pytest.mark.slow)
+            for config in CONFIGS
+            if config not in BELIEVES_OTHERS
+        ),
+    ],
+    ids=str,
+)
 def test_the_word_of_others_changes_nothing(
     shared: Start, connect: Connect, config: Config, options: tuple[str, ...]
 ) -> None:

@@ -19,7 +19,7 @@ from reactor_run.protocol.origin import origin_tlvs
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 from tests.integration.apps.shared import pattern
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANE_PROXIES, LANES, Config, Start
+from tests.integration.conftest import Config, Start, relay_configs
 from tests.integration.proxies import STREAM_MODULE, address_of, backend_of, haproxy, listen, nginx
 from tests.integration.server import Server
 from tests.needs import path_of
@@ -29,12 +29,6 @@ Connect = Callable[..., Client]
 V4 = ("203.0.113.7", 1111), ("192.0.2.1", 443)
 V6 = ("2001:db8::7", 1111), ("2001:db8::1", 443)
 UNIX: tuple[Endpoint, Endpoint] = (("/run/them.sock", None), ("/run/us.sock", None))
-CONFIGS = [
-    Config(interface, lanes, lane_proxy=lane_proxy)
-    for interface in ("asgi", "wsgi")
-    for lanes in LANES
-    for lane_proxy in LANE_PROXIES
-]
 BODIES = {"small": b"".join(pattern(10)), "large": b"".join(pattern(200_000))}
 
 
@@ -62,7 +56,7 @@ def told(client: Client, config: Config, body: bytes = b"") -> tuple[Any, Any, s
 # Headers by hand, for every way of relaying -------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", relay_configs("asgi", "wsgi"))
 @pytest.mark.parametrize("size", BODIES)
 @pytest.mark.parametrize("ends", [V4, V6], ids=["v4", "v6"])
 def test_apps_are_told_what_the_header_says(
