@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANES, RUNTIMES, Gate, Notes, Start
+from tests.integration.conftest import RUNTIMES, Gate, Notes, Start
 from tests.integration.server import ROOT, clean_environment, command
 from tests.integration.waiting import eventually
 from tests.needs import need_module
@@ -177,8 +177,17 @@ def test_ctrl_c_waits_for_the_event_streams_of_wsgi_apps_and_names_them(
     assert b"".join(stream.pieces()) == b"data: 2\n\ndata: 3\n\n"
 
 
-@pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize("way", ["SIGTERM", "reload", "SIGINT without a terminal"])
+@pytest.mark.parametrize(
+    ("way", "lanes"),
+    [
+        ("SIGTERM", "express"),
+        ("SIGTERM", "plain"),
+        ("reload", "express"),
+        pytest.param("reload", "plain", marks=pytest.mark.slow),
+        pytest.param("SIGINT without a terminal", "express", marks=pytest.mark.slow),
+        ("SIGINT without a terminal", "plain"),
+    ],
+)
 def test_finite_event_streams_are_not_cut(
     start: Start, connect: Connect, gate: Gate, notes: Notes, way: str, lanes: str
 ) -> None:

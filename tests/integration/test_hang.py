@@ -116,7 +116,12 @@ def test_a_stopped_process_is_ended(serve: Callable[..., Server], connect: Conne
 @pytest.mark.parametrize(
     ("runtime", "lanes", "option"),
     [
-        *((runtime, lanes, "--request-timeout") for runtime in RUNTIMES for lanes in LANES),
+        *((runtime, "express", "--request-timeout") for runtime in RUNTIMES),
+        ("trio", "plain", "--request-timeout"),
+        *(
+            pytest.param(runtime, "plain", "--request-timeout", marks=pytest.mark.slow)
+            for runtime in RUNTIMES[1:]
+        ),
         ("trio", "express", "--first-byte-timeout"),
     ],
 )

@@ -26,6 +26,7 @@ from tests.integration.frames import (
 )
 
 CONFIGS = [Config(), Config("wsgi"), Config("asgi", "plain"), Config("wsgi", "plain")]
+TWO_CONFIGS = [CONFIGS[0], CONFIGS[3]]
 REQUEST = re.compile(
     rb"(?s)([^ \r\n]*) ([^ \r\n]*) HTTP/1\.1\r\n((?:[^\r\n:]*:(?:(?!\r\n).)*\r\n)*)\r\n(.*)"
 )
@@ -107,8 +108,20 @@ def wrong(client: Frames, case: Case, fields: Fields, body: bytes) -> Iterator[s
         yield f"{case}: what follows is answered with {followed}"
 
 
-@pytest.mark.parametrize("name", [name for name in SERVERS if name != "hasty"])
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        pytest.param(
+            config,
+            name,
+            id=f"{config}-{name}",
+            marks=() if name == "default" or config in TWO_CONFIGS else pytest.mark.slow,
+        )
+        for config in CONFIGS
+        for name in SERVERS
+        if name != "hasty"
+    ],
+)
 def test_same_verdicts(shared: Start, config: Config, name: str) -> None:
     app = f"tests.corpus.apps:{config.interface}"
     options = [word for word in SERVERS[name] if not word.startswith("--http2")]

@@ -37,6 +37,7 @@ CONFIGS = [
 ASGI, WSGI = CONFIGS[0], CONFIGS[2]
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=str)
 KIB = 1 << 10
+LIMIT = ("--max-body-size", "100000")
 ANY_STREAM = (1 << 31) - 1
 
 
@@ -95,7 +96,7 @@ def test_a_body_of_single_bytes(shared: Start, config: Config) -> None:
 
 @every_config
 def test_a_client_that_waits_for_continue(shared: Start, config: Config) -> None:
-    server = shared(config.app, *config.options)
+    server = shared(config.app, *config.options, *LIMIT)
     with Frames(server) as client:
         for more in [], [("content-length", "3")]:
             stream = client.begin(post("/echo", ("expect", "100-continue"), *more), False)
@@ -125,7 +126,7 @@ def test_padding(shared: Start, config: Config) -> None:
 @every_config
 def test_an_answer_before_the_end_of_the_body(shared: Start, config: Config) -> None:
     """The client gets all of it, and then learns that the rest of its body is of no use."""
-    server = shared(config.app, *config.options, "--max-body-size", "100000")
+    server = shared(config.app, *config.options, *LIMIT)
     with Frames(server) as client:
         for path, more in (("/hash", ("content-length", "100001")), ("/nowhere", ("x", "y"))):
             stream = client.begin(post(path, more), False)
