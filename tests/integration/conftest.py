@@ -64,6 +64,19 @@ HEAVY_CONFIGS = [
 ]
 """For tests that put a service under load. Two pairs show each interface and each kind of lane."""
 
+ALIKE = {("express", "asyncio"), ("plain", "uvloop")}
+"""asyncio and uvloop run the same loop of a reactor. So each is quick on one kind of lane."""
+
+
+def quick(*configs: Config) -> list[ParameterSet]:
+    """These configurations. The slow tests run those that are alike too."""
+    slow = [(each.lanes, each.runtime) in ALIKE for each in configs]
+    return [
+        pytest.param(config, id=str(config), marks=pytest.mark.slow if is_slow else ())
+        for config, is_slow in zip(configs, slow, strict=True)
+    ]
+
+
 REPEATED = {
     ("asgi", "express", "v1"),
     ("asgi", "express", "off"),

@@ -10,7 +10,7 @@ import h11
 import pytest
 
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANES, RUNTIMES, Config, Start
+from tests.integration.conftest import LANES, RUNTIMES, Config, Start, quick
 from tests.integration.server import Server, is_alive
 from tests.integration.waiting import eventually
 
@@ -28,7 +28,7 @@ def app_of(config: Config) -> tuple[str, ...]:
     return (f"tests.integration.apps.forking:{config.interface}", *options)
 
 
-@pytest.fixture(params=[*ASGI, *WSGI], ids=str)
+@pytest.fixture(params=quick(*ASGI, *WSGI))
 def config(request: pytest.FixtureRequest) -> Config:
     value: Config = request.param
     return value
@@ -64,7 +64,7 @@ def test_a_child_that_comes_back_from_the_app_ends(
         assert connect(server).get(f"/{deed}").json() == status
 
 
-@pytest.mark.parametrize("config", ASGI, ids=str)
+@pytest.mark.parametrize("config", quick(*ASGI))
 @pytest.mark.parametrize(("deed", "status"), [("exits", 3), ("raises", 1), ("returns", 0)])
 def test_a_child_of_an_app_that_has_suspended_ends(
     server: Server, connect: Connect, deed: str, status: int
@@ -72,7 +72,7 @@ def test_a_child_of_an_app_that_has_suspended_ends(
     assert connect(server).get(f"/{deed}?later").json() == status
 
 
-@pytest.mark.parametrize("config", ASGI, ids=str)
+@pytest.mark.parametrize("config", quick(*ASGI))
 @pytest.mark.parametrize("deed", ["awaits", "awaits-later", "returns-to-the-loop"])
 def test_a_child_cannot_go_on_in_the_event_loop(
     server: Server, connect: Connect, deed: str
@@ -102,7 +102,7 @@ def test_a_pool_of_multiprocessing_can_be_terminated(server: Server, connect: Co
     assert connect(server).get("/pools").json() == [[1, 2, 3], True]
 
 
-@pytest.mark.parametrize("config", MAIN_THREAD, ids=str)
+@pytest.mark.parametrize("config", quick(*MAIN_THREAD))
 def test_a_child_keeps_the_handlers_of_its_app(server: Server, connect: Connect) -> None:
     assert connect(server).get("/keeps-a-handler").json() == 7
 

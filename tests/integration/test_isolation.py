@@ -14,7 +14,7 @@ import h11
 import pytest
 
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANES, RUNTIMES, Config, Gate, Notes, Start
+from tests.integration.conftest import LANES, RUNTIMES, Config, Gate, Notes, Start, quick
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
 
@@ -28,7 +28,7 @@ suspended = pytest.mark.parametrize("suspend", [0, 1], ids=["at once", "suspende
 """Whether the app truly suspended before: then another task runs it, or the same one went on."""
 
 
-@pytest.fixture(params=ASGI, ids=str)
+@pytest.fixture(params=quick(*ASGI))
 def config(request: pytest.FixtureRequest) -> Config:
     value: Config = request.param
     return value
@@ -85,7 +85,7 @@ def misbehave(server: Server, connect: Connect, target: str, status: int = 200) 
 
 
 @suspended
-@pytest.mark.parametrize("config", [*ASGI, *(c for c in WSGI if c.threads == 1)], ids=str)
+@pytest.mark.parametrize("config", quick(*ASGI, *(c for c in WSGI if c.threads == 1)))
 def test_a_context_variable_is_unset_for_the_next_exchange(
     server: Server, connect: Connect, suspend: int
 ) -> None:
@@ -118,7 +118,7 @@ def test_an_exception_has_no_context_of_the_server(
 
 
 @suspended
-@pytest.mark.parametrize("config", [c for c in ASGI if c.runtime != "trio"], ids=str)
+@pytest.mark.parametrize("config", quick(*(c for c in ASGI if c.runtime != "trio")))
 def test_a_task_cancelled_after_its_request_cancels_no_other(
     server: Server, connect: Connect, neighbour: Client, suspend: int
 ) -> None:
@@ -130,7 +130,7 @@ def test_a_task_cancelled_after_its_request_cancels_no_other(
 
 
 @suspended
-@pytest.mark.parametrize("config", [c for c in ASGI if c.runtime != "trio"], ids=str)
+@pytest.mark.parametrize("config", quick(*(c for c in ASGI if c.runtime != "trio")))
 def test_a_task_cancelled_while_others_wait_cancels_none_of_them(
     server: Server, connect: Connect, gate: Gate, notes: Notes, suspend: int
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from reactor_run.logs import RepeatLimit
 from tests.integration.client import Client, request
-from tests.integration.conftest import LANES, Config, Start
+from tests.integration.conftest import LANES, Config, Start, quick
 from tests.integration.waiting import eventually
 
 RUNTIMES = ("trio", "asyncio", "uvloop")
@@ -21,7 +21,7 @@ HOSTILE = "/%1b%5b2K%0d%0a2026-01-01%2000:00:00%20%5b1%5d%20error%20forged%e2%80
 RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} \[\d+\] [a-z]+ ")
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", quick(*CONFIGS))
 def test_a_client_cannot_write_records_or_fill_the_log(config: Config, start: Start) -> None:
     server = start(f"tests.integration.apps.failing:{config.interface}", *config.options)
     began = time.monotonic()

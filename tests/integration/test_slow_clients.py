@@ -15,7 +15,16 @@ from functools import partial
 import pytest
 
 from tests.integration.client import Client, request
-from tests.integration.conftest import HEAVY_CONFIGS, LANES, RUNTIMES, Config, Gate, Notes, Start
+from tests.integration.conftest import (
+    HEAVY_CONFIGS,
+    LANES,
+    RUNTIMES,
+    Config,
+    Gate,
+    Notes,
+    Start,
+    quick,
+)
 from tests.integration.server import Server
 from tests.integration.waiting import eventually
 
@@ -165,7 +174,7 @@ def test_a_client_that_is_gone_for_good_holds_nothing(
 CROWDED = [Config("asgi", lanes, runtime=runtime) for lanes in LANES for runtime in RUNTIMES]
 
 
-@pytest.fixture(params=CROWDED, ids=str)
+@pytest.fixture(params=quick(*CROWDED))
 def crowded(request: pytest.FixtureRequest, shared: Start) -> Server:
     """A reactor that takes five exchanges at once, and a short queue.
 
