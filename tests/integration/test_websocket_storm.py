@@ -71,7 +71,7 @@ def kill_one(server: Server) -> None:
 
 
 def check(tally: Tally) -> None:
-    print(dict(tally.done), dict(tally.ends))
+    print(f"{tally.most} open at the same time", dict(tally.done), dict(tally.ends))
     assert not tally.wrong, f"{len(tally.wrong)} wrong:\n" + "\n".join(tally.wrong[:20])
 
 

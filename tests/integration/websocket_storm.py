@@ -24,12 +24,19 @@ from tests.protocol.websocket.frames import frame
 __all__ = ["OPTIONS", "Tally", "storm"]
 
 OPTIONS = (
-    *("--ws-ping-interval", "2", "--ws-ping-timeout", "10", "--ws-close-timeout", "2"),
+    *("--ws-ping-interval", "2", "--ws-ping-timeout", "20", "--ws-close-timeout", "2"),
     *("--ws-drain", "1", "--response-timeout", "3", "--min-response-rate", "0"),
 )
 """Settings under which all ends are near."""
 _DEADLINE = 45.0
 """Seconds that a client may take from the end of the storm on."""
+_OPENING = 256
+"""The most clients that open a WebSocket at the same time: the queue for reactors is bounded."""
+_TALKING = 64
+"""The most clients that talk at the same time: all of them run in this process. If thousands did
+so, a message of many pieces would take longer than a pong may."""
+_RECEIVE_BUFFERS = (4096, 65536)
+"""Bytes that the kernel keeps for a client. It would keep megabytes for each that does not read."""
 _BUSY = {502, 503, 504}
 """What a handshake may get while reactors are killed."""
 
@@ -43,6 +50,22 @@ class Tally:
     ends: Counter[str] = field(default_factory=Counter)
     """How the WebSockets have ended: by code, by a cut, or as the client liked."""
     wrong: list[str] = field(default_factory=list)
+    most: int = 0
+    """The most WebSockets that were open at the same time."""
+
+
+class Crowd:
+    """All clients: how many are open, and how many may be busy at the same time."""
+
+    def __init__(self) -> None:
+        self.to_open = trio.CapacityLimiter(_OPENING)
+        self.to_talk = trio.CapacityLimiter(_TALKING)
+        self.open = self.most = 0
+        """WebSockets that are open, and the most that ever were."""
+
+
+class TooLate(Exception):
+    """The storm was over before the client had connected."""
 
 
 class Ended(Exception):
@@ -56,11 +79,21 @@ class Ended(Exception):
 class Peer:
     """A client, with one WebSocket."""
 
-    def __init__(self, sock: trio.socket.SocketType, dice: random.Random, ends: float) -> None:
+    def __init__(
+        self,
+        address: tuple[str | None, int | None],
+        sock: trio.socket.SocketType,
+        dice: random.Random,
+        ends: float,
+        crowd: Crowd,
+    ) -> None:
         """`ends`: when the storm ends, by trio's clock."""
+        self.address = address
         self.sock = sock
         self.dice = dice
         self.ends = ends
+        self.crowd = crowd
+        self.is_open = False
         self._data = bytearray()
 
     @property
@@ -68,7 +101,24 @@ class Peer:
         """Whether the storm goes on."""
         return trio.current_time() < self.ends
 
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Connect when it is this client's turn; the turn lasts as long as the block. Raises
+        TooLate."""
+        async with self.crowd.to_open:
+            if not self.goes_on:
+                raise TooLate
+            await self.sock.connect(self.address)
+            yield
+
     async def open(self, path: str, early: bytes = b"") -> None:
+        async with self.connected():
+            await self._open(path, early)
+        self.is_open = True
+        self.crowd.open += 1
+        self.crowd.most = max(self.crowd.most, self.crowd.open)
+
+    async def _open(self, path: str, early: bytes) -> None:
         await self._send(handshake(path) + early)
         while b"\r\n\r\n" not in self._data:
             await self._more()
@@ -140,7 +190,7 @@ class Peer:
                     del data[: at + size]
                     return first, payload
             if slowly:
-                await trio.sleep(self.dice.uniform(0, 0.02))
+                await trio.sleep(self.dice.uniform(0, 0.2))
             await self._more(self.dice.randint(100, 4096) if slowly else 65536)
 
     async def read_to_end(self, *, slowly: bool = False) -> None:
@@ -173,8 +223,9 @@ async def talks(peer: Peer) -> None:
             message = frame(2, data[:cut]) + ping + frame(0x80, data[cut:])
         else:
             message = frame(BINARY, data)
-        await peer.send(message)
-        got = await _echo(peer)
+        async with peer.crowd.to_talk:
+            await peer.send(message)
+            got = await _echo(peer)
         assert got == data, f"{got[:50]!r} for {data[:50]!r}"
         await trio.sleep(peer.dice.uniform(0, 0.5))
     await peer.close()
@@ -238,7 +289,8 @@ async def vanishes(peer: Peer) -> None:
 async def gives_up_early(peer: Peer) -> None:
     """Leave before the answer to the handshake, or a part of it."""
     request = handshake("/echo")
-    await peer._send(request[: peer.dice.randint(1, len(request))])
+    async with peer.connected():
+        await peer._send(request[: peer.dice.randint(1, len(request))])
     await trio.sleep(peer.dice.uniform(0, 0.05))
     peer.reset()
 
@@ -283,15 +335,19 @@ _MAY: dict[str, set[int | str]] = {
 
 
 @asynccontextmanager
-async def connected(address: str, dice: random.Random, ends: float) -> AsyncIterator[Peer]:
+async def closing_peer(
+    address: str, dice: random.Random, ends: float, crowd: Crowd
+) -> AsyncIterator[Peer]:
     parts = urlsplit(address)
     sock = trio.socket.socket(socket.AF_INET)
+    peer = Peer((parts.hostname, parts.port), sock, dice, ends, crowd)
     try:
-        if dice.random() < 0.3:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        await sock.connect((parts.hostname, parts.port))
-        yield Peer(sock, dice, ends)
+        narrow, wide = _RECEIVE_BUFFERS
+        size = narrow if dice.random() < 0.3 else wide
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        yield peer
     finally:
+        crowd.open -= peer.is_open
         sock.close()
 
 
@@ -314,6 +370,7 @@ async def storm(
     """
     tally = Tally()
     end = trio.current_time() + seconds
+    crowd = Crowd()
 
     def judge(who: str, kind: str, how: int | str) -> None:
         tally.ends[str(how)] += 1
@@ -335,9 +392,11 @@ async def storm(
                     trio.fail_at(end + _DEADLINE),
                     trio.CancelScope(deadline=end + 1 if leaves else inf),
                 ):
-                    async with connected(address, dice, end) as peer:
+                    async with closing_peer(address, dice, end, crowd) as peer:
                         await do(peer)
                         tally.ends["by the client"] += 1
+            except TooLate:
+                return
             except Ended as ended:
                 judge(who, name, ended.end)
             except ConnectionError as error:
@@ -355,10 +414,14 @@ async def storm(
             number += 1
             due += 3
         await trio.sleep_until(end)
+        # What is opened after `last` would stay. When all turns are taken, no client waits for one.
+        for _ in range(_OPENING):
+            await crowd.to_open.acquire_on_behalf_of(object())
         last()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(weather)
         for number in range(connections):
             nursery.start_soon(client, number)
+    tally.most = crowd.most
     return tally
