@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
 from reactor_run.reactor.log import cut_traceback, limited, place_of, prompt_hint, runtime_hint
 
 __all__ = ["is_cancellation", "report_end", "report_handled_error"]
+
+_DEPARTURES: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
+"""The names of Starlette's exceptions after the client has left."""
 
 
 def report_end(
@@ -75,11 +78,10 @@ def is_cancellation(error: BaseException) -> bool:
 def _is_departure(error: BaseException) -> bool:
     """Whether `error` is what `send` raises when the client is gone, or a group of these.
 
-    Starlette raises its own ClientDisconnect instead.
+    Starlette raises exceptions of its own instead.
     """
     return _holds_only(
-        error,
-        lambda each: issubclass(type(each), OSError) or type(each).__name__ == "ClientDisconnect",
+        error, lambda each: issubclass(type(each), OSError) or type(each).__name__ in _DEPARTURES
     )
 
 

@@ -166,6 +166,16 @@ def test_fastapi_notices_a_disconnect_while_it_sends(fastapi: Server) -> None:
     assert eventually(lambda: seen(fastapi).count(["feed", "over"]) == before + 2)
 
 
+@pytest.mark.parametrize(("runtime", "lanes"), FASTAPI)
+def test_a_client_that_vanishes_is_no_failure_of_a_fastapi_app(fastapi: Server) -> None:
+    logged = len(fastapi.log())
+    with open_socket(fastapi, "/pour") as ws:
+        ws.recv(20)
+        ws.socket.shutdown(2)
+    assert eventually(lambda: ["pour", "over"] in seen(fastapi))
+    assert "the app failed" not in fastapi.log()[logged:]
+
+
 # Starlette ----------------------------------------------------------------------------------------
 
 

@@ -106,7 +106,7 @@ async def chat(websocket: WebSocket) -> None:
 
 @app.websocket("/feed")
 async def feed(websocket: WebSocket) -> None:
-    """Send in one task, and wait for the disconnect in another."""
+    """Send in one task, and wait for the disconnect in another. Either may notice it first."""
     await websocket.accept()
 
     async def send() -> None:
@@ -118,13 +118,22 @@ async def feed(websocket: WebSocket) -> None:
                 number += 1
                 await anyio.sleep(0.01)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(send)
-        try:
-            while True:
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            while websocket.client_state.name != "DISCONNECTED":
                 await websocket.receive()
-                if websocket.client_state.name == "DISCONNECTED":
-                    break
-        finally:
             tasks.cancel_scope.cancel()
-    seen.append(["feed", "over"])
+    finally:
+        seen.append(["feed", "over"])
+
+
+@app.websocket("/pour")
+async def pour(websocket: WebSocket) -> None:
+    """Send until that fails."""
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text("more")
+    finally:
+        seen.append(["pour", "over"])
