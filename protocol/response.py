@@ -4,9 +4,9 @@ The server owns the framing (RFC 9112 §6). An app's head says what the response
 that say how it travels are dropped and written anew, except Content-Length.
 
 Encoding runs once per request and takes a few hundred nanoseconds. Each field name is looked up, as
-the app spells it, in a table. The table begins with common names and learns the others, after one
-check by grammar each. All values are checked in one step. Only if that check fails, the code looks
-for the value at fault.
+the app spells it, in a table. The table begins with common names. Any other name is checked against
+the grammar once, and then added. All values are checked in one step. Only if that check fails, the
+code looks for the value at fault.
 """
 
 from __future__ import annotations

@@ -62,8 +62,9 @@ class _FileWriter:
 def open_access_log(loop: Loop, path: str, form: str) -> AccessLog | None:
     """Open the access log; return None if there is none. Raises OperatorError.
 
-    `path`: `-` for standard output, `off` for none, `auto` for the logger if it has handlers, else
-    for `-` on a terminal, else for none. `form`: the format.
+    `path`: a file, `-` for standard output, or `off` for none. `auto` chooses: the logger
+    reactor_run.access if it has handlers; else `-` if standard error is a terminal; else none.
+    `form`: the format.
     """
     if path != "off" and has_handlers():
         if path != "auto":

@@ -41,7 +41,7 @@ class GateState(Enum):
 
 
 class ReloadGate:
-    """Takes the requests of all clients before the dispatcher does."""
+    """Takes each request before the dispatcher, while a new generation starts or has failed to."""
 
     def __init__(
         self, context: ClientContext, entry: Entry, app: str, *, behind_proxy: bool

@@ -237,7 +237,7 @@ class Dispatcher:
             self.doubted.append(reactor)
 
     def trust(self, reactor: Runner[Exchange]) -> None:
-        """Treat a reactor like all others again."""
+        """End the doubt about a reactor: give it exchanges again like all others."""
         if reactor in self.doubted:
             self.doubted.remove(reactor)
             self.add(reactor)

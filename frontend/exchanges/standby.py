@@ -160,7 +160,8 @@ class Standby:
         return exchange, seconds
 
     def may_go_on(self, reactors: Sequence[Runner[Exchange]], now: float) -> bool:
-        """Return whether a slow exchange may start now: another reactor stays free of them."""
+        """Return whether a slow exchange may start now. One reactor must stay free of them: neither
+        stalled now nor expected to stall. A single reactor starts all."""
         if len(reactors) == 1:
             return True
         free = 0

@@ -57,7 +57,8 @@ class Unstarted:
         self._timer = Timer(self._on_time)
 
     def given(self, reactor: Runner[Exchange]) -> None:
-        """Note that a reactor that is not among `reactors` was given an exchange."""
+        """Note that a reactor was given an exchange. Call it only if `reactors` lacks the reactor:
+        those in it are looked at already."""
         if not self.reactors:
             self._loop.set_deadline(self._timer, LOOK)
         self.reactors[reactor] = None

@@ -101,8 +101,9 @@ def _is_wanted(path: str, dirs: Iterable[str], patterns: Patterns) -> bool:
 def _forget_bytecode(path: str) -> None:
     """Remove the compiled file of a source that has changed.
 
-    Python compares the size and the modification time of the source, in whole seconds. So it would
-    take the old bytecode for a change of `1` to `2` within a second.
+    Python takes bytecode for current if the source still has the same size and the same time of
+    modification, in whole seconds. So after a change of `1` to `2` within a second, it would run
+    the old bytecode.
     """
     if path.endswith(".py"):
         try:

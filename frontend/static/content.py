@@ -79,7 +79,8 @@ def ready(fd: int, start: int, count: int) -> int:
 
 
 def load(fd: int, start: int, count: int) -> int:
-    """Have the kernel read bytes into its page cache; return how many there are."""
+    """Read `count` bytes of a file from `start` on, so that the kernel has them in its page cache.
+    Return how many there are: fewer if the file ends before."""
     space = memoryview(bytearray(min(count, _STRIDE * 4)))
     loaded = 0
     while loaded < count:

@@ -46,13 +46,13 @@ class LaneUser(Protocol):
     """The part of an exchange that its lane uses."""
 
     def on_read_ready(self) -> None:
-        """Handle that the lane has bytes, or its end."""
+        """Read the lane: it has bytes, or its end."""
 
     def on_write_ready(self) -> None:
-        """Handle that the lane takes bytes again."""
+        """Go on writing: the lane takes bytes again."""
 
     def on_gone(self) -> None:
-        """Handle that the client is gone."""
+        """Tell the app that the client is gone."""
 
 
 U = TypeVar("U", bound=LaneUser)

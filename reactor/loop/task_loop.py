@@ -252,7 +252,7 @@ class TaskLoop(HostLoop):
                 self._cancellations[exchange].deliver()
 
     def _forget(self, exchange: Hosted) -> None:
-        """The app of an exchange that had suspended has ended."""
+        """Forget the task of an exchange: its app, which had suspended, has ended."""
         del self._tasks[exchange]
         self._count(exchange, exchange.slow)
         if exchange in self._cancellations:

@@ -47,10 +47,21 @@ def server(request: pytest.FixtureRequest, shared: Start) -> Server:
     return shared(APP, "--runtime", runtime, "--lanes", lanes)
 
 
-@pytest.fixture(params=["express", pytest.param("plain", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        ("trio", "express"),
+        pytest.param(("trio", "plain"), marks=pytest.mark.slow),
+        pytest.param(("asyncio", "plain"), marks=pytest.mark.slow),
+        pytest.param(("uvloop", "express"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
 def start_on(request: pytest.FixtureRequest, start: Start) -> Start:
-    """`start` for each kind of lane."""
-    return lambda *options, **more: start(APP, "--lanes", request.param, *options, **more)
+    """`start` for each runtime and each kind of lane."""
+    runtime, lanes = request.param
+    return lambda *options, **more: start(
+        APP, "--runtime", runtime, "--lanes", lanes, *options, **more
+    )
 
 
 def seen(server: Server) -> list[list[Any]]:

@@ -335,10 +335,11 @@ def test_requests_that_are_rejected(
 
 def test_over_tcp_nothing_can_be_changed(admin_front: Open) -> None:
     here = admin_front("127.0.0.1:0", capacities=(1,))
-    assert here.ask("/stop", method="POST").status == 403
+    for path in "/stop", "/reload", "/reopen-logs", "/maintenance?on", "/scale?to=2":
+        assert here.ask(path, method="POST").status == 403
     assert not here.front.server.lifecycle.stopping
-    assert here.ask("/reload", method="POST").status == 403
     assert len(here.front.reactors) == 1
+    assert here.report()["maintenance"] is None
     assert here.ask("/status").status == 200
 
 
@@ -385,7 +386,7 @@ def test_over_tcp_pages_of_other_origins_cannot_ask(
 def test_a_browser_cannot_stop_it_through_a_forwarded_unix_socket(admin_front: Open) -> None:
     here = admin_front(capacities=(1,))
     for field in "Origin: http://evil.example", "Sec-Fetch-Site: cross-site":
-        for path in "/stop", "/reload":
+        for path in "/stop", "/reload", "/reopen-logs", "/maintenance?on", "/scale?to=2":
             assert here.ask(path, field, "Sec-Fetch-Mode: navigate", method="POST").status == 403
     assert not here.front.server.lifecycle.stopping
 
