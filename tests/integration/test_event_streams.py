@@ -184,6 +184,8 @@ def test_ctrl_c_waits_for_the_event_streams_of_wsgi_apps_and_names_them(
         ("SIGTERM", "plain"),
         ("reload", "express"),
         pytest.param("reload", "plain", marks=pytest.mark.slow),
+        ("recycling", "express"),
+        pytest.param("recycling", "plain", marks=pytest.mark.slow),
         pytest.param("SIGINT without a terminal", "express", marks=pytest.mark.slow),
         ("SIGINT without a terminal", "plain"),
     ],
@@ -191,17 +193,23 @@ def test_ctrl_c_waits_for_the_event_streams_of_wsgi_apps_and_names_them(
 def test_finite_event_streams_are_not_cut(
     start: Start, connect: Connect, gate: Gate, notes: Notes, way: str, lanes: str
 ) -> None:
-    server = start(APP, f"--lanes={lanes}")
+    options = ["--max-requests=1"] if way == "recycling" else []
+    server = start(APP, f"--lanes={lanes}", *options)
     client = connect(server)
     begin(client, f"/finite?gate={gate}&notes={notes}")
-    number = {"SIGTERM": signal.SIGTERM, "reload": signal.SIGHUP}.get(way, signal.SIGINT)
-    server.signal(number)
-    awaited = "generation 1 retires" if way == "reload" else "shutting down"
+    if way == "recycling":
+        awaited = "reactor 2 ("
+    elif way == "reload":
+        server.signal(signal.SIGHUP)
+        awaited = "generation 1 retires"
+    else:
+        server.signal(signal.SIGTERM if way == "SIGTERM" else signal.SIGINT)
+        awaited = "shutting down"
     assert eventually(lambda: awaited in server.log())
     assert eventually(server.is_at_rest)
     gate.open()
     assert b"".join(client.pieces()) == b"data: 2\n\n"
-    if way != "reload":
+    if awaited == "shutting down":
         assert server.wait() == 0
 
 

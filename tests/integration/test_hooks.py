@@ -314,6 +314,14 @@ def test_a_reactor_does_not_start_if_reactor_init_fails(place: Place) -> None:
     assert set(names) < set(FRONT_END_HOOKS)
 
 
+@pytest.mark.parametrize("hook", ["before_fork", "after_fork"])
+def test_a_reactor_does_not_start_if_a_hook_around_its_fork_fails(place: Place, hook: str) -> None:
+    place.hooks(f"def {hook}(reactor):\n    raise KeyError('none')\n")
+    output = refused(place, "--hooks=shop_hooks", "--preload=on")
+    assert f"the hook {hook} failed: KeyError: 'none'" in output
+    assert f'File "{place.path}/shop_hooks.py"' in output
+
+
 def test_check_finds_what_is_wrong_with_the_hooks(place: Place) -> None:
     words = command("check", "web:app", "--hooks=shop_hooks", f"--app-dir={place.path}")
     env = clean_environment(place.env)
