@@ -50,6 +50,7 @@ _CORS_KEYS: Final[dict[str, type]] = {
     "credentials": bool,
     "max-age": int,
 }
+_MAX_AGE_MAX: Final = 86400
 _COMMON: Final[dict[str, type]] = {"host": str, "prefix": str, "cors": dict}
 _KEYS: Final[dict[str, dict[str, type]]] = {
     "app": {"app": str},
@@ -73,6 +74,7 @@ _TYPES: Final[dict[type, str]] = {
 }
 _APP: Final = re.compile(r"[\w.]+(?::[\w.]+)?")
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
+_NO_PREFIX: Final = re.compile(r"%[0-9A-Fa-f]{2}|[*?#]")
 _LOCATION: Final = re.compile(r"(?:https?://[^/?#\\\s]+)?(?:/(?!/)[!-\[\]-~]*)?")
 
 
@@ -110,9 +112,11 @@ class StaticFlag(NamedTuple):
 
 def _read_host(text: str) -> bytes:
     host = text.encode(errors="surrogateescape")
-    if not is_host(host):
+    # A name may contain an asterisk (RFC 3986), but who writes one here expects a wildcard.
+    if not is_host(host) or b"*" in host:
         raise OperatorError(
-            f"expected a host, as in shop.example or shop.example:8443, not {text!r}"
+            f"expected a host, as in shop.example or shop.example:8443, not {text!r}; "
+            "there are no wildcards"
         )
     return host_names(host)[0]
 
@@ -126,8 +130,12 @@ def _read_prefix(text: str) -> tuple[bytes, ...]:
         or len(segments) < 2
         or any(segment in (b"", b".", b"..") for segment in segments[1:])
         or not text.isprintable()
+        # They would be compared literally, and match nothing that clients send.
+        or _NO_PREFIX.search(text) is not None
     ):
-        raise OperatorError(f"expected a path, as in /shop, without encoding, not {text!r}")
+        raise OperatorError(
+            f"expected a path, as in /shop, without encoding, wildcards and query, not {text!r}"
+        )
     return tuple(segments[1:])
 
 
@@ -247,13 +255,16 @@ def _read_cross_origin(table: Mapping[str, Any]) -> CrossOrigin:
         _check_keys(table, _CORS_KEYS)
         if not table.get("origins"):
             raise OperatorError('list the origins, as in origins = ["https://shop.example"]')
+        max_age = table.get("max-age", 600)
+        if not 0 <= max_age <= _MAX_AGE_MAX:
+            raise OperatorError(f"max-age: expected 0 to {_MAX_AGE_MAX} seconds, not {max_age}")
         return CrossOrigin(
             table.get("origins", ()),
             methods=table.get("methods", ()),
             fields=table.get("fields", ()),
             exposed=table.get("exposed", ()),
             credentials=table.get("credentials", False),
-            max_age=table.get("max-age", 600),
+            max_age=max_age,
         )
     except OperatorError as error:
         raise OperatorError(f"cors: {error}") from None
@@ -296,6 +307,8 @@ def _read_answer(table: Mapping[str, Any]) -> Target:
         raise OperatorError(f"status: expected that of a response with a body, not {status}")
     fields: dict[str, str] = table.get("fields", {})
     _check_keys(fields, dict.fromkeys(fields, str))
+    if any(name.lower() == "content-type" for name in fields):
+        raise OperatorError("fields: Content-Type is the key content-type of the route")
     return AnswerTarget(
         table["answer"],
         status,

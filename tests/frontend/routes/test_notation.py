@@ -66,7 +66,11 @@ def test_each_target(tmp_path: Path) -> None:
         (written(prefix="/a\nb", answer="a"), "expected a path"),
         (written(prefix="//", answer="a"), "expected a path"),
         (written(prefix="", answer="a"), "expected a path"),
+        (written(prefix="/a%20b", answer="a"), "expected a path"),
+        (written(prefix="/a/*", answer="a"), "expected a path"),
+        (written(prefix="/a?b", answer="a"), "expected a path"),
         (written(prefix="/", host="a/b", answer="a"), "expected a host"),
+        (written(prefix="/", host="*.shop.example", answer="a"), "there are no wildcards"),
         (written(prefix="/", answer=1), "answer: expected a string, not 1"),
         (written(prefix="/", answer="a", status=True), "status: expected a whole number"),
         (written(prefix="/", answer="a", status=304), "that of a response with a body, not 304"),
@@ -77,6 +81,7 @@ def test_each_target(tmp_path: Path) -> None:
         (written(prefix="/", answer="a", fields={"a b": "c"}), "a b: expected a name"),
         (written(prefix="/", answer="a", fields={"x": "a\r\nb"}), "x: the value has a line end"),
         (written(prefix="/", answer="a", fields={"Connection": "x"}), "the server itself sets"),
+        (written(prefix="/", answer="a", fields={"content-Type": "x"}), "the key content-type"),
         (written(prefix="/", redirect="//evil.example"), "redirect: expected a path or a URL"),
         (written(prefix="/", redirect="javascript:x"), "redirect: expected a path or a URL"),
         (written(prefix="/", redirect="https://a b"), "redirect: expected a path or a URL"),
@@ -93,6 +98,7 @@ def test_each_target(tmp_path: Path) -> None:
         (written(prefix="/", answer="", cors={"origins": "*"}), "origins: expected a list"),
         (written(prefix="/", answer="", cors={"origins": [1]}), "origins: expected a list"),
         (written(prefix="/", answer="", cors={"origins": ["x"]}), "cors: expected an origin"),
+        (written(prefix="/", answer="", cors={"origins": ["*"], "max-age": -1}), "expected 0 to"),
     ],
 )
 def test_what_is_wrong_with_a_table(text: str, complaint: str) -> None:
