@@ -25,6 +25,9 @@ _HOME: Final = "\x1b[H"
 _CLEAR_LINE: Final = "\x1b[K"
 _BOLD: Final = "\x1b[1m"
 _PLAIN: Final = "\x1b[m"
+_COLUMNS: Final = 80
+_LINES: Final = 24
+"""The size of a terminal that does not know its own."""
 _LOCAL_FLAGS: Final = 3
 """The index of the local flags in what tcgetattr returns."""
 
@@ -87,7 +90,9 @@ class FullScreen:
     @property
     def size(self) -> os.terminal_size:
         """The columns and lines of the terminal. Raises OSError."""
-        return os.get_terminal_size(self._fd)
+        columns, lines = os.get_terminal_size(self._fd)
+        # A terminal that does not know its size, such as a serial line, says 0.
+        return os.terminal_size((columns or _COLUMNS, lines or _LINES))
 
     def show(self, lines: Sequence[str], titles: Sequence[int] = ()) -> None:
         """Show these lines, which fit the screen. Those with the indices `titles` are bold."""

@@ -110,7 +110,9 @@ class Shutdown:
         count = self._pools.in_flight + self._pools.waiting
         text = "1 request in flight" if count == 1 else f"{count} requests in flight"
         websockets = self._pools.websockets
-        return f"{text}, {websockets} WebSockets" if websockets else text
+        if websockets:
+            text += ", 1 WebSocket" if websockets == 1 else f", {websockets} WebSockets"
+        return text
 
     def _waited_for(self) -> str:
         """Return the requests that run, the longest first, as text; empty: there are none."""

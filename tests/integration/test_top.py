@@ -155,6 +155,12 @@ def test_it_shows_what_runs_until_q_is_pressed(
     assert viewer.is_restored
 
 
+def test_a_terminal_that_does_not_know_its_size(view: View) -> None:
+    viewer = view(columns=0, rows=0)
+    viewer.size = 80, 24
+    viewer.shows("watched:app: ready", "reactor 1", "reactor 2")
+
+
 def test_ctrl_c_and_sigterm_restore_the_terminal(view: View) -> None:
     viewer, other = view(), view()
     viewer.shows("ready")
