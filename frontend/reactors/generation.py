@@ -152,7 +152,7 @@ class NextGeneration:
         coming, self._coming = self._coming, []
         self.failure, self.details = why, details
         self.failures += 1
-        if self._generations.serving:
+        if any(reactor.state is READY for reactor in self._generations.serving):
             generation = self._generations.generation
             outcome = f"generation {generation} still serves, with the app as it was"
         else:

@@ -213,6 +213,22 @@ def test_a_retiring_reactor_is_stopped_after_the_graceful_timeout(start: Start) 
     assert any("1 exchanges not finished within the graceful timeout" in line for line in front.log)
 
 
+def test_a_failure_does_not_say_that_reactors_serve_which_only_start(start: Start) -> None:
+    front = start(capacities=(1,))
+    (old,) = front.reactors
+    reload(front)
+    new = front.reactors[1]
+    old.die()
+    old.wait_for_end()
+    front.settle()
+    new.say(failed="cannot import 'shop'", details="Traceback: no shop")
+    front.settle()
+    new.die()
+    new.wait_for_end()
+    front.settle()
+    assert any("RELOAD FAILED" in line and "no generation serves" in line for line in front.log)
+
+
 def test_if_a_generation_fails_the_old_one_serves(start: Start) -> None:
     front = start(capacities=(1, 1))
     client = front.connect()
