@@ -118,6 +118,12 @@ def test_the_site_lists_all_its_pages() -> None:
     assert sorted(name for page in listed for name in page.values()) == sorted(site.PAGES.values())
 
 
+def test_the_readme_leads_to_all_pages() -> None:
+    list_of_pages = (ROOT / "README.md").read_text().partition("## Read on")[2]
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in list_of_pages
+
+
 def test_the_site_is_written_anew(tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "old.md").write_text("# Old\n")
