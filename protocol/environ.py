@@ -164,7 +164,7 @@ class EnvironBuilder:
         return environ
 
     def _build(self, head: RequestHead) -> dict[str, Any]:
-        """Return the constants and what the head says."""
+        """Return an environ with the constants and with what the head says."""
         target = head.target
         uri = target.decode("latin-1")
         if uri[:1] == "/":

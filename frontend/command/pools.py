@@ -39,7 +39,9 @@ def apps_of(settings: Settings) -> list[AppSettings]:
     names = [app.name for app in apps]
     for name in names:
         if names.count(name) > 1:
-            raise OperatorError(f"two apps are called {name!r}; give one another name")
+            raise OperatorError(
+                f"two apps are called {name!r}; give one another name, or mount it at another path"
+            )
     return apps
 
 

@@ -159,23 +159,23 @@ class Pool:
             self._loop.set_deadline(self._start_again, _START_AGAIN.pause(self._failures))
 
     def reactor_started(self, reactor: Reactor) -> None:
-        """Pass it on."""
+        """Tell the service that the process of a reactor was started."""
         self._owner.reactor_started(reactor)
 
     def reactor_exited(self, reactor: Reactor, status: int) -> None:
-        """Pass it on."""
+        """Tell the service that the process of a reactor has exited."""
         self._owner.reactor_exited(reactor, status)
 
     def reactor_ended(self) -> None:
-        """Pass it on."""
+        """Tell the service that a reactor has ended: the stop may be over."""
         self._owner.reactor_ended()
 
     def reload_begins(self) -> None:
-        """Pass it on."""
+        """Tell the service that a reload of this app begins."""
         self._owner.reload_begins(self)
 
     def reload_ended(self) -> None:
-        """Pass it on."""
+        """Tell the service that a reload of this app has ended."""
         self._owner.reload_ended(self)
 
 

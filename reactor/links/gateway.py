@@ -204,7 +204,7 @@ class Gateway:
     def _open_stream(
         self, head: RequestHead, number: int, exchange: AppExchange | None, *, secret: bool
     ) -> StreamEnd:
-        """`secret`: the client speaks TLS to the front end, so only that can write to it."""
+        """`secret`: the client speaks TLS to the front end, so no reactor can write to it."""
         asks = self._direct and head.minor_version == 1 and head.keep_alive and not secret
         return self._make_stream(self.reactor, self.express, number, exchange, asks=asks)
 

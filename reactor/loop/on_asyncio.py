@@ -74,7 +74,7 @@ else:
 
 
 class _Carrier:
-    """A task for a coroutine whose first step runs before the task's own."""
+    """A task that carries a coroutine, whose first step was run before, outside the task."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self._idle: asyncio.Future[None] = loop.create_future()
