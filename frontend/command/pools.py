@@ -40,7 +40,8 @@ def apps_of(settings: Settings) -> list[AppSettings]:
     for name in names:
         if names.count(name) > 1:
             raise OperatorError(
-                f"two apps are called {name!r}; give one another name, or mount it at another path"
+                f"two apps are called {name!r}; mount one at another path, or give it another "
+                "name, by a table [app.NAME] and a route"
             )
     return apps
 

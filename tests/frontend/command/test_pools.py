@@ -80,6 +80,10 @@ def test_variables_of_an_app_are_added_to_those_of_all(tmp_path: Path) -> None:
         (["a:b", "--mount=/api"], "expected [HOST]/PREFIX=APP"),
         (["a:b", "--mount=/api=./c.py"], "expected [HOST]/PREFIX=APP"),
         (["a:b", "--mount=/api=c:d", "--mount=/api=c:d"], "two apps are called 'api'"),
+        (
+            ["a:b", "--mount=x.test/api=c:d", "--mount=y.test/api=c:d"],
+            "give it another name, by a table [app.NAME]",
+        ),
         (["a:b", "--app-table", "x"], "expected a table in JSON"),
         (["a:b", "--app-table", table(app="c:d")], "expected a name of letters"),
         (["a:b", "--app-table", table(name="x")], "name its module"),
