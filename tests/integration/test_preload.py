@@ -134,9 +134,16 @@ def await_ready(server: Server, count: int) -> None:
     eventually(lambda: server.log().count(" is ready") >= count, deadline=10)
 
 
+def open_files(pid: int) -> int:
+    """How many file descriptors a process holds."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def test_many_kills_in_a_row_lose_no_request(preloaded: Preloaded) -> None:
     """With the backoff of reactors that are imported anew, this would take minutes."""
     server = preloaded.start()
+    (zygote,) = server.zygote_pids()
+    files = open_files(zygote)
     loads = [Load(server.address, target="/") for _ in range(4)]
     try:
         for number in range(20):
@@ -146,7 +153,8 @@ def test_many_kills_in_a_row_lose_no_request(preloaded: Preloaded) -> None:
     finally:
         for load in loads:
             load.stop()
-    assert len(server.zygote_pids()) == len(preloaded.imports()) == 1
+    assert server.zygote_pids() == preloaded.imports() == [zygote]
+    assert eventually(lambda: open_files(zygote) == files)
     for load in loads:
         assert load.failure is None
         assert set(load.statuses) == {200}
