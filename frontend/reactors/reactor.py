@@ -401,7 +401,9 @@ class Reactor:
 
     def upgraded(self, exchange: Exchange) -> None:
         """Note that the connection of an exchange is a WebSocket now: it occupies no capacity."""
-        self.in_flight -= 1
+        if not exchange.app_done:
+            # Otherwise its place is free already: on a plain lane, the end may come before the 101.
+            self.in_flight -= 1
         self.open_websockets.opened()
         self.has_room()
 

@@ -466,6 +466,18 @@ def test_end_and_over_come_in_either_order(start_each: Start, first: str) -> Non
     assert only(front, watcher).websocket == SUMMARY
 
 
+def test_the_end_may_overtake_the_101(start: Start) -> None:
+    """A lane and the control channel are two sockets."""
+    front, client, end = ask(start, lanes="plain")
+    end.over()
+    assert counts(front, end.reactor) == (0, 0)
+    end.accept()
+    end.send(FRAME)
+    end.end()
+    assert read_to_end(client) == SWITCHING + FRAME
+    assert counts(front, end.reactor) == (0, 0)
+
+
 def test_a_client_that_sends_fin(start_each: Start) -> None:
     front, client, end = begin(start_each)
     watcher = watch(front)
