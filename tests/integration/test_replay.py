@@ -23,6 +23,8 @@ CONFIGS = [
     *(Config("wsgi", lanes) for lanes in LANES),
     Config("wsgi", threads=4),
 ]
+ALONE = [CONFIGS[0], CONFIGS[3]]
+"""Each interface and each kind of lane, where requests wait for the next reactor."""
 CLIENTS = 8
 
 
@@ -89,8 +91,19 @@ def kill_one(server: Server, loads: list[Load], number: int) -> None:
     assert eventually(lambda: answered(loads) >= so_far + 2 * CLIENTS, deadline=20)
 
 
-@pytest.mark.parametrize("reactors", [1, 2])
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize(
+    ("config", "reactors"),
+    [
+        *((config, 2) for config in CONFIGS),
+        *((config, 1) for config in ALONE),
+        *(
+            pytest.param(config, 1, marks=pytest.mark.slow)
+            for config in CONFIGS
+            if config not in ALONE
+        ),
+    ],
+    ids=str,
+)
 def test_every_get_is_answered(config: Config, reactors: int, start: Start, tmp_path: Path) -> None:
     server = start(config.app, *config.options, "--reactors", str(reactors))
     assert eventually(lambda: len(server.reactor_pids()) == reactors)
