@@ -14,8 +14,8 @@ PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus env
   $(addprefix tests/integration/test_,$(addsuffix .py,bodies corpus http isolation no_desync))
 # What the extensions are built from.
 NATIVE := protocol/_head.c protocol/_frames.c
-# How many test files run at once: more than one a core, because many tests wait for processes.
-JOBS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
+# How many test files run at once: two a core, because half of the time a test waits for processes.
+JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 # Each worker takes one file after another. tests/conftest.py orders them.
 SPREAD = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # The tests start a thousand processes. With PYTHONDONTWRITEBYTECODE each would compile all modules anew.
