@@ -95,6 +95,17 @@ class Limits:
         )
         """Whether the parser must be told these limits, because its defaults are narrower."""
 
+    def with_bodies(self, size: int) -> Limits:
+        """Return the same limits with another one for bodies."""
+        return Limits(
+            self.request_line,
+            self.field_count,
+            self.field_size,
+            self.head_size,
+            size,
+            self.path_policy,
+        )
+
 
 # The default limits of gunicorn_h1c. Passing limits to it makes a parse take three times as long.
 _PARSER_LINE: Final = 8190

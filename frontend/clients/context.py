@@ -66,14 +66,16 @@ class ClientContext:
         """Where requesters put the records of exchanges that have ended; None: no one reads them.
         """
         self._ended: EndedRecords | None = None
-        self.limits = Limits(
+        self.limits_of_heads = Limits(
             request_line=settings.limit_request_line,
             field_count=settings.limit_field_count,
             field_size=settings.limit_field_size,
             head_size=settings.limit_head_size,
-            body_size=settings.max_body_size,
+            body_size=0,
             path_policy=settings.path_policy,
         )
+        """The limits without that of bodies."""
+        self.limits = self.limits_of_heads.with_bodies(settings.max_body_size)
         self.own_fields = OwnFields(
             settings.header,
             server=not settings.no_server_header,

@@ -199,7 +199,9 @@ class Http1:
                 request_id, data, head = context.request_ids.identify(data, head, trusted=trusted)
                 self.requester.identified = request_id, len(data) - arrived
         except Rejected as rejected:
-            if not self._speak_http2(data):
+            if rejected.rule is policy.BODY_TOO_LARGE and context.find_answerer is not None:
+                self._reject_large(data)
+            elif not self._speak_http2(data):
                 self.requester.reject(rejected.rule, data)
             return
         except Rewritten as rewritten:
@@ -240,6 +242,28 @@ class Http1:
                 requester.identify(exchange)
             context.submit(exchange)
         self._parsing = False
+
+    def _reject_large(self, data: bytes) -> None:
+        """Reject a request by the size of its body. Its route says whose pages may read that."""
+        context, requester = self._context, self.requester
+        self._seen = 0
+        try:
+            head = parse_request_head(data, context.limits_of_heads)
+        except Rewritten as rewritten:
+            self._parse(rewritten.data)
+            return
+        except Rejected as rejected:
+            requester.reject(rejected.rule, data)
+            return
+        assert head is not None
+        assert context.find_answerer is not None
+        self.state = _BUSY
+        data = data[: head.size]
+        requester.exchange = exchange = Exchange(requester, head, data, False, self._loop.now)
+        if context.request_ids is not None:
+            exchange.request_id = context.request_ids.make()
+        context.find_answerer(exchange)
+        requester.reject(policy.BODY_TOO_LARGE)
 
     def _speak_http2(self, data: bytes) -> bool:
         """Speak HTTP/2 from now on if a new connection begins with its preface (RFC 9113 §3.3).

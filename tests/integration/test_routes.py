@@ -185,6 +185,31 @@ def test_answers_of_the_front_end_get_the_fields(start: Start) -> None:
         assert (answer.status, cors(answer)) == (502, ALLOWED)
 
 
+def test_a_page_can_read_that_its_body_is_too_large(start: Start) -> None:
+    server = start(
+        APP,
+        f"--cors-origin={SHOP}",
+        "--cors-credentials",
+        "--cors-expose=X-Total",
+        "--max-body-size=100",
+        "--request-id",
+    )
+    large = b"x" * 101
+    for field, body in (
+        (("Content-Length", "101"), b""),
+        (("Content-Length", "101"), large),
+        (("Transfer-Encoding", "chunked"), b"65\r\n" + large + b"\r\n0\r\n\r\n"),
+    ):
+        for target in "/hello", "http://other.example/hello":
+            with Client(server.address) as client:
+                client.send(request("POST", target, [("Origin", SHOP), field]) + body)
+                answer = client.response()
+                assert (answer.status, cors(answer)) == (413, ALLOWED)
+                assert answer.field("connection") == b"close"
+                assert answer.field("x-request-id")
+                assert client.at_end()
+
+
 def test_tables_of_a_file(start: Start, tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("file")
     config = tmp_path / "shop.toml"
