@@ -145,7 +145,8 @@ class Lookup:
         """Return the file for a path, open. `codings`: what the client accepts, the best first.
 
         Raises FileNotFoundError, NeedsSlash, and what `open_file` raises. An error that is no sign
-        of a missing file ends the search: else a client would get another file meanwhile.
+        of a missing file ends the search: else a client would get another file meanwhile. A
+        compressed file that may not be read is passed over, as by nginx: the plain one is as good.
         """
         for entry in (plan.first, plan.fallback):
             if entry is None:
@@ -154,7 +155,7 @@ class Lookup:
                 for coding in codings:
                     try:
                         return FoundFile(open_file(entry.name + EXTENSIONS[coding]), entry, coding)
-                    except (FileNotFoundError, IsADirectoryError):
+                    except (FileNotFoundError, IsADirectoryError, PermissionError):
                         continue
             try:
                 return FoundFile(open_file(entry.name), entry, b"")

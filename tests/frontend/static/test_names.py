@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from reactor_run.frontend.static.beneath import OpenFile
@@ -82,13 +84,17 @@ def test_codings(field: str, expected: str) -> None:
 class Files:
     """A directory with files of these names, and nothing else."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, locked: Sequence[str] = ()) -> None:
+        """`locked`: those that may not be read."""
         self.names = names
+        self.locked = locked
         self.tried: list[str] = []
 
     def open(self, name: bytes) -> OpenFile:
         text = name.decode()
         self.tried.append(text)
+        if text in self.locked:
+            raise PermissionError
         if text in self.names:
             return OpenFile(-1, 0, 0)
         if any(each.startswith(text + "/") for each in self.names):
@@ -173,6 +179,19 @@ def test_compressed_files() -> None:
     assert find("a.js", lookup(), "zstd") == "a.js"
     assert find("b.png", lookup(), "gzip") == "b.png"
     assert find("a.js", lookup(compressed=False), "gzip") == "a.js"
+
+
+def test_a_compressed_file_that_may_not_be_read() -> None:
+    rules = lookup()
+    plan = rules.plan((b"a.js",))
+    assert plan is not None
+    files = Files(*FILES, locked=["a.js.br"])
+    assert rules.find(plan, [b"br", b"gzip"], files.open).coding == b"gzip"
+    files = Files(*FILES, locked=["a.js.br", "a.js.gz"])
+    assert rules.find(plan, [b"br", b"gzip"], files.open).coding == b""
+    files = Files(*FILES, locked=["a.js.br", "a.js"])
+    with pytest.raises(PermissionError):
+        rules.find(plan, [b"br"], files.open)
 
 
 def fields_of(rules: Lookup, path: str, coding: str = "") -> dict[bytes, bytes]:
