@@ -41,6 +41,8 @@ __all__ = ["ExpressPort"]
 _COPIED_MAX: Final = 16384
 """The most bytes of a whole answer that is copied into its batch. A larger one is sent from where
 it is."""
+_PIECES_MAX: Final = 1024
+"""The most pieces that the kernel takes at once: IOV_MAX."""
 _READS_MAX: Final = 4
 """Most reads in a row while each one fills its space: bodies that arrive in large pieces."""
 
@@ -218,45 +220,32 @@ class ExpressPort:
         """Send the gathered messages, unless bytes of an earlier flush still wait for the
         kernel."""
         if self._out and not self._unsent.size and not self.ended:
-            if self._out_large:
-                self._flush_large()
-                return
-            out = b"".join(self._out)
-            self._out.clear()
+            out, self._out = self._out, []
+            if not self._out_large or len(out) > _PIECES_MAX:
+                out = [b"".join(out)]
+            self._out_large = False
+            size = sum(map(len, out))
             try:
-                sent = self._sock.send(out)
+                sent = self._sock.send(out[0]) if len(out) == 1 else self._sock.sendmsg(out)
             except BlockingIOError:
                 sent = 0
             except OSError:
                 # The front end is gone. The next read finds this too, and then the process ends.
                 return
-            if sent < len(out):
-                self._unsent.add(memoryview(out)[sent:])
+            if sent < size:
+                for piece in out:
+                    self._unsent.add(piece)
+                self._unsent.drop(sent)
                 self._reactor.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
-    def _flush_large(self) -> None:
-        """Send the gathered messages without a copy of large answers."""
-        self._out_large = False
-        for piece in self._out:
-            self._unsent.add(piece)
-        self._out.clear()
-        if not self._send_unsent():
-            self._reactor.modify(self._sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
-
-    def _send_unsent(self) -> bool:
-        """Return whether the kernel has taken all of it."""
+    def _send(self) -> None:
+        """Send bytes of an earlier flush: the kernel takes bytes again."""
         try:
             while self._unsent.size:
                 self._unsent.send(self._sock)
         except BlockingIOError:
-            return False
+            return
         except OSError:
-            # The front end is gone. The next read finds this too, and then the process ends.
             self._unsent.clear()
-        return True
-
-    def _send(self) -> None:
-        """Send bytes of an earlier flush: the kernel takes bytes again."""
-        if self._send_unsent():
-            self._reactor.modify(self._sock.fileno(), select.EPOLLIN)
-            self.flush()
+        self._reactor.modify(self._sock.fileno(), select.EPOLLIN)
+        self.flush()

@@ -100,8 +100,15 @@ class Outgoing:
             sent = sock.send(pieces[0])
         else:
             sent = sock.sendmsg([pieces[i] for i in range(min(len(pieces), _IOV_MAX))])
-        self.size -= sent
-        left = sent
+        self.drop(sent)
+        return sent
+
+    def drop(self, size: int) -> None:
+        """Drop the first `size` bytes: the kernel has taken them."""
+        self._close_small()
+        pieces = self._pieces
+        self.size -= size
+        left = size
         while left:
             first = pieces[0]
             if left < len(first):
@@ -109,7 +116,6 @@ class Outgoing:
                 break
             left -= len(first)
             pieces.popleft()
-        return sent
 
     def clear(self) -> None:
         """Drop the bytes that wait."""
