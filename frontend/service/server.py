@@ -537,7 +537,10 @@ class Server:
             more = 1 if number == signal.SIGTTIN else -1
             self.commands.scale("", self.supervisor.wanted + more)
         elif number == signal.SIGUSR2:
-            if not self.lifecycle.stopping:
+            if self._inheritance is not None and not self._serves:
+                # The front end before this one waits for it, and knows no third one.
+                log.warning("upgrade rejected: this front end does not accept connections yet")
+            elif not self.lifecycle.stopping:
                 self.upgrade.begin(self.shutdown.hand_over)
         else:
             at_terminal = number == signal.SIGINT and has_terminal()

@@ -26,6 +26,13 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 """
 
+PATIENT = """
+import os, time
+
+while not os.path.exists({go!r}):
+    time.sleep(0.01)
+"""
+
 Upgraded = Callable[[Server], int]
 
 
@@ -192,6 +199,28 @@ def test_an_upgraded_front_end_can_be_upgraded_and_stopped(
     assert answer(server.address).isdigit()
     end(second)
     assert not (tmp_path / "socket").exists()
+
+
+def test_a_front_end_that_does_not_serve_yet_is_not_upgraded(
+    start: Start, upgraded: Upgraded, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    go.touch()
+    (tmp_path / "patient.py").write_text(PATIENT.format(go=str(go)) + APP)
+    server = start("patient:app", "--lifespan=off", app_dir=tmp_path)
+    go.unlink()
+    try:
+        new = upgraded(server)
+        # From then on it handles signals.
+        assert eventually(lambda: server.log().count("listening on") == 2)
+        os.kill(new, signal.SIGUSR2)
+        assert eventually(lambda: "does not accept connections yet" in server.log())
+    finally:
+        go.touch()
+    assert server.wait(deadline=30) == 0
+    assert is_alive(new)
+    assert server.log().count("the new front end is process") == 1
+    assert answer(server.address)
 
 
 def test_a_stop_during_an_upgrade_ends_both(
