@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -69,7 +70,8 @@ class FileEntry:
 
     def validators(self, file: OpenFile, coding: bytes) -> Fields:
         """Return the fields that an answer without the file has too (RFC 9110 §15.4.5)."""
-        modified = http_date(file.modified // 1_000_000_000).encode()
+        # A time in the future must not be told (RFC 9110 §8.8.2.1).
+        modified = http_date(min(file.modified // 1_000_000_000, int(time.time()))).encode()
         fields = [(b"etag", tag_of(file, coding)), (b"last-modified", modified)]
         if self._cache is not None:
             fields.append((b"cache-control", self._cache))

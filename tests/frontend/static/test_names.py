@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from reactor_run.frontend.static.beneath import OpenFile
 from reactor_run.frontend.static.codings import accepted_codings
+from reactor_run.frontend.static.conditions import parse_http_date
 from reactor_run.frontend.static.lookup import FileEntry, Lookup, NeedsSlash
 from reactor_run.frontend.static.media_types import media_type
 
@@ -217,14 +219,23 @@ def test_fields() -> None:
     assert fields_of(lookup(), "d/a.js")[b"cache-control"] == b"d"
 
 
+def test_no_time_in_the_future_is_told() -> None:
+    now = int(time.time())
+    file = OpenFile(-1, 1, (now + 1_000_000) * 1_000_000_000)
+    fields = dict(FileEntry(b"a.js", None, compressed=True).fields(file, b""))
+    told = parse_http_date(fields[b"last-modified"])
+    assert told is not None
+    assert now <= told <= time.time()
+
+
 def test_fields_follow_the_file() -> None:
     entry = FileEntry(b"a.js", None, compressed=True)
     first = entry.fields(OpenFile(3, 1, 1), b"")
     assert entry.fields(OpenFile(4, 1, 1), b"") is first
     tags = {
-        dict(entry.fields(OpenFile(3, size, time), coding))[b"etag"]
+        dict(entry.fields(OpenFile(3, size, modified), coding))[b"etag"]
         for size in (1, 2)
-        for time in (1, 2)
+        for modified in (1, 2)
         for coding in (b"", b"br", b"gzip")
     }
     assert len(tags) == 12
