@@ -11,7 +11,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import inf
 from urllib.parse import urlsplit
@@ -32,10 +32,12 @@ _DEADLINE = 45.0
 """Seconds that a client may take from the end of the storm on."""
 _OPENING = 256
 """The most clients that open a WebSocket at the same time: the queue for reactors is bounded."""
+_LARGE = 70_000
+"""Bytes of a message that comes in many pieces if the receive buffer is small."""
 _TALKING = 64
-"""The most clients that talk at the same time: all of them run in this process. If thousands did
-so, a message of many pieces would take longer than a pong may."""
-_RECEIVE_BUFFERS = (4096, 65536)
+"""The most clients that get a large message at the same time: all of them run in this process. If
+hundreds did so, such a message would take longer than a pong may."""
+_RECEIVE_BUFFERS = (8192, 65536)
 """Bytes that the kernel keeps for a client. It would keep megabytes for each that does not read."""
 _BUSY = {502, 503, 504}
 """What a handshake may get while reactors are killed."""
@@ -216,14 +218,14 @@ async def talks(peer: Peer) -> None:
     await peer.open("/echo", frame(TEXT, "early"))
     assert await peer.message() == b"early"
     while peer.goes_on:
-        data = peer.dice.randbytes(peer.dice.choice([0, 1, 125, 126, 1000, 70_000]))
+        data = peer.dice.randbytes(peer.dice.choice([0, 1, 125, 126, 1000, _LARGE]))
         if peer.dice.random() < 0.3:
             cut = peer.dice.randint(0, len(data))
             ping = frame(PING, b"between")
             message = frame(2, data[:cut]) + ping + frame(0x80, data[cut:])
         else:
             message = frame(BINARY, data)
-        async with peer.crowd.to_talk:
+        async with peer.crowd.to_talk if len(data) == _LARGE else nullcontext():
             await peer.send(message)
             got = await _echo(peer)
         assert got == data, f"{got[:50]!r} for {data[:50]!r}"
