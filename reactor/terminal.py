@@ -11,7 +11,9 @@ background process cannot read. So this file replaces `builtins.input`, by which
    found, and Ctrl-C stops the service.
 
 Other debuggers (PYTHONBREAKPOINT) read without `input`. They get the terminal from `breakpoint()`
-until the loop turns next.
+until the loop turns next. Ctrl-C interrupts only the call of the app that has called
+`breakpoint()`: in the reactor itself, KeyboardInterrupt would end the loop. After that call, Ctrl-C
+stops the service.
 
 The front end starts a reactor so only if it is the only one, and if standard input is a terminal.
 """
@@ -26,6 +28,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import sleep
+from types import FrameType
 from typing import Any, Final
 
 from reactor_run.reactor import fork
@@ -51,6 +54,8 @@ class BorrowedTerminal:
         self._held = False
         self._on_interrupt: Any = None
         """The handler of SIGINT outside of a prompt in the main thread; None there."""
+        self._debugged: FrameType | None = None
+        """The frame with which the call of the app begins that has another debugger."""
         self._front_end = os.getppid()
         self._input = builtins.input
 
@@ -97,9 +102,25 @@ class BorrowedTerminal:
         named = os.environ.get("PYTHONBREAKPOINT", "")
         if arguments[0] is sys.__breakpointhook__ and named in ("", "0", "pdb.set_trace"):
             return
+        self._debugged = _begin_of_call(sys._getframe(1))
         self._take()
         if self.call_soon is not None:
             self.call_soon(self.give_back)
+
+    def _on_ctrl_c(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the app. After the call that has another debugger, stop the service."""
+        if self._debugged is None:
+            signal.default_int_handler(number, frame)
+        while frame is not None:
+            if frame is self._debugged:
+                signal.default_int_handler(number, frame)
+            frame = frame.f_back
+        self._return_terminal()
+        try:
+            os.kill(self._front_end, signal.SIGINT)
+        except OSError:
+            # The front end is gone.
+            pass
 
     def _take(self) -> None:
         """Become the foreground process of the terminal, as soon as the front end is it."""
@@ -121,20 +142,35 @@ class BorrowedTerminal:
             pass
         if threading.current_thread() is threading.main_thread():
             # In another thread the exception would reach the loop.
-            self._on_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._on_interrupt = signal.signal(signal.SIGINT, self._on_ctrl_c)
 
     def give_back(self) -> None:
         """Let the front end be the foreground process again, if the reactor is it."""
         if not self._held:
             return
         self._held = False
+        self._debugged = None
         if self._on_interrupt is not None:
             signal.signal(signal.SIGINT, self._on_interrupt)
             self._on_interrupt = None
+        self._return_terminal()
+        self._tell(False)
+
+    def _return_terminal(self) -> None:
         try:
             if os.tcgetpgrp(_FD) == os.getpgrp():
                 os.tcsetpgrp(_FD, os.getpgid(self._front_end))
         except OSError:
             # The terminal or the front end is gone.
             pass
-        self._tell(False)
+
+
+def _begin_of_call(frame: FrameType) -> FrameType:
+    """Return the outermost frame of the app among those that have called `frame`."""
+    while (caller := frame.f_back) is not None and not _is_ours(caller):
+        frame = caller
+    return frame
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith("reactor_run.")

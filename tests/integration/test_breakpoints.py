@@ -51,6 +51,8 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": str(answer).encode()})
 """
 WSGI = """
+import signal
+
 def app(environ, start_response):
     answer = 1
     if environ["PATH_INFO"] == "/break":
@@ -59,7 +61,16 @@ def app(environ, start_response):
     elif environ["PATH_INFO"] == "/ask":
         answer = input("name? ")
     start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/hook":
+        breakpoint()
+        return Interrupted([b"1"])
     return [str(answer).encode()]
+
+class Interrupted(list):
+    def __iter__(self):
+        # The reactor calls this right after the call of the app.
+        signal.raise_signal(signal.SIGINT)
+        return super().__iter__()
 """
 HOOK = """
 import os
@@ -334,6 +345,17 @@ def test_another_debugger_gets_the_terminal_from_breakpoint(sit: Sit) -> None:
     assert asking.response().body == b"typed"
     assert eventually(lambda: typist.foreground == front_end)
     assert typist.ends() == 0
+
+
+def test_ctrl_c_after_the_call_with_another_debugger_stops_the_service(sit: Sit) -> None:
+    """The reactor has the terminal still. An exception in it would end its loop."""
+    typist = sit(WSGI, "--hook")
+    asking = Asking(typist, "/hook")
+    typist.reads(r"\(hook\) $")
+    typist.types("go on")
+    typist.reads("SIGINT received, shutting down")
+    assert asking.response().body == b"1"
+    assert typist.ended() == 0
 
 
 def test_a_reload_does_not_end_a_debugger(sit: Sit) -> None:
