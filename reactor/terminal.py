@@ -13,7 +13,8 @@ background process cannot read. So this file replaces `builtins.input`, by which
 Other debuggers (PYTHONBREAKPOINT) read without `input`. They get the terminal from `breakpoint()`
 until the loop turns next. Ctrl-C interrupts only the call of the app that has called
 `breakpoint()`: in the reactor itself, KeyboardInterrupt would end the loop. After that call, Ctrl-C
-stops the service.
+stops the service. If the debugger has set a handler of its own, as `continue` of pdb and ipdb does,
+that one decides: it opens the prompt again, and so may stop in the reactor's code.
 
 The front end starts a reactor so only if it is the only one, and if standard input is a terminal.
 """
