@@ -87,7 +87,7 @@ def open_listeners(
         descriptors = {listener.socket.fileno() for listener in passed}
         seen: set[Bind] = set()
         for option, app, bind in wanted:
-            if bind in seen:
+            if bind in seen and not (isinstance(bind, TCPBind) and not bind.port):
                 raise OperatorError(f"{option} names {written(bind)} twice; remove one")
             seen.add(bind)
             before = len(listeners)

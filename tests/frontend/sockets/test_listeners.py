@@ -229,6 +229,11 @@ def test_an_address_that_is_given_twice_is_named(opened: Open, tmp_path: Path) -
     assert said == f"--bind names unix:{tmp_path}/web.sock twice; remove one"
 
 
+def test_any_free_port_may_be_asked_for_twice(opened: Open) -> None:
+    one, other = opened("127.0.0.1:0", "127.0.0.1:0")
+    assert one.name != other.name
+
+
 # --- unix ---
 
 
