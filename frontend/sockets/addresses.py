@@ -35,6 +35,8 @@ UNIX_PATH_MAX = 107
 
 
 _BIND_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:/PATH, unix:@NAME, fd:N or fd:NAME"
+_LOCAL_FORMS = "127.0.0.1:PORT, [::1]:PORT or unix:/PATH"
+_TCP_FORMS = "HOST:PORT, [IPV6]:PORT or :PORT"
 _SYSTEMD_NAME = re.compile(r"[A-Za-z_][!-+\--9;-~]{0,254}")
 """A FileDescriptorName= of systemd.socket(5) that begins with a letter. A comma would separate
 addresses."""
@@ -115,7 +117,7 @@ def split_binds(text: str) -> list[str]:
     return binds
 
 
-def _parse_address(text: str) -> Bind:
+def _parse_address(text: str, forms: str = _BIND_FORMS) -> Bind:
     scheme, colon, rest = text.partition(":")
     if colon and scheme == "unix":
         return _parse_unix(text, rest)
@@ -130,13 +132,11 @@ def _parse_address(text: str) -> Bind:
         return SystemdBind(rest)
     if "/" in text:
         hint = "remove the scheme and the path" if "://" in text else f"did you mean unix:{text}"
-        raise OperatorError(
-            f"{text!r} is not an address to listen on ({hint}); write {_BIND_FORMS}"
-        )
+        raise OperatorError(f"{text!r} is not an address to listen on ({hint}); write {forms}")
     if is_number(text):
         raise OperatorError(
-            f"{text!r} is a port without a host; write 127.0.0.1:{text} for this machine only "
-            f"or :{text} for every interface"
+            f"{text!r} is a port without a host; write 127.0.0.1:{text} for this machine only"
+            + ("" if forms == _LOCAL_FORMS else f" or :{text} for every interface")
         )
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -146,7 +146,7 @@ def _parse_address(text: str) -> Bind:
         )
     if not colon or not is_number(port) or int(port) > 65535 or host == "[]":
         raise OperatorError(
-            f"{text!r} is not an address to listen on; write {_BIND_FORMS} "
+            f"{text!r} is not an address to listen on; write {forms} "
             "(a port is a number up to 65535)"
         )
     return TCPBind(host[1:-1] if bracketed else host, int(port))
@@ -154,7 +154,7 @@ def _parse_address(text: str) -> Bind:
 
 def parse_admin(text: str) -> AdminBind:
     """Read the address of the admin socket: `unix:PATH` or `HOST:PORT`. Raises OperatorError."""
-    bind = _parse_address(text)
+    bind = _parse_address(text, _LOCAL_FORMS)
     if isinstance(bind, FDBind | SystemdBind) or (
         isinstance(bind, UnixBind) and bind.path.startswith("@")
     ):
@@ -180,7 +180,7 @@ def parse_redirect(text: str) -> TCPBind:
 
 
 def _parse_tcp(text: str, instead: str) -> TCPBind:
-    bind = _parse_address(text)
+    bind = _parse_address(text, _TCP_FORMS)
     if not isinstance(bind, TCPBind):
         raise OperatorError(
             f"other machines cannot reach {text!r}; write :PORT or HOST:PORT, or {instead}"

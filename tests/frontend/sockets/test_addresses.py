@@ -1,5 +1,7 @@
 """Addresses as an operator writes them, and the errors for texts that are no address."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,10 @@ from reactor_run.frontend.sockets.addresses import (
     SystemdBind,
     TCPBind,
     UnixBind,
+    parse_admin,
     parse_bind,
+    parse_health,
+    parse_metrics,
     written,
 )
 
@@ -82,3 +87,22 @@ def test_any_text_is_an_address_or_rejected(text: str) -> None:
     except OperatorError:
         return
     assert parse_bind(written(bind)) == bind
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "advice"),
+    [
+        (parse_admin, "9000", "write 127.0.0.1:9000 for this machine only"),
+        (parse_admin, "web", "write 127.0.0.1:PORT, [::1]:PORT or unix:/PATH (a port is"),
+        (parse_health, "9000", "for this machine only or :9000 for every interface"),
+        (parse_metrics, "web", "write HOST:PORT, [IPV6]:PORT or :PORT (a port is"),
+    ],
+)
+def test_only_what_the_option_takes_is_advised(
+    parse: Callable[[str], object], text: str, advice: str
+) -> None:
+    with pytest.raises(OperatorError) as raised:
+        parse(text)
+    assert advice in str(raised.value)
+    if parse is parse_admin:
+        assert "interface" not in str(raised.value)
