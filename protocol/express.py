@@ -93,11 +93,13 @@ __all__ = [
 ]
 
 EXPRESS_MAX: Final = 81920
-"""Most bytes of a whole answer in one message: a body of 64 KiB with its head.
+"""Most bytes of a whole answer in one message, if a grant may be had: of 64 KiB and its head.
 
-Up to about 100 KB this costs less than a grant does. Beyond, the copies cost more."""
+Beyond about 100 KB a grant costs less than the copies do. An answer that must be relayed may have
+PIECE_MAX."""
 PIECE_MAX: Final = 131072
-"""Most bytes of a whole request in one message, and of one piece of a longer request or answer.
+"""Most bytes of a whole request in one message, of a whole answer that must be relayed, and of one
+piece of a longer request or answer.
 
 An app gets one message for each piece of a body, so large pieces cost less. It is half of WINDOW,
 so that one can be on its way while the app takes another."""

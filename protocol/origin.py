@@ -57,6 +57,11 @@ class Origin(NamedTuple):
     tls: Tls | None = None
     http2: bool = False
 
+    @property
+    def relayed(self) -> bool:
+        """Whether only the front end can write to the client: it has the keys, or the streams."""
+        return self.tls is not None or self.http2
+
 
 NOWHERE: Final = Origin()
 """The origin of a request that has no header before it."""

@@ -411,9 +411,8 @@ class AsgiExchange(Response):
             self._wake()
 
     @property
-    def secret(self) -> bool:
-        """Whether the client speaks TLS to the front end, so that answers must be relayed."""
-        return self._origin.tls is not None
+    def relayed(self) -> bool:
+        return self._origin.relayed
 
     def abandon(self) -> None:
         self._gateway.abandon(self)

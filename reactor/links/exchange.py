@@ -92,8 +92,8 @@ class AppExchange:
         return request_id.decode("latin-1")
 
     @property
-    def secret(self) -> bool:
-        """Whether the client speaks TLS to the front end, so that answers must be relayed."""
+    def relayed(self) -> bool:
+        """Whether only the front end can write to the client."""
         return False
 
     def abandon(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from reactor_run.channel import ControlChannel
 from reactor_run.protocol.control_messages import LanesDone, ToReactor
-from reactor_run.protocol.express import FrameError
+from reactor_run.protocol.express import EXPRESS_MAX, PIECE_MAX, FrameError
 from reactor_run.protocol.origin import NOWHERE, Origin, read_origin
 from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.policy import Rejected
@@ -173,7 +173,7 @@ class Gateway:
             raise FrameError("what came on the express lane is more than one request")
         stream = None
         if framing != len(body):
-            stream = self._open_stream(head, number, None, secret=origin.tls is not None)
+            stream = self._open_stream(head, number, None, relayed=origin.relayed)
         make = self._maker_for_upgrade(head) if head.upgrade else self._make_exchange
         exchange = make(self, head, origin, number, stream, body)
         if stream is not None:
@@ -202,11 +202,23 @@ class Gateway:
         return self._make_exchange
 
     def _open_stream(
-        self, head: RequestHead, number: int, exchange: AppExchange | None, *, secret: bool
+        self, head: RequestHead, number: int, exchange: AppExchange | None, *, relayed: bool
     ) -> StreamEnd:
-        """`secret`: the client speaks TLS to the front end, so no reactor can write to it."""
-        asks = self._direct and head.minor_version == 1 and head.keep_alive and not secret
+        """`relayed`: only the front end can write to the client."""
+        asks = self._may_ask(head, relayed=relayed)
         return self._make_stream(self.reactor, self.express, number, exchange, asks=asks)
+
+    def _may_ask(self, head: RequestHead, *, relayed: bool) -> bool:
+        """Return whether to ask to write the answer to the client's socket."""
+        return self._direct and head.minor_version == 1 and head.keep_alive and not relayed
+
+    def whole_max(self, exchange: AppExchange) -> int:
+        """Return the most bytes of a whole answer that goes as one message.
+
+        One that is relayed anyway costs least so. Others are better written directly.
+        """
+        asks = self._may_ask(exchange.head, relayed=exchange.relayed)
+        return EXPRESS_MAX if asks else PIECE_MAX
 
     def _read_origin(self, prefix: bytes) -> Origin:
         """Decode a frame's prefix. It is mostly the same for all requests of a connection."""
@@ -299,7 +311,9 @@ class Gateway:
         """
         if fork.is_child:
             return None
-        return self._open_stream(exchange.head, exchange.express, exchange, secret=exchange.secret)
+        return self._open_stream(
+            exchange.head, exchange.express, exchange, relayed=exchange.relayed
+        )
 
     def abort(self, exchange: AppExchange) -> None:
         """Abort an answer, so that the client can see that it is incomplete."""

@@ -218,12 +218,13 @@ class WsgiExchange(Call):
         gateway.over(self, drained)
 
     @property
-    def secret(self) -> bool:
-        """Whether the client speaks TLS to the front end, so that answers must be relayed.
+    def relayed(self) -> bool:
+        """Whether only the front end can write to the client.
 
-        If the app has removed the variable, the front end does not grant.
+        If the app has changed the variables, the front end does not grant.
         """
-        return "SSL_PROTOCOL" in self.environ
+        environ = self.environ
+        return "SSL_PROTOCOL" in environ or environ.get("SERVER_PROTOCOL") == "HTTP/2.0"
 
     def abandon(self) -> None:
         self._gateway.abandon(self)
@@ -272,8 +273,13 @@ class WsgiExchange(Call):
         self._hold(data)
         if len(self._held) > _PIECES_MAX:
             self._held = [b"".join(self._held)]
-        if self._held_size > (EXPRESS_MAX if self.lane is None else _HELD_MAX):
+        if self._is_large() if self.lane is None else self._held_size > _HELD_MAX:
             self._push()
+
+    def _is_large(self) -> bool:
+        """Return whether more is held than goes as one message."""
+        size = self._held_size
+        return size > EXPRESS_MAX and size > self._gateway.whole_max(self)
 
     def _hold(self, data: bytes) -> None:
         """Gather bytes of the body, framed."""
@@ -330,7 +336,7 @@ class WsgiExchange(Call):
         if self._framing == CHUNKED:
             self._held.append(LAST_CHUNK)
             self._held_size += len(LAST_CHUNK)
-        if self.head_sent or self._held_size > EXPRESS_MAX or self._framing == UNTIL_CLOSE:
+        if self.head_sent or self._is_large() or self._framing == UNTIL_CLOSE:
             with self._link_to_write() as link:
                 held, self._held, self._held_size = self._held, [], 0
                 assert not isinstance(link, LaneEnd)

@@ -50,6 +50,7 @@ from reactor_run.protocol.express import (
     request_prefix,
 )
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
+from reactor_run.protocol.tls import Tlvs
 
 __all__ = ["APPS", "CLIENT", "SERVER", "Driver", "LaneEnd", "Pieces", "Response", "get", "post"]
 
@@ -358,11 +359,12 @@ class Driver:
         *requests: bytes,
         source: Endpoint | None = CLIENT,
         destination: Endpoint | None = SERVER,
+        tlvs: Tlvs = (),
         piece: int = 1 << 30,
     ) -> list[int]:
         """Send a batch on the express lane, `piece` bytes at a time. Returns the exchanges'
-        numbers."""
-        prefix = request_prefix(source, destination)
+        numbers. `tlvs`: what is told of the clients' TLS and HTTP version."""
+        prefix = request_prefix(source, destination, tlvs)
         numbers = []
         batch = b""
         for request in requests:

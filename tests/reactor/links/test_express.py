@@ -25,6 +25,8 @@ from reactor_run.protocol.express import (
     WINDOW,
     WRITTEN,
 )
+from reactor_run.protocol.origin import origin_tlvs
+from reactor_run.protocol.tls import tls_tlvs
 from reactor_run.reactor.asgi.http import HIGH_WATER
 from tests.reactor.driver import Pieces, get, post, read_response
 
@@ -190,11 +192,29 @@ def test_a_small_answer_without_length_to_http_1_0_comes_in_pieces(asgi):
     assert BEGIN in asgi.kinds(number)
 
 
-def test_no_answer_asks_if_answers_are_relayed(start):
-    driver = start("driven_asgi:app", "--answers", "relay")
-    (number,) = driver.request(get("/size?n=100000"))
-    assert len(driver.relayed(number).response().body) == 100000
-    assert driver.kinds(number)[0] == BEGIN
+ONLY_RELAYED = {
+    "by the operator": ("relay", ()),
+    "over TLS": (
+        "direct",
+        origin_tlvs(
+            https=True, tls=tls_tlvs("TLSv1.3", "TLS_AES_128_GCM_SHA256", 0x1301, None, ())
+        ),
+    ),
+    "over HTTP/2": ("direct", origin_tlvs(https=False, http2=True)),
+}
+
+
+@pytest.mark.parametrize("app", ["driven_asgi:app", "driven_wsgi:app"])
+@pytest.mark.parametrize("why", ONLY_RELAYED)
+def test_an_answer_that_must_be_relayed_does_not_ask(start, app, why):
+    """As one message it costs least, so it may be larger than one that asks."""
+    answers, tlvs = ONLY_RELAYED[why]
+    driver = start(app, "--answers", answers)
+    whole, large = driver.request(get("/size?n=130000"), get("/size?n=140000"), tlvs=tlvs)
+    assert driver.answer(whole).body == b"s" * 130_000
+    assert driver.kinds(whole) == [ANSWER_DONE]
+    assert driver.relayed(large).response().body == b"s" * 140_000
+    assert driver.kinds(large)[0] == BEGIN
 
 
 # Answers that the reactor writes to the client
