@@ -268,13 +268,19 @@ class Http1:
     def _speak_http2(self, data: bytes) -> bool:
         """Speak HTTP/2 from now on if a new connection begins with its preface (RFC 9113 §3.3).
 
-        Return whether it does. The beginning of a preface reads like that of a head.
+        Return whether it does, or may do so when more has arrived. The beginning of a preface reads
+        like that of a head.
         """
         http2 = self._context.http2
-        if http2 is None or self._begun or not data.startswith(_HTTP2):
+        if http2 is None or self._begun:
             return False
-        self.state = _ENDED
-        http2.begin(self._context, self.connection, self.requester.origin, data)
+        if data.startswith(_HTTP2):
+            self.state = _ENDED
+            http2.begin(self._context, self.connection, self.requester.origin, data)
+        elif _HTTP2.startswith(data):
+            self._await_head(data)
+        else:
+            return False
         return True
 
     def _hold_back(self, data: bytes, start: int) -> None:
