@@ -1,5 +1,6 @@
 /* Splits what has arrived on an express lane into messages, and packs the frames before them. It
- * also unmasks what the clients of WebSockets send (masking.py).
+ * also unmasks what the clients of WebSockets send (masking.py), and takes whole messages of theirs
+ * (connection.py).
  *
  * express.py describes the frames, and is the only authority on them. This file reads what follows
  * that description and returns None for everything else: then express.py says what is wrong. The
@@ -283,13 +284,31 @@ pack_message(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t coun
     return frame;
 }
 
-/* Masks ------------------------------------------------------------------------------------------ */
+/* WebSockets ------------------------------------------------------------------------------------- */
 
-/* RFC 6455 section 5.3. */
+enum { MASK_SIZE = 4 };
+
+/* Copy `size` bytes, with the mask applied or removed (RFC 6455 section 5.3). */
+static void
+copy_masked(byte *to, const byte *from, Py_ssize_t size, const byte *mask)
+{
+    uint64_t word, words;
+    Py_ssize_t at = 0;
+    memcpy(&words, mask, MASK_SIZE);
+    memcpy((byte *)&words + MASK_SIZE, mask, MASK_SIZE);
+    for (; size - at >= (Py_ssize_t)sizeof word; at += sizeof word) {
+        memcpy(&word, from + at, sizeof word);
+        word ^= words;
+        memcpy(to + at, &word, sizeof word);
+    }
+    for (; at < size; at++) {
+        to[at] = from[at] ^ mask[at % MASK_SIZE];
+    }
+}
+
 static PyObject *
 apply_mask(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
-    enum { MASK_SIZE = 4 };
     if (count != 2 || !PyBytes_Check(args[1]) || PyBytes_GET_SIZE(args[1]) != MASK_SIZE) {
         PyErr_SetString(PyExc_TypeError, "apply_mask takes bytes, and a mask of four bytes");
         return NULL;
@@ -300,23 +319,104 @@ apply_mask(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
     }
     PyObject *result = PyBytes_FromStringAndSize(NULL, view.len);
     if (result != NULL) {
-        const byte *from = view.buf, *mask = (const byte *)PyBytes_AS_STRING(args[1]);
-        byte *to = (byte *)PyBytes_AS_STRING(result);
-        uint64_t word, words;
-        Py_ssize_t at = 0;
-        memcpy(&words, mask, MASK_SIZE);
-        memcpy((byte *)&words + MASK_SIZE, mask, MASK_SIZE);
-        for (; view.len - at >= (Py_ssize_t)sizeof word; at += sizeof word) {
-            memcpy(&word, from + at, sizeof word);
-            word ^= words;
-            memcpy(to + at, &word, sizeof word);
-        }
-        for (; at < view.len; at++) {
-            to[at] = from[at] ^ mask[at % MASK_SIZE];
-        }
+        copy_masked((byte *)PyBytes_AS_STRING(result), view.buf, view.len,
+                    (const byte *)PyBytes_AS_STRING(args[1]));
     }
     PyBuffer_Release(&view);
     return result;
+}
+
+/* Find the whole message at `at`: one masked frame of text or binary data, without extensions
+ * (section 5.2). Return its end, or NULL if something else is there. */
+static const byte *
+find_message(const byte *at, const byte *end, uint64_t size_max, const byte **mask)
+{
+    enum { FIN_TEXT = 0x81, FIN_BINARY = 0x82, MASKED = 0x80, LENGTH_16 = 126, LENGTH_64 = 127 };
+    if (end - at < 2 + MASK_SIZE || (at[0] != FIN_TEXT && at[0] != FIN_BINARY) ||
+        !(at[1] & MASKED)) {
+        return NULL;
+    }
+    uint64_t size = at[1] & ~MASKED;
+    *mask = at + 2;
+    if (size == LENGTH_16) {
+        size = read_16(at + 2);
+        *mask = at + 4;
+        if (size < LENGTH_16) {
+            return NULL; /* not the shortest form of the length */
+        }
+    }
+    else if (size == LENGTH_64) {
+        if (end - at < 10) {
+            return NULL;
+        }
+        size = read_64(at + 2);
+        *mask = at + 10;
+        if (size <= UINT16_MAX) {
+            return NULL;
+        }
+    }
+    if (size > size_max || end - *mask < MASK_SIZE ||
+        (uint64_t)(end - *mask - MASK_SIZE) < size) {
+        return NULL;
+    }
+    return *mask + MASK_SIZE + size;
+}
+
+/* Return the message with this payload: text as str. NULL with UnicodeDecodeError: it is no text. */
+static PyObject *
+unmask_message(bool text, const byte *payload, Py_ssize_t size, const byte *mask)
+{
+    enum { SHORT = 1024 };
+    if (text && size <= SHORT) {
+        byte unmasked[SHORT];
+        copy_masked(unmasked, payload, size, mask);
+        return PyUnicode_DecodeUTF8((const char *)unmasked, size, NULL);
+    }
+    PyObject *message = PyBytes_FromStringAndSize(NULL, size);
+    if (message != NULL) {
+        copy_masked((byte *)PyBytes_AS_STRING(message), payload, size, mask);
+        if (text) {
+            PyObject *encoded = message;
+            message = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(encoded), size, NULL);
+            Py_DECREF(encoded);
+        }
+    }
+    return message;
+}
+
+static PyObject *
+take_messages(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    enum { TEXT = 0x81 };
+    uint64_t size_max, left;
+    if (count != 4 || !PyBytes_Check(args[0]) || !PyList_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "take_messages takes bytes, two integers and a list");
+        return NULL;
+    }
+    if (!read_int(args[1], UINT64_MAX, &size_max) || !read_int(args[2], UINT32_MAX, &left)) {
+        return NULL;
+    }
+    const byte *start = (const byte *)PyBytes_AS_STRING(args[0]);
+    const byte *end = start + PyBytes_GET_SIZE(args[0]);
+    const byte *at = start, *next, *mask;
+    while (left-- > 0 && (next = find_message(at, end, size_max, &mask)) != NULL) {
+        const byte *payload = mask + MASK_SIZE;
+        PyObject *message = unmask_message(*at == TEXT, payload, next - payload, mask);
+        if (message == NULL) {
+            if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+                return NULL;
+            }
+            PyErr_Clear(); /* connection.py says what follows */
+            break;
+        }
+        int failed = PyList_Append(args[3], message);
+        Py_DECREF(message);
+        if (failed) {
+            return NULL;
+        }
+        at = next;
+    }
+    return PyLong_FromSsize_t(at - start);
 }
 
 /* The module ------------------------------------------------------------------------------------ */
@@ -332,6 +432,8 @@ static PyMethodDef module_methods[] = {
      "pack_message(exchange, kind, size=0): the frame before any other message."},
     {"apply_mask", (PyCFunction)(void (*)(void))apply_mask, METH_FASTCALL,
      "apply_mask(data, mask): data with the mask applied or removed."},
+    {"take_messages", (PyCFunction)(void (*)(void))take_messages, METH_FASTCALL,
+     "take_messages(data, size_max, count, messages): append whole messages of a WebSocket."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -345,7 +447,7 @@ static PyModuleDef_Slot module_slots[] = {
 static PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT,
     .m_name = "reactor_run.protocol._frames",
-    .m_doc = "Splits and packs frames of the express lane, and masks those of WebSockets.",
+    .m_doc = "Splits and packs frames of the express lane, and takes messages of WebSockets.",
     .m_methods = module_methods,
     .m_slots = module_slots,
 };

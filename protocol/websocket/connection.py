@@ -22,8 +22,9 @@ from __future__ import annotations
 
 from codecs import IncrementalDecoder, getincrementaldecoder
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from reactor_run.native import NATIVE
 from reactor_run.protocol.websocket import rules
 from reactor_run.protocol.websocket.deflate import InflateError, PerMessageDeflate
 from reactor_run.protocol.websocket.masking import apply_mask
@@ -54,6 +55,19 @@ _WHOLE_BINARY: Final = 0x82
 _Utf8Decoder: Final = getincrementaldecoder("utf-8")
 _head_16 = Struct("!BBH").pack
 _head_64 = Struct("!BBQ").pack
+
+if TYPE_CHECKING or not NATIVE:
+
+    def take_messages(data: bytes, size_max: int, count: int, messages: list[str | bytes]) -> int:
+        """Append whole messages at the start of `data`; return how many bytes were taken.
+
+        Each is one correct frame of at most `size_max` bytes of payload. At most `count` are taken.
+        What this does not take, `WebSocket` decodes and judges. In Python it takes none.
+        """
+        return 0
+
+else:
+    from reactor_run.protocol._frames import take_messages
 
 
 class ClosedError(Exception):
@@ -144,8 +158,17 @@ class WebSocket:
         """Decode frames at the start of `data`. Keep the rest."""
         self._rest = b""
         self.pending = False
+        at = 0
+        frames = FRAMES_MAX
+        if not (self._left or self._opcode or self.close_sent):
+            # By far the most frequent case: whole messages.
+            before = len(self.messages)
+            at = take_messages(data, self._max, frames, self.messages)
+            if at == len(data):
+                return
+            frames -= len(self.messages) - before
         try:
-            at = self._decode_frames(data)
+            at = self._decode_frames(data, at, frames)
         except Violation as violation:
             rule = self.failed = violation.rule
             if not self.close_sent:
@@ -155,12 +178,11 @@ class WebSocket:
         if at < len(data) and self.closed_by_peer is None:
             self._rest = data[at:]
 
-    def _decode_frames(self, data: bytes) -> int:
-        """Return how many bytes were decoded. Raises `Violation`."""
-        at = 0
+    def _decode_frames(self, data: bytes, at: int, frames: int) -> int:
+        """Decode at most `frames` from `at` on; return where they end. Raises `Violation`."""
         end = len(data)
         inflated = 0
-        for _ in range(FRAMES_MAX):
+        for _ in range(frames):
             if self._left:
                 at = self._take_payload(data, at)
                 inflated += self._size if self._inflated else 0

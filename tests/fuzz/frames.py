@@ -7,8 +7,6 @@ back. Only the documented errors are raised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from random import Random
-from time import monotonic
 from typing import Any, Final
 
 from reactor_run.native import NATIVE, split_answers, split_requests
@@ -33,7 +31,7 @@ from reactor_run.protocol.express import (
     read_requests,
     request_prefix,
 )
-from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
+from tests.fuzz.inputs import BYTEWISE, WHOLE, check_changed, ends, split_input
 from tests.protocol.streams import Choices
 
 PACKED: Final = 0x80
@@ -223,23 +221,6 @@ def seeds() -> Iterator[bytes]:
 
 def main(seconds: float, seed: int = 1) -> None:
     """Check seeds with random changes for so long, without a fuzzer."""
-    random = Random(seed)
-    kept = list(seeds())
-    end = monotonic() + seconds
-    count = 0
-    while monotonic() < end:
-        data = bytearray(random.choice(kept))
-        for _ in range(random.randrange(4)):
-            at = random.randrange(len(data))
-            change = random.randrange(3)
-            if change == 0:
-                data[at] = random.choice((0, 1, 4, 5, 8, 18, 0x20, 0x21, 0xE0, 0xEE, 0xFF))
-            elif change == 1:
-                del data[at : at + random.randrange(1, 9)]
-            else:
-                data[at:at] = random.choice(kept)[random.randrange(40) :]
-            if not data:
-                break
-        check(bytes(data))
-        count += 1
+    marked = bytes((0, 1, 4, 5, 8, 18, 0x20, 0x21, 0xE0, 0xEE, 0xFF))
+    count = check_changed(check, seeds(), marked, seconds, seed)
     print(f"{count} inputs of frames, no difference")

@@ -6,11 +6,22 @@ into pieces, so that a fuzzer finds cuts as it finds bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
+from time import monotonic
 from typing import Final
 
-__all__ = ["BYTEWISE", "CONTROL_SIZE", "TARGETS", "WHOLE", "ends", "kept", "split_input"]
+__all__ = [
+    "BYTEWISE",
+    "CONTROL_SIZE",
+    "TARGETS",
+    "WHOLE",
+    "check_changed",
+    "ends",
+    "kept",
+    "split_input",
+]
 
 TARGETS: Final = (
     "heads",
@@ -47,6 +58,35 @@ def ends(control: bytes, size: int) -> Iterator[int]:
     else:
         yield from sorted({cut * size // 256 for cut in control[1:]} - {0})
     yield size
+
+
+def check_changed(
+    check: Callable[[bytes], None], seeds: Iterator[bytes], bytes_: bytes, seconds: float, seed: int
+) -> int:
+    """Check seeds with random changes for so long, without a fuzzer; return how many.
+
+    `bytes_`: those that are put in. Each has a meaning to what is checked.
+    """
+    random = Random(seed)
+    begun = list(seeds)
+    end = monotonic() + seconds
+    count = 0
+    while monotonic() < end:
+        data = bytearray(random.choice(begun))
+        for _ in range(random.randrange(4)):
+            at = random.randrange(len(data))
+            change = random.randrange(3)
+            if change == 0:
+                data[at] = random.choice(bytes_)
+            elif change == 1:
+                del data[at : at + random.randrange(1, 9)]
+            else:
+                data[at:at] = random.choice(begun)[random.randrange(40) :]
+            if not data:
+                break
+        check(bytes(data))
+        count += 1
+    return count
 
 
 def kept(target: str) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Runs native.py and frames.py with AddressSanitizer and UndefinedBehaviorSanitizer.
+"""Runs native.py, frames.py and websocket.py with AddressSanitizer and UndefinedBehaviorSanitizer.
 
 `python -m tests.fuzz.sanitized [SECONDS] [HEADS] [SEED]` builds both extensions once more, by gcc,
 and runs a Python that loads them. A read beyond a buffer, a use after free or an overflow ends the
@@ -20,7 +20,7 @@ MODULES: Final = ("_head", "_frames")
 BUILT: Final = "SANITIZED"
 """The environment variable that names the built extensions' folder to the second Python."""
 FRAMES: Final = 10.0
-"""Seconds for the frames, after the heads."""
+"""Seconds for the frames of either kind, after the heads."""
 SUFFIX: Final = f".sanitized{sysconfig.get_config_var('EXT_SUFFIX')}"
 FLAGS: Final = (
     "-shared", "-fPIC", "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
@@ -78,11 +78,12 @@ if __name__ == "__main__":
     if BUILT in os.environ:
         for each in MODULES:
             load(os.environ[BUILT], each)
-        from tests.fuzz import frames, native
+        from tests.fuzz import frames, native, websocket
 
         assert vars(native)["read_head"] is sys.modules["reactor_run.protocol._head"].read_head
         assert vars(frames)["NATIVE"]
         native.main(sys.argv)
         frames.main(FRAMES)
+        websocket.main(FRAMES)
     else:
         run_again(build(), sys.argv)

@@ -1,6 +1,7 @@
 """Fuzz target: the frames of a WebSocket's client, by `WebSocket`, and ours, by `FrameFollower`.
 
-A stream means the same however it is cut. `websockets` reads what we accept as we do, and rejects
+A stream means the same however it is cut, and whether C takes its messages or Python does.
+`websockets` reads what we accept as we do, and rejects
 what we reject with the same code, but for the rules that it does not have. It reads back what we
 send.
 """
@@ -10,18 +11,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
+from unittest import mock
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate as TheirDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, SERVER, Protocol
 
-from reactor_run.protocol.websocket import rules
+from reactor_run.protocol.websocket import connection, rules
 from reactor_run.protocol.websocket.connection import WebSocket
 from reactor_run.protocol.websocket.deflate import DeflateParameters, PerMessageDeflate
 from reactor_run.protocol.websocket.follower import FrameFollower
 from reactor_run.protocol.websocket.rules import Close
-from tests.fuzz.inputs import BYTEWISE, WHOLE, ends, split_input
+from tests.fuzz.inputs import BYTEWISE, WHOLE, check_changed, ends, split_input
 from tests.protocol.websocket.frames import frame
 
 MAX: Final = 300
@@ -61,6 +63,8 @@ def check(data: bytes) -> None:
         assert cut.messages == whole.messages
     else:
         assert cut == whole, "the cuts decide what a stream means"
+    with mock.patch.object(connection, "take_messages", return_value=0):
+        assert read(content, [len(content)], deflated) == whole, "C and Python differ"
     compare(content, whole, deflated)
     send_back(control, whole.messages)
     follow(control, content)
@@ -262,3 +266,10 @@ def seeds() -> Iterator[bytes]:
         for stream in streams:
             yield control + stream
             yield bytes([control[0] | DEFLATED]) + control[1:] + stream
+
+
+def main(seconds: float, seed: int = 1) -> None:
+    """Check seeds with random changes for so long, without a fuzzer."""
+    marked = bytes((0, 1, 2, 0x7E, 0x7F, 0x80, 0x81, 0x82, 0x85, 0x88, 0x89, 0xC1, 0xFE, 0xFF))
+    count = check_changed(check, seeds(), marked, seconds, seed)
+    print(f"{count} inputs of WebSockets, no difference")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reactor_run.native import NATIVE
 from reactor_run.protocol.websocket import connection, rules
 from reactor_run.protocol.websocket.connection import FRAMES_MAX, ClosedError, WebSocket
 from reactor_run.protocol.websocket.masking import xor_mask
@@ -160,9 +163,60 @@ def test_any_messages_in_any_fragments(
 
 def test_mask_is_removed_without_the_function_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "apply_mask", xor_mask)
+    monkeypatch.setattr(connection, "take_messages", lambda *_: 0)
     for data, messages in MESSAGES:
         for step in (1, 7, 1 << 30):
             assert list(fed(data, step).messages) == messages
+
+
+def only_in_python(data: bytes) -> bytes:
+    """Return what C does not take of some messages."""
+    messages: list[str | bytes] = []
+    return data[connection.take_messages(data, 1000, 3, messages) :]
+
+
+@pytest.mark.skipif(not NATIVE, reason="in Python it takes none")
+def test_c_takes_whole_correct_messages_alone() -> None:
+    text = frame(TEXT, "κόσμε")
+    messages: list[str | bytes] = []
+    both = text + frame(BINARY, b"\xff")
+    assert connection.take_messages(both, 1000, 3, messages) == len(both)
+    assert messages == ["κόσμε", b"\xff"]
+    assert connection.take_messages(text * 5, 1000, 3, messages) == len(text) * 3
+    for rest in (
+        b"",
+        text[:-1],
+        frame(BINARY, b"a" * 1001),
+        frame(TEXT, b"\xed\xa0\x80"),
+        frame(0x01, "a"),
+        frame(0x80, "a"),
+        frame(0xC1, "a"),
+        frame(PING),
+        frame(TEXT, "a", mask=None),
+        frame(TEXT, "a", wide=2),
+        frame(TEXT, "a", wide=8),
+        frame(BINARY, b"a" * 1000)[:7],
+        frame(BINARY, b"a" * 65536)[:9],
+    ):
+        assert only_in_python(rest) == rest
+        assert only_in_python(text + rest) == rest
+    for right in frame(BINARY, b"a" * 126), frame(BINARY, b"a" * 1000), frame(TEXT), frame(BINARY):
+        assert only_in_python(right) == b""
+    long: list[str | bytes] = []
+    for size in 65536, 65535:
+        for kind in TEXT, BINARY:
+            data = frame(kind, b"a" * size)
+            assert connection.take_messages(data, 65536, 1, long) == len(data)
+    assert [len(each) for each in long] == [65536, 65536, 65535, 65535]
+
+
+@pytest.mark.skipif(not NATIVE, reason="only the function in C checks it")
+def test_c_refuses_wrong_arguments() -> None:
+    take_messages: Any = connection.take_messages
+    wrong: list[Any] = [(bytearray(b"a"), 1, 1, []), (b"a", 1, 1, ()), (b"a", -1, 1, []), (b"a", 1)]
+    for arguments in wrong:
+        with pytest.raises((TypeError, OverflowError)):
+            take_messages(*arguments)
 
 
 def test_every_code_has_its_place() -> None:
