@@ -108,10 +108,15 @@ class ExpressPort:
             self._end()
             return
         exchanges = self._exchanges
+        streams = self.streams
         on_request = self._on_request
         for number, kind, prefix, payload in messages:
             if kind == REQUEST:
                 exchanges[number] = on_request(number, prefix, payload)
+            elif kind == BODY:
+                stream = streams.get(number)
+                if stream is not None:
+                    stream.arrived(payload)
             else:
                 self._on_message(number, kind, payload)
 
@@ -119,10 +124,7 @@ class ExpressPort:
         """Handle a message about an exchange. It may be over."""
         stream = self.streams.get(number)
         exchange = self._exchanges.get(number)
-        if kind == BODY:
-            if stream is not None:
-                stream.arrived(payload)
-        elif kind == CREDIT_FOR_ANSWER:
+        if kind == CREDIT_FOR_ANSWER:
             if stream is not None:
                 stream.credited(read_count(payload))
         elif kind == GRANT:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, Final, Protocol
 
+from reactor_run.pulse import STALLED_AFTER
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.loop.reactor_loop import YIELD_AFTER, ReactorLoop
 
@@ -73,14 +74,24 @@ class HostLoop(ReactorLoop):
         """Send the gathered output before the runtime waits for events."""
         raise NotImplementedError
 
-    def _flush_if_late(self) -> None:
+    def _flush_if_late(self, now: float) -> None:
         """Send the gathered output now, if other apps may go on for long before that, or if the
-        next step may be slow."""
-        now = monotonic()
+        next step may be slow. `now`: the monotonic time."""
         if now < self._stall_budget_until or now - self._gathers_since > YIELD_AFTER:
             self._gathers_since = now
-            self.flush()
+            self._flush_now()
 
-    def _end_step(self, exchange: Hosted) -> None:
-        """Record the end of an app's step."""
-        exchange.slow = max(exchange.slow, self._step_ended())
+    def _flush_now(self) -> None:
+        """Send the gathered output. An app's step has just ended."""
+        self.flush()
+
+    def _end_step(self, exchange: Hosted) -> float:
+        """Record the end of an app's step; return the monotonic time."""
+        # As `_step_ended` does. Apps that await have many steps.
+        now = monotonic()
+        since = self.pulse.since
+        took = now - since[0]
+        since[0] = 0.0
+        if took > STALLED_AFTER:
+            exchange.slow = max(exchange.slow, self._stalled(now, took))
+        return now

@@ -263,9 +263,16 @@ class ReactorLoop:
         since = self.pulse.since
         took = now - since[0]
         since[0] = 0.0
-        if took > STALLED_AFTER:
-            self._has_stalled = True
-        if took <= STALLED_AFTER or self.on_turn is None:
+        return self._stalled(now, took) if took > STALLED_AFTER else 0.0
+
+    def _stalled(self, now: float, took: float) -> float:
+        """Tell the front end that a step has stalled the loop.
+
+        `now`: the monotonic time of its end. `took`: its seconds. Returns them if it was slow, else
+        0.0.
+        """
+        self._has_stalled = True
+        if self.on_turn is None:
             return 0.0
         slow = took > SLOW
         if slow:

@@ -29,6 +29,7 @@ import threading
 import types
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -38,7 +39,7 @@ from reactor_run.pulse import STALLED_AFTER
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.loop.hosted import FINISHED, Hosted, HostLoop
-from reactor_run.reactor.loop.on_asyncio import Cancellation, EagerTasks
+from reactor_run.reactor.loop.on_asyncio import Cancellation, EagerTasks, OnceEvent
 from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER
 from reactor_run.turns import Turns
 
@@ -48,11 +49,10 @@ __all__ = ["TaskLoop"]
 class TaskLoop(HostLoop):
     """Runs ASGI apps in tasks of asyncio or uvloop. Create it while the event loop runs."""
 
-    new_event = asyncio.Event
-
     def __init__(self) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
+        self.new_event = partial(OnceEvent, self._loop)
         self._turns = Turns()
         self._eager = EagerTasks(self._loop, self._context)
         self._tasks: dict[Hosted, asyncio.Task[None]] = {}
@@ -243,12 +243,12 @@ class TaskLoop(HostLoop):
             finally:
                 # Break a reference cycle: the traceback of `error` holds this frame.
                 error = None
-                self._end_step(exchange)
+                now = self._end_step(exchange)
             if fork.is_child:
                 fork.leave_loop()
             if self._gathers:
-                self._guarded(self._flush_if_late)
-            if exchange in self._cancellations:
+                self._flush_if_late(now)
+            if self._cancellations and exchange in self._cancellations:
                 self._cancellations[exchange].deliver()
 
     def _forget(self, exchange: Hosted) -> None:
@@ -258,7 +258,7 @@ class TaskLoop(HostLoop):
         if exchange in self._cancellations:
             self._cancellations.pop(exchange).end()
         self._flush_soon()
-        self._flush_if_late()
+        self._flush_if_late(monotonic())
 
     # Output ------------------------------------------------------------------------------------
 
@@ -280,6 +280,9 @@ class TaskLoop(HostLoop):
 
     def _flush_gathered(self) -> None:
         self._gathers = False
+        self._guarded(self.flush)
+
+    def _flush_now(self) -> None:
         self._guarded(self.flush)
 
     # Cancellation ------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ class WorkerLoop(HostLoop):
 
     def close(self) -> None:
         self.flush()
+        self._gathers = False
         self._closing = True
         for worker in self._workers:
             worker.cancel()
@@ -247,7 +248,7 @@ class WorkerLoop(HostLoop):
                 error = None
                 if exchange.suspended:
                     self._flush_soon()
-                    self._flush_if_late()
+                    self._flush_if_late(monotonic())
                     self._count(exchange, exchange.slow)
                     if worker.cancelled:
                         await hygiene.restore()
@@ -318,12 +319,13 @@ class WorkerLoop(HostLoop):
             except StopIteration:
                 return
             finally:
-                self._end_step(exchange)
+                now = self._end_step(exchange)
             if fork.is_child:
                 fork.leave_loop()
             if self._dirty or self._flush_wanted:
-                self._flush_soon()
-                self._flush_if_late()
+                if not self._gathers:
+                    self._flush_soon()
+                self._flush_if_late(now)
 
     def write_ready(self, exchange: AppExchange) -> None:
         if threading.get_ident() != self._thread or not (self.pulse.since[0] or self._is_led):
