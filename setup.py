@@ -17,4 +17,4 @@ def extension(name: str) -> Extension:
     )
 
 
-setup(ext_modules=[extension("_head"), extension("_frames")])
+setup(ext_modules=[extension("_head"), extension("_frames"), extension("_http2")])

@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("frontend", "protocol", "reactor")
 
 
+NAMES = ("_head", "_frames", "_http2")
 EXTENSIONS = {
-    f"reactor_run/protocol/{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
-    for name in ("_head", "_frames")
+    f"reactor_run/protocol/{name}{sysconfig.get_config_var('EXT_SUFFIX')}" for name in NAMES
 }
 """The extensions in C, by their paths in a wheel."""
 PAGE = "frontend/service/status_page.html"
-C_SOURCES = ("_head.c", "_head.pyi", "_frames.c", "_frames.pyi")
+C_SOURCES = tuple(f"{name}{end}" for name in NAMES for end in (".c", ".pyi"))
 LEFT_OUT = ("PYTHONPATH", "REACTOR_RUN_PURE")
 
 

@@ -287,6 +287,11 @@ class StreamTransport(Transport):
         """See `StreamSink`."""
         self._session.inform(self.number, fields)
 
+    def answer(self, fields: Fields, content: bytes) -> None:
+        """See `StreamSink`."""
+        self.sent += len(content)
+        self._session.answer(self.number, fields, content)
+
     def respond(self, fields: Fields, ended: bool) -> None:
         """See `StreamSink`."""
         self._session.respond(self.number, fields, ended)

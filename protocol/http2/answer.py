@@ -3,6 +3,9 @@
 The bytes come as the front end writes them to a client of HTTP/1.1: interim heads, a final head,
 and a body that Content-Length, chunks or the end of the connection delimit. After 101 bytes of a
 WebSocket follow, in both directions: then the status is 200 (RFC 8441 §5).
+
+The translator in C (_http2.c) is asked first. It takes the common case, an answer that is here as a
+whole, with the same result.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from reactor_run.native import split_answer
 from reactor_run.protocol.body import UNTIL_CLOSE, BodyReader, ChunkedReader, body_reader
 from reactor_run.protocol.response_head import ResponseHead, parse_response_head
 
@@ -35,6 +39,9 @@ class StreamSink(Protocol):
 
     def inform(self, fields: Fields) -> None:
         """Take an interim answer."""
+
+    def answer(self, fields: Fields, content: bytes) -> None:
+        """Take the final head and all content: the answer is complete."""
 
     def respond(self, fields: Fields, ended: bool) -> None:
         """Take the final head. `ended`: the answer has no body."""
@@ -73,6 +80,12 @@ class AnswerTranslator:
         if self.begun:
             self._body(data)
             return
+        if not self._pending and self._method != b"HEAD" and isinstance(data, bytes):
+            whole = split_answer(data)
+            if whole is not None:
+                self.begun = self.complete = True
+                self._sink.answer(*whole)
+                return
         data = self._pending + bytes(data)
         self._pending = b""
         while True:
@@ -95,9 +108,7 @@ class AnswerTranslator:
         elif head.body == 0 or head.body == len(rest):
             # By far the most frequent case: the answer is here as a whole.
             self.complete = True
-            self._sink.respond(fields, not head.body)
-            if head.body:
-                self._sink.content(rest, True)
+            self._sink.answer(fields, rest if head.body else b"")
             return
         self._sink.respond(fields, False)
         if not self.tunnel and head.body != UNTIL_CLOSE:

@@ -234,6 +234,19 @@ class Session:
         except NGH2Error:
             pass
 
+    def answer(self, stream: int, fields: Fields, content: bytes) -> None:
+        """Send the final answer, and queue all of its content."""
+        h2 = self._h2
+        try:
+            if content:
+                h2.send_response(stream, fields)
+                h2.send_data(stream, content, end_stream=True)
+                self._budget += _BUDGET_PER_PIECE
+            else:
+                h2.send_response(stream, fields, end_stream=True)
+        except NGH2Error:
+            pass
+
     def respond(self, stream: int, fields: Fields, ended: bool) -> None:
         """Send the head of the final answer. `ended`: it has no body."""
         try:

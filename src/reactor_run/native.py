@@ -1,7 +1,7 @@
-"""The optional extensions in C (protocol/_head.c and _frames.c), or what takes their place.
+"""The optional extensions in C (protocol/_head.c, _frames.c, _http2.c), or what takes their place.
 
-Without them, `read_head`, `split_requests` and `split_answers` accept nothing. So Python reads
-every head and every frame, with the same results. Two things cause that: there was no compiler when
+Without them, these functions accept nothing. So Python reads every head and every frame, with the
+same results. Two things cause that: there was no compiler when
 reactor-run was installed, or REACTOR_RUN_PURE=1 is in the environment, as it is in tests.
 """
 
@@ -16,8 +16,10 @@ __all__ = [
     "Head",
     "Names",
     "read_head",
+    "split_answer",
     "split_answers",
     "split_requests",
+    "write_request",
 ]
 
 PURE_VARIABLE: Final = "REACTOR_RUN_PURE"
@@ -29,12 +31,14 @@ NATIVE: bool
 if TYPE_CHECKING:
     from reactor_run.protocol._frames import split_answers, split_requests
     from reactor_run.protocol._head import Head, Names, read_head
+    from reactor_run.protocol._http2 import split_answer, write_request
 else:
     try:
         if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
             raise ImportError(f"{PURE_VARIABLE} is set")
         from reactor_run.protocol._frames import split_answers, split_requests
         from reactor_run.protocol._head import Head, Names, read_head
+        from reactor_run.protocol._http2 import split_answer, write_request
 
         NATIVE = True
     except ImportError:
@@ -53,3 +57,9 @@ else:
 
         def split_answers(data):
             """Leave all frames to Python."""
+
+        def write_request(fields, ended, size):
+            """Leave all requests of HTTP/2 to Python."""
+
+        def split_answer(data):
+            """Leave all answers to HTTP/2 to Python."""

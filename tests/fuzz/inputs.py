@@ -33,6 +33,7 @@ TARGETS: Final = (
     "frames",
     "websocket",
     "http2",
+    "translation",
 )
 """The modules beside this one that have `check` and `seeds`."""
 

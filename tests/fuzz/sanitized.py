@@ -1,6 +1,6 @@
-"""Runs native.py, frames.py and websocket.py with AddressSanitizer and UndefinedBehaviorSanitizer.
+"""Runs native.py, frames.py, websocket.py and translation.py with ASan and UBSan of gcc.
 
-`python -m tests.fuzz.sanitized [SECONDS] [HEADS] [SEED]` builds both extensions once more, by gcc,
+`python -m tests.fuzz.sanitized [SECONDS] [HEADS] [SEED]` builds the extensions once more, by gcc,
 and runs a Python that loads them. A read beyond a buffer, a use after free or an overflow ends the
 run with a report and a status other than 0. libasan must be loaded before Python, by LD_PRELOAD.
 """
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-MODULES: Final = ("_head", "_frames")
+MODULES: Final = ("_head", "_frames", "_http2")
 BUILT: Final = "SANITIZED"
 """The environment variable that names the built extensions' folder to the second Python."""
 FRAMES: Final = 10.0
-"""Seconds for the frames of either kind, after the heads."""
+"""Seconds for the frames of either kind, after the heads, and for the translation after them."""
 SUFFIX: Final = f".sanitized{sysconfig.get_config_var('EXT_SUFFIX')}"
 FLAGS: Final = (
     "-shared", "-fPIC", "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
@@ -78,12 +78,13 @@ if __name__ == "__main__":
     if BUILT in os.environ:
         for each in MODULES:
             load(os.environ[BUILT], each)
-        from tests.fuzz import frames, native, websocket
+        from tests.fuzz import frames, native, translation, websocket
 
         assert vars(native)["read_head"] is sys.modules["reactor_run.protocol._head"].read_head
         assert vars(frames)["NATIVE"]
         native.main(sys.argv)
         frames.main(FRAMES)
         websocket.main(FRAMES)
+        translation.main(FRAMES)
     else:
         run_again(build(), sys.argv)

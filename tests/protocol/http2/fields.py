@@ -42,7 +42,7 @@ PIECES = [
 def check_head(fields: list[tuple[bytes, bytes]], ended: bool, size: int | None) -> None:
     """Check that the head has exactly these fields, unless they are malformed or rejected."""
     try:
-        head = translate_request_head(fields, ended, size)
+        head = translate_request_head(tuple(fields), ended, size)
     except Malformed:
         return
     assert head.data.index(b"\r\n\r\n") == len(head.data) - 4

@@ -31,6 +31,11 @@ class Sink:
         assert fields[0][1][:1] == b"1"
         self.heads.append(list(fields))
 
+    def answer(self, fields: Fields, content: bytes) -> None:
+        self.respond(fields, not content)
+        if content:
+            self.content(content, True)
+
     def respond(self, fields: Fields, ended: bool) -> None:
         assert not self.begun
         self.begun, self.ended = True, ended
@@ -50,10 +55,18 @@ class Sink:
 
 
 def translate(*pieces: bytes, method: bytes = b"GET", close: bool = False) -> Sink:
+    """Return what comes of it, by the translator in C if it is there; Python must agree."""
+    views = [memoryview(piece) for piece in pieces]
+    sink = translate_each(*pieces, method=method, close=close)
+    assert sink == translate_each(*views, method=method, close=close)
+    return sink
+
+
+def translate_each(*pieces: bytes | memoryview, method: bytes, close: bool) -> Sink:
     sink = Sink()
     translator = AnswerTranslator(sink, method)
     for piece in pieces:
-        translator.feed(memoryview(piece))
+        translator.feed(piece)
         assert translator.begun is sink.begun
         assert translator.complete is sink.ended
     if close:

@@ -1,0 +1,13 @@
+from collections.abc import Sequence
+
+def write_request(
+    fields: Sequence[tuple[bytes, bytes]], ended: bool, size: int | None, /
+) -> tuple[bytes, bytes, int, bool, bool] | None:
+    """Return what `translate_request_head` in request_head.py returns, or None: then it decides.
+
+    Only a tuple of fields is translated here.
+    """
+
+def split_answer(data: bytes, /) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
+    """Return the fields and the content of an answer that is here as a whole, or None: then Python
+    must decide. The request was not HEAD."""
