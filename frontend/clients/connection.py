@@ -364,7 +364,10 @@ class Connection:
     def wait_until(self, when: float) -> None:
         """Call the protocol's `on_deadline` at `when`, in seconds of the loop's clock."""
         self.due = when
-        self._reckon()
+        if self.writer is not None or self._blocked is not None or when < self.check_at:
+            self._reckon()
+        else:
+            self.deadline = when
 
     def _reckon(self) -> None:
         when = self.due

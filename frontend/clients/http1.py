@@ -186,7 +186,8 @@ class Http1:
     def take(self, data: bytes) -> None:
         """Serve bytes that were read before this object existed, after a PROXY header."""
         self._parse(data)
-        self._go_on()
+        if self.held:
+            self._go_on()
 
     def _parse(self, data: bytes) -> None:
         """Read the head at the start of `data`, and begin its exchange. `held` follows `data`."""

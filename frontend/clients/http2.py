@@ -44,6 +44,9 @@ from reactor_run.protocol.http2.session import (
 
 __all__ = ["Http2"]
 
+_IDLE: Final = Http1State.IDLE
+_OPEN: Final = ConnectionPhase.OPEN
+
 _READ: Final = 65536
 _OUTPUT: Final = 131072
 """The bytes of one send."""
@@ -199,7 +202,8 @@ class Http2:
         What this causes is sent too, but no more than _OUTPUTS_MAX times: others wait.
         """
         if self._is_open():
-            self._read_streams()
+            if self.readable:
+                self._read_streams()
             self._send()
         self._looks = False
 
@@ -208,13 +212,16 @@ class Http2:
             if self.connection.unsent or not self._is_open():
                 return
             data = self.session.output(_OUTPUT)
-            reset = len(data) < _OUTPUT and self._reset_answered()
+            reset = bool(self._answered) and len(data) < _OUTPUT and self._reset_answered()
             if not data and not reset:
                 break
             if data:
                 self._sent += len(data)
                 self.connection.write(data)
-            self._move_streams()
+            if self.waiting:
+                self._move_streams()
+            elif not (reset or self._ending or self.session.has_output):
+                break
         else:
             self._loop.defer(self.stir)
         if self.session.over and self._is_open():
@@ -253,11 +260,13 @@ class Http2:
 
     def on_request(self, stream: int, fields: Fields, ended: bool) -> None:
         """See `SessionHandler`."""
-        if self._ending or self._is_full():
+        streams = self._streams
+        taken = len(streams) + len(self._left_behind)
+        if self._ending or (taken >= self._service.streams_max and self._is_full()):
             self.session.reset(stream, REFUSED_STREAM)
             return
         if not self._retiring:
-            if not self._streams and not self._unsent:
+            if not streams and not self._unsent:
                 self.connection.wait(self._context.response_timeout)
             age = self._context.max_connection_age
             if age and self.connection.age > age:
@@ -267,7 +276,7 @@ class Http2:
         else:
             new = Http2Stream(self._context, self, self._origin, self._closed)
         new.serve(stream)
-        self._streams[stream] = new
+        streams[stream] = new
         if ended:
             new.transport.request_ended = True
             self._open(new, fields)
@@ -276,10 +285,8 @@ class Http2:
 
     def _is_full(self) -> bool:
         """Whether the client has as many streams as it may, those included whose apps still run."""
-        most = self._service.streams_max
-        if self._left_behind and len(self._streams) + len(self._left_behind) >= most:
-            self._left_behind = [each for each in self._left_behind if each.state is not OVER]
-        return len(self._streams) + len(self._left_behind) >= most
+        self._left_behind = [each for each in self._left_behind if each.state is not OVER]
+        return len(self._streams) + len(self._left_behind) >= self._service.streams_max
 
     def _heads(self) -> int:
         """Return the bytes of the heads of all requests that are served, for their apps too."""
@@ -296,20 +303,22 @@ class Http2:
         ended = transport.request_ended
         arrived = transport.arrived
         try:
-            head = translate_request_head(fields, ended, arrived if arrived or not ended else None)
+            head, method, length, chunked, _ = translate_request_head(
+                fields, ended, arrived if arrived or not ended else None
+            )
         except Malformed as malformed:
             limited.debug("reset a stream: %s", malformed, kind="http2")
             transport.refuse(PROTOCOL_ERROR)
             return
-        size = len(head.data)
+        size = len(head)
         others = self._heads() if size * self._service.streams_max > _HEADS_MAX else 0
         if others and others + size > _HEADS_MAX:
             transport.refuse(REFUSED_STREAM)
             return
-        data = transport.open(head.method, head.length, head.chunked)
+        data = transport.open(method, length, chunked)
         protocol = stream.protocol
         assert isinstance(protocol, Http1)
-        protocol.take(head.data + data if data else head.data)
+        protocol.take(head + data if data else head)
 
     def on_data(self, stream: int, data: bytes, ended: bool) -> None:
         """See `SessionHandler`."""
@@ -329,11 +338,11 @@ class Http2:
         arriving = self._arriving.pop(stream, None)
         ended = self._streams.pop(stream, None)
         if ended is not None:
-            self._retire(ended, unused=arriving is not None)
+            self._retire(ended, arriving is not None)
         if not self._streams:
             self._check_idle()
 
-    def _retire(self, stream: Http2Stream, *, unused: bool) -> None:
+    def _retire(self, stream: Http2Stream, unused: bool) -> None:
         """Keep the objects of a stream that has ended for another one, or drop them.
 
         `unused`: its request was not served.
@@ -343,8 +352,8 @@ class Http2:
         if (
             complete
             and isinstance(protocol, Http1)
-            and protocol.state is Http1State.IDLE
-            and stream.phase is ConnectionPhase.OPEN
+            and protocol.state is _IDLE
+            and stream.phase is _OPEN
             and len(self._spare) < _KEPT_MAX
         ):
             self._spare.append(stream)
@@ -381,7 +390,7 @@ class Http2:
                 self.connection.wait(min(_SPARE_KEPT, self._context.keep_alive))
 
     def _is_open(self) -> bool:
-        return self.connection.phase is ConnectionPhase.OPEN
+        return self.connection.phase is _OPEN
 
     @property
     def _is_idle(self) -> bool:

@@ -49,6 +49,7 @@ class StreamTransport(Transport):
     """The byte stream of one stream: a request of HTTP/1.1 comes in, an answer goes out.
 
     number: of the stream; 0: it has ended.
+    arrived: bytes of content that have arrived and were not read.
     ready: bytes, or the end of a tunnel, can be read.
     sent: bytes of content that the session was given.
     """
@@ -57,7 +58,6 @@ class StreamTransport(Transport):
     """Only this process can write to the client: the answer is translated here."""
 
     __slots__ = (
-        "_arrived",
         "_broken",
         "_chunked",
         "_fresh",
@@ -66,6 +66,7 @@ class StreamTransport(Transport):
         "_owner",
         "_session",
         "_translator",
+        "arrived",
         "number",
         "ready",
         "request_ended",
@@ -95,8 +96,7 @@ class StreamTransport(Transport):
         self._chunked = False
         self._left = -1
         """Bytes of content that are to come by Content-Length; -1: it has none."""
-        self._arrived = 0
-        """Bytes of content that were not read."""
+        self.arrived = 0
         self.sent = 0
         self.request_ended = False
         """The client has sent all of the request."""
@@ -112,7 +112,7 @@ class StreamTransport(Transport):
                 self.refuse(PROTOCOL_ERROR)
                 return
         if size:
-            self._arrived += size
+            self.arrived += size
             self._fresh += data
             self.ready = True
         if ended:
@@ -135,11 +135,6 @@ class StreamTransport(Transport):
         else:
             self._inbox.append((piece, size))
 
-    @property
-    def arrived(self) -> int:
-        """Bytes of content that have arrived and were not read."""
-        return self._arrived
-
     def open(self, method: bytes, length: int, chunked: bool) -> bytes:
         """Begin to serve the request; return the content that has arrived, if it is all of it.
 
@@ -147,12 +142,13 @@ class StreamTransport(Transport):
         """
         self._translator.restart(method)
         if self.request_ended:
+            if not self._fresh:
+                return b""
             data = bytes(self._fresh)
-            if data:
-                self.drop()
+            self.drop()
             return data
         if length >= 0:
-            self._left = length - self._arrived
+            self._left = length - self.arrived
         self._chunked = chunked
         return b""
 
@@ -165,9 +161,9 @@ class StreamTransport(Transport):
 
     def drop(self) -> None:
         """Drop what has arrived, and let the client send as much."""
-        if self._arrived:
-            self._session.acknowledge(self.number, self._arrived)
-            self._arrived = 0
+        if self.arrived:
+            self._session.acknowledge(self.number, self.arrived)
+            self.arrived = 0
             self._owner.stir()
         self._inbox.clear()
         self._fresh.clear()
@@ -194,7 +190,7 @@ class StreamTransport(Transport):
             else:
                 inbox[0] = piece[len(part) :], content
         if taken:
-            self._arrived -= taken
+            self.arrived -= taken
             self._session.acknowledge(self.number, taken)
             self._owner.stir()
         if end:
@@ -333,7 +329,7 @@ class StreamTransport(Transport):
 
     def ended(self) -> bool:
         """Note that the stream is over; return whether its answer was complete."""
-        if self._arrived or self._inbox:
+        if self.arrived or self._inbox:
             self.drop()
         self.number = 0
         return self._translator.complete

@@ -195,14 +195,22 @@ class Session:
         self._handle()
         return data
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `output` may return something, or may find that the connection is over."""
+        try:
+            return bool(self._failure) or self._h2.want_write
+        except NGH2Error:
+            return True
+
     def _handle(self) -> None:
         """Tell the handler what has happened."""
         handler = self._handler
         for event in self._h2.events():
             if isinstance(event, RequestReceived):
-                self.last = event.stream_id
+                self.last = stream = event.stream_id
                 self._budget += _BUDGET_PER_REQUEST
-                handler.on_request(event.stream_id, event.headers, event.end_stream)
+                handler.on_request(stream, event.headers, event.end_stream)
             elif isinstance(event, StreamClosed):
                 handler.on_closed(event.stream_id, event.error_code)
             elif isinstance(event, DataReceived):
