@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.integration.waiting import eventually
+from tests.warm import WarmProcess, start_warm
 
 ROOT = Path(__file__).parents[2]
 _MEANT_FOR_SERVERS = (
@@ -63,21 +64,26 @@ class Server:
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         wrapper: Sequence[str] = (),
+        cold: bool = False,
     ) -> None:
         """`wrapper`: the words of a command that becomes `reactor-run`, by exec. Without `app` and
-        `app_dir` no word names them."""
+        `app_dir` no word names them. `cold`: what a process has at its start matters, so it is not
+        forked from one that has imported the server (tests/warm.py)."""
         self._stopping = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
         binds = [word for each in bind for word in ("--bind", each)]
         apps = [app] if app else []
         dirs = [] if app_dir is None else ["--app-dir", str(app_dir)]
         self.command = [*wrapper, *command(*apps, *dirs, *binds, *options)]
-        self.process = subprocess.Popen(
+        environ = clean_environment(env)
+        log = self._log.fileno()
+        warm = None if cold else start_warm(self.command, environ, log, pass_fds, group=True)
+        self.process: WarmProcess | subprocess.Popen[bytes] = warm or subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env=clean_environment(env),
+            stdout=log,
+            stderr=log,
+            env=environ,
             pass_fds=pass_fds,
             process_group=0,
         )

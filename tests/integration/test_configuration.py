@@ -261,7 +261,7 @@ def test_the_operators_marks_on_processes_and_files(here: Path, upgraded: list[i
     need_module("setproctitle")
     (here / "marked_app.py").write_text("open('made', 'w').close()\n" + APP)
     words = ["--pid-file=shop.pid", "--umask=027", "--reactors=2"]
-    with Server("marked_app:app", *words, app_dir=None) as server:
+    with Server("marked_app:app", *words, app_dir=None, cold=True) as server:
         assert (here / "shop.pid").read_text() == f"{server.pid}\n"
         assert stat.S_IMODE((here / "shop.pid").stat().st_mode) == 0o640
         assert stat.S_IMODE((here / "made").stat().st_mode) == 0o640

@@ -112,7 +112,7 @@ def test_the_runtime_fits_the_app_and_the_log_says_why(
     start: Start, connect, tmp_path: Path, source: str, answer: str, told: str
 ) -> None:
     (tmp_path / "own.py").write_text(source)
-    server = start("own:app", app_dir=tmp_path)
+    server = start("own:app", app_dir=tmp_path, cold=True)
     assert body(connect(server)) == answer
     assert told in server.log()
 
@@ -128,7 +128,7 @@ def test_frameworks_run_on_the_runtime_that_they_need(
     start: Start, connect, package: str, app: str, runtime: str
 ) -> None:
     need_module(package)
-    server = start(app)
+    server = start(app, cold=True)
     assert connect(server).get("/").status == 200
     assert f"asgi on {runtime}, because" in server.log()
 
@@ -139,14 +139,16 @@ def test_an_app_and_its_runtime_have_modules_of_the_same_name(
     (tmp_path / "own.py").write_text(SHADOWING)
     for name in ("outcome", "ssl"):
         (tmp_path / f"{name}.py").write_text("WHOSE = 'the app'\n")
-    assert body(connect(start("own:app", app_dir=tmp_path))) == str(("the app", "the app"))
+    assert body(connect(start("own:app", app_dir=tmp_path, cold=True))) == str(
+        ("the app", "the app")
+    )
 
 
 def test_advice_for_an_app_that_handles_its_errors_itself(
     start: Start, connect, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(HANDLES_ITS_ERRORS)
-    server = start("own:app", "--runtime", "trio", app_dir=tmp_path)
+    server = start("own:app", "--runtime", "trio", app_dir=tmp_path, cold=True)
     assert connect(server).request("GET", "/").body == b"sorry"
     assert "GET /: the app responds 500 (this app needs asyncio" in server.log()
 
@@ -156,7 +158,7 @@ def test_advice_for_an_app_that_reports_its_failed_start_itself(
 ) -> None:
     (tmp_path / "own.py").write_text(HANDLES_ITS_START_UP)
     with pytest.raises(DidNotStart, match=r"start-up failed: no luck; this app needs asyncio"):
-        start("own:app", "--runtime", "trio", app_dir=tmp_path)
+        start("own:app", "--runtime", "trio", app_dir=tmp_path, cold=True)
 
 
 @pytest.mark.parametrize("source", [PATCHING, PATCHING_LATE])
@@ -164,10 +166,10 @@ def test_an_app_with_gevents_patches_is_refused(start: Start, tmp_path: Path, so
     need_module("gevent")
     (tmp_path / "own.py").write_text(source)
     with pytest.raises(DidNotStart, match=r"error: the app applies gevent's monkey patching"):
-        start("own:app", app_dir=tmp_path)
+        start("own:app", app_dir=tmp_path, cold=True)
 
 
 def test_an_app_that_only_imports_gevent_is_served(start: Start, connect, tmp_path: Path) -> None:
     need_module("gevent")
     (tmp_path / "own.py").write_text(ONLY_IMPORTING)
-    assert body(connect(start("own:app", app_dir=tmp_path))) == "unpatched"
+    assert body(connect(start("own:app", app_dir=tmp_path, cold=True))) == "unpatched"

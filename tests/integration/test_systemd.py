@@ -115,7 +115,8 @@ def test_reactors_do_not_inherit_the_managers_variables(start: Start, manager: M
         "LISTEN_FDNAMES": "web",
         "KEPT": "yes",
     }
-    server = start(APP, env=env)
+    # Cold, because the environment is read as the kernel knows it from the start.
+    server = start(APP, env=env, cold=True)
     (reactor,) = server.reactor_pids()
     lines = Path(f"/proc/{reactor}/environ").read_text().split("\0")
     assert "KEPT=yes" in lines

@@ -51,6 +51,7 @@ from reactor_run.protocol.express import (
 )
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 from reactor_run.protocol.tls import Tlvs
+from tests.warm import WarmProcess, start_warm
 
 __all__ = ["APPS", "CLIENT", "SERVER", "Driver", "LaneEnd", "Pieces", "Response", "get", "post"]
 
@@ -284,8 +285,10 @@ class Driver:
         env: Mapping[str, str] | None = None,
         wrapper: tuple[str, ...] = (),
         wait: bool = True,
+        cold: bool = False,
     ) -> None:
-        """`wrapper`: a command that runs the reactor's command as its child."""
+        """`wrapper`: a command that runs the reactor's command as its child. `cold`: it is not
+        forked from a process that has imported its modules (tests/warm.py)."""
         self.control, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         self._decoder = ControlDecoder()
@@ -299,14 +302,18 @@ class Driver:
         self._clients = 0
         command = [sys.executable, "-m", "reactor_run.reactor", "--app-dir", str(app_dir)]
         command += ["--control-fd", str(theirs.fileno()), "--lane-proxy", lane_proxy]
+        words = [*wrapper, *command, *options, app]
+        environ = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        log = self._log.fileno()
         with theirs:
-            self.process = subprocess.Popen(
-                [*wrapper, *command, *options, app],
+            warm = None if cold else start_warm(words, environ, log, [theirs.fileno()])
+            self.process: WarmProcess | subprocess.Popen[bytes] = warm or subprocess.Popen(
+                words,
                 stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
+                stdout=log,
+                stderr=log,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+                env=environ,
             )
         if wait:
             self.ready = self.wait_message("ready")["ready"]

@@ -49,7 +49,7 @@ DISPENSABLE = {"argparse", "asyncio", "email", "importlib.metadata", "multiproce
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_an_app_is_imported_after_all_modules_of_the_reactor(start, runtime):
-    facts = json.loads(start("at_start:app", "--runtime", runtime).get("/").text)
+    facts = json.loads(start("at_start:app", "--runtime", runtime, cold=True).get("/").text)
     before, now = facts["before"], facts["now"]
     # The garbage collector works for the app as usual, and skips the reactor's own objects.
     assert before["collects"]
@@ -63,7 +63,8 @@ def test_an_app_is_imported_after_all_modules_of_the_reactor(start, runtime):
 @pytest.mark.parametrize("interface", ["auto", "wsgi"])
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_wsgi_app_is_served_without_an_async_library(start, threads, interface):
-    driver = start("at_start:wsgi_app", "--interface", interface, "--threads", threads)
+    options = ["--interface", interface, "--threads", threads]
+    driver = start("at_start:wsgi_app", *options, cold=True)
     modules = set(json.loads(driver.get("/").text))
     assert modules & {"anyio", "trio", "sniffio", *DISPENSABLE} == set()
 
