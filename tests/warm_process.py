@@ -40,6 +40,7 @@ from reactor_run.title import set_title
 IMPORTED = (
     "reactor_run.frontend.cli",
     "reactor_run.frontend.service.serve",
+    "reactor_run.frontend.clients.http2",
     "reactor_run.reactor.process",
     "reactor_run.reactor.asgi.http",
     "reactor_run.reactor.asgi.lifespan",

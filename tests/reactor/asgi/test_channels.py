@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from array import array
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.reactor.driver import LaneEnd, Pieces, get, post
 
 WAYS = pytest.mark.parametrize("way", ["express", "lane"])
 
-BODY = b"".join(number.to_bytes(4, "big") for number in range(500_000))
+BODY = array("I", range(500_000)).tobytes()
 
 
 def receiver(driver, way, request):
