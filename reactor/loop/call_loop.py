@@ -83,6 +83,8 @@ class CallLoop(ReactorLoop):
             exchange = ready.popleft()
             self.begins(exchange)
             since[0] = started = now
+            if now < self._watched_until:
+                self._interruptions.begin()
             # Each exchange has its own context, so it sees no variables of another exchange.
             self._context.copy().run(self._run_call, exchange)
             now = monotonic()

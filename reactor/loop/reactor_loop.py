@@ -23,6 +23,7 @@ from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.links.lane import LaneEnd
 from reactor_run.reactor.log import log
+from reactor_run.reactor.loop.interruptions import Interruptions
 from reactor_run.reactor.loop.slow_routes import COUNTED, RouteCounts
 from reactor_run.turns import Turns
 
@@ -34,6 +35,9 @@ BATCH_MAX: Final = 64
 FLUSH_AFTER: Final = 0.0005
 """Seconds after which a batch counts as long. The output of a long batch is sent once before its
 end, after half of its exchanges have run."""
+WATCHED: Final = 10.0
+"""Seconds after a slow step in which each step is measured, to tell whether other processes have
+interrupted it. That takes a microsecond for each."""
 YIELD_AFTER: Final = 0.002
 """Seconds after which a batch ends, so that events and other tasks get a turn."""
 
@@ -92,6 +96,9 @@ class ReactorLoop:
         self._context = contextvars.copy_context()
         self._closing = False
         self._thread = threading.get_ident()
+        self._interruptions = Interruptions()
+        self._watched_until = 0.0
+        """The monotonic time until which steps are measured."""
         self._signalled: deque[Callable[[], None]] = deque()
         self._woken = False
         self.wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -268,10 +275,13 @@ class ReactorLoop:
     def _stalled(self, now: float, took: float) -> float:
         """Tell the front end that a step has stalled the loop.
 
-        `now`: the monotonic time of its end. `took`: its seconds. Returns them if it was slow, else
-        0.0.
+        `now`: the monotonic time of its end. `took`: its seconds. Returns them, without those in
+        which other processes had the CPU, if it was slow, else 0.0.
         """
         self._has_stalled = True
+        if took > SLOW:
+            took = self._interruptions.own_seconds(took)
+            self._watched_until = now + WATCHED
         if self.on_turn is None:
             return 0.0
         slow = took > SLOW

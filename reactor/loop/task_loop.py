@@ -164,6 +164,8 @@ class TaskLoop(HostLoop):
             exchange.suspended = False
             exchange.slow = 0.0
             since[0] = started = now
+            if now < self._watched_until:
+                self._interruptions.begin()
             task = begin(self._host(exchange))
             if exchange.suspended:
                 self._tasks[exchange] = task
@@ -233,7 +235,9 @@ class TaskLoop(HostLoop):
                 yield trap
             except BaseException as raised:
                 error = raised
-            self.pulse.since[0] = monotonic()
+            self.pulse.since[0] = now = monotonic()
+            if now < self._watched_until:
+                self._interruptions.begin()
             # This is outside of the handler. Inside, our exception would become the `__context__`
             # of the app's exceptions.
             try:

@@ -230,6 +230,8 @@ class WorkerLoop(HostLoop):
                 worker.exchange = exchange
                 error = None
                 since[0] = started = now
+                if now < self._watched_until:
+                    self._interruptions.begin()
                 try:
                     trap = context.run(exchange.first_step)
                     if trap is not FINISHED:
@@ -311,7 +313,9 @@ class WorkerLoop(HostLoop):
                 value = yield trap
             except BaseException as raised:
                 error = raised
-            self.pulse.since[0] = monotonic()
+            self.pulse.since[0] = now = monotonic()
+            if now < self._watched_until:
+                self._interruptions.begin()
             # This is outside of the handler. Inside, our exception would become the `__context__`
             # of the app's exceptions.
             try:

@@ -8,17 +8,17 @@ No exchange should wait behind a slow call if another reactor could take it. So 
 within SLOW_WITHIN seconds, the prefetch pauses. The slower the call was, the longer is the pause.
 
 One slow call is not enough. On a busy or virtual machine, any call may seem slow for reasons
-outside of the app. If the thread neither slept nor used the CPU during this time, the kernel ran
-another process, and the call is not counted. With several threads this cannot be told, because each
-thread sleeps while another one holds the interpreter's lock.
+outside of the app. Inline, a call that other processes have interrupted is not counted
+(reactor/loop/interruptions.py).
 """
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Final
+
+from reactor_run.reactor.loop.interruptions import Interruptions
 
 __all__ = ["InlinePrefetch", "ThreadsPrefetch"]
 
@@ -97,13 +97,13 @@ class InlinePrefetch(_Prefetch):
 
     def __init__(self, announce: Callable[[int], None]) -> None:
         super().__init__(announce, 1)
+        self._interruptions = Interruptions()
         self.begin_batch()
 
     def begin_batch(self) -> None:
         """Start the clock of a batch's first call. Call this before each batch."""
         self._began = perf_counter()
-        self._burnt = thread_time()
-        self._sleeps = _sleeps()
+        self._interruptions.begin()
 
     def observe(self) -> None:
         """Measure a call that has just ended. It began at the end of the previous call, or at the
@@ -111,16 +111,8 @@ class InlinePrefetch(_Prefetch):
         now = perf_counter()
         took = now - self._began
         self._began = now
-        if took > SLOW and self._had_no_processor():
-            return
-        self._count(took, now)
-
-    def _had_no_processor(self) -> bool:
-        """Whether the last call was slow only because other processes had the CPU."""
-        burnt, sleeps = thread_time(), _sleeps()
-        innocent = sleeps == self._sleeps and burnt - self._burnt <= SLOW
-        self._burnt, self._sleeps = burnt, sleeps
-        return innocent
+        if took <= SLOW or self._interruptions.own_seconds(took) > SLOW:
+            self._count(took, now)
 
 
 class ThreadsPrefetch(_Prefetch):
@@ -155,8 +147,3 @@ class ThreadsPrefetch(_Prefetch):
         """Count an exchange that a thread has ended. Its call took `took` seconds."""
         self._in_hand -= 1
         self._count(took, perf_counter())
-
-
-def _sleeps() -> int:
-    """Return how often this thread gave up the CPU to wait (getrusage(2), ru_nvcsw)."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reactor_run.reactor.loop import interruptions
 from reactor_run.reactor.wsgi import prefetch as service
 from reactor_run.reactor.wsgi.prefetch import (
     BUDGET,
@@ -29,8 +30,8 @@ class Thread:
         self.burnt = 5.0
         self.sleeps = 7
         monkeypatch.setattr(service, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(service, "thread_time", lambda: self.burnt)
-        monkeypatch.setattr(service, "_sleeps", lambda: self.sleeps)
+        monkeypatch.setattr(interruptions, "thread_time", lambda: self.burnt)
+        monkeypatch.setattr(interruptions, "_waits", lambda: self.sleeps)
         self.told: list[int] = []
         self.prefetch = InlinePrefetch(self.told.append)
 
