@@ -2,7 +2,7 @@
  *
  * The translation in Python (http2/request_head.py, http2/answer.py) is the only authority. This
  * file translates the common case with the same result, and returns None for everything else: then
- * Python translates it, or says what is wrong. tests/fuzz/http2_native.py compares the two.
+ * Python translates it, or says what is wrong. tests/fuzz/translation.py compares the two.
  *
  * A byte that changes where a field or the head ends would be an injection. So each name and each
  * value is checked here too, whatever the library or the front end has checked.

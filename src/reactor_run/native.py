@@ -1,8 +1,8 @@
 """The optional extensions in C (protocol/_head.c, _frames.c, _http2.c), or what takes their place.
 
 Without them, these functions accept nothing. So Python reads every head and every frame, with the
-same results. Two things cause that: there was no compiler when
-reactor-run was installed, or REACTOR_RUN_PURE=1 is in the environment, as it is in tests.
+same results. Two things cause that: there was no compiler when reactor-run was installed, or
+REACTOR_RUN_PURE=1 is in the environment, as it is in tests.
 """
 
 from __future__ import annotations
