@@ -325,10 +325,10 @@ def test_a_prompt_while_the_app_is_imported(sit: Sit) -> None:
     typist = sit(
         "first = input('first? ')\n" + WSGI.replace("answer = 1", "answer = first"),
         "--start-timeout",
-        "0.6",
+        "2.5",
         until=r"first\? $",
     )
-    typist.thinks(1.0)
+    typist.thinks(3.0)
     typist.types("seven")
     typist.reads("ready, accepting connections")
     assert typist.get().body == b"seven"
