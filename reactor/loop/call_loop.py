@@ -90,7 +90,10 @@ class CallLoop(ReactorLoop):
             now = monotonic()
             handled += 1
             stalled = now - started > STALLED_AFTER
-            slow = self._step_ended() if stalled else 0.0
+            slow = 0.0
+            if stalled:
+                since[0] = 0.0
+                slow = self._stalled(now, now - started)
             if now < self._counted_until:
                 self._count(exchange, slow)
             if stalled or now < self._stall_budget_until:

@@ -87,7 +87,6 @@ class HostLoop(ReactorLoop):
 
     def _end_step(self, exchange: Hosted) -> float:
         """Record the end of an app's step; return the monotonic time."""
-        # As `_step_ended` does. Apps that await have many steps.
         now = monotonic()
         since = self.pulse.since
         took = now - since[0]

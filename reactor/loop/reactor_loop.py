@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from reactor_run.pulse import BEGUN, SLOW, STALL_BUDGET_SECONDS, STALLED_AFTER, Pulse
+from reactor_run.pulse import BEGUN, SLOW, STALL_BUDGET_SECONDS, Pulse
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.links.lane import LaneEnd
@@ -260,17 +260,6 @@ class ReactorLoop:
             self._handle(self._epoll.poll(0, BATCH_MAX))
 
     # Steps of apps -----------------------------------------------------------------------------
-
-    def _step_ended(self) -> float:
-        """Record the end of an app's step. If it stalled the loop, tell the front end.
-
-        Returns the step's seconds if it was slow, else 0.0.
-        """
-        now = monotonic()
-        since = self.pulse.since
-        took = now - since[0]
-        since[0] = 0.0
-        return self._stalled(now, took) if took > STALLED_AFTER else 0.0
 
     def _stalled(self, now: float, took: float) -> float:
         """Tell the front end that a step has stalled the loop.
