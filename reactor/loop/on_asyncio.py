@@ -152,8 +152,8 @@ class _Carrier:
 class OnceEvent:
     """An event that is set once, for tasks of one event loop.
 
-    An echo over a WebSocket takes 7 % less CPU time with it than with asyncio.Event, which looks
-    for its loop each time, and can be cleared.
+    To make it, wait and be woken takes 1.3 us less than with asyncio.Event (4.4 instead of 5.7 on
+    uvloop), which looks for its loop each time, and can be cleared.
     """
 
     __slots__ = ("_is_set", "_loop", "_waiters")

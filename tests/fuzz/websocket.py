@@ -1,9 +1,8 @@
 """Fuzz target: the frames of a WebSocket's client, by `WebSocket`, and ours, by `FrameFollower`.
 
 A stream means the same however it is cut, and whether C takes its messages or Python does.
-`websockets` reads what we accept as we do, and rejects
-what we reject with the same code, but for the rules that it does not have. It reads back what we
-send.
+`websockets` reads what we accept as we do, and rejects what we reject with the same code, but for
+the rules that it does not have. It reads back what we send.
 """
 
 from __future__ import annotations
