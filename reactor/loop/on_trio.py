@@ -1,6 +1,6 @@
-"""The guard of a worker's task, and the leader's wait, on Trio.
+"""The guard of a worker's task, the leader's wait, and what tasks yield to Trio.
 
-Both need private parts of Trio. Only this file uses them.
+The first two need private parts of Trio. Only this file uses them.
 
 The guard: an app can leave a cancel scope or a nursery open. Then `task._cancel_status` is no
 longer the worker's own. An app can also rename the task, or keep it as the key of one request's
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
+from collections.abc import Callable, Coroutine
 from sys import getrefcount
 from typing import Any, Final
 from weakref import getweakrefcount
@@ -28,10 +29,52 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from reactor_run.reactor import fork
 from reactor_run.reactor.log import log
+from reactor_run.reactor.loop.hosted import FINISHED
 from reactor_run.reactor.loop.reactor_loop import Events, poll_events
 from reactor_run.turns import Turns
 
-__all__ = ["TrioHygiene", "TrioSleep"]
+__all__ = ["GIVES_WAY", "TrioHygiene", "TrioSleep", "go_on"]
+
+
+def _trap(function: Callable[[], Coroutine[Any, Any, object]]) -> object:
+    """Return the trap that a function of Trio yields first."""
+    coroutine = function()
+    trap: object = coroutine.send(None)
+    coroutine.close()
+    return trap
+
+
+def _gives_way() -> object:
+    trap = _trap(trio.lowlevel.cancel_shielded_checkpoint)
+    # If this version of Trio makes a trap for each call, no trap is ever recognized.
+    return trap if trap is _trap(trio.lowlevel.cancel_shielded_checkpoint) else object()
+
+
+GIVES_WAY: Final = _gives_way()
+"""The trap of an app that lets other tasks run and waits for nothing: `trio.sleep(0)`, and most
+calls of Trio that need not wait. Trio would put its task back into the queue at once."""
+
+
+class _Turn:
+    """What Trio sends to a task that has given way."""
+
+    __slots__ = ()
+
+    def unwrap(self) -> None:
+        """Return the result of the trap."""
+
+
+_TURN: Final = _Turn()
+"""Takes the place of `outcome.Value(None)`, which is made for one use."""
+
+
+def go_on(coroutine: Coroutine[Any, Any, object]) -> object:
+    """Run an app that has yielded GIVES_WAY until it ends or suspends, as `first_step` does."""
+    try:
+        return coroutine.send(_TURN)
+    except StopIteration:
+        return FINISHED
+
 
 _LONGEST: Final = 3600.0
 """Most seconds of one wait, also if Trio has no deadline."""
@@ -122,15 +165,19 @@ class TrioSleep:
         """Whether an instrument or `wait_all_tasks_blocked` watches Trio's loop."""
         return bool(self._runner.waiting_for_idle or self._runner.instruments["_all"])
 
-    async def events(self) -> Events:
+    async def events(self, *, wait: bool = True) -> Events:
         """Wait, and return the events that are ready. Other runnable tasks run first.
 
         The list may be empty, because the wait also ends when another task wants to run.
+        `wait`: False: do not wait for an event, only let other tasks run.
         """
         if self.direct and self._is_watched():
             self._go_the_long_way()
         if not self.direct:
-            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            if wait:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+            else:
+                await trio.lowlevel.checkpoint()
             if fork.is_child:
                 fork.leave_loop()
             # The front end may be about to hand over more requests, on this CPU. Let it finish,
@@ -141,8 +188,8 @@ class TrioSleep:
             until = self._sleep_time(self._next_deadline())
             # If a deadline has passed, Trio's loop must run now: under load it would run late.
             if until > 0.0:
-                events = self._poll(min(until, _LONGEST))
-                if events:
+                events = self._poll(min(until, _LONGEST) if wait else 0.0)
+                if events or not wait:
                     return events
         await trio.lowlevel.checkpoint()
         if not self._queue.turn:

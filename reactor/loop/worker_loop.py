@@ -21,6 +21,9 @@ The rules:
    half is sent early, so that clients and front end can work during the second half. If the next
    step may be slow, each answer is sent at once.
 6. After an app has failed, the loop uses nothing that the app can change, not even its context.
+7. An app that only gives way, as by `trio.sleep(0)`, does not keep its worker, unless it has left
+   something in the worker's task. Once other tasks have run, the leader goes on with the app. To
+   cancel the app meanwhile, it gets a task of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from __future__ import annotations
 import contextvars
 import threading
 import types
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -40,7 +44,12 @@ from reactor_run.reactor import fork
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.hosted import FINISHED, Hosted, HostLoop
-from reactor_run.reactor.loop.on_trio import TrioHygiene, TrioSleep
+from reactor_run.reactor.loop.on_trio import (
+    GIVES_WAY,
+    TrioHygiene,
+    TrioSleep,
+    go_on,
+)
 from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER
 
 __all__ = ["Worker", "WorkerLoop"]
@@ -94,9 +103,15 @@ class WorkerLoop(HostLoop):
         self._waking = 0
         """Workers that were woken or started and have not run since."""
         self._workers: set[Worker] = set()
+        self._giving_way: deque[tuple[Hosted, contextvars.Context]] = deque()
+        """Rule 7: exchanges whose apps give way, with their contexts."""
+        self._due = 0
+        """How many of them go on now: other tasks have run since they gave way."""
 
     def _in_child(self) -> None:
         super()._in_child()
+        self._giving_way.clear()
+        self._due = 0
         self._sleep.in_child()
 
     def cancel(self, exchange: AppExchange) -> None:
@@ -110,6 +125,12 @@ class WorkerLoop(HostLoop):
             # The worker may host another exchange by now. A late message must not cancel that one.
             if worker.exchange is exchange:
                 worker.cancel()
+        for place, (other, context) in enumerate(self._giving_way):
+            if other is exchange:
+                del self._giving_way[place]
+                self._due -= place < self._due
+                self._cancel_alone(exchange, context)
+                break
 
     # Workers -----------------------------------------------------------------------------------
 
@@ -136,22 +157,24 @@ class WorkerLoop(HostLoop):
         """Rule 1: wake followers, or start workers, so that there is a leader.
 
         If exchanges are ready, their apps may suspend like the one before. So a worker is woken for
-        each of up to WOKEN_MAX exchanges, and these begin in the same turn of Trio.
+        each of up to WOKEN_MAX exchanges, and these begin in the same turn of Trio. If no worker
+        may lead any more, the apps that give way are cancelled like all others.
         """
         self._leader = None
-        wanted = min(len(self.ready), WOKEN_MAX) or 1
+        wanted = min(len(self.ready) + self._due, WOKEN_MAX) or 1
         while self._waking < wanted and self._parked:
             self._waking += 1
             trio.lowlevel.reschedule(self._parked.pop().task)
-        # If an app cancelled the nursery, it takes no new task, and `run` opens a new one.
-        if (
-            self._waking < wanted
-            and not self._closing
-            and self._nursery is not None
-            and not self._nursery.cancel_scope.cancel_called
-        ):
+        if self._waking >= wanted or self._nursery is None:
+            return
+        # If an app cancelled the nursery, its tasks end, and `run` opens a new one.
+        if not self._closing and not self._nursery.cancel_scope.cancel_called:
             for _ in range(wanted - self._waking):
                 self._spawn()
+        else:
+            self._due = 0
+            while self._giving_way:
+                self._cancel_alone(*self._giving_way.popleft())
 
     async def _work(self) -> None:
         self._waking -= 1
@@ -174,6 +197,36 @@ class WorkerLoop(HostLoop):
                 self._workers.discard(worker)
                 if self._leader is worker or self._leader is None:
                     self._hand_over()
+
+    def _cancel_alone(self, exchange: Hosted, context: contextvars.Context) -> None:
+        """Cancel an exchange whose app gives way. The app goes on in a task of its own."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._end_alone, exchange, context)
+
+    async def _end_alone(self, exchange: Hosted, context: contextvars.Context) -> None:
+        error: BaseException | None = None
+        with trio.CancelScope() as scope:
+            worker = Worker(scope)
+            worker.cancel()
+            self.pulse.since[0] = monotonic()
+            try:
+                await self._drive(worker, exchange, context, GIVES_WAY)
+            except BaseException as raised:
+                # An exception of the app ends its exchange only.
+                error = raised
+            if fork.is_child:
+                fork.leave(error)
+            try:
+                self._end(exchange, error)
+            except BaseException:
+                # This is a fault of the reactor, as in `_work`.
+                self._closing = True
+                raise
+            # Break a reference cycle: the traceback of `error` holds this frame.
+            error = None
+            self._flush_soon()
+            self._count(exchange, exchange.slow)
+            await worker.hygiene.restore()
 
     async def _follow(self, worker: Worker) -> bool:
         """Wait until there is no leader. Return whether this worker may lead.
@@ -198,77 +251,100 @@ class WorkerLoop(HostLoop):
         """Lead until an app suspends. Return whether this worker may go on as a follower."""
         self._leader = worker
         ready = self.ready
+        giving_way = self._giving_way
         hygiene = worker.hygiene
         exchange: Hosted | None
         context: contextvars.Context | None
         error: BaseException | None
+        step: Callable[[], object] | None
         trap: object
         while not self._closing:
-            if not ready:
+            if not ready and not self._due:
                 # These names would keep the last request alive during the wait.
-                exchange = context = error = trap = None
+                exchange = context = step = error = trap = None
                 self._gathers = False
                 self.flush()
-                self._handle(await self._sleep.events())
+                self._handle(await self._sleep.events(wait=not giving_way))
+                self._due = len(giving_way)
             else:
                 self._poll_after_stall()
             began = now = monotonic()
-            half = len(ready) // 2
+            half = (len(ready) + self._due) // 2
             since, begun = self.pulse.since, self.pulse.begun
             handled = 0
             before = worker.before = hygiene.snapshot()
-            while ready:
-                exchange = ready.popleft()
-                if exchange.express:
-                    # As `begins` does: one thread begins them all, in the order of their numbers.
-                    begun[0] = exchange.express
+            while ready or self._due:
+                # If both wait, they take turns.
+                if self._due and (handled & 1 or not ready):
+                    self._due -= 1
+                    exchange, context = giving_way.popleft()
+                    step = partial(go_on, exchange.coroutine)
                 else:
-                    self.begins(exchange)
-                context = self._context.copy()
-                exchange.suspended = False
-                exchange.slow = 0.0
+                    exchange = ready.popleft()
+                    if exchange.express:
+                        # As `begins` does: one thread begins them all, in the order of their
+                        # numbers.
+                        begun[0] = exchange.express
+                    else:
+                        self.begins(exchange)
+                    context = self._context.copy()
+                    exchange.suspended = False
+                    exchange.slow = 0.0
+                    step = exchange.first_step
                 worker.exchange = exchange
                 error = None
                 since[0] = started = now
                 if now < self._watched_until:
                     self._interruptions.begin()
                 try:
-                    trap = context.run(exchange.first_step)
+                    trap = context.run(step)
                     if trap is not FINISHED:
-                        await self._drive(worker, exchange, context, trap)
+                        if trap is GIVES_WAY and hygiene.snapshot() == before:
+                            if fork.is_child:
+                                fork.leave_loop()
+                            exchange.suspended = True
+                            exchange.write_out()
+                            giving_way.append((exchange, context))
+                        else:
+                            await self._drive(worker, exchange, context, trap)
+                            trap = FINISHED
                 except BaseException as raised:
                     # An exception of the app ends its exchange only.
                     error = raised
-                if fork.is_child:
-                    fork.leave(error)
+                    trap = FINISHED
                 worker.exchange = None
-                try:
-                    exchange.over(error)
-                except BaseException as fault:
-                    self._end_failed(exchange, fault)
-                # Break a reference cycle: the traceback of `error` holds this frame.
-                error = None
-                if exchange.suspended:
-                    self._flush_soon()
-                    self._flush_if_late(monotonic())
-                    self._count(exchange, exchange.slow)
-                    if worker.cancelled:
-                        await hygiene.restore()
+                if trap is FINISHED:
+                    if fork.is_child:
+                        fork.leave(error)
+                    try:
+                        exchange.over(error)
+                    except BaseException as fault:
+                        self._end_failed(exchange, fault)
+                    # Break a reference cycle: the traceback of `error` holds this frame.
+                    error = None
+                    if self._leader is not worker:
+                        # The app was driven: it has waited, and other workers went on meanwhile.
+                        self._flush_soon()
+                        self._flush_if_late(monotonic())
+                        self._count(exchange, exchange.slow)
+                        if worker.cancelled:
+                            await hygiene.restore()
+                            return False
+                        if not hygiene.is_open:
+                            # Until the end of this step Trio holds the exception that ended the
+                            # app's last wait, and with it the task. So `_follow` looks at the rest
+                            # later.
+                            return True
+                    if hygiene.snapshot() != before:
+                        since[0] = 0.0
+                        await self._retire(worker)
                         return False
-                    if not hygiene.is_open:
-                        # Until the end of this step Trio holds the exception that ended the app's
-                        # last wait, and with it the task. So `_follow` looks at the rest later.
-                        return True
-                if hygiene.snapshot() != before:
-                    since[0] = 0.0
-                    await self._retire(worker)
-                    return False
                 now = monotonic()
                 handled += 1
                 stalled = now - started > STALLED_AFTER
                 if stalled:
                     self._end_step(exchange)
-                if now < self._counted_until:
+                if now < self._counted_until and trap is FINISHED:
                     self._count(exchange, exchange.slow)
                 if stalled or now < self._stall_budget_until:
                     self.flush()
@@ -279,6 +355,7 @@ class WorkerLoop(HostLoop):
                     since[0] = 0.0
                     self.flush()
                     await trio.lowlevel.checkpoint()
+                    self._due = len(giving_way)
                     break
             else:
                 since[0] = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from reactor_run.reactor.loop import worker_loop
-from reactor_run.reactor.loop.reactor_loop import YIELD_AFTER
+from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, YIELD_AFTER
 from reactor_run.reactor.loop.worker_loop import WOKEN_MAX, Worker, WorkerLoop
 from tests.reactor.loop.standin import App, Fault, Flushes, Standin, fail
 
@@ -73,6 +74,20 @@ def run(body: Callable[[Fixture], Awaitable[None]]) -> None:
     trio.run(main)
 
 
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
+    """The workers of a loop that is made later."""
+    workers: list[Worker] = []
+
+    class Counted(Worker):
+        def __init__(self, scope: trio.CancelScope) -> None:
+            super().__init__(scope)
+            workers.append(self)
+
+    monkeypatch.setattr(worker_loop, "Worker", Counted)
+    return workers
+
+
 def test_apps_that_suspend_begin_together() -> None:
     async def body(it: Fixture) -> None:
         begun: list[int] = []
@@ -111,19 +126,9 @@ def test_apps_that_suspend_begin_in_order() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001])
-def test_a_worker_is_reused_after_an_app_that_slept(
-    seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_is_reused_after_an_app_that_slept(seconds: float, workers: list[Worker]) -> None:
     """Trio throws an exception into a task whose sleep ends. For one step it keeps a reference to
     the task."""
-    workers: list[Worker] = []
-
-    class Counted(Worker):
-        def __init__(self, scope: trio.CancelScope) -> None:
-            super().__init__(scope)
-            workers.append(self)
-
-    monkeypatch.setattr(worker_loop, "Worker", Counted)
 
     async def app(exchange: Standin) -> None:
         await trio.sleep(seconds)
@@ -251,6 +256,218 @@ def test_timers_run_while_apps_that_suspend_never_end() -> None:
         await trio.sleep(0.001)
         goes_on = False
         assert begun < 100_000
+
+    run(body)
+
+
+def test_apps_that_give_way_need_one_worker(workers: list[Worker]) -> None:
+    async def body(it: Fixture) -> None:
+        async def app(exchange: Standin) -> None:
+            before = it.turns
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+            assert it.turns >= before + 3
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.count_turns)
+            exchanges = await it.serve(*[app] * 100)
+            nursery.cancel_scope.cancel()
+        assert [exchange.error for exchange in exchanges] == [None] * 100
+        assert len(workers) == 1
+
+    run(body)
+
+
+def test_apps_that_give_way_keep_their_contexts() -> None:
+    number: contextvars.ContextVar[int] = contextvars.ContextVar("number")
+
+    async def body(it: Fixture) -> None:
+        numbers = iter(range(100))
+
+        async def app(exchange: Standin) -> None:
+            mine = next(numbers)
+            number.set(mine)
+            await trio.lowlevel.checkpoint()
+            assert number.get() == mine
+            await trio.sleep(0.001)
+            assert number.get() == mine
+
+        assert {exchange.error for exchange in await it.serve(*[app] * 100)} == {None}
+
+    run(body)
+
+
+async def keep_task(go_on: Callable[[], Awaitable[None]]) -> trio.lowlevel.Task:
+    task = trio.lowlevel.current_task()
+    await go_on()
+    assert trio.lowlevel.current_task() is task
+    return task
+
+
+async def open_scope(go_on: Callable[[], Awaitable[None]]) -> trio.lowlevel.Task:
+    with trio.CancelScope():
+        await go_on()
+    return trio.lowlevel.current_task()
+
+
+async def open_nursery(go_on: Callable[[], Awaitable[None]]) -> trio.lowlevel.Task:
+    async with trio.open_nursery() as nursery:
+        await go_on()
+    return nursery.parent_task
+
+
+async def hold_lock(go_on: Callable[[], Awaitable[None]]) -> trio.lowlevel.Task:
+    async with trio.Lock():
+        await go_on()
+        return trio.lowlevel.current_task()
+
+
+@pytest.mark.parametrize("hold", [keep_task, open_scope, open_nursery, hold_lock])
+def test_apps_that_use_their_task_keep_it(
+    hold: Callable[[Callable[[], Awaitable[None]]], Awaitable[trio.lowlevel.Task]],
+) -> None:
+    async def body(it: Fixture) -> None:
+        tasks: list[int] = []
+
+        async def app(exchange: Standin) -> None:
+            async def go_on() -> None:
+                await trio.lowlevel.checkpoint()
+                tasks.append(id(trio.lowlevel.current_task()))
+                await trio.lowlevel.checkpoint()
+
+            await hold(go_on)
+
+        exchanges = await it.serve(*[app] * 8)
+        assert {exchange.error for exchange in exchanges} == {None}
+        assert len(set(tasks)) == 8
+
+    run(body)
+
+
+def test_an_app_that_gives_way_can_wait_later() -> None:
+    async def body(it: Fixture) -> None:
+        async def app(exchange: Standin) -> None:
+            for seconds in (0, 0, 0.001, 0, 0.001):
+                await trio.sleep(seconds)
+            with trio.move_on_after(0) as scope:
+                await trio.sleep_forever()
+            assert scope.cancelled_caught
+
+        assert {exchange.error for exchange in await it.serve(*[app] * 50)} == {None}
+
+    run(body)
+
+
+def test_an_app_that_gives_way_is_cancelled_alone() -> None:
+    async def body(it: Fixture) -> None:
+        goes_on = True
+        cancelled: list[Standin] = []
+
+        async def app(exchange: Standin) -> None:
+            try:
+                while goes_on:
+                    await trio.lowlevel.checkpoint()
+            except trio.Cancelled:
+                cancelled.append(exchange)
+                raise
+
+        exchanges = it.begin(*[app] * 5)
+        await it.suspended(exchanges)
+        it.loop.call_soon(lambda: it.loop.cancel(exchanges[2]))
+        await it.ended([exchanges[2]])
+        goes_on = False
+        await it.ended(exchanges)
+        assert cancelled == [exchanges[2]]
+        assert isinstance(exchanges[2].error, trio.Cancelled)
+        assert {exchange.error for exchange in exchanges} == {None, exchanges[2].error}
+
+    run(body)
+
+
+def test_a_cancelled_app_that_gives_way_can_finish_what_it_shields() -> None:
+    async def body(it: Fixture) -> None:
+        finished = False
+
+        async def app(exchange: Standin) -> None:
+            nonlocal finished
+            try:
+                while True:
+                    await trio.lowlevel.checkpoint()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.001)
+                    await trio.lowlevel.checkpoint()
+                finished = True
+
+        exchanges = it.begin(app)
+        await it.suspended(exchanges)
+        it.loop.call_soon(lambda: it.loop.cancel(exchanges[0]))
+        await it.ended(exchanges)
+        assert finished
+
+    run(body)
+
+
+def test_closing_cancels_apps_that_give_way() -> None:
+    exchanges: list[Standin] = []
+
+    async def body(it: Fixture) -> None:
+        async def app(exchange: Standin) -> None:
+            while True:
+                await trio.lowlevel.checkpoint()
+
+        exchanges.extend(it.begin(*[app] * 5))
+        await it.suspended(exchanges)
+
+    run(body)
+    assert all(isinstance(exchange.error, trio.Cancelled) for exchange in exchanges)
+    assert len(exchanges) == 5
+
+
+def test_an_app_that_cancels_the_loops_tasks_while_others_give_way() -> None:
+    async def body(it: Fixture) -> None:
+        async def app(exchange: Standin) -> None:
+            while True:
+                await trio.lowlevel.checkpoint()
+
+        async def hostile(exchange: Standin) -> None:
+            nursery = trio.lowlevel.current_task().parent_nursery
+            assert nursery is not None
+            nursery.cancel_scope.cancel()
+
+        async def quick(exchange: Standin) -> None:
+            pass
+
+        exchanges = it.begin(*[app] * 5, hostile)
+        await it.ended(exchanges)
+        assert {type(exchange.error) for exchange in exchanges[:5]} == {trio.Cancelled}
+        await it.serve(quick)
+
+    run(body)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_new_exchanges_begin_while_many_apps_give_way(direct: bool) -> None:
+    async def body(it: Fixture) -> None:
+        if not direct:
+            await trio.testing.wait_all_tasks_blocked()
+        goes_on = True
+
+        async def app(exchange: Standin) -> None:
+            while goes_on:
+                await trio.lowlevel.checkpoint()
+
+        async def quick(exchange: Standin) -> None:
+            pass
+
+        exchanges = it.begin(*[app] * 3 * BATCH_MAX)
+        await it.suspended(exchanges)
+        for _ in range(10):
+            await trio.sleep(0.001)
+            await it.serve(*[quick] * 3)
+        goes_on = False
+        await it.ended(exchanges)
+        assert it.loop._sleep.direct == direct
 
     run(body)
 
