@@ -33,12 +33,12 @@ from reactor_run.reactor.loop.hosted import FINISHED
 from reactor_run.reactor.loop.reactor_loop import Events, poll_events
 from reactor_run.turns import Turns
 
-__all__ = ["GIVES_WAY", "TrioHygiene", "TrioSleep", "go_on"]
+__all__ = ["GIVES_WAY", "TURN", "TrioHygiene", "TrioSleep", "go_on", "waiting_trap"]
 
 
-def _trap(function: Callable[[], Coroutine[Any, Any, object]]) -> object:
+def _trap(function: Callable[..., Coroutine[Any, Any, object]], *args: object) -> object:
     """Return the trap that a function of Trio yields first."""
-    coroutine = function()
+    coroutine = function(*args)
     trap: object = coroutine.send(None)
     coroutine.close()
     return trap
@@ -64,14 +64,19 @@ class _Turn:
         """Return the result of the trap."""
 
 
-_TURN: Final = _Turn()
+TURN: Final[Any] = _Turn()
 """Takes the place of `outcome.Value(None)`, which is made for one use."""
+
+
+def waiting_trap(abort: Callable[[Any], trio.lowlevel.Abort]) -> object:
+    """Return the trap of `trio.lowlevel.wait_task_rescheduled`, for many waits of one task."""
+    return _trap(trio.lowlevel.wait_task_rescheduled, abort)
 
 
 def go_on(coroutine: Coroutine[Any, Any, object]) -> object:
     """Run an app that has yielded GIVES_WAY until it ends or suspends, as `first_step` does."""
     try:
-        return coroutine.send(_TURN)
+        return coroutine.send(TURN)
     except StopIteration:
         return FINISHED
 

@@ -46,9 +46,11 @@ from reactor_run.reactor.log import limited
 from reactor_run.reactor.loop.hosted import FINISHED, Hosted, HostLoop
 from reactor_run.reactor.loop.on_trio import (
     GIVES_WAY,
+    TURN,
     TrioHygiene,
     TrioSleep,
     go_on,
+    waiting_trap,
 )
 from reactor_run.reactor.loop.reactor_loop import BATCH_MAX, FLUSH_AFTER, YIELD_AFTER
 
@@ -65,7 +67,7 @@ suspends. With many, workers would wake in vain if most apps do not suspend."""
 class Worker:
     """One task that hosts exchanges. Create it in that task, inside `scope`."""
 
-    __slots__ = ("before", "cancelled", "exchange", "hygiene", "scope", "task")
+    __slots__ = ("before", "cancelled", "exchange", "hygiene", "scope", "task", "waits")
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self.scope = scope
@@ -74,18 +76,15 @@ class Worker:
         self.hygiene = TrioHygiene()
         self.task = trio.lowlevel.current_task()
         self.exchange: Hosted | None = None
-        self.before: object = None
-        """The state of the task before its last exchanges; None if it has had none."""
+        self.waits: object = None
+        """The trap by which the worker waits as a follower."""
+        self.before = self.hygiene.snapshot()
+        """The state of the task before its first exchange."""
 
     def cancel(self) -> None:
         """Cancel what the worker hosts. It hosts no other exchange."""
         self.cancelled = True
         self.scope.cancel()
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether the last apps left nothing in the task."""
-        return self.before in (None, self.hygiene.snapshot())
 
 
 class WorkerLoop(HostLoop):
@@ -161,10 +160,13 @@ class WorkerLoop(HostLoop):
         may lead any more, the apps that give way are cancelled like all others.
         """
         self._leader = None
-        wanted = min(len(self.ready) + self._due, WOKEN_MAX) or 1
+        wanted = len(self.ready) + self._due
+        if self._waking and self._waking >= wanted:
+            return
+        wanted = min(wanted, WOKEN_MAX) or 1
         while self._waking < wanted and self._parked:
             self._waking += 1
-            trio.lowlevel.reschedule(self._parked.pop().task)
+            trio.lowlevel.reschedule(self._parked.pop().task, TURN)
         if self._waking >= wanted or self._nursery is None:
             return
         # If an app cancelled the nursery, its tasks end, and `run` opens a new one.
@@ -183,8 +185,7 @@ class WorkerLoop(HostLoop):
             self._workers.add(worker)
             try:
                 if self._leader is None or await self._follow(worker):
-                    while await self._lead(worker) and await self._follow(worker):
-                        pass
+                    await self._serve(worker)
             except trio.Cancelled:
                 # The reactor cancelled the worker, or an app cancelled a task of the loop. The
                 # worker ends in both cases.
@@ -194,6 +195,8 @@ class WorkerLoop(HostLoop):
                 self._closing = True
                 raise
             finally:
+                # Break a reference cycle.
+                worker.waits = None
                 self._workers.discard(worker)
                 if self._leader is worker or self._leader is None:
                     self._hand_over()
@@ -228,18 +231,21 @@ class WorkerLoop(HostLoop):
             self._count(exchange, exchange.slow)
             await worker.hygiene.restore()
 
-    async def _follow(self, worker: Worker) -> bool:
+    @types.coroutine
+    def _follow(self, worker: Worker) -> Generator[Any, Any, bool]:
         """Wait until there is no leader. Return whether this worker may lead.
 
         Returns False at once if PARKED_MAX followers wait.
         """
-        abort = partial(self._unpark, worker)
+        trap = worker.waits
+        if trap is None:
+            trap = worker.waits = waiting_trap(partial(self._unpark, worker))
         while len(self._parked) < PARKED_MAX:
             self._parked.append(worker)
-            await trio.lowlevel.wait_task_rescheduled(abort)
+            (yield trap).unwrap()
             self._waking -= 1
             if self._leader is None:
-                return worker.is_clean
+                return worker.hygiene.snapshot() == worker.before
         return False
 
     def _unpark(self, worker: Worker, _: object) -> trio.lowlevel.Abort:
@@ -247,12 +253,14 @@ class WorkerLoop(HostLoop):
         self._parked.remove(worker)
         return trio.lowlevel.Abort.SUCCEEDED
 
-    async def _lead(self, worker: Worker) -> bool:
-        """Lead until an app suspends. Return whether this worker may go on as a follower."""
+    async def _serve(self, worker: Worker) -> None:
+        """Lead until an app suspends, stay with it, follow, and lead again. Return when the worker
+        is to end."""
         self._leader = worker
         ready = self.ready
         giving_way = self._giving_way
         hygiene = worker.hygiene
+        before = worker.before
         exchange: Hosted | None
         context: contextvars.Context | None
         error: BaseException | None
@@ -266,13 +274,12 @@ class WorkerLoop(HostLoop):
                 self.flush()
                 self._handle(await self._sleep.events(wait=not giving_way))
                 self._due = len(giving_way)
-            else:
+            elif self._has_stalled:
                 self._poll_after_stall()
             began = now = monotonic()
             half = (len(ready) + self._due) // 2
             since, begun = self.pulse.since, self.pulse.begun
             handled = 0
-            before = worker.before = hygiene.snapshot()
             while ready or self._due:
                 # If both wait, they take turns.
                 if self._due and (handled & 1 or not ready):
@@ -324,21 +331,28 @@ class WorkerLoop(HostLoop):
                     error = None
                     if self._leader is not worker:
                         # The app was driven: it has waited, and other workers went on meanwhile.
-                        self._flush_soon()
-                        self._flush_if_late(monotonic())
-                        self._count(exchange, exchange.slow)
+                        if not self._gathers:
+                            self._flush_soon()
+                        now = monotonic()
+                        self._flush_if_late(now)
+                        if exchange.slow or now < self._counted_until:
+                            self._count(exchange, exchange.slow)
                         if worker.cancelled:
                             await hygiene.restore()
-                            return False
+                            return
                         if not hygiene.is_open:
                             # Until the end of this step Trio holds the exception that ended the
                             # app's last wait, and with it the task. So `_follow` looks at the rest
                             # later.
-                            return True
+                            exchange = context = step = trap = None
+                            if not await self._follow(worker):
+                                return
+                            self._leader = worker
+                            break
                     if hygiene.snapshot() != before:
                         since[0] = 0.0
                         await self._retire(worker)
-                        return False
+                        return
                 now = monotonic()
                 handled += 1
                 stalled = now - started > STALLED_AFTER
@@ -361,7 +375,6 @@ class WorkerLoop(HostLoop):
                 since[0] = 0.0
                 if now < self._stall_budget_until:
                     self._tell_begun()
-        return False
 
     @types.coroutine
     def _drive(
@@ -374,15 +387,17 @@ class WorkerLoop(HostLoop):
         if fork.is_child:
             fork.leave_loop()
         exchange.suspended = True
-        self._end_step(exchange)
-        self._tell_begun()
+        if self._end_step(exchange) < self._stall_budget_until:
+            self._tell_begun()
         if self._leader is worker:
             self._hand_over()
         exchange.write_out()
-        self._flush_soon()
+        if not self._gathers:
+            self._flush_soon()
         coroutine = exchange.coroutine
         run = context.run
         send = coroutine.send
+        since = self.pulse.since
         while True:
             error: BaseException | None = None
             value: Any = None
@@ -390,7 +405,7 @@ class WorkerLoop(HostLoop):
                 value = yield trap
             except BaseException as raised:
                 error = raised
-            self.pulse.since[0] = now = monotonic()
+            since[0] = now = monotonic()
             if now < self._watched_until:
                 self._interruptions.begin()
             # This is outside of the handler. Inside, our exception would become the `__context__`
