@@ -28,6 +28,8 @@ from reactor_run.frontend.clients.forwarding import ConnectionOrigin
 from reactor_run.frontend.clients.http1 import Http1
 from reactor_run.frontend.clients.http1_state import Http1State
 from reactor_run.frontend.clients.http2_stream import Http2Stream
+from reactor_run.frontend.clients.http2_whole import WholeRequester
+from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.exchanges.exchange import OVER, Exchange
 from reactor_run.frontend.exchanges.record import CLIENT_LEFT
 from reactor_run.frontend.log import limited
@@ -41,6 +43,8 @@ from reactor_run.protocol.http2.session import (
     Session,
     SessionLimits,
 )
+from reactor_run.protocol.policy import Rejected
+from reactor_run.protocol.request import Rewritten, parse_request_head
 
 __all__ = ["Http2"]
 
@@ -102,8 +106,10 @@ class Http2:
         "_sent",
         "_service",
         "_spare",
+        "_spare_whole",
         "_streams",
         "_taken",
+        "_takes_whole",
         "_unsent",
         "connection",
         "readable",
@@ -131,8 +137,11 @@ class Http2:
             ),
             context.loop.now,
         )
-        self._streams: dict[int, Http2Stream] = {}
+        self._takes_whole = False
+        """A request that has arrived whole may do without a stream object: during one read."""
+        self._streams: dict[int, Http2Stream | WholeRequester] = {}
         self._spare: list[Http2Stream] = []
+        self._spare_whole: list[WholeRequester] = []
         self._arriving: dict[int, tuple[Http2Stream, Fields]] = {}
         """The requests of this read whose content has not ended."""
         self.waiting: set[Http2Stream] = set()
@@ -179,6 +188,11 @@ class Http2:
             self.connection.lose()
 
     def _take(self, data: bytes) -> None:
+        context = self._context
+        # Whoever takes requests in the place of the dispatcher may use all of `Http1Requester`.
+        self._takes_whole = (
+            context.submit == context.dispatcher.submit and context.request_ids is None
+        )
         self.session.receive(data, self._loop.now)
         arriving, self._arriving = self._arriving, {}
         for stream, fields in arriving.values():
@@ -271,17 +285,76 @@ class Http2:
             age = self._context.max_connection_age
             if age and self.connection.age > age:
                 self._retire_connection(_LAST_REQUESTS)
-        if self._spare:
-            new = self._spare.pop()
-        else:
-            new = Http2Stream(self._context, self, self._origin, self._closed)
-        new.serve(stream)
-        streams[stream] = new
+        if ended and self._takes_whole and self._serve_whole(stream, fields):
+            return
+        new = self._begin_stream(stream)
         if ended:
             new.transport.request_ended = True
             self._open(new, fields)
         else:
             self._arriving[stream] = new, fields
+
+    def _begin_stream(self, number: int) -> Http2Stream:
+        """Return what serves the stream `number`."""
+        if self._spare:
+            stream = self._spare.pop()
+        else:
+            stream = Http2Stream(self._context, self, self._origin, self._closed)
+        stream.serve(number)
+        self._streams[number] = stream
+        return stream
+
+    def _serve_whole(self, number: int, fields: Fields) -> bool:
+        """Serve a request without content; return False if only a stream object can."""
+        try:
+            translated = translate_request_head(fields, True)
+        except Malformed:
+            return False
+        return not translated.tunnel and self._submit_whole(
+            number, translated.data, translated.method
+        )
+
+    def _submit_whole(self, number: int, data: bytes, method: bytes) -> bool:
+        """Serve the request `data`, head and content; return False if only a stream object can.
+
+        Large ones are not served: their heads are counted first (`_open`).
+        """
+        if method == b"HEAD" or len(data) * self._service.streams_max > _HEADS_MAX:
+            return False
+        context = self._context
+        try:
+            head = parse_request_head(data, context.limits)
+        except (Rejected, Rewritten):
+            return False
+        if head is None or head.size + head.body != len(data):
+            return False
+        if self._spare_whole:
+            whole = self._spare_whole.pop()
+        else:
+            whole = WholeRequester(context, self, self._origin)
+        whole.number = number
+        if whole.forwarded is not None:
+            whole.express_prefix = whole.forwarded.prefixes(head.fields)[0]
+        self._streams[number] = whole
+        whole.exchange = exchange = Exchange(whole, head, data, True, self._loop.now)
+        context.submit(exchange)
+        return True
+
+    def _release(self, stream: Http2Stream) -> None:
+        """Keep a stream object for another request: it has only collected the content."""
+        stream.number = stream.transport.number = 0
+        if len(self._spare) < _KEPT_MAX:
+            self._spare.append(stream)
+        else:
+            stream.close()
+
+    def unfold(self, whole: WholeRequester) -> Http1Requester:
+        """See `WholeOwner`."""
+        exchange, whole.exchange = whole.exchange, None
+        assert exchange is not None
+        stream = self._begin_stream(whole.number)
+        stream.adopt(exchange)
+        return stream.requester
 
     def _is_full(self) -> bool:
         """Whether the client has as many streams as it may, those included whose apps still run."""
@@ -290,7 +363,7 @@ class Http2:
 
     def _heads(self) -> int:
         """Return the bytes of the heads of all requests that are served, for their apps too."""
-        exchanges = [stream.requester.exchange for stream in self._streams.values()]
+        exchanges = [stream.exchange for stream in self._streams.values()]
         return sum(
             exchange.head.size
             for exchange in (*exchanges, *self._left_behind)
@@ -303,7 +376,7 @@ class Http2:
         ended = transport.request_ended
         arrived = transport.arrived
         try:
-            head, method, length, chunked, _ = translate_request_head(
+            head, method, length, chunked, tunnel = translate_request_head(
                 fields, ended, arrived if arrived or not ended else None
             )
         except Malformed as malformed:
@@ -316,14 +389,24 @@ class Http2:
             transport.refuse(REFUSED_STREAM)
             return
         data = transport.open(method, length, chunked)
+        if data:
+            head += data
+        if (
+            ended
+            and self._takes_whole
+            and not tunnel
+            and self._submit_whole(stream.number, head, method)
+        ):
+            self._release(stream)
+            return
         protocol = stream.protocol
         assert isinstance(protocol, Http1)
-        protocol.take(head + data if data else head)
+        protocol.take(head)
 
     def on_data(self, stream: int, data: bytes, ended: bool) -> None:
         """See `SessionHandler`."""
         known = self._streams.get(stream)
-        if known is None or not known.transport.number:
+        if not isinstance(known, Http2Stream) or not known.transport.number:
             self.session.acknowledge(stream, len(data))
             return
         known.transport.put(data, ended)
@@ -333,12 +416,19 @@ class Http2:
         """See `SessionHandler`."""
         if error == REFUSED_STREAM:
             self._context.counters.http2_refused += 1
-        self._answered.discard(stream)
-        self._unsent.pop(stream, None)
-        arriving = self._arriving.pop(stream, None)
         ended = self._streams.pop(stream, None)
-        if ended is not None:
-            self._retire(ended, arriving is not None)
+        if isinstance(ended, WholeRequester):
+            if ended.exchange is not None:
+                ended.unfold()
+                self.on_closed(stream, NO_ERROR)
+            elif len(self._spare_whole) < _KEPT_MAX:
+                self._spare_whole.append(ended)
+        else:
+            self._answered.discard(stream)
+            self._unsent.pop(stream, None)
+            arriving = self._arriving.pop(stream, None)
+            if ended is not None:
+                self._retire(ended, arriving is not None)
         if not self._streams:
             self._check_idle()
 
@@ -421,7 +511,7 @@ class Http2:
         context, session = self._context, self.session
         least = max(context.min_response_rate * context.response_timeout, 1)
         stuck = self._sent - self._seen < least
-        sent = {number: stream.transport.sent for number, stream in self._streams.items()}
+        sent = {number: stream.sent for number, stream in self._streams.items()}
         taken = {}
         for number, size in (sent | self._unsent).items():
             queued = session.queued(number)
@@ -444,18 +534,26 @@ class Http2:
 
     def _end(self) -> None:
         """End the connection: the session is over, and all was sent."""
-        for stream in list(self._streams.values()):
+        for stream in self._unfold_all():
             stream.lose(CLIENT_LEFT)
         self._drop_spare()
         self.connection.linger()
 
+    def _unfold_all(self) -> list[Http2Stream]:
+        """Make streams of all requests that are not answered; return all streams."""
+        for stream in list(self._streams.values()):
+            if isinstance(stream, WholeRequester) and stream.exchange is not None:
+                stream.unfold()
+        return [each for each in self._streams.values() if isinstance(each, Http2Stream)]
+
     def _drop_spare(self) -> None:
+        self._spare_whole.clear()
         for stream in list(self._spare):
             stream.close()
 
     def on_lost(self, error: str) -> None:
         """Abandon the exchanges of all streams, which fail by `error`."""
-        for stream in list(self._streams.values()):
+        for stream in self._unfold_all():
             stream.transport.ended()
             stream.lose(error)
         self._streams.clear()

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from math import inf
 from typing import Final, Protocol
 
 from reactor_run.frontend.clients.connection import Connection, ConnectionPhase
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import ConnectionOrigin
 from reactor_run.frontend.clients.http1 import Http1
+from reactor_run.frontend.clients.http1_state import After, Http1State
 from reactor_run.frontend.clients.http2_transport import SessionOwner, StreamTransport
 from reactor_run.frontend.clients.response_writer import ResponseWriter
+from reactor_run.frontend.exchanges.exchange import Exchange
 
 __all__ = ["Http2Stream", "StreamOwner"]
 
@@ -65,6 +68,30 @@ class Http2Stream(Connection):
         """Serve the stream `number` from now on."""
         self.number = number
         self.transport.begin(number)
+
+    def adopt(self, exchange: Exchange) -> None:
+        """Go on with a request of the stream that has arrived whole, and was not answered."""
+        self.transport.request_ended = True
+        self.transport.open(exchange.head.method, 0, False)
+        protocol, requester = self.protocol, self.requester
+        assert isinstance(protocol, Http1)
+        protocol.state = Http1State.BUSY
+        requester.after = After.NEXT
+        requester.clock.due = self.deadline = self.due = inf
+        if requester.forwarded is not None:
+            requester.take_origin(exchange.head.fields)
+        requester.exchange = exchange
+        exchange.requester = requester
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The exchange in flight; None: there is none."""
+        return self.requester.exchange
+
+    @property
+    def sent(self) -> int:
+        """Bytes of content of the answer that the session has, or had."""
+        return self.transport.sent
 
     def look(self) -> None:
         """Read what has arrived, if it is wanted now."""

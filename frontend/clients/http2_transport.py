@@ -20,11 +20,11 @@ from reactor_run.protocol.http2.session import CANCEL, INTERNAL_ERROR, PROTOCOL_
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.response_head import BadResponse
 
-__all__ = ["SessionOwner", "StreamTransport"]
+__all__ = ["PIECE", "QUEUED_MAX", "SessionOwner", "StreamTransport"]
 
-_QUEUED_MAX: Final = 65536
+QUEUED_MAX: Final = 65536
 """The bytes of one answer in the session, beyond which the transport takes no more."""
-_PIECE: Final = 131072
+PIECE: Final = 131072
 """The most bytes that it takes at once."""
 _LEAST: Final = 1024
 """The bytes of one answer that it takes while the queue is full."""
@@ -223,7 +223,7 @@ class StreamTransport(Transport):
             raise ConnectionResetError
         session = self._session
         queued = session.queued()
-        room = _PIECE if queued < _QUEUED_MAX else self._room(queued)
+        room = PIECE if queued < QUEUED_MAX else self._room(queued)
         if room <= 0:
             raise BlockingIOError
         if len(data) > room:
@@ -241,12 +241,12 @@ class StreamTransport(Transport):
         """Return how many bytes the session may be given, which has `queued` bytes."""
         mine = self._session.queued(self.number)
         if queued < _ALL_QUEUED_MAX:
-            return _PIECE if mine < _QUEUED_MAX else 0
+            return PIECE if mine < QUEUED_MAX else 0
         # The clients of other streams may not take theirs. What can be sent at once does not wait
         # for them. A stream that waits has something in the queue, so that its turn comes.
         room = 0
-        if queued < _ALL_QUEUED_MAX + _PIECE + _QUEUED_MAX:
-            room = min(self._session.window(self.number), _QUEUED_MAX) - mine
+        if queued < _ALL_QUEUED_MAX + PIECE + QUEUED_MAX:
+            room = min(self._session.window(self.number), QUEUED_MAX) - mine
         return room if mine else max(room, _LEAST)
 
     def sendmsg(self, pieces: Iterable[bytes | memoryview]) -> int:
@@ -265,7 +265,7 @@ class StreamTransport(Transport):
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
         """Take at most `count` bytes of a file; see `send`."""
-        return self.send(os.pread(fd, min(count, _QUEUED_MAX), offset))
+        return self.send(os.pread(fd, min(count, QUEUED_MAX), offset))
 
     @property
     def unacknowledged(self) -> int:
