@@ -33,8 +33,13 @@ from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.exchanges.exchange import OVER, Exchange
 from reactor_run.frontend.exchanges.record import CLIENT_LEFT
 from reactor_run.frontend.log import limited
+from reactor_run.native import read_head, write_request
 from reactor_run.protocol.http2.answer import Fields
-from reactor_run.protocol.http2.request_head import Malformed, translate_request_head
+from reactor_run.protocol.http2.request_head import (
+    Malformed,
+    translate_fields,
+    translate_request_head,
+)
 from reactor_run.protocol.http2.session import (
     CANCEL,
     NO_ERROR,
@@ -44,7 +49,7 @@ from reactor_run.protocol.http2.session import (
     SessionLimits,
 )
 from reactor_run.protocol.policy import Rejected
-from reactor_run.protocol.request import Rewritten, parse_request_head
+from reactor_run.protocol.request import Rewritten, judge_request_head
 
 __all__ = ["Http2"]
 
@@ -111,6 +116,7 @@ class Http2:
         "_taken",
         "_takes_whole",
         "_unsent",
+        "_whole_max",
         "connection",
         "readable",
         "session",
@@ -137,6 +143,9 @@ class Http2:
             ),
             context.loop.now,
         )
+        self._whole_max = _HEADS_MAX // service.streams_max
+        """The most bytes of a request that may do without a stream object. The heads of larger ones
+        are counted."""
         self._takes_whole = False
         """A request that has arrived whole may do without a stream object: during one read."""
         self._streams: dict[int, Http2Stream | WholeRequester] = {}
@@ -194,11 +203,14 @@ class Http2:
             context.submit == context.dispatcher.submit and context.request_ids is None
         )
         self.session.receive(data, self._loop.now)
-        arriving, self._arriving = self._arriving, {}
-        for stream, fields in arriving.values():
-            if stream.transport.number:
-                self._open(stream, fields)
-        self.stir()
+        if self._arriving:
+            arriving, self._arriving = self._arriving, {}
+            for stream, fields in arriving.values():
+                if stream.transport.number:
+                    self._serve_arrived(stream, fields)
+        session = self.session
+        if self.readable or self._ending or session.over or session.has_output:
+            self.stir()
 
     def stir(self) -> None:
         """See `StreamOwner`."""
@@ -304,41 +316,52 @@ class Http2:
         self._streams[number] = stream
         return stream
 
-    def _serve_whole(self, number: int, fields: Fields) -> bool:
-        """Serve a request without content; return False if only a stream object can."""
+    def _serve_whole(self, number: int, fields: Fields, content: bytes = b"") -> bool:
+        """Serve a request that has arrived whole; return False if only a stream object can."""
+        limits = self._context.limits
+        size = len(content) if content else None
         try:
-            translated = translate_request_head(fields, True)
-        except Malformed:
+            data, method, _, _, tunnel = write_request(fields, True, size) or translate_fields(
+                fields, True, size
+            )
+            if content:
+                data += content
+            head = read_head(data, limits.bounds) or judge_request_head(data, limits)
+        except (Malformed, Rejected, Rewritten):
             return False
-        return not translated.tunnel and self._submit_whole(
-            number, translated.data, translated.method
-        )
-
-    def _submit_whole(self, number: int, data: bytes, method: bytes) -> bool:
-        """Serve the request `data`, head and content; return False if only a stream object can.
-
-        Large ones are not served: their heads are counted first (`_open`).
-        """
-        if method == b"HEAD" or len(data) * self._service.streams_max > _HEADS_MAX:
+        if (
+            head is None
+            or head.size + head.body != len(data)
+            or len(data) > self._whole_max
+            or tunnel
+            or method == b"HEAD"
+        ):
             return False
-        context = self._context
-        try:
-            head = parse_request_head(data, context.limits)
-        except (Rejected, Rewritten):
-            return False
-        if head is None or head.size + head.body != len(data):
-            return False
-        if self._spare_whole:
-            whole = self._spare_whole.pop()
-        else:
-            whole = WholeRequester(context, self, self._origin)
-        whole.number = number
+        whole = self._spare_whole.pop() if self._spare_whole else self._make_whole()
         if whole.forwarded is not None:
             whole.express_prefix = whole.forwarded.prefixes(head.fields)[0]
+        whole.number = number
         self._streams[number] = whole
         whole.exchange = exchange = Exchange(whole, head, data, True, self._loop.now)
-        context.submit(exchange)
+        self._context.submit(exchange)
         return True
+
+    def _make_whole(self) -> WholeRequester:
+        return WholeRequester(self._context, self, self._origin)
+
+    def _serve_arrived(self, stream: Http2Stream, fields: Fields) -> None:
+        """Serve a request whose content has arrived in this read, or a part of it."""
+        transport = stream.transport
+        if (
+            transport.request_ended
+            and self._takes_whole
+            and transport.arrived < self._whole_max
+            and self._serve_whole(stream.number, fields, transport.peek())
+        ):
+            transport.drop()
+            self._release(stream)
+        else:
+            self._open(stream, fields)
 
     def _release(self, stream: Http2Stream) -> None:
         """Keep a stream object for another request: it has only collected the content."""
@@ -376,7 +399,7 @@ class Http2:
         ended = transport.request_ended
         arrived = transport.arrived
         try:
-            head, method, length, chunked, tunnel = translate_request_head(
+            head, method, length, chunked, _ = translate_request_head(
                 fields, ended, arrived if arrived or not ended else None
             )
         except Malformed as malformed:
@@ -389,19 +412,9 @@ class Http2:
             transport.refuse(REFUSED_STREAM)
             return
         data = transport.open(method, length, chunked)
-        if data:
-            head += data
-        if (
-            ended
-            and self._takes_whole
-            and not tunnel
-            and self._submit_whole(stream.number, head, method)
-        ):
-            self._release(stream)
-            return
         protocol = stream.protocol
         assert isinstance(protocol, Http1)
-        protocol.take(head)
+        protocol.take(head + data if data else head)
 
     def on_data(self, stream: int, data: bytes, ended: bool) -> None:
         """See `SessionHandler`."""

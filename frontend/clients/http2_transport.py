@@ -152,6 +152,10 @@ class StreamTransport(Transport):
         self._chunked = chunked
         return b""
 
+    def peek(self) -> bytes:
+        """Return the content that has arrived before `open`."""
+        return bytes(self._fresh)
+
     def refuse(self, error: int) -> None:
         """Reset the stream, and serve it no more."""
         self._session.reset(self.number, error)
