@@ -45,13 +45,13 @@ from reactor_run.protocol.http2.session import (
     NO_ERROR,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
-    Session,
     SessionLimits,
+    SessionMaker,
 )
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.request import Rewritten, judge_request_head
 
-__all__ = ["Http2"]
+__all__ = ["Http2", "session_maker"]
 
 _IDLE: Final = Http1State.IDLE
 _OPEN: Final = ConnectionPhase.OPEN
@@ -77,13 +77,19 @@ _LAST_REQUESTS: Final = 1.0
 """Seconds between the two GOAWAY frames of a graceful end (RFC 9113 §6.8)."""
 
 
+def session_maker(head_size: int, streams_max: int) -> SessionMaker:
+    """Return what makes the sessions. Its parameters are the most bytes of a head, and streams."""
+    return SessionMaker(SessionLimits(streams_max, head_size, _STREAM_WINDOW, _CONNECTION_WINDOW))
+
+
 class Stirrer(Protocol):
     """What all HTTP/2 connections share: http2_service.py.
 
-    streams_max: the most streams of one connection.
+    streams_max: the most streams of one connection. sessions: makes their sessions.
     """
 
     streams_max: int
+    sessions: SessionMaker
 
     def stir(self, http2: Http2) -> None:
         """Call `flush` of a connection at the end of the batch."""
@@ -136,13 +142,7 @@ class Http2:
         self._context = context
         self._loop = context.loop
         self._origin = origin.over_http2()
-        self.session = Session(
-            self,
-            SessionLimits(
-                service.streams_max, context.limits.head_size, _STREAM_WINDOW, _CONNECTION_WINDOW
-            ),
-            context.loop.now,
-        )
+        self.session = service.sessions.make(self, context.loop.now)
         self._whole_max = _HEADS_MAX // service.streams_max
         """The most bytes of a request that may do without a stream object. The heads of larger ones
         are counted."""
@@ -551,6 +551,8 @@ class Http2:
             stream.lose(CLIENT_LEFT)
         self._drop_spare()
         self.connection.linger()
+        # The connection and this object refer to each other, so they are freed late.
+        self.session.close()
 
     def _unfold_all(self) -> list[Http2Stream]:
         """Make streams of all requests that are not answered; return all streams."""
@@ -571,6 +573,7 @@ class Http2:
             stream.lose(error)
         self._streams.clear()
         self._drop_spare()
+        self.session.close()
 
     # What the service asks -----------------------------------------------------------------------
 
@@ -599,6 +602,7 @@ class Http2:
         if self._is_open():
             self._drop_spare()
             connection.close()
+            self.session.close()
         return True
 
     def shut(self, grace: float) -> None:

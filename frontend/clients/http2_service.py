@@ -17,6 +17,7 @@ from reactor_run.frontend.loop.epoll import Loop
 
 if TYPE_CHECKING:
     from reactor_run.frontend.clients.http2 import Http2
+    from reactor_run.protocol.http2.session import SessionMaker
 
 __all__ = ["Http2Service", "open_http2"]
 
@@ -44,11 +45,15 @@ def open_http2(
 class Http2Service:
     """What all HTTP/2 connections of one front end share.
 
-    streams_max: the most streams of one connection.
+    streams_max: the most streams of one connection. sessions: makes their sessions.
     """
+
+    sessions: SessionMaker
 
     def __init__(self, loop: Loop, streams_max: int) -> None:
         self.streams_max = streams_max
+        self._ready = False
+        """`sessions` is there."""
         self._stirred: list[Http2] = []
         # Before the links send: what clients take makes room for more of their answers.
         loop.after_batch(self._flush)
@@ -57,8 +62,11 @@ class Http2Service:
         self, context: ClientContext, connection: Connection, origin: ConnectionOrigin, data: bytes
     ) -> Http2:
         """Speak HTTP/2 on a connection. `data`: what the client has sent, from the preface on."""
-        from reactor_run.frontend.clients.http2 import Http2
+        from reactor_run.frontend.clients.http2 import Http2, session_maker
 
+        if not self._ready:
+            self.sessions = session_maker(context.limits.head_size, self.streams_max)
+            self._ready = True
         http2 = Http2(self, context, connection, origin)
         connection.switch(http2)
         http2.begin(data)

@@ -18,6 +18,7 @@ from reactor_run.protocol.http2.session import (
     REFUSED_STREAM,
     Session,
     SessionLimits,
+    SessionMaker,
 )
 
 LIMITS = SessionLimits(100, 65536, 262144, 1048576)
@@ -389,3 +390,37 @@ def test_acknowledgements_that_are_not_read(server: Server) -> None:
         if server.session.over:
             break
     assert error_of(server.output()) == CALM
+
+
+def test_sessions_that_are_made_together_have_nothing_in_common() -> None:
+    maker = SessionMaker(LIMITS)
+    servers = [Server() for _ in range(40)]
+    for server in servers:
+        server.session = maker.make(server.handler, server.now)
+        server.receive(PREFACE, SETTINGS)
+    for server in servers:
+        assert server.begin() == 1
+    servers[0].session.reset(1, CANCEL)
+    servers[0].output()
+    assert [server.handler.closed for server in servers] == [[(1, CANCEL)], *[[]] * 39]
+
+
+def test_a_closed_session_does_nothing(server: Server) -> None:
+    stream = server.begin(False)
+    session = server.session
+    session.close()
+    session.receive(data(stream, b"more"), server.now)
+    session.inform(stream, [(b":status", b"103")])
+    session.answer(stream, OK, b"ok")
+    session.respond(stream, OK, False)
+    session.send(stream, b"ok", True)
+    session.send_trailers(stream, [(b"a", b"b")])
+    session.acknowledge(stream, 1)
+    session.reset(stream, CANCEL)
+    session.announce_end()
+    session.end()
+    assert (session.queued(), session.queued(stream), session.window(stream)) == (0, 0, 0)
+    assert session.output(OUTPUT) == b""
+    assert session.over
+    assert server.handler.content == {}
+    assert server.handler.closed == []
