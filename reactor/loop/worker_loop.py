@@ -415,6 +415,9 @@ class WorkerLoop(HostLoop):
             except StopIteration:
                 return
             finally:
+                # Break a reference cycle: the traceback of an exception in `value` holds the task,
+                # and from Python 3.12 on this frame too.
+                value = error = None
                 now = self._end_step(exchange)
             if fork.is_child:
                 fork.leave_loop()
