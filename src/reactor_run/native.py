@@ -19,6 +19,7 @@ __all__ = [
     "split_answer",
     "split_answers",
     "split_requests",
+    "swap_word",
     "write_request",
 ]
 
@@ -29,14 +30,14 @@ NATIVE: bool
 """The extensions are in use."""
 
 if TYPE_CHECKING:
-    from reactor_run.protocol._frames import split_answers, split_requests
+    from reactor_run.protocol._frames import split_answers, split_requests, swap_word
     from reactor_run.protocol._head import Head, Names, read_head
     from reactor_run.protocol._http2 import split_answer, write_request
 else:
     try:
         if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
             raise ImportError(f"{PURE_VARIABLE} is set")
-        from reactor_run.protocol._frames import split_answers, split_requests
+        from reactor_run.protocol._frames import split_answers, split_requests, swap_word
         from reactor_run.protocol._head import Head, Names, read_head
         from reactor_run.protocol._http2 import split_answer, write_request
 
@@ -57,6 +58,10 @@ else:
 
         def split_answers(data):
             """Leave all frames to Python."""
+
+        def swap_word(memory, index, old, new):
+            """Change nothing."""
+            return False
 
         def write_request(fields, ended, size):
             """Leave all requests of HTTP/2 to Python."""

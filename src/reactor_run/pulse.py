@@ -12,9 +12,12 @@ the pulse as it goes on, and the front end reads it when it has to know.
                                                                             when it tells that
     17 to 32767  a byte for each lane: NOT_BEGUN, BEGUN or WAITS, of the    front end, before it
                  exchange on that lane                                      sends a request; reactor
-    32768 on     a byte for each number of the express lane, modulo         reactor
-                 STREAM_SLOTS: BEGUN or WAITS, if its request goes in
+    32768 to     a byte for each number of the express lane, modulo         reactor
+    65535        STREAM_SLOTS: BEGUN or WAITS, if its request goes in
                  pieces
+    65536 on     an integer for each number of the express lane, modulo     both
+                 OFFER_SLOTS: what became of its offer (offers.py)
+    73728 on     the same: the number of its client's socket                front end
 
 An exchange begins just before its app is called. The reactor writes so before it calls the app, so
 an exchange that has not begun has had no effect. The exchanges of the express lane have rising
@@ -32,9 +35,12 @@ import mmap
 import os
 from typing import Final, TypeAlias
 
+from reactor_run.offers import Offers
+
 __all__ = [
     "BEGUN",
     "NOT_BEGUN",
+    "OFFER_SLOTS",
     "SLOTS",
     "SLOW",
     "STALLED_AFTER",
@@ -64,18 +70,21 @@ WAITS: Final = 2
 
 Word: TypeAlias = "memoryview[float]"
 
-_SIZE: Final = 65536
+_SIZE: Final = 81920
 _AWAITED: Final = 16
 _LANES: Final = 17
 _STREAMS: Final = 32768
+_OFFERS: Final = 65536
 SLOTS: Final = _STREAMS - _LANES
 """Most lanes that can have a byte at once."""
-STREAM_SLOTS: Final = _SIZE - _STREAMS
+STREAM_SLOTS: Final = _OFFERS - _STREAMS
 """The number of bytes for requests in pieces on the express lane."""
+OFFER_SLOTS: Final = (_SIZE - _OFFERS) // 16
+"""The most offers that there can be at once."""
 
 
 class Pulse:
-    """The shared memory, as five views."""
+    """The shared memory, as views and offers."""
 
     def __init__(self, fd: int | None = None) -> None:
         """`fd`: descriptor of the memory, which may be closed afterwards. None: memory that is not
@@ -90,7 +99,10 @@ class Pulse:
         self.begun: memoryview[int] = self._view[8:_AWAITED].cast("Q")
         self.awaited: memoryview[int] = self._view[_AWAITED:_LANES]
         self.lanes: memoryview[int] = self._view[_LANES:_STREAMS]
-        self.streams: memoryview[int] = self._view[_STREAMS:]
+        self.streams: memoryview[int] = self._view[_STREAMS:_OFFERS]
+        words = self._view[_OFFERS:].cast("Q")
+        self.offers = Offers(words[:OFFER_SLOTS], words[OFFER_SLOTS:])
+        words.release()
 
     @classmethod
     def share(cls) -> tuple[Pulse, int]:
@@ -106,6 +118,7 @@ class Pulse:
 
     def close(self) -> None:
         """Release the memory, and Python's own descriptor of it."""
+        self.offers.release()
         for view in self.since, self.begun, self.awaited, self.lanes, self.streams, self._view:
             view.release()
         self._memory.close()
