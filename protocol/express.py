@@ -78,6 +78,7 @@ __all__ = [
     "WITHDRAW",
     "WITHDRAWN",
     "WRITTEN",
+    "WRITTEN_MIN",
     "FrameError",
     "judge_answers",
     "judge_requests",
@@ -85,10 +86,12 @@ __all__ = [
     "pack_message",
     "pack_number",
     "pack_request",
+    "pack_written",
     "read_answers",
     "read_count",
     "read_number",
     "read_requests",
+    "read_written",
     "request_prefix",
 ]
 
@@ -106,6 +109,10 @@ so that one can be on its way while the app takes another."""
 _PAYLOAD_MAX: Final = 1 << 26
 """Most bytes of a payload. A head in front of the first piece of a body makes it longer, and
 `--limit-head-size` may be large."""
+WRITTEN_MIN: Final = 16384
+"""Least bytes of a whole answer that a reactor writes to the client, if it has an offer for that.
+
+To write a smaller one costs as much in the reactor as it spares in the front end."""
 WINDOW: Final = 262144
 """The bytes of BODY or of BYTES that one exchange may send before it gets CREDIT."""
 
@@ -189,6 +196,12 @@ def pack_number(exchange: int, kind: int, number: int) -> bytes:
     return _pack_local(_LOCAL_START, exchange, kind, 4, 8) + number.to_bytes(8, "big")
 
 
+def pack_written(exchange: int, kind: int, size: int, head: bytes) -> bytes:
+    """Return a whole message of one of the ANSWER kinds, about an answer of `size` bytes that the
+    reactor has written to the client. `head`: its head."""
+    return b"".join((pack_message(exchange, kind, 8 + len(head)), size.to_bytes(8, "big"), head))
+
+
 def read_count(payload: bytes) -> int:
     """Return the number in a payload of 4 bytes. Raises FrameError."""
     if len(payload) != 4:
@@ -201,6 +214,14 @@ def read_number(payload: bytes) -> int:
     if len(payload) != 8:
         raise FrameError("a number has 8 bytes")
     return int.from_bytes(payload, "big")
+
+
+def read_written(payload: bytes) -> tuple[int, bytes]:
+    """Return what an ANSWER or ANSWER_DONE says of an answer that the reactor has written to the
+    client: its bytes, and its head. Raises FrameError."""
+    if len(payload) < 20:
+        raise FrameError("neither a size nor a status line")
+    return int.from_bytes(payload[:8], "big"), payload[8:]
 
 
 def read_requests(data: bytes | memoryview) -> tuple[list[tuple[int, int, bytes, bytes]], int]:

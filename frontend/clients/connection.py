@@ -94,6 +94,7 @@ class Connection:
     to a later time by itself; an earlier one is set by `wait_until`.
     events: what it listens to. EPOLLIN alone: the client is read, and nothing waits for it.
     granted: a reactor writes to the client. Nothing is written here meanwhile.
+    large_answers: see `ClientSocket` of ports.py.
     recv, send: the transport's, for requests and for answers that are taken whole.
     writer: what waits for the client; None while nothing does.
     """
@@ -111,6 +112,7 @@ class Connection:
         "due",
         "events",
         "granted",
+        "large_answers",
         "loop",
         "phase",
         "protocol",
@@ -137,6 +139,7 @@ class Connection:
         self.phase = _OPEN
         self.writer: ResponseWriter | FileWriter | None = None
         self.granted = False
+        self.large_answers = 0
         self._holders: set[SocketHolder] | None = None
         """The reactors with a duplicate of the socket; None: there was none yet."""
         self._blocked: ReadingRate | None = None
@@ -307,6 +310,11 @@ class Connection:
     def is_held(self) -> bool:
         """Whether a reactor has, or has had, a duplicate of the socket."""
         return self.transport.shared
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a reactor may have to write an answer to it."""
+        return self.protocol.idle_since == inf
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""

@@ -177,6 +177,19 @@ class WholeRequester:
         """See `Requester`."""
         self.unfold().answer_ends()
 
+    def offer(self) -> ClientSocket | None:
+        """See `Requester`. No reactor writes to this client."""
+        return None
+
+    def direct_begins(self, data: bytes, head: ResponseHead) -> None:
+        """See `Requester`. There was no offer."""
+
+    def direct_whole(self, size: int, data: bytes) -> None:
+        """See `Requester`. There was no offer."""
+
+    def direct_unknown(self) -> None:
+        """See `Requester`. There was no offer."""
+
     def grant(self) -> ClientSocket | None:
         """See `Requester`. No reactor writes to this client."""
         return None

@@ -366,6 +366,11 @@ class Http1Requester:
             or self._context.changes_answers
         ):
             data = self._with_fields(exchange, data)
+        self._note_head(exchange, data, head)
+        self._relay(data, source)
+
+    def _note_head(self, exchange: Exchange, data: bytes, head: ResponseHead) -> None:
+        """Note that the final answer begins. `data`: its head, and perhaps more."""
         self.answer_begun = True
         exchange.answer_began = self._loop.now
         exchange.status_code = b"%d" % head.status
@@ -378,7 +383,6 @@ class Http1Requester:
             self._source.reckon()
         self._context.counters.answered(head.status)
         self._context.counters.in_pieces += 1
-        self._relay(data, source)
 
     def answer_goes_on(self, data: bytes | memoryview, source: AnswerSource) -> None:
         """Take more of the answer. The memory of `data` is reused after the call."""
@@ -413,6 +417,61 @@ class Http1Requester:
         self._source.answered()
 
     # What a reactor writes to the client itself ---------------------------------------------------
+
+    def offer(self) -> Connection | None:
+        """Return the client's socket if a reactor may write the whole answer to it; else None.
+
+        It may not if the front end may have to change the answer, and where `grant` allows nothing.
+        """
+        connection = self._connection
+        exchange = self.exchange
+        if (
+            exchange is None
+            or exchange.head.minor_version == 0
+            or self.after is not _NEXT
+            or connection.writer is not None
+            or connection.transport.encrypted
+            or self._context.changes_answers
+        ):
+            return None
+        return connection
+
+    def direct_begins(self, data: bytes, head: ResponseHead) -> None:
+        """Note that the reactor, which had an offer, writes the answer. `data`: its head."""
+        exchange = self.exchange
+        assert exchange is not None
+        self._note_head(exchange, data, head)
+        self._connection.grant()
+        self._context.counters.grants += 1
+
+    def direct_whole(self, size: int, data: bytes) -> None:
+        """Note that the reactor, which had an offer, has written the answer, of `size` bytes.
+
+        `data`: its head; empty: the reactor has died, and did not tell.
+        """
+        exchange = self.exchange
+        assert exchange is not None
+        context = self._context
+        if data:
+            context.answers[data[9]] += 1
+        context.counters.grants += 1
+        context.counters.in_pieces += 1
+        exchange.ended = self._loop.now
+        exchange.status_code = data[9:12]
+        exchange.answer_head = data
+        exchange.bytes_out = size
+        source, connection = self._source, self._connection
+        if source.held or connection.events != _IN or self.after is not _NEXT or context.draining:
+            source.answered()
+            return
+        # By far the most frequent case: the client sent no more requests.
+        self.end_exchange()
+        source.state = _IDLE
+        connection.wait(context.keep_alive)
+
+    def direct_unknown(self) -> None:
+        """Note that the reactor, which had an offer, may have written a part of the answer."""
+        self.answer_begun = True
 
     def grant(self) -> Connection | None:
         """Let the reactor write the rest of the answer; None: it must be relayed.
@@ -524,6 +583,8 @@ class Http1Requester:
         record: Record | None = exchange or unparsed
         if record is not None:
             record.error = own.reason
+        if exchange is not None and exchange.offered and exchange.reactor is not None:
+            self.answer_begun |= not exchange.reactor.take_back(exchange)
         if self.answer_begun:
             self._cut()
             return

@@ -71,6 +71,8 @@ class Exchange(Record):
     """What adds fields to its answer for pages of other origins."""
     upgraded = False
     """Its connection has become a WebSocket. It occupies no capacity."""
+    offered = False
+    """Its reactor was offered to write the answer to the client (offers.py)."""
     deaths = 0
     """How many reactors died before they began it."""
 
@@ -140,7 +142,7 @@ class Exchange(Record):
         self.reactor = self.lane = None
         self.dispatched = 0.0
         self.number = 0
-        self.app_done = self.withdrawing = False
+        self.app_done = self.withdrawing = self.offered = False
 
     def leave_behind(self) -> Exchange:
         """Return a stand-in that occupies the present reactor when another one answers this."""

@@ -37,8 +37,12 @@ class SocketHolder(Protocol):
 class ClientSocket(Protocol):
     """A client's socket, to which a reactor may write an answer."""
 
-    granted: bool
-    """A reactor may write to it now."""
+    large_answers: int
+    """Whole answers of at least WRITTEN_MIN bytes that it has got from the front end."""
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a reactor may have to write an answer to it."""
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -142,6 +146,24 @@ class Requester(Protocol):
     def answer_begins(self, data: bytes, head: ResponseHead, source: AnswerSource) -> None:
         """Take the head of the final answer. `data` is the head and the first bytes after it."""
 
+    def offer(self) -> ClientSocket | None:
+        """Return the client's socket if a reactor may write the whole answer to it; else None.
+
+        The exchange has just begun, or its answer has not.
+        """
+
+    def direct_begins(self, data: bytes, head: ResponseHead) -> None:
+        """Note that the reactor, which had an offer, writes the answer. `data`: its head."""
+
+    def direct_whole(self, size: int, data: bytes) -> None:
+        """Note that the reactor, which had an offer, has written the answer, of `size` bytes.
+
+        `data`: its head; empty: the reactor has died, and did not tell.
+        """
+
+    def direct_unknown(self) -> None:
+        """Note that the reactor, which had an offer, may have written a part of the answer."""
+
     def answer_goes_on(self, data: bytes | memoryview, source: AnswerSource) -> None:
         """Take more of the answer. The memory of `data` is reused after the call."""
 
@@ -228,6 +250,12 @@ class Runner(Protocol[E]):
 
     def abandon(self, exchange: E) -> None:
         """Stop reading the answer. The exchange occupies the runner until its app is done."""
+
+    def take_back(self, exchange: E) -> bool:
+        """Withdraw the offer of an exchange, if it has one.
+
+        Return False if the reactor writes the answer already.
+        """
 
     def cancel(self, exchange: E) -> None:
         """Tell the app to stop, as far as that is possible."""

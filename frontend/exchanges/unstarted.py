@@ -94,6 +94,9 @@ class Unstarted:
         for exchange in late:
             if exchange.state is not RUNNING or exchange.withdrawing or not exchange.request:
                 continue
+            if not reactor.take_back(exchange):
+                # It has begun after all, and its client has a part of the answer.
+                continue
             if exchange.head.method in self._retried:
                 rest = reactor.hand_off(exchange)
                 if exchange.requester.due != inf:

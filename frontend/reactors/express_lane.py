@@ -14,7 +14,7 @@ from itertools import count, takewhile
 from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import ANSWERED, KEPT_MAX, OVER, RUNNING, Exchange
-from reactor_run.frontend.exchanges.ports import ClientSocket
+from reactor_run.frontend.exchanges.ports import ClientSocket, Requester
 from reactor_run.frontend.log import limited, log
 from reactor_run.frontend.loop.epoll import ERRORS, Loop
 from reactor_run.frontend.reactors.events import LinkOwner
@@ -29,13 +29,16 @@ from reactor_run.protocol.express import (
     DONE,
     PIECE_MAX,
     WITHDRAWN,
+    WRITTEN_MIN,
     FrameError,
     pack_message,
     pack_request,
     read_answers,
+    read_written,
 )
 from reactor_run.protocol.response_head import BadResponse
 from reactor_run.protocol.websocket.summary import Summary
+from reactor_run.pulse import Pulse
 
 __all__ = ["SEND_BUFFER", "ExpressLane"]
 
@@ -44,6 +47,9 @@ SEND_BUFFER: Final = 1 << 20
 
 _DIRECT_MIN: Final = 16384
 """A payload of at least so many bytes is not copied into the batch, but sent at once after it."""
+SHARED_AFTER: Final = 8
+"""Large answers after which a connection probably gets more. Before, a duplicate of its socket
+would cost more than it spares."""
 _ROOM_FOR: Final = 8
 """Streams that read on at once when the kernel takes bytes again."""
 _IN: Final = select.EPOLLIN
@@ -59,14 +65,18 @@ class ExpressLane:
         owner: LinkOwner,
         sock: socket.socket,
         clients: SharedClients,
-        marks: memoryview,
+        pulse: Pulse,
+        *,
+        direct: bool,
     ) -> None:
-        """`clients`: whose sockets the reactor has. `marks`: `streams` of its pulse. Raises OSError
-        if the kernel refuses to watch `sock`."""
+        """`clients`: whose sockets the reactor has. `direct`: it may write answers to them. Raises
+        OSError if the kernel refuses to watch `sock`."""
         sock.setblocking(False)
         self.streams: dict[int, ExpressStream] = {}
         """What does not fit into one message each way, by the number of the exchange."""
-        self.marks = marks
+        self.marks = pulse.streams
+        self.offers = pulse.offers
+        self._makes_offers = direct and self.offers.possible
         self._clients = clients
         self.exchanges: dict[int, Exchange] = {}
         """The exchanges that are not over, by number."""
@@ -99,9 +109,18 @@ class ExpressLane:
         if size > PIECE_MAX or not exchange.whole or exchange.spool is not None:
             self._carry_in_pieces(exchange, request)
             return
+        if self._clients.numbers and self._makes_offers:
+            self._offer(exchange)
         self._out += (pack_request(exchange.requester.express_prefix, number, size), request)
         if size >= _DIRECT_MIN and not self.blocked:
             self._send_now()
+
+    def _offer(self, exchange: Exchange) -> None:
+        """Let the reactor write the answer to the client, if it has a duplicate of the socket."""
+        client = exchange.requester.offer()
+        duplicate = 0 if client is None else self._clients.find(client)
+        if duplicate:
+            exchange.offered = self.offers.make(exchange.number, duplicate, self.exchanges)
 
     def _carry_in_pieces(self, exchange: Exchange, request: bytes | bytearray) -> None:
         """Add a request that is long or has not arrived whole: its head, then what there is."""
@@ -263,7 +282,9 @@ class ExpressLane:
                 freed = True
                 if exchange.state is RUNNING:
                     exchange.state = OVER
-                    if payload:
+                    if exchange.offered or len(payload) >= WRITTEN_MIN:
+                        self._answer(exchange, payload)
+                    elif payload:
                         exchange.requester.answer_whole(payload)
                     else:
                         exchange.requester.answer_failed()
@@ -302,8 +323,9 @@ class ExpressLane:
                 self._on_piece(exchange, kind, payload)
             elif payload:
                 # The answer is complete, and the app still runs.
-                exchange.requester.answer_whole(payload)
-                owner.answered(exchange)
+                self._answer(exchange, payload)
+                if exchange.state is RUNNING:
+                    owner.answered(exchange)
             else:
                 exchange.requester.answer_failed()
         if given_back:
@@ -311,6 +333,35 @@ class ExpressLane:
         if freed:
             owner.has_room()
         return True
+
+    def _answer(self, exchange: Exchange, payload: bytes) -> None:
+        """Pass on a whole answer, which the reactor may have written to the client."""
+        requester = exchange.requester
+        if exchange.offered and self.offers.was_taken(exchange.number):
+            try:
+                requester.direct_whole(*read_written(payload))
+            except FrameError as error:
+                limited.error("%s sent an invalid answer: %s", self._owner.name, error)
+                requester.direct_unknown()
+                requester.answer_failed()
+        elif payload:
+            if self._makes_offers and len(payload) >= WRITTEN_MIN:
+                self._expect_large(requester)
+            requester.answer_whole(payload)
+        else:
+            requester.answer_failed()
+
+    def _expect_large(self, requester: Requester) -> None:
+        """Prepare for offers if the client has got many large answers: share its socket."""
+        client = requester.offer()
+        if client is None:
+            return
+        client.large_answers += 1
+        if client.large_answers >= SHARED_AFTER:
+            try:
+                self._clients.share(client)
+            except OSError as error:
+                limited.warning("a client's answers are relayed, as it cannot be shared: %s", error)
 
     def _read_summary(self, payload: bytes) -> Summary | None:
         """Return the summary of a WebSocket whose app is done; None if it is wrong."""

@@ -8,6 +8,8 @@ An answer begins with its head, which the front end writes. Its rest takes one o
     relayed   it arrives as BYTES, and the front end writes it; a WebSocket goes this way
     direct    the reactor writes it to the client's socket; from the grant until the reactor has
               said that it is done, or is dead, the front end writes nothing to this client
+
+A reactor that had an offer (offers.py) writes the head too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Final, Protocol
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
 from reactor_run.frontend.exchanges.ports import ClientSocket
 from reactor_run.frontend.log import limited
+from reactor_run.offers import TAKEN, Offers
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.express import (
     ABORT,
@@ -72,6 +75,8 @@ class StreamCarrier(Protocol):
         Raises OSError if there is no free descriptor for the duplicate.
         """
 
+    offers: Offers
+    """What became of the offers to the reactor."""
     marks: memoryview
     """Where the reactor shows whether the apps of requests in pieces wait for more (pulse.py)."""
     blocked: bool
@@ -257,9 +262,13 @@ class ExpressStream:
         head = _heads.parse(payload, exchange.head.method)
         if head is None or head.interim or self.answer_begun:
             raise BadResponse("an answer begins without a whole head, or begins twice")
+        written = asks and exchange.offered and self._lane.offers.state(self._number) == TAKEN
+        if written and head.size != len(payload):
+            raise BadResponse("more than the head of an answer that the reactor writes")
         if head.body >= 0:
-            self._left = head.body
-            self._count(len(payload) - head.size)
+            # What the reactor writes is counted when it tells, with its head.
+            self._left = head.body + (head.size if written else 0)
+            self._count(0 if written else len(payload) - head.size)
         # From here on the client has a part of an answer, so no retry is possible.
         exchange.request = b""
         self.answer_begun = True
@@ -270,6 +279,10 @@ class ExpressStream:
                 raise BadResponse("it switches protocols without having been asked")
             self.between_frames = True
             requester.switch_protocols(payload)
+            return
+        if written:
+            self.granted = True
+            requester.direct_begins(payload, head)
             return
         requester.answer_begins(payload, head, self)
         if not asks or exchange.state is not RUNNING:

@@ -34,6 +34,7 @@ from reactor_run.frontend.reactors.process import ChildProcess, Command
 from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.frontend.reactors.terminal_loan import TerminalLoan
 from reactor_run.frontend.reactors.zygote import Zygote
+from reactor_run.offers import TAKEN, WRITTEN
 from reactor_run.protocol.control_messages import (
     Cancel,
     CapacityChanged,
@@ -93,6 +94,7 @@ class Reactor:
         directory: str | None = None,
         generation: int = 1,
         express: bool,
+        direct: bool = False,
         terminal: TerminalLoan | None = None,
         zygote: Zygote | None = None,
         multiprocess: bool = False,
@@ -158,7 +160,7 @@ class Reactor:
                 self.lanes = LanePool(loop, self, self._control.say, self._pulse.lanes)
                 self.clients = SharedClients(self._control.say)
                 if express:
-                    self._open_express(undo)
+                    self._open_express(undo, direct=direct)
                 if zygote is not None:
                     self._birth.ask_zygote(theirs, multiprocess=multiprocess)
             undo.pop_all()
@@ -172,13 +174,15 @@ class Reactor:
         finally:
             os.close(descriptor)
 
-    def _open_express(self, undo: ExitStack) -> None:
+    def _open_express(self, undo: ExitStack, *, direct: bool) -> None:
         ours, theirs = socket.socketpair()
         undo.callback(ours.close)
         with theirs:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            self.express = ExpressLane(self.loop, self, ours, self.clients, self._pulse.streams)
+            self.express = ExpressLane(
+                self.loop, self, ours, self.clients, self._pulse, direct=direct
+            )
             undo.callback(self.loop.unwatch, ours.fileno())
             self._control.say(ExpressOpened(theirs.fileno()), theirs.fileno())
         self.loop.after_batch(self.express.flush)
@@ -326,6 +330,16 @@ class Reactor:
             return False
         self.express.tell(exchange.number, word)
         return True
+
+    def take_back(self, exchange: Exchange) -> bool:
+        """Withdraw the offer of an exchange, if it has one.
+
+        Return False if the reactor writes the answer already.
+        """
+        if exchange.offered:
+            assert self.express is not None
+            exchange.offered = not self.express.offers.withdraw(exchange.number)
+        return not exchange.offered
 
     def cancel(self, exchange: Exchange) -> None:
         """End the app of an exchange that takes too long, as far as that is possible.
@@ -620,9 +634,24 @@ class Reactor:
         for exchange in self.exchanges:
             exchange.app_done = True
             self._end_if_over(exchange)
+            if exchange.state is RUNNING and exchange.offered:
+                self._settle_offer(exchange)
             if exchange.state is RUNNING:
                 left.append(exchange)
         return left, begun
+
+    def _settle_offer(self, exchange: Exchange) -> None:
+        """Find out what the dead process has done with an offer of which it has told nothing."""
+        assert self.express is not None
+        state = self.express.offers.state(exchange.number)
+        exchange.offered = False
+        if state == WRITTEN:
+            exchange.state = OVER
+            del self.express.exchanges[exchange.number]
+            exchange.requester.direct_whole(0, b"")
+        elif state == TAKEN:
+            exchange.request = b""
+            exchange.requester.direct_unknown()
 
     @property
     def exchanges(self) -> list[Exchange]:

@@ -1,7 +1,8 @@
 """Which clients' sockets a reactor holds duplicates of, so that it can write answers itself.
 
-A duplicate is sent with the first grant of a connection, and closed when the connection ends. At
-most SHARED_MAX are kept. Then the one that was granted longest ago, and is not in use, is closed.
+A duplicate is sent with the first grant of a connection, or before the first offer, and closed when
+the connection ends. At most SHARED_MAX are kept. Then the one that was used longest ago, and is not
+in use, is closed.
 """
 
 from __future__ import annotations
@@ -27,48 +28,54 @@ class SharedClients:
         """`say`: sends the reactor a control message, with a descriptor if one is given."""
         self._say = say
         self._numbers = count(1)
-        self._clients: OrderedDict[ClientSocket, int] = OrderedDict()
-        """The number of each client's duplicate, in the order of the last grant."""
+        self.numbers: OrderedDict[ClientSocket, int] = OrderedDict()
+        """The number of each client's duplicate, in the order of the last use."""
 
     def share(self, client: ClientSocket) -> int:
         """Send the reactor a duplicate of a client's socket, unless it has one; return its number.
 
         No two duplicates of one reactor ever have the same number. Raises OSError.
         """
-        number = self._clients.get(client)
-        if number is not None:
-            self._clients.move_to_end(client)
+        number = self.find(client)
+        if number:
             return number
         number = next(self._numbers)
         descriptor = client.fileno()
         self._say(ClientShared(number, descriptor), descriptor)
         client.held_by(self)
-        self._clients[client] = number
-        if len(self._clients) > SHARED_MAX:
+        self.numbers[client] = number
+        if len(self.numbers) > SHARED_MAX:
             self._close_oldest()
         return number
 
+    def find(self, client: ClientSocket) -> int:
+        """Return the number of the duplicate of a client's socket; 0: there is none."""
+        number = self.numbers.get(client, 0)
+        if number:
+            self.numbers.move_to_end(client)
+        return number
+
     def _close_oldest(self) -> None:
-        """Close the duplicate that was granted longest ago, unless it is in use."""
-        client, number = next(iter(self._clients.items()))
-        if client.granted:
-            self._clients.move_to_end(client)
+        """Close the duplicate that was used longest ago, unless it is in use now."""
+        client, number = next(iter(self.numbers.items()))
+        if client.in_use:
+            self.numbers.move_to_end(client)
             return
-        del self._clients[client]
+        del self.numbers[client]
         client.not_held_by(self)
         self._say(ClientsClosed([number]), None)
 
     def client_closed(self, client: ClientSocket) -> None:
         """Let the reactor close a duplicate: the connection has ended."""
-        number = self._clients.pop(client, None)
+        number = self.numbers.pop(client, None)
         if number is not None:
             self._say(ClientsClosed([number]), None)
 
     def end(self) -> None:
         """Forget all duplicates: the reactor has died."""
-        for client in self._clients:
+        for client in self.numbers:
             client.not_held_by(self)
-        self._clients.clear()
+        self.numbers.clear()
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return len(self.numbers)

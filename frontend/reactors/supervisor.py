@@ -237,6 +237,7 @@ class Supervisor:
             directory=self._place.enter(),
             generation=generation,
             express=self._settings.lanes == "express",
+            direct=self._settings.answers == "direct",
             terminal=terminal,
             zygote=zygote,
             multiprocess=multiprocess,

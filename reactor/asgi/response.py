@@ -333,6 +333,6 @@ class Response(Hosted):
             self.express != 0
             and not self._on_wire
             and self._state is COMPLETE
-            and (size <= EXPRESS_MAX or size <= self._gateway.whole_max(self))
+            and (size <= EXPRESS_MAX or self._gateway.goes_whole(self, size))
             and self._framing != UNTIL_CLOSE
         )

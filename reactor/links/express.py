@@ -12,26 +12,33 @@ from collections.abc import Callable
 from typing import Final
 
 from reactor_run.incoming import Incoming
+from reactor_run.offers import OFFERED
 from reactor_run.outgoing import Outgoing
 from reactor_run.protocol.express import (
+    ABORT,
     ANSWER,
     ANSWER_DONE,
+    ASK,
     BODY,
     CANCEL,
     CREDIT_FOR_ANSWER,
     DONE,
     FIN,
     GRANT,
+    PIECE_MAX,
     RELAY,
     REQUEST,
     WITHDRAW,
     WITHDRAWN,
+    WRITTEN_MIN,
     pack_message,
+    pack_written,
     read_count,
     read_number,
     read_requests,
 )
-from reactor_run.reactor.links.client_sockets import ClientSockets
+from reactor_run.reactor import fork
+from reactor_run.reactor.links.client_sockets import ClientDuplicate, ClientSockets
 from reactor_run.reactor.links.exchange import AppExchange
 from reactor_run.reactor.links.stream import StreamEnd
 from reactor_run.reactor.loop.reactor_loop import ReactorLoop
@@ -57,10 +64,11 @@ class ExpressPort:
         clients: ClientSockets,
         on_request: Callable[[int, bytes, bytes], AppExchange],
         on_end: Callable[[], None],
+        open_stream: Callable[[int], StreamEnd],
     ) -> None:
         """`clients`: the clients to which this reactor may write. `on_request` makes an exchange of
         its number, its frame's prefix and its request. `on_end` is called when the front end has
-        closed the express lane."""
+        closed the express lane. `open_stream` makes a stream for an exchange whose app is done."""
         sock.setblocking(False)
         self.streams: dict[int, StreamEnd] = {}
         """What does not fit into one message each way, by the number of the exchange. A stream can
@@ -74,6 +82,7 @@ class ExpressPort:
         self._clients = clients
         self._on_request = on_request
         self._on_end = on_end
+        self._open_stream = open_stream
         self._incoming = Incoming(read_requests)
         self._out: list[bytes] = []
         """Messages that the next flush sends."""
@@ -196,6 +205,8 @@ class ExpressPort:
 
     def answer(self, number: int, pieces: list[bytes], size: int) -> None:
         """Gather a whole answer of `size` bytes, whose app still runs."""
+        if size >= WRITTEN_MIN and self._write(number, ANSWER, pieces, size):
+            return
         self._out.append(pack_message(number, ANSWER, size))
         self._out += pieces
         if size > _COPIED_MAX:
@@ -204,10 +215,85 @@ class ExpressPort:
     def over(self, number: int, pieces: list[bytes], size: int) -> None:
         """Gather a whole answer of `size` bytes, whose app has ended."""
         del self._exchanges[number]
+        if size >= WRITTEN_MIN and self._write(number, ANSWER_DONE, pieces, size):
+            return
         self._out.append(pack_message(number, ANSWER_DONE, size))
         self._out += pieces
         if size > _COPIED_MAX:
             self._out_large = True
+
+    # Answers that this process writes to the client ----------------------------------------------
+
+    def is_offered(self, number: int) -> bool:
+        """Return whether this process may write the answer of an exchange. Thread-safe."""
+        return self._reactor.pulse.offers.state(number) == OFFERED
+
+    def take_offer(self, number: int) -> ClientDuplicate | None:
+        """Return the client if the answer of an exchange may be written to it. Then it must be."""
+        if fork.is_child:
+            # It could not tell the front end what it has written.
+            return None
+        offers = self._reactor.pulse.offers
+        duplicate = offers.take(number)
+        if not duplicate:
+            return None
+        client = self._clients.find(duplicate)
+        if client is None:
+            # There was no free descriptor for it.
+            offers.refuse(number)
+        return client
+
+    def refuse_offer(self, number: int) -> None:
+        """Let the front end write the answer of an exchange."""
+        self._reactor.pulse.offers.refuse(number)
+
+    def _write(self, number: int, kind: int, pieces: list[bytes], size: int) -> bool:
+        """Write a whole answer to the client, and gather a message of `kind` about it.
+
+        Return False if it must be sent as one message instead: it may be, and there is no offer.
+        """
+        client = self.take_offer(number)
+        if client is None:
+            if size <= PIECE_MAX:
+                return False
+            self._write_on(number, kind, pieces)
+            return True
+        if len(pieces) > _PIECES_MAX:
+            pieces = [b"".join(pieces)]
+        try:
+            written = client.sendmsg(pieces)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            written = -1
+        head = pieces[0][: pieces[0].index(b"\r\n\r\n") + 4]
+        if written == size:
+            self._reactor.pulse.offers.written(number)
+            self._out.append(pack_written(number, kind, size, head))
+            return True
+        self.gather(pack_message(number, ASK, len(head)), head)
+        if written >= 0:
+            self._write_on(number, kind, pieces, client, written)
+            return True
+        self.gather(pack_message(number, ABORT))
+        if kind == ANSWER_DONE:
+            self.gather(pack_message(number, DONE))
+        return True
+
+    def _write_on(
+        self,
+        number: int,
+        kind: int,
+        pieces: list[bytes],
+        client: ClientDuplicate | None = None,
+        written: int = 0,
+    ) -> None:
+        """Send a whole answer in pieces, of which `client` has taken `written` bytes."""
+        self._open_stream(number).write_whole(pieces, client, written)
+        if kind == ANSWER_DONE:
+            self.gather(pack_message(number, DONE))
+
+    # The end of an exchange ----------------------------------------------------------------------
 
     def done(self, number: int, summary: bytes = b"") -> None:
         """Tell the front end that an app has ended. Its answer is a message of its own, goes on in

@@ -122,7 +122,9 @@ class Gateway:
     ) -> None:
         """Serve the express lane on `sock`. `clients`: those to which the reactor may write.
         `on_end` is called when the front end has closed the lane."""
-        self.express = ExpressPort(self.reactor, sock, clients, self._on_express, on_end)
+        self.express = ExpressPort(
+            self.reactor, sock, clients, self._on_express, on_end, self._open_rest
+        )
 
     def adopt_lane(self, sock: socket.socket, number: int, slot: int) -> None:
         """Serve a plain lane. Byte `slot` of the pulse shows whether its exchange has begun."""
@@ -208,6 +210,10 @@ class Gateway:
         asks = self._may_ask(head, relayed=relayed)
         return self._make_stream(self.reactor, self.express, number, exchange, asks=asks)
 
+    def _open_rest(self, number: int) -> StreamEnd:
+        """Return a stream for the rest of an answer that was begun without one."""
+        return self._make_stream(self.reactor, self.express, number, None, asks=True)
+
     def _may_ask(self, head: RequestHead, *, relayed: bool) -> bool:
         """Return whether to ask to write the answer to the client's socket."""
         return self._direct and head.minor_version == 1 and head.keep_alive and not relayed
@@ -219,6 +225,10 @@ class Gateway:
         """
         asks = self._may_ask(exchange.head, relayed=exchange.relayed)
         return EXPRESS_MAX if asks else PIECE_MAX
+
+    def goes_whole(self, exchange: AppExchange, size: int) -> bool:
+        """Return whether a whole answer of `size` bytes goes as one message, or in one write."""
+        return size <= self.whole_max(exchange) or self.express.is_offered(exchange.express)
 
     def _read_origin(self, prefix: bytes) -> Origin:
         """Decode a frame's prefix. It is mostly the same for all requests of a connection."""

@@ -74,6 +74,12 @@ class StreamPort(BodyPort, Protocol):
 
     streams: dict[int, StreamEnd]
 
+    def take_offer(self, number: int) -> ClientDuplicate | None:
+        """Return the client if the answer of an exchange may be written to it. Then it must be."""
+
+    def refuse_offer(self, number: int) -> None:
+        """Let the front end write the answer of an exchange."""
+
 
 class StreamLoop(BodyLoop, Protocol):
     """The part of the reactor's loop that streams use."""
@@ -203,7 +209,8 @@ class StreamEnd:
     # The answer ----------------------------------------------------------------------------------
 
     def send_interim(self, head: bytes) -> None:
-        """Send a 1xx answer before the answer begins."""
+        """Send a 1xx answer before the answer begins. The front end writes both, in order."""
+        self._port.refuse_offer(self._number)
         self._port.gather(pack_message(self._number, INTERIM, len(head)), head)
         self._loop.flush_soon()
 
@@ -254,6 +261,20 @@ class StreamEnd:
         else:
             self._file = file
 
+    def write_whole(
+        self, pieces: Iterable[bytes], client: ClientDuplicate | None, written: int
+    ) -> None:
+        """Send a whole answer. `client`: it may be written there, and has `written` bytes of it."""
+        for piece in pieces:
+            self.out.add(piece)
+        self._finishing = True
+        if client is not None:
+            self.out.drop(written)
+            self._client = client
+            self._written = written
+            self._state = _GRANTED
+        self._go_on()
+
     def finish(self, *, until_close: bool) -> None:
         """Complete the answer, after the bytes that wait."""
         if not self._finishing and not self.closed:
@@ -290,6 +311,13 @@ class StreamEnd:
 
     def _begin(self) -> _State:
         """Send the head, with the first bytes of the body; return the next state."""
+        if self._asks:
+            self._client = self._port.take_offer(self._number)
+            if self._client is not None:
+                head = self.out.first_until(b"\r\n\r\n")
+                self._port.gather(pack_message(self._number, ASK, len(head)), head)
+                self._state = _GRANTED
+                return self._state
         size = _FIRST_MAX if self._asks else EXPRESS_MAX
         first = self.out.take(max(size, self.out.first_size))
         kind = ASK if self._asks else BEGIN

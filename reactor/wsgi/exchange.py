@@ -336,7 +336,8 @@ class WsgiExchange(Call):
         if self._framing == CHUNKED:
             self._held.append(LAST_CHUNK)
             self._held_size += len(LAST_CHUNK)
-        if self.head_sent or self._is_large() or self._framing == UNTIL_CLOSE:
+        whole = self._gateway.goes_whole(self, self._held_size)
+        if self.head_sent or not whole or self._framing == UNTIL_CLOSE:
             with self._link_to_write() as link:
                 held, self._held, self._held_size = self._held, [], 0
                 assert not isinstance(link, LaneEnd)

@@ -74,6 +74,12 @@ class Outgoing:
         """The size in bytes of the first piece; 0 if no byte waits."""
         return len(self._pieces[0]) if self._pieces else len(self._small)
 
+    def first_until(self, end: bytes) -> bytes:
+        """Return the bytes of the first piece up to the first `end`, and with it."""
+        self._close_small()
+        first = bytes(self._pieces[0])
+        return first[: first.index(end) + len(end)]
+
     def take(self, size: int) -> bytes:
         """Remove and return the first `size` bytes, or all if there are fewer."""
         self._close_small()

@@ -22,6 +22,7 @@ from pathlib import Path
 import h11
 import pytest
 
+from reactor_run.native import NATIVE
 from tests.integration.apps.direct import content
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Gate, Notes, Start
@@ -182,6 +183,25 @@ def test_who_writes_an_answer(
     # The connection goes on.
     assert client.get("/hello").text == "hello"
     assert client.get(target(200_000, 2)).body == content(2, 200_000)
+    client.close()
+    assert eventually(partial(is_shared, server, 0))
+
+
+@pytest.mark.parametrize(
+    "length", [1, pytest.param(0, marks=pytest.mark.slow)], ids=["length", "chunked"]
+)
+@cases(*KINDS, quick=FOUR)
+def test_whole_answers_one_after_another(
+    shared: Start, connect: Connect, kind: str, answers: str, length: int
+) -> None:
+    """After a few of them the reactor writes them, of each size, if it may."""
+    server = shared(*arguments(kind, answers))
+    client = connect(server)
+    sizes = (20_000, 65_536, 250_000, 17_000, 10, 131_072, 3_000_000, 50_000)
+    for seed, size in enumerate(sizes * 3):
+        assert client.get(target(size, seed, length=length)).body == content(seed, size)
+    assert eventually(partial(is_shared, server, 1 if answers == "direct" else 0))
+    assert client.request("HEAD", target(50_000)).field("content-length") == b"50000"
     client.close()
     assert eventually(partial(is_shared, server, 0))
 
@@ -522,6 +542,28 @@ def test_a_reactor_dies_between_its_question_and_the_grant(
         assert eventually(lambda: process_fields(victim)[:1] == ["Z"])
     for client in clients:
         assert expect_cut(client, 900_000) <= 65536
+    assert eventually(partial(serves, server))
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "seen"])
+@cases(*KINDS, answers=["direct"], quick=["trio direct", "threads direct"])
+@pytest.mark.skipif(not NATIVE, reason="without the C extension a reactor asks before it writes")
+def test_a_reactor_dies_as_it_writes_a_whole_answer(
+    start: Start, connect: Connect, kind: str, answers: str, moment: str
+) -> None:
+    """No byte comes twice. The connection goes on if the front end can see that all is written."""
+    server = start(*arguments(kind, answers), "--reactors", "1")
+    client = connect(server)
+    # Now the reactor has the client's socket.
+    assert client.get(target(900_000)).body == content(1, 900_000)
+    client.send(get(50_000, 2, die_at=moment) + get(10, 3))
+    if moment == "before":
+        assert client.rest() == b""
+    elif moment == "after":
+        assert client.rest().partition(b"\r\n\r\n")[2] == content(2, 50_000)
+    else:
+        expect_whole(client, 50_000, 2)
+        expect_whole(client, 10, 3)
     assert eventually(partial(serves, server))
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from reactor_run.frontend.reactors.express_lane import SHARED_AFTER
 from reactor_run.protocol import express
 from reactor_run.protocol.control_messages import (
     ToFrontEnd,
@@ -19,7 +20,7 @@ from reactor_run.protocol.control_messages import (
     read_for_front_end,
     read_for_reactor,
 )
-from reactor_run.pulse import SLOTS
+from reactor_run.pulse import OFFER_SLOTS, SLOTS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lanes.md").read_text()
@@ -114,3 +115,6 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     assert f"from 0 to {SLOTS - 1}." in section("From the front end")
     assert f"at most {express.EXPRESS_MAX // 1024} KiB" in section("The express lane")
     assert f"{express.WINDOW // 1024} KiB" in section("Windows")
+    assert f"at least {express.WRITTEN_MIN // 1024} KiB" in section("Offers")
+    assert f"after {SHARED_AFTER} whole responses" in section("Offers")
+    assert f"modulo {OFFER_SLOTS}" in section("The pulse")

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import anyio
 
+from reactor_run.offers import Offers
+from reactor_run.reactor.links.client_sockets import ClientDuplicate
 from tests.integration.apps import asgi_kit, wsgi
 
 PIECE = 300_000
@@ -42,7 +44,8 @@ class Answer:
     """What a query asks for.
 
     size, seed: the content. length=0: without Content-Length. at: the bytes before the gate.
-    piece: the size of a piece. die: the reactor kills itself after the last byte.
+    piece: the size of a piece. die: the reactor kills itself after the last byte. die_at: it does
+    when it writes a whole answer to the client (see the function).
     """
 
     def __init__(self, http: Query) -> None:
@@ -52,6 +55,8 @@ class Answer:
         self.piece = int(http.number("piece", PIECE))
         self.dies = bool(http.number("die", 0))
         self.has_length = bool(http.number("length", 1))
+        if "die_at" in http.query:
+            die_at(http.query["die_at"])
 
     def pieces(self) -> Iterator[bytes | None]:
         """The pieces of the body; None where the app waits at the gate."""
@@ -69,6 +74,30 @@ class Answer:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(moment: str) -> None:
+    """Let this process kill itself before it writes to a client, after that, or once the front end
+    can see that a whole answer is written."""
+
+    def before(*_: object) -> int:
+        die()
+        return 0
+
+    def after(client: ClientDuplicate, pieces: Iterable[bytes | memoryview]) -> int:
+        write(client, pieces)
+        return before()
+
+    def seen(offers: Offers, number: int) -> None:
+        written(offers, number)
+        die()
+
+    write, written = ClientDuplicate.sendmsg, Offers.written
+    if moment == "seen":
+        Offers.written = seen  # type: ignore[assignment,method-assign]
+    else:
+        dies = before if moment == "before" else after
+        ClientDuplicate.sendmsg = dies  # type: ignore[method-assign]
 
 
 def lasting_child() -> int:

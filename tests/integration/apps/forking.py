@@ -58,6 +58,13 @@ def returns() -> object:
     return ended(pid)
 
 
+def returns_much() -> object:
+    pid = os.fork()
+    if pid == 0:
+        return "c" * 20_000
+    return [ended(pid), "p" * 20_000]
+
+
 def terminates() -> object:
     process = FORK.Process(target=time.sleep, args=(1000,))
     process.start()
@@ -135,6 +142,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "/exits": exits,
     "/raises": raises,
     "/returns": returns,
+    "/returns-much": returns_much,
     "/terminates": terminates,
     "/pools": pools,
     "/signals": signals,

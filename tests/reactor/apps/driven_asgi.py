@@ -317,9 +317,16 @@ async def unread(it: Exchange) -> None:
 
 @on("/background")
 async def background(it: Exchange) -> None:
-    await it.answer("answered")
+    await it.answer("s" * int(it.query.get("n", "0")) or "answered")
     await it.gate()
     it.note("done")
+
+
+@on("/hints")
+async def hints(it: Exchange) -> None:
+    """Send an early hint, then an answer of `n` bytes."""
+    await it.send({"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]})
+    await it.answer("s" * int(it.query["n"]))
 
 
 @on("/size")
