@@ -13,7 +13,7 @@ PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus env
   tests/protocol/http2 tests/protocol/websocket tests/fuzz tests/frontend/clients tests/reactor/asgi tests/reactor/links tests/reactor/wsgi \
   $(addprefix tests/integration/test_,$(addsuffix .py,bodies corpus http isolation no_desync))
 # What the extensions are built from.
-NATIVE := protocol/_head.c protocol/_frames.c protocol/_http2.c
+NATIVE := protocol/_head.c protocol/_frames.c protocol/_http2.c protocol/_response.c
 # How many test files run at once: two a core, because half of the time a test waits for processes.
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 # Each worker takes one file after another. tests/conftest.py orders them. The plugin of faker, which
@@ -25,7 +25,7 @@ CACHED = env -u PYTHONDONTWRITEBYTECODE
 REPOSITORY ?=
 FUZZ_SECONDS ?= 60
 FUZZ_ARGS ?= -max_total_time=$(FUZZ_SECONDS)
-FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames websocket http2 translation
+FUZZ_TARGETS ?= heads native bodies proxy forwarded responses frames websocket http2 translation encoding
 AUTOBAHN_CASES ?= *
 BENCH_ARGS ?=
 BENCH = $(if $(CPU),--cpu) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH_ARGS)

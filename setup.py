@@ -17,4 +17,11 @@ def extension(name: str) -> Extension:
     )
 
 
-setup(ext_modules=[extension("_head"), extension("_frames"), extension("_http2")])
+setup(
+    ext_modules=[
+        extension("_head"),
+        extension("_frames"),
+        extension("_http2"),
+        extension("_response"),
+    ]
+)

@@ -3,10 +3,13 @@
 The server owns the framing (RFC 9112 §6). An app's head says what the response means. The fields
 that say how it travels are dropped and written anew, except Content-Length.
 
-Encoding runs once per request and takes a few hundred nanoseconds. Each field name is looked up, as
-the app spells it, in a table. The table begins with common names. Any other name is checked against
-the grammar once, and then added. All values are checked in one step. Only if that check fails, the
-code looks for the value at fault.
+Theory of operation. Encoding runs once per request. The encoder in C (_response.c) is asked first.
+It encodes most heads, but only such as are encoded here too, to the same bytes. It rejects nothing.
+What it does not encode is encoded here. So without the extension all heads are.
+
+Here each field name is looked up, as the app spells it, in a table. The table begins with common
+names. Any other name is checked against the grammar once, and then added. All values are checked in
+one step. Only if that check fails, the code looks for the value at fault.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
+from reactor_run.native import encode_head
 from reactor_run.protocol.body import CHUNKED, TRAILER_FIELDS_MAX, TRAILER_MAX, UNTIL_CLOSE
 from reactor_run.protocol.fields import TOKEN
 from reactor_run.protocol.own_fields import HOP_BY_HOP, ONLY_DATE, OwnFields
@@ -24,28 +28,20 @@ __all__ = [
     "BODYLESS",
     "HEAD_MAX",
     "LENGTH_DIGITS",
+    "STATUS_LINES",
     "ResponseError",
     "encode_early_hints",
     "encode_field_lines",
     "encode_response_head",
     "encode_trailers",
     "insert_connection",
+    "judge_response_head",
     "shown",
     "simple_response",
 ]
 
 HEAD_MAX: Final = 64 * 1024
 """Most bytes of a response head, its empty line included."""
-
-# Most responses of an app have one of a few heads. Each is encoded once a second, for its Date.
-_known_heads: dict[Any, tuple[bytes, int]] = {}
-_KNOWN_MAX: Final = 256
-"""Most heads that are remembered."""
-_KNOWN_FIELDS_MAX: Final = 16
-"""Most fields of a head that is remembered."""
-_KNOWN_SIZE_MAX: Final = 1024
-"""Most bytes of the fields of a head that is remembered. Some fields hold what a client has
-sent."""
 
 
 class ResponseError(ValueError):
@@ -56,7 +52,7 @@ class ResponseError(ValueError):
 
 
 _PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
-_STATUS_LINES: Final = {
+STATUS_LINES: Final = {
     status: (b"HTTP/1.1 %d " % status, _PHRASES.get(status, b"")) for status in range(200, 1000)
 }
 """The status line (RFC 9112 §4) in two pieces: the part before the reason phrase, and the phrase.
@@ -125,7 +121,6 @@ _strip: Final = bytes.strip
 def encode_response_head(
     status: int,
     fields: Iterable[tuple[bytes, bytes]],
-    *,
     method: bytes,
     minor_version: int,
     length: int | None,
@@ -153,29 +148,27 @@ def encode_response_head(
     Raises `ResponseError` if status, reason or a field is not legal in HTTP, if two Content-Lengths
     differ, if the head exceeds HEAD_MAX, and for 1xx.
     """
-    given: Any = fields
-    key: Any = None
-    try:
-        given = tuple(fields)
-        if type(status) is int and len(given) <= _KNOWN_FIELDS_MAX:
-            key = status, given, method, minor_version, length, date_field, own_fields, reason
-            known = _known_heads.get(key)
-            if known is not None:
-                return known
-    except TypeError:
-        # Part of the key cannot be hashed. `_encode` decides whether it can be sent.
-        key = None
-    encoded = _encode(status, given, method, minor_version, length, date_field, own_fields, reason)
-    if key is not None and _size_of(given) <= _KNOWN_SIZE_MAX:
-        if len(_known_heads) >= _KNOWN_MAX:
-            _known_heads.clear()
-        _known_heads[key] = encoded
-    return encoded
+    encoded = None
+    if not own_fields.chosen:
+        encoded = encode_head(
+            STATUS_LINES,
+            status,
+            fields,  # a generator is left as it is
+            method,
+            minor_version,
+            length,
+            date_field if own_fields.dated else b"",
+            own_fields.server,
+            reason,
+        )
+    return encoded or judge_response_head(
+        status, fields, method, minor_version, length, date_field, own_fields, reason
+    )
 
 
-def _encode(
+def judge_response_head(
     status: int,
-    fields: Any,
+    fields: Iterable[tuple[bytes, bytes]],
     method: bytes,
     minor_version: int,
     length: int | None,
@@ -183,19 +176,22 @@ def _encode(
     own_fields: OwnFields,
     reason: bytes | None,
 ) -> tuple[bytes, int]:
-    """Return the head and the framing. Raises `ResponseError`."""
+    """Do the same in Python alone."""
     server_field = own_fields.server
     if not own_fields.dated:
         date_field = b""
-    line = _STATUS_LINES.get(status) if isinstance(status, int) else None
+    line = STATUS_LINES.get(status) if isinstance(status, int) else None
     if line is None:
         raise ResponseError(f"status must be an int from 200 to 999, not {shown(status)}")
     # Pieces alternate between the server's own and the app's, which are checked below.
     pieces = [line[0], line[1] if reason is None else reason]
     declared: bytes | None = None
-    name = value = b""
+    name: Any = b""
+    value: Any = b""
+    given: Any = ()
     try:
-        for name, value in fields:
+        given = tuple(fields)
+        for name, value in given:
             start = _starts.get(name)
             if start is None:
                 meaning = _meanings.get(name)
@@ -245,16 +241,11 @@ def _encode(
         framing = UNTIL_CLOSE
     if declared is not None:
         pieces += (_LENGTH_START, declared)
-    chosen = own_fields.lines_beside(name for name, _ in fields) if own_fields.chosen else b""
+    chosen = own_fields.lines_beside(name for name, _ in given) if own_fields.chosen else b""
     head = b"".join((*pieces, b"\r\n", date_field, server_field, chosen, b"\r\n"))
     if len(head) > HEAD_MAX:
         raise ResponseError(f"the response's fields make a head of more than {HEAD_MAX} bytes")
     return head, framing
-
-
-def _size_of(fields: tuple[tuple[bytes, bytes], ...]) -> int:
-    """Return the bytes of all names and values."""
-    return sum(len(name) + len(value) for name, value in fields)
 
 
 def _learn(name: bytes) -> int:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("frontend", "protocol", "reactor")
 
 
-NAMES = ("_head", "_frames", "_http2")
+NAMES = ("_head", "_frames", "_http2", "_response")
 EXTENSIONS = {
     f"reactor_run/protocol/{name}{sysconfig.get_config_var('EXT_SUFFIX')}" for name in NAMES
 }

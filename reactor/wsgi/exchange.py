@@ -258,12 +258,12 @@ class WsgiExchange(Call):
         start, self._framing = encode_response_head(
             head.status,
             head.fields,
-            method=request.method,
-            minor_version=request.minor_version,
-            length=length,
-            date_field=date_field(),
-            own_fields=self._gateway.own_fields,
-            reason=head.reason,
+            request.method,
+            request.minor_version,
+            length,
+            date_field(),
+            self._gateway.own_fields,
+            head.reason,
         )
         self._held = [start]
         self._held_size = len(start)

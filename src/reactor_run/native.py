@@ -1,4 +1,4 @@
-"""The optional extensions in C (protocol/_head.c, _frames.c, _http2.c), or what takes their place.
+"""The optional extensions in C (protocol/_*.c), or what takes their place.
 
 Without them, these functions accept nothing. So Python reads every head and every frame, with the
 same results. Two things cause that: there was no compiler when reactor-run was installed, or
@@ -15,6 +15,7 @@ __all__ = [
     "PURE_VARIABLE",
     "Head",
     "Names",
+    "encode_head",
     "read_head",
     "split_answer",
     "split_answers",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from reactor_run.protocol._frames import split_answers, split_requests, swap_word
     from reactor_run.protocol._head import Head, Names, read_head
     from reactor_run.protocol._http2 import split_answer, write_request
+    from reactor_run.protocol._response import encode_head
 else:
     try:
         if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
@@ -40,6 +42,7 @@ else:
         from reactor_run.protocol._frames import split_answers, split_requests, swap_word
         from reactor_run.protocol._head import Head, Names, read_head
         from reactor_run.protocol._http2 import split_answer, write_request
+        from reactor_run.protocol._response import encode_head
 
         NATIVE = True
     except ImportError:
@@ -68,3 +71,6 @@ else:
 
         def split_answer(data):
             """Leave all answers to HTTP/2 to Python."""
+
+        def encode_head(lines, status, fields, method, minor_version, length, date, server, reason):
+            """Leave all heads of responses to Python."""

@@ -34,6 +34,7 @@ TARGETS: Final = (
     "websocket",
     "http2",
     "translation",
+    "encoding",
 )
 """The modules beside this one that have `check` and `seeds`."""
 

@@ -1,4 +1,4 @@
-"""Runs native.py, frames.py, websocket.py and translation.py with ASan and UBSan of gcc.
+"""Runs native.py, frames.py, websocket.py and more with ASan and UBSan of gcc.
 
 `python -m tests.fuzz.sanitized [SECONDS] [HEADS] [SEED]` builds the extensions once more, by gcc,
 and runs a Python that loads them. A read beyond a buffer, a use after free or an overflow ends the
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-MODULES: Final = ("_head", "_frames", "_http2")
+MODULES: Final = ("_head", "_frames", "_http2", "_response")
 BUILT: Final = "SANITIZED"
 """The environment variable that names the built extensions' folder to the second Python."""
 FRAMES: Final = 10.0
-"""Seconds for the frames of either kind, after the heads, and for the translation after them."""
+"""Seconds for each of the others, after the heads."""
 SUFFIX: Final = f".sanitized{sysconfig.get_config_var('EXT_SUFFIX')}"
 FLAGS: Final = (
     "-shared", "-fPIC", "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
@@ -78,7 +78,7 @@ if __name__ == "__main__":
     if BUILT in os.environ:
         for each in MODULES:
             load(os.environ[BUILT], each)
-        from tests.fuzz import frames, native, translation, websocket
+        from tests.fuzz import encoding, frames, native, translation, websocket
 
         assert vars(native)["read_head"] is sys.modules["reactor_run.protocol._head"].read_head
         assert vars(frames)["NATIVE"]
@@ -86,5 +86,6 @@ if __name__ == "__main__":
         frames.main(FRAMES)
         websocket.main(FRAMES)
         translation.main(FRAMES)
+        encoding.main(FRAMES)
     else:
         run_again(build(), sys.argv)
