@@ -425,11 +425,13 @@ enum { METHOD_COUNT = sizeof METHODS / sizeof *METHODS };
 
 /* Keys of a scope and of an environ. */
 enum {
-    ASGI, HTTP_VERSION, METHOD, PATH, RAW_PATH, QUERY, HEADERS, CLIENT, SERVER, SCHEME,
+    ASGI, STATE, EXTENSIONS,
+    HTTP_VERSION, METHOD, PATH, RAW_PATH, QUERY, HEADERS, CLIENT, SERVER, SCHEME,
     REQUEST_METHOD, PATH_INFO, QUERY_STRING, REQUEST_URI, RAW_URI, SERVER_PROTOCOL, KEY_COUNT
 };
 static const char *const KEYS[KEY_COUNT] = {
-    "asgi", "http_version", "method", "path", "raw_path", "query_string", "headers", "client",
+    "asgi", "state", "extensions",
+    "http_version", "method", "path", "raw_path", "query_string", "headers", "client",
     "server", "scheme",
     "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL",
 };
@@ -888,21 +890,37 @@ shown_fields(Head *head, Names *names)
     return headers;
 }
 
-/* Set what does not come from the head: the origin of the request, and a copy of "asgi", because an app
- * may change it. */
+/* Set the origin of the request. */
 static bool
 put_origin(State *state, PyObject *scope, PyObject *origin)
 {
-    PyObject *asgi = PyDict_GetItemWithError(scope, state->keys[ASGI]); /* borrowed */
-    if (asgi == NULL || !PyDict_CheckExact(asgi) || !PyTuple_Check(origin) ||
-        PyTuple_GET_SIZE(origin) < 3) {
-        PyErr_SetString(PyExc_TypeError, "a template has asgi, and an origin has three items");
+    if (!PyTuple_Check(origin) || PyTuple_GET_SIZE(origin) < 3) {
+        PyErr_SetString(PyExc_TypeError, "an origin has three items");
         return false;
     }
-    return put(scope, state->keys[ASGI], PyDict_Copy(asgi)) &&
-           PyDict_SetItem(scope, state->keys[CLIENT], PyTuple_GET_ITEM(origin, 0)) == 0 &&
+    return PyDict_SetItem(scope, state->keys[CLIENT], PyTuple_GET_ITEM(origin, 0)) == 0 &&
            PyDict_SetItem(scope, state->keys[SERVER], PyTuple_GET_ITEM(origin, 1)) == 0 &&
            PyDict_SetItem(scope, state->keys[SCHEME], PyTuple_GET_ITEM(origin, 2)) == 0;
+}
+
+/* Set copies of the dicts that the template has under these keys: an app may change them. */
+static bool
+put_copies(State *state, PyObject *scope)
+{
+    static const int copied[] = {ASGI, STATE, EXTENSIONS};
+    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++) {
+        PyObject *key = state->keys[copied[i]];
+        PyObject *shared = PyDict_GetItemWithError(scope, key); /* borrowed */
+        if (shared != NULL && !PyDict_Check(shared)) {
+            PyErr_Format(PyExc_TypeError, "%R of a template is a dict, not %R", key, shared);
+        } else if (shared != NULL) {
+            put(scope, key, PyDict_Copy(shared));
+        }
+        if (PyErr_Occurred()) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static PyObject *
@@ -931,7 +949,7 @@ head_scope(PyObject *self, PyObject *const *args, Py_ssize_t count)
         put(scope, state->keys[QUERY],
             PyBytes_FromStringAndSize(path + query, head->target_size - query)) &&
         put(scope, state->keys[HEADERS], shown_fields(head, names)) &&
-        put_origin(state, scope, args[2]);
+        put_origin(state, scope, args[2]) && put_copies(state, scope);
     if (!done) {
         Py_CLEAR(scope);
     }

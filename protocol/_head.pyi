@@ -38,8 +38,8 @@ class Head:
     ) -> dict[str, Any]:
         """Return a new ASGI scope: a copy of `template` with what the head and `origin` say.
 
-        Fields whose name `names` shows as empty are left out. `template` has "asgi". `origin` has
-        client, server and scheme.
+        The dicts of `template` under "asgi", "state" and "extensions" are copied too. Fields whose
+        name `names` shows as empty are left out. `origin` has client, server and scheme.
         """
 
     def environ(self, template: dict[str, Any], names: Names[str], /) -> dict[str, Any] | None:

@@ -148,6 +148,7 @@ class ParsedHead:
 
 
 _ANY_SIZE: Final = Limits(1 << 20, FIELD_COUNT_MAX, 1 << 20, 1 << 24, 0, "pass")
+_ANY_BOUNDS: Final = _ANY_SIZE.bounds
 _REFRAMED: Final = (LENGTH, CODING, EXPECT)
 
 
@@ -278,7 +279,7 @@ def read_relayed_head(data: bytes, last_len: int = 0) -> RequestHead | None:
     Reactors use this. The front end has applied the policy, so this only splits the head, and takes
     the framing as the parser reads it. Raises `Rejected` for a head that no policy accepts.
     """
-    head = None if last_len else read_head(data, _ANY_SIZE.bounds)
+    head = None if last_len else read_head(data, _ANY_BOUNDS)
     return head or _split_relayed_head(data, last_len)
 
 

@@ -120,11 +120,11 @@ class ScopeBuilder:
             "root_path": self._root_path,
             **_FILLED_IN,
         }
-        if state is not None:
-            self._template["state"] = None
-        if self._extensions:
-            self._template["extensions"] = None
         """What C copies and fills in."""
+        if state is not None:
+            self._template["state"] = state
+        if self._extensions:
+            self._template["extensions"] = self._extensions
 
     def build(self, head: RequestHead, origin: Origin) -> dict[str, Any]:
         """Return the scope of one request. What an app sets in it is invisible to other requests.
@@ -142,10 +142,6 @@ class ScopeBuilder:
         if self._root and scope["raw_path"][:1] == b"/":
             scope["path"] = self._root + scope["path"]
             scope["raw_path"] = self._raw_root + scope["raw_path"]
-        if self._state is not None:
-            scope["state"] = self._state.copy()
-        if self._extensions:
-            scope["extensions"] = self._extensions.copy()
         if origin.tls is not None:
             scope.setdefault("extensions", {})["tls"] = origin.tls.extension.copy()
         return scope
@@ -182,7 +178,7 @@ class ScopeBuilder:
             shown = names[name]
             if shown:
                 headers.append((shown, value))
-        return {
+        scope: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI.copy(),
             "http_version": _VERSIONS[head.minor_version],
@@ -196,3 +192,8 @@ class ScopeBuilder:
             "client": origin.client,
             "server": origin.server,
         }
+        if self._state is not None:
+            scope["state"] = self._state.copy()
+        if self._extensions:
+            scope["extensions"] = self._extensions.copy()
+        return scope

@@ -169,17 +169,17 @@ class Gateway:
         head = read_relayed_head(payload)
         if head is None:
             raise FrameError("what came on the express lane is not one request")
-        framing = head.body
-        body = payload[head.size :]
-        if 0 <= framing < len(body):
-            raise FrameError("what came on the express lane is more than one request")
-        stream = None
-        if framing != len(body):
-            stream = self._open_stream(head, number, None, relayed=origin.relayed)
+        size = len(payload) - head.size
+        body = payload[head.size :] if size else b""
         make = self._maker_for_upgrade(head) if head.upgrade else self._make_exchange
-        exchange = make(self, head, origin, number, stream, body)
-        if stream is not None:
-            stream.exchange = exchange
+        if size == head.body:
+            # By far the most frequent case: the request is here as a whole.
+            exchange = make(self, head, origin, number, None, body)
+        elif 0 <= head.body < size:
+            raise FrameError("what came on the express lane is more than one request")
+        else:
+            stream = self._open_stream(head, number, None, relayed=origin.relayed)
+            stream.exchange = exchange = make(self, head, origin, number, stream, body)
         self._admit(exchange)
         return exchange
 

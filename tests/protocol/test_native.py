@@ -290,7 +290,7 @@ SCOPE: dict[str, Any] = {"asgi": {}}
         (lambda: read(head()).scope(SCOPE, {}, NOWHERE), TypeError),  # type: ignore[arg-type]
         (lambda: read(head()).scope(None, Names(bytes.lower), NOWHERE), TypeError),  # type: ignore[arg-type]
         (lambda: read(head()).scope(SCOPE, Names(bytes.decode), NOWHERE), TypeError),  # type: ignore[arg-type]
-        (lambda: read(head()).scope({}, Names(bytes.lower), NOWHERE), TypeError),
+        (lambda: read(head()).scope({"state": 1}, Names(bytes.lower), NOWHERE), TypeError),
         (lambda: read(head()).scope({"asgi": 1}, Names(bytes.lower), NOWHERE), TypeError),
         (lambda: read(head()).scope(SCOPE, Names(bytes.lower), ()), TypeError),  # type: ignore[arg-type]
         (lambda: read(head()).environ({}, {}), TypeError),  # type: ignore[arg-type]
