@@ -53,6 +53,10 @@ class HookedAsgiExchange(AsgiExchange):
         self._context = contextvars.copy_context()
         return super().first_step()
 
+    def _take_whole(self, body: bytes) -> None:
+        self._begin(len(body))
+        self._append(body, False)
+
     def _append(self, body: bytes, more: bool) -> None:
         lacked = self._lacking
         super()._append(body, more)

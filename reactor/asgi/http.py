@@ -206,7 +206,7 @@ class AsgiExchange(Response):
                 # Subclasses are copied too: lanes are framed by len(), and a subclass may change
                 # it.
                 body = bytes(memoryview(body))
-            more = bool(message.get("more_body", False))
+            more = message.get("more_body", False)
             lane = self.lane
             if lane is not None and lane.out.size > HIGH_WATER:
                 await self._wait_for_room(lane)
@@ -215,10 +215,14 @@ class AsgiExchange(Response):
                 await self._give_turn()
                 state = self._state_for_body()
             # From here on nothing is awaited: a call that is cancelled has sent nothing.
-            if state is STARTED:
+            if state is not STARTED:
+                self._append(body, more)
+            elif more or self._trailers is not None:
                 # Trailers need chunks.
-                self._begin(None if more or self._trailers is not None else len(body))
-            self._append(body, more)
+                self._begin(None)
+                self._append(body, more)
+            else:
+                self._take_whole(body)
             lane = self.lane
             if self._out_size + (0 if lane is None else lane.out.size) > HIGH_WATER:
                 self.write_out()

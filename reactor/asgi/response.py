@@ -148,6 +148,32 @@ class Response(Hosted):
         self._out.append(head)
         self._out_size = len(head)
 
+    def _take_whole(self, body: bytes) -> None:
+        """Encode the head, and take the whole body: the most frequent response by far."""
+        request = self.head
+        size = len(body)
+        head, self._framing = encode_response_head(
+            self._status,
+            self._fields,
+            request.method,
+            request.minor_version,
+            size,
+            date_field(),
+            self._gateway.own_fields,
+        )
+        out = self._out
+        out.append(head)
+        self._out_size = len(head)
+        if self._framing == size:
+            out.append(body)
+            self._out_size += size
+            self._complete()
+        else:
+            # There is no body, or the app has told a wrong length of it.
+            self._lacking = self._framing
+            self._state = STREAMING
+            self._append(body, False)
+
     def _append(self, body: bytes, more: bool) -> None:
         """Frame a part of the body. Without `more`, it completes the response."""
         size = len(body)
@@ -177,11 +203,15 @@ class Response(Hosted):
         if not more and self._trailers is not None:
             self._state = TRAILERS
         elif not more:
-            self._state = COMPLETE
-            if self._receiving is not None:
-                self._receiving.set()
+            self._complete()
         elif len(self._out) > _OUT_PIECES_MAX:
             self._out = [b"".join(self._out)]
+
+    def _complete(self) -> None:
+        """Note that the app has made the whole response."""
+        self._state = COMPLETE
+        if self._receiving is not None:
+            self._receiving.set()
 
     def _state_for_body(self) -> ResponseState:
         """Return the state if a part of the body may come now. Otherwise raises as `send` does."""
@@ -240,9 +270,7 @@ class Response(Hosted):
                 end = LAST_CHUNK
             self._out.append(end)
             self._out_size += len(end)
-        self._state = COMPLETE
-        if self._receiving is not None:
-            self._receiving.set()
+        self._complete()
         if self.suspended:
             self.reactor.write_ready(self)
 
@@ -284,9 +312,7 @@ class Response(Hosted):
         """Give the head and the file to the link, as the whole response. The link closes the
         file."""
         self._lacking = 0
-        self._state = COMPLETE
-        if self._receiving is not None:
-            self._receiving.set()
+        self._complete()
         lane = self._answer_lane()
         if lane is None:
             file.close()
