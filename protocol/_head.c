@@ -427,13 +427,15 @@ enum { METHOD_COUNT = sizeof METHODS / sizeof *METHODS };
 enum {
     ASGI, STATE, EXTENSIONS,
     HTTP_VERSION, METHOD, PATH, RAW_PATH, QUERY, HEADERS, CLIENT, SERVER, SCHEME,
-    REQUEST_METHOD, PATH_INFO, QUERY_STRING, REQUEST_URI, RAW_URI, SERVER_PROTOCOL, KEY_COUNT
+    REQUEST_METHOD, PATH_INFO, QUERY_STRING, REQUEST_URI, RAW_URI, SERVER_PROTOCOL,
+    REMOTE_ADDR, REMOTE_PORT, SERVER_NAME, SERVER_PORT, KEY_COUNT
 };
 static const char *const KEYS[KEY_COUNT] = {
     "asgi", "state", "extensions",
     "http_version", "method", "path", "raw_path", "query_string", "headers", "client",
     "server", "scheme",
     "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REQUEST_URI", "RAW_URI", "SERVER_PROTOCOL",
+    "REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT",
 };
 static const char *const VERSIONS[] = {"1.0", "1.1"};
 static const char *const PROTOCOLS[] = {"HTTP/1.0", "HTTP/1.1"};
@@ -978,6 +980,37 @@ put_request_line(Head *head, PyObject *environ)
     return done;
 }
 
+/* Whether an end of a connection is a host and a port. */
+static bool
+is_address(PyObject *end)
+{
+    return PyTuple_CheckExact(end) && PyTuple_GET_SIZE(end) == 2 &&
+           PyUnicode_CheckExact(PyTuple_GET_ITEM(end, 0)) &&
+           PyLong_CheckExact(PyTuple_GET_ITEM(end, 1));
+}
+
+/* Set the variables of the two ends of the connection. Does nothing if an end is unknown, or is no
+ * plain address, or if the client speaks TLS or HTTP/2: then Python sets them. */
+static bool
+put_ends(State *state, PyObject *environ, PyObject *origin)
+{
+    if (!PyTuple_Check(origin) || PyTuple_GET_SIZE(origin) != 5) {
+        PyErr_SetString(PyExc_TypeError, "an origin has five items");
+        return false;
+    }
+    PyObject *const *items = &PyTuple_GET_ITEM(origin, 0);
+    PyObject *client = items[0], *server = items[1], *scheme = items[2];
+    if (!is_address(client) || !is_address(server) || !PyUnicode_CheckExact(scheme) ||
+        PyUnicode_CompareWithASCIIString(scheme, "http") != 0 || items[3] != Py_None || items[4] != Py_False ||
+        PyUnicode_FindChar(PyTuple_GET_ITEM(server, 0), ':', 0, PY_SSIZE_T_MAX, 1) != -1) {
+        return true;
+    }
+    return PyDict_SetItem(environ, state->keys[REMOTE_ADDR], PyTuple_GET_ITEM(client, 0)) == 0 &&
+           put(environ, state->keys[REMOTE_PORT], PyObject_Str(PyTuple_GET_ITEM(client, 1))) &&
+           PyDict_SetItem(environ, state->keys[SERVER_NAME], PyTuple_GET_ITEM(server, 0)) == 0 &&
+           put(environ, state->keys[SERVER_PORT], PyObject_Str(PyTuple_GET_ITEM(server, 1)));
+}
+
 /* Set the variable of a field, if it is for the app. Adds to `count` how many were set. */
 static bool
 put_field(Head *head, const Field *field, Names *names, PyObject *environ, Py_ssize_t *count)
@@ -1003,8 +1036,8 @@ static PyObject *
 head_environ(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     Head *head = (Head *)self;
-    if (count != 2 || !PyDict_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "environ takes a dict and a Names");
+    if (count != 3 || !PyDict_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "environ takes a dict, a Names and a tuple");
         return NULL;
     }
     Names *names = names_of(head, args[1]);
@@ -1012,7 +1045,7 @@ head_environ(PyObject *self, PyObject *const *args, Py_ssize_t count)
     if (environ == NULL) {
         return NULL;
     }
-    bool done = put_request_line(head, environ);
+    bool done = put_request_line(head, environ) && put_ends(state_of(head), environ, args[2]);
     Py_ssize_t expected = PyDict_GET_SIZE(environ);
     for (Py_ssize_t i = 0; done && i < Py_SIZE(head); i++) {
         done = put_field(head, &head->fields[i], names, environ, &expected);
@@ -1049,7 +1082,7 @@ static PyMethodDef head_methods[] = {
     {"scope", (PyCFunction)(void (*)(void))head_scope, METH_FASTCALL,
      "scope(template, names, origin): a new ASGI scope."},
     {"environ", (PyCFunction)(void (*)(void))head_environ, METH_FASTCALL,
-     "environ(template, names): a new WSGI environ, or None: Python must build it."},
+     "environ(template, names, origin): a new WSGI environ, or None: Python must build it."},
     {"values", head_values, METH_O,
      "values(names): the value of the last field of each name, or b\"\"."},
     {NULL, NULL, 0, NULL},

@@ -42,11 +42,21 @@ class Head:
         name `names` shows as empty are left out. `origin` has client, server and scheme.
         """
 
-    def environ(self, template: dict[str, Any], names: Names[str], /) -> dict[str, Any] | None:
-        """Return a new WSGI environ: a copy of `template` with what the head says.
+    def environ(
+        self,
+        template: dict[str, Any],
+        names: Names[str],
+        origin: tuple[object, object, object, object, object],
+        /,
+    ) -> dict[str, Any] | None:
+        """Return a new WSGI environ: a copy of `template` with what the head and `origin` say.
 
-        Fields whose name `names` shows as empty are left out. Returns None if two fields have one
-        key, or a field has a key of the template: then Python must build the environ.
+        Fields whose name `names` shows as empty are left out. The template must have the variables
+        of `origin`. They are set only if both ends are known addresses, and without TLS and
+        HTTP/2. Otherwise Python must set them.
+
+        Returns None if two fields have one key, or a field has a key of the template: then Python
+        must build the environ.
         """
 
 @final

@@ -136,31 +136,14 @@ class EnvironBuilder:
         PATH_INFO is empty.
         """
         # C builds no environ if a field is repeated.
-        environ = head.environ(self._template, self._keys) if type(head) is Head else None
+        environ = head.environ(self._template, self._keys, origin) if type(head) is Head else None
         if environ is None:
             environ = self._build(head)
         if self._mount:
             environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(self._mount)
-        client, server, scheme, tls, http2 = origin
-        if http2:
-            environ["SERVER_PROTOCOL"] = "HTTP/2.0"
-        environ["wsgi.url_scheme"] = scheme
-        if scheme == "https":
-            environ["HTTPS"] = "on"
-            if tls is not None:
-                environ.update(tls.environ)
-        if client is not None:
-            environ["REMOTE_ADDR"] = client[0]
-            environ["REMOTE_PORT"] = str(client[1])
-        else:
-            del environ["REMOTE_PORT"]
-        if server is not None and server[1] is not None:
-            address, port = server
-            # An IPv6 address has brackets, because a port may follow it (RFC 3875 §4.1.14).
-            environ["SERVER_NAME"] = f"[{address}]" if ":" in address else address
-            environ["SERVER_PORT"] = str(port)
-        else:
-            _name_server_by_host(environ, scheme)
+        # C sets the variables of a usual origin.
+        if not environ["SERVER_PORT"]:
+            _put_origin(environ, origin)
         return environ
 
     def _build(self, head: RequestHead) -> dict[str, Any]:
@@ -199,6 +182,30 @@ class EnvironBuilder:
 def _latin(path: str) -> str:
     """Return a path as PEP 3333 has it ("Unicode Issues"): its bytes, read as latin-1."""
     return path.encode().decode("latin-1")
+
+
+def _put_origin(environ: dict[str, Any], origin: Origin) -> None:
+    """Set the variables that the origin tells, and the scheme."""
+    client, server, scheme, tls, http2 = origin
+    if http2:
+        environ["SERVER_PROTOCOL"] = "HTTP/2.0"
+    environ["wsgi.url_scheme"] = scheme
+    if scheme == "https":
+        environ["HTTPS"] = "on"
+        if tls is not None:
+            environ.update(tls.environ)
+    if client is not None:
+        environ["REMOTE_ADDR"] = client[0]
+        environ["REMOTE_PORT"] = str(client[1])
+    else:
+        del environ["REMOTE_PORT"]
+    if server is not None and server[1] is not None:
+        address, port = server
+        # An IPv6 address has brackets, because a port may follow it (RFC 3875 §4.1.14).
+        environ["SERVER_NAME"] = f"[{address}]" if ":" in address else address
+        environ["SERVER_PORT"] = str(port)
+    else:
+        _name_server_by_host(environ, scheme)
 
 
 def _name_server_by_host(environ: dict[str, Any], scheme: str) -> None:

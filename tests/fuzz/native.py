@@ -17,7 +17,7 @@ from typing import Final
 
 from reactor_run.protocol._head import read_head
 from reactor_run.protocol.environ import EnvironBuilder
-from reactor_run.protocol.origin import Origin
+from reactor_run.protocol.origin import NOWHERE, Origin
 from reactor_run.protocol.policy import FIELD_COUNT_MAX, Limits, Rejected
 from reactor_run.protocol.request import ParsedHead, Rewritten, judge_request_head
 from reactor_run.protocol.scope import ScopeBuilder
@@ -30,7 +30,14 @@ WIDE: Final = Limits(1 << 16, FIELD_COUNT_MAX, 1 << 16, 1 << 20, 0, "pass")
 NORMALIZING: Final = Limits(path_policy="normalize")
 EACH: Final = (DEFAULT, NARROW, WIDE, NORMALIZING)
 
-ORIGIN: Final = Origin(("192.0.2.7", 4711), ("127.0.0.1", 8000), "https")
+ORIGINS: Final = (
+    Origin(("192.0.2.7", 4711), ("127.0.0.1", 8000)),
+    Origin(("192.0.2.7", 4711), ("127.0.0.1", 8000), "https"),
+    Origin(("2001:db8::1", 0), ("::1", 8000)),
+    Origin(("192.0.2.7", 0), ("/run/web.sock", None), http2=True),
+    Origin(None, ("127.0.0.1", 8000)),
+    NOWHERE,
+)
 
 
 def check(data: bytes) -> None:
@@ -57,13 +64,14 @@ def check_head(data: bytes, limits: Limits) -> bool:
     assert head.line == judged.line, f"{head.line!r}, not {judged.line!r}: {data!r}"
     names = (*(name.lower() for name, _ in judged.fields), b"host", b"missing")
     assert head.values(names) == judged.values(names), repr(data)
+    origin = ORIGINS[len(data) % len(ORIGINS)]
     for built in (SCOPES, ENVIRONS, ENVIRONS_WITH_ALL):
-        ours, theirs = built.build(head, ORIGIN), built.build(judged, ORIGIN)
+        ours, theirs = built.build(head, origin), built.build(judged, origin)
         assert ours == theirs, f"{ours!r}, not {theirs!r}: {data!r}"
     return True
 
 
-SCOPES: Final = ScopeBuilder("/mounted")
+SCOPES: Final = ScopeBuilder("/mounted", {"a": 1}, {"b": {}})
 ENVIRONS: Final = EnvironBuilder("/mounted", multithread=False, multiprocess=False)
 ENVIRONS_WITH_ALL: Final = EnvironBuilder(multithread=False, multiprocess=False, underscores="keep")
 

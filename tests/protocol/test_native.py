@@ -293,10 +293,11 @@ SCOPE: dict[str, Any] = {"asgi": {}}
         (lambda: read(head()).scope({"state": 1}, Names(bytes.lower), NOWHERE), TypeError),
         (lambda: read(head()).scope({"asgi": 1}, Names(bytes.lower), NOWHERE), TypeError),
         (lambda: read(head()).scope(SCOPE, Names(bytes.lower), ()), TypeError),  # type: ignore[arg-type]
-        (lambda: read(head()).environ({}, {}), TypeError),  # type: ignore[arg-type]
-        (lambda: read(head()).environ({}, Names(bytes.lower)), TypeError),  # type: ignore[arg-type]
+        (lambda: read(head()).environ({}, {}, NOWHERE), TypeError),  # type: ignore[arg-type]
+        (lambda: read(head()).environ({}, Names(bytes.lower), NOWHERE), TypeError),  # type: ignore[arg-type]
+        (lambda: read(head()).environ({}, Names(bytes.decode), ()), TypeError),  # type: ignore[arg-type]
         (lambda: read(head()).scope(SCOPE, Names(lambda name: name[9]), NOWHERE), IndexError),  # type: ignore[arg-type,return-value]
-        (lambda: read(head()).environ({}, Names(lambda name: name[9])), IndexError),  # type: ignore[arg-type,return-value]
+        (lambda: read(head()).environ({}, Names(lambda name: name[9]), NOWHERE), IndexError),  # type: ignore[arg-type,return-value]
     ],
 )  # fmt: skip
 def test_wrong_arguments(call: Any, error: type[Exception]) -> None:
