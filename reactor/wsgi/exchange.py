@@ -201,8 +201,12 @@ class WsgiExchange(Call):
             # A thread that the app started may still call `write`. So copy the pieces, and compute
             # the size from the copy.
             held = self._held.copy()
-            gateway.express.over(self.express, held, sum(map(len, held)))
-            gateway.over(self, drained=False)
+            size = 0
+            for piece in held:
+                size += len(piece)
+            gateway.express.over(self.express, held, size)
+            if lane is not None:
+                gateway.over(self, drained=False)
             return
         else:
             assert lane is not None
