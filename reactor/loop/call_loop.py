@@ -62,6 +62,7 @@ class CallLoop(ReactorLoop):
         turns = Turns()
         while not self._closing:
             self.flush()
+            turns.before_wait()
             self._handle(poll_events(self._epoll, turns, 0 if self.ready else -1, BATCH_MAX))
             if self.ready:
                 self._run_batch()

@@ -217,6 +217,9 @@ class TrioSleep:
     def _poll(self, seconds: float) -> Events:
         if fork.is_child:
             fork.leave_loop()
+        # After other tasks have run, their output waits. It goes before another process runs.
+        if seconds:
+            self._turns.before_wait()
         events = poll_events(self._epoll, self._turns, seconds, self._events_max)
         self._wakes = self._trio in events
         return events

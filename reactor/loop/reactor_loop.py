@@ -51,7 +51,6 @@ def poll_events(epoll: select.epoll, turns: Turns, seconds: float, events_max: i
     Before it returns, it may yield the CPU, so that the front end can hand over more requests.
     `seconds`: the longest wait; -1 waits without limit. `events_max`: most events of one poll.
     """
-    turns.before_wait()
     events = epoll.poll(seconds, events_max)
     if turns.after_wait(len(events)):
         # Edge-triggered events of the first poll are not reported again, so keep both.
