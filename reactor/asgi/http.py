@@ -262,13 +262,20 @@ class AsgiExchange(Response):
         self._begin_turn()
 
     async def _give_turn(self) -> None:
-        """Let other tasks run, unless this is the exchange's first turn."""
-        if self._turn_ends:
+        """Let other tasks run, unless this is the exchange's first turn, or it has just waited."""
+        if self._turn_ends and not self._has_just_waited:
             # Reset before the wait: a call that is cancelled in it has given its turn too.
             self._quota = QUOTA_BYTES
             self._turn_ends = inf
             await anyio.lowlevel.checkpoint()
         self._begin_turn()
+
+    @property
+    def _has_just_waited(self) -> bool:
+        """Whether the app's step is younger than a turn, so that other tasks ran before it. False
+        in a task that the app started: the pulse shows only the steps of exchanges."""
+        since = self.reactor.pulse.since[0]
+        return self._quota > 0 and since > 0.0 and monotonic() - since < QUOTA_SECONDS
 
     def _begin_turn(self) -> None:
         self._quota = QUOTA_BYTES

@@ -310,6 +310,30 @@ async def tiny_parts(it: Exchange) -> None:
     await it.body(b" %d" % most)
 
 
+@on("/turns")
+async def turns(it: Exchange) -> None:
+    """Send a part after each wait, then after each stall of the loop. Answer how many sends of
+    each kind would let other tasks run."""
+    await it.start()
+
+    async def stall(seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251
+
+    counts: list[int] = []
+    for pause in (anyio.sleep, stall):
+        counts.append(0)
+        for _ in range(20):
+            await pause(0.002)
+            sending = it.body(b" ", more=True)
+            try:
+                sending.send(None)
+            except StopIteration:
+                continue
+            counts[-1] += 1
+            sending.close()
+    await it.body(json.dumps(counts).encode())
+
+
 @on("/unread")
 async def unread(it: Exchange) -> None:
     await it.answer("unread")

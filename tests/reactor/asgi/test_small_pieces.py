@@ -32,6 +32,14 @@ def test_a_lane_with_many_unread_chunks_is_not_used_again(asgi, chunks, verdict)
     assert asgi.verdict(lane) == verdict
 
 
+def test_a_part_after_a_wait_does_not_wait_again(asgi):
+    """Other tasks had their turns during the wait. After a stall they get one."""
+    after_waits, after_stalls = json.loads(asgi.open_lane().exchange(get("/turns")).body)
+    # On a busy machine a step may be interrupted for a millisecond.
+    assert after_waits < 5
+    assert after_stalls >= 10
+
+
 def test_an_answer_in_tiny_parts_is_joined_to_few_pieces(asgi):
     lane = asgi.open_lane()
     body = lane.exchange(get("/tiny-parts")).body
