@@ -32,7 +32,7 @@ enum {
     PROXY = 0x21,
     UNIQUE_ID = 5,
     KIND_FIRST = 0xE0, /* the first kind in both directions */
-    REQUEST_LAST = 0xE8,
+    REQUEST_LAST = 0xE9,
     ANSWER_LAST = 0xEF,
     PAYLOAD_MAX = 1 << 26,
 };

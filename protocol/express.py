@@ -15,6 +15,7 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     E6 CREDIT     the front end takes more BYTES  how many: 4 bytes
     E7 GRANT      write the rest to the client    the number of its socket's duplicate: 8 bytes
     E8 RELAY      send the rest as BYTES          none
+    E9 BUFFERED   the same as BODY, in a buffer   its number and the bytes in it: 4 bytes each
 
     reactor to front end
     E0 ANSWER_DONE  an answer, whole; the app is done          head and body
@@ -57,6 +58,7 @@ __all__ = [
     "BEGIN",
     "BLOCKED",
     "BODY",
+    "BUFFERED",
     "BYTES",
     "CANCEL",
     "CREDIT_FOR_ANSWER",
@@ -82,12 +84,14 @@ __all__ = [
     "FrameError",
     "judge_answers",
     "judge_requests",
+    "pack_buffered",
     "pack_count",
     "pack_message",
     "pack_number",
     "pack_request",
     "pack_written",
     "read_answers",
+    "read_buffered",
     "read_count",
     "read_number",
     "read_requests",
@@ -125,6 +129,7 @@ BODY: Final = 0xE5
 CREDIT_FOR_ANSWER: Final = 0xE6
 GRANT: Final = 0xE7
 RELAY: Final = 0xE8
+BUFFERED: Final = 0xE9
 
 ANSWER_DONE: Final = 0xE0
 ANSWER: Final = 0xE1
@@ -216,6 +221,17 @@ def read_number(payload: bytes) -> int:
     return int.from_bytes(payload, "big")
 
 
+def pack_buffered(exchange: int, buffer: int, size: int) -> bytes:
+    """Return a whole BUFFERED message: `size` bytes are in a buffer."""
+    return pack_number(exchange, BUFFERED, buffer << 32 | size)
+
+
+def read_buffered(payload: bytes) -> tuple[int, int]:
+    """Return the number of the buffer and the bytes in it. Raises FrameError."""
+    both = read_number(payload)
+    return both >> 32, both & 0xFFFFFFFF
+
+
 def read_written(payload: bytes) -> tuple[int, bytes]:
     """Return what an ANSWER or ANSWER_DONE says of an answer that the reactor has written to the
     client: its bytes, and its head. Raises FrameError."""
@@ -249,7 +265,7 @@ def judge_requests(data: bytes) -> tuple[list[tuple[int, int, bytes, bytes]], in
         if payload > end:
             break
         unique_id, id_size, exchange, kind, size_size, size = unpack_tlvs(data, tlvs)
-        if unique_id != 5 or id_size != 8 or size_size != 4 or not REQUEST <= kind <= RELAY:
+        if unique_id != 5 or id_size != 8 or size_size != 4 or not REQUEST <= kind <= BUFFERED:
             raise FrameError("the two TLVs are not there")
         if size > _PAYLOAD_MAX:
             raise FrameError(f"a payload of {size} bytes")

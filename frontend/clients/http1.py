@@ -137,15 +137,18 @@ class Http1:
         if not wanted:
             self._rest(body)
             return
+        space = body.space(self.requester.exchange, wanted)
+        if space is None:
+            space = _space
         try:
-            size = self.connection.transport.recv_into(_space, wanted)
+            size = self.connection.transport.recv_into(space, wanted)
         except BlockingIOError:
             return
         except OSError:
             self.connection.lose()
             return
         if size:
-            self._on_body(body, _space[:size])
+            self._on_body(body, space[:size])
         else:
             self._on_fin()
 
@@ -673,5 +676,5 @@ class Http1:
 
 
 def _keep(data: memoryview) -> memoryview:
-    """Return `data` in memory that does not change: a copy of what is in `_space`."""
-    return memoryview(bytes(data)) if data.obj is _space.obj else data
+    """Return `data` in memory that does not change: a copy of what was read into other memory."""
+    return data if data.readonly else memoryview(bytes(data))

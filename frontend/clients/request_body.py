@@ -106,6 +106,12 @@ class RequestBody:
             return _READ_MIN
         return size if exchange.lane is None else min(size, exchange.lane.room())
 
+    def space(self, exchange: Exchange | None, wanted: int) -> memoryview | None:
+        """Return memory into which `wanted` bytes should be read; None: any other."""
+        if exchange is None or exchange.lane is None or self._spool is not None:
+            return None
+        return exchange.lane.space() if wanted >= _READ_CHUNKS else None
+
     def feed(self, data: memoryview) -> int:
         """Read at most PIECES_MAX chunks of `data`; return the index where they or the body end.
 

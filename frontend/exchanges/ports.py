@@ -74,6 +74,12 @@ class Link(AnswerSource, Protocol):
         The caller may reuse the memory of `data` after the call.
         """
 
+    def space(self) -> memoryview | None:
+        """Return memory into which more of the request should be read; None: any other.
+
+        What is read there must be written next, from its first byte on, or not at all.
+        """
+
     def room(self) -> int:
         """Return how many bytes of the request can be sent now.
 

@@ -76,6 +76,7 @@ class ExpressLane:
         """What does not fit into one message each way, by the number of the exchange."""
         self.marks = pulse.streams
         self.offers = pulse.offers
+        self.buffers = pulse.buffers
         self._makes_offers = direct and self.offers.possible
         self._clients = clients
         self.exchanges: dict[int, Exchange] = {}

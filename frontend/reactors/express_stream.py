@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from reactor_run.buffers import Buffers
 from reactor_run.frontend.exchanges.exchange import RUNNING, Exchange
 from reactor_run.frontend.exchanges.ports import ClientSocket
 from reactor_run.frontend.log import limited
@@ -44,6 +45,7 @@ from reactor_run.protocol.express import (
     WINDOW,
     WRITTEN,
     FrameError,
+    pack_buffered,
     pack_count,
     pack_message,
     pack_number,
@@ -54,6 +56,9 @@ from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
 from reactor_run.pulse import STREAM_SLOTS, WAITS
 
 __all__ = ["ExpressStream", "StreamCarrier"]
+
+_BUFFERED_MIN: Final = 16384
+"""Least bytes that are left in their buffer. Fewer are sent as BODY."""
 
 _heads: Final = KnownResponseHeads()
 
@@ -77,6 +82,8 @@ class StreamCarrier(Protocol):
 
     offers: Offers
     """What became of the offers to the reactor."""
+    buffers: Buffers
+    """Shared memory for pieces of requests."""
     marks: memoryview
     """Where the reactor shows whether the apps of requests in pieces wait for more (pulse.py)."""
     blocked: bool
@@ -143,6 +150,14 @@ class ExpressStream:
         The caller may reuse the memory of `data` after the call.
         """
         size = len(data)
+        if (
+            _BUFFERED_MIN <= size <= self._body_credit
+            and not self.out.size
+            and self._lane.buffers.holds(data)
+        ):
+            self._body_credit -= size
+            self._lane.gather(pack_buffered(self._number, self._lane.buffers.use(), size))
+            return
         if 0 < size <= min(self._body_credit, PIECE_MAX) and not self.out.size:
             # By far the most frequent case.
             self._body_credit -= size
@@ -155,6 +170,10 @@ class ExpressStream:
                 sent += self.send(view[sent:])
         if sent < len(data):
             self.out.add(bytes(data[sent:]))
+
+    def space(self) -> memoryview | None:
+        """Return memory into which more of the request should be read; None: any other."""
+        return self._lane.buffers.space()
 
     def room(self) -> int:
         """Return how many bytes of the request can be sent now; 0: wait for `read_on`."""

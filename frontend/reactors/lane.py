@@ -193,6 +193,10 @@ class Lane:
         if not self._events & _OUT:
             self._send()
 
+    def space(self) -> memoryview | None:
+        """Return None: any memory will do."""
+        return None
+
     def room(self) -> int:
         """Return how many bytes of the request can be sent now, as far as that is known; 0: wait
         for `read_on`."""

@@ -20,6 +20,7 @@ from reactor_run.protocol.express import (
     ANSWER_DONE,
     ASK,
     BODY,
+    BUFFERED,
     CANCEL,
     CREDIT_FOR_ANSWER,
     DONE,
@@ -31,8 +32,10 @@ from reactor_run.protocol.express import (
     WITHDRAW,
     WITHDRAWN,
     WRITTEN_MIN,
+    FrameError,
     pack_message,
     pack_written,
+    read_buffered,
     read_count,
     read_number,
     read_requests,
@@ -136,6 +139,10 @@ class ExpressPort:
         if kind == CREDIT_FOR_ANSWER:
             if stream is not None:
                 stream.credited(read_count(payload))
+        elif kind == BUFFERED:
+            data = self._take_buffer(payload)
+            if stream is not None:
+                stream.arrived(data)
         elif kind == GRANT:
             if stream is not None:
                 stream.granted(self._clients.find(read_number(payload)))
@@ -159,6 +166,13 @@ class ExpressPort:
                 self._reactor.cancel(exchange)
             else:
                 self._reactor.give_up(exchange)
+
+    def _take_buffer(self, payload: bytes) -> bytes:
+        """Return a piece of a body that is in a buffer."""
+        try:
+            return self._reactor.pulse.buffers.take(*read_buffered(payload))
+        except ValueError as error:
+            raise FrameError(str(error)) from error
 
     def _withdraw(self, number: int, exchange: AppExchange) -> None:
         """Give an exchange back to the front end, if it has not begun. Otherwise it goes on."""

@@ -17,7 +17,11 @@ the pulse as it goes on, and the front end reads it when it has to know.
                  pieces
     65536 on     an integer for each number of the express lane, modulo     both
                  OFFER_SLOTS: what became of its offer (offers.py)
-    73728 on     the same: the number of its client's socket                front end
+    73728 to     the same: the number of its client's socket                front end
+    81919
+    81920 on     an integer for each buffer: whether it is used             both
+                 (buffers.py)
+    86016 on     BUFFERS buffers for pieces of request bodies               front end
 
 An exchange begins just before its app is called. The reactor writes so before it calls the app, so
 an exchange that has not begun has had no effect. The exchanges of the express lane have rising
@@ -35,10 +39,12 @@ import mmap
 import os
 from typing import Final, TypeAlias
 
+from reactor_run.buffers import BUFFER_SIZE, Buffers
 from reactor_run.offers import Offers
 
 __all__ = [
     "BEGUN",
+    "BUFFERS",
     "NOT_BEGUN",
     "OFFER_SLOTS",
     "SLOTS",
@@ -70,7 +76,8 @@ WAITS: Final = 2
 
 Word: TypeAlias = "memoryview[float]"
 
-_SIZE: Final = 81920
+_MARKS: Final = 81920
+_SPACE: Final = 86016
 _AWAITED: Final = 16
 _LANES: Final = 17
 _STREAMS: Final = 32768
@@ -79,12 +86,15 @@ SLOTS: Final = _STREAMS - _LANES
 """Most lanes that can have a byte at once."""
 STREAM_SLOTS: Final = _OFFERS - _STREAMS
 """The number of bytes for requests in pieces on the express lane."""
-OFFER_SLOTS: Final = (_SIZE - _OFFERS) // 16
+OFFER_SLOTS: Final = (_MARKS - _OFFERS) // 16
 """The most offers that there can be at once."""
+BUFFERS: Final = 32
+"""The number of buffers for the bodies of requests."""
+_SIZE: Final = _SPACE + BUFFERS * BUFFER_SIZE
 
 
 class Pulse:
-    """The shared memory, as views and offers."""
+    """The shared memory, as views, offers and buffers."""
 
     def __init__(self, fd: int | None = None) -> None:
         """`fd`: descriptor of the memory, which may be closed afterwards. None: memory that is not
@@ -100,9 +110,11 @@ class Pulse:
         self.awaited: memoryview[int] = self._view[_AWAITED:_LANES]
         self.lanes: memoryview[int] = self._view[_LANES:_STREAMS]
         self.streams: memoryview[int] = self._view[_STREAMS:_OFFERS]
-        words = self._view[_OFFERS:].cast("Q")
+        words = self._view[_OFFERS:_MARKS].cast("Q")
         self.offers = Offers(words[:OFFER_SLOTS], words[OFFER_SLOTS:])
         words.release()
+        marks = self._view[_MARKS : _MARKS + 8 * BUFFERS].cast("Q")
+        self.buffers = Buffers(marks, self._view[_SPACE:])
 
     @classmethod
     def share(cls) -> tuple[Pulse, int]:
@@ -119,6 +131,7 @@ class Pulse:
     def close(self) -> None:
         """Release the memory, and Python's own descriptor of it."""
         self.offers.release()
+        self.buffers.release()
         for view in self.since, self.begun, self.awaited, self.lanes, self.streams, self._view:
             view.release()
         self._memory.close()

@@ -52,6 +52,7 @@ from reactor_run.protocol.express import (
     BEGIN,
     BLOCKED,
     BODY,
+    BUFFERED,
     BYTES,
     CANCEL,
     CREDIT_FOR_ANSWER,
@@ -73,6 +74,7 @@ from reactor_run.protocol.express import (
     pack_count,
     pack_message,
     pack_number,
+    read_buffered,
     read_count,
     read_number,
     read_requests,
@@ -221,6 +223,8 @@ class Pieces:
         """All bytes of the answer that the front end has credited."""
         self.body = 0
         """All bytes that came as BODY."""
+        self.buffered = 0
+        """Of these, the bytes that were in buffers."""
         self.kinds: list[int] = []
         """The kinds of all other messages that came, in order."""
         self.connection = 0
@@ -262,11 +266,16 @@ class Pieces:
 
     def _take_one(self) -> None:
         kind, payload = self.reactor.message_of(self.number)
-        assert kind in (BODY, CREDIT_FOR_ANSWER), f"{kind:x} after {bytes(self._data[-100:])!r}"
+        assert kind in (BODY, BUFFERED, CREDIT_FOR_ANSWER), (
+            f"{kind:x} after {bytes(self._data[-100:])!r}"
+        )
         self.take(kind, payload)
 
     def take(self, kind: int, payload: bytes) -> None:
         """Take one message."""
+        if kind == BUFFERED:
+            kind, payload = BODY, self.reactor.pulse.buffers.take(*read_buffered(payload))
+            self.buffered += len(payload)
         if kind == BODY:
             assert 0 < len(payload) <= PIECE_MAX
             self.body += len(payload)

@@ -12,11 +12,11 @@ from typing import Any, Final
 from reactor_run.native import NATIVE, split_answers, split_requests
 from reactor_run.protocol.control import ControlDecoder, ControlError, encode_control
 from reactor_run.protocol.express import (
+    BUFFERED,
     CREDIT_FOR_BODY,
     EXPRESS_MAX,
     GRANT,
     PART,
-    RELAY,
     REQUEST,
     FrameError,
     judge_answers,
@@ -81,7 +81,7 @@ def check_frames(split: Split, control: bytes, content: bytes) -> None:
     assert cut[0] == messages[: len(cut[0])]
     for message in messages:
         assert message[0] < 1 << 64
-        assert REQUEST <= message[1] <= (RELAY if split is read_requests else PART)
+        assert REQUEST <= message[1] <= (BUFFERED if split is read_requests else PART)
         check_numbers(message[-1])
 
 
@@ -167,7 +167,7 @@ def check_packed(control: bytes, choices: Choices) -> None:
         if kind == REQUEST:
             requests.append((number, kind, prefix, payload))
             to_reactor += pack_request(prefix, number, len(payload)) + payload
-        elif kind <= RELAY:
+        elif kind <= BUFFERED:
             requests.append((number, kind, frame[:16], payload))
             to_reactor += frame
     # Reading byte by byte would take too long.

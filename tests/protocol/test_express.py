@@ -14,6 +14,7 @@ from reactor_run.protocol.express import (
     BEGIN,
     BLOCKED,
     BODY,
+    BUFFERED,
     BYTES,
     CANCEL,
     CREDIT_FOR_ANSWER,
@@ -34,14 +35,18 @@ from reactor_run.protocol.express import (
     WITHDRAWN,
     WRITTEN,
     FrameError,
+    pack_buffered,
     pack_count,
     pack_message,
     pack_number,
     pack_request,
+    pack_written,
     read_answers,
+    read_buffered,
     read_count,
     read_number,
     read_requests,
+    read_written,
     request_prefix,
 )
 from reactor_run.protocol.proxy import (
@@ -57,6 +62,7 @@ SERVER: Endpoint = ("192.0.2.1", 80)
 EXCHANGE_MAX = (1 << 64) - 1
 
 TO_REACTOR = [REQUEST, FIN, GONE, CANCEL, WITHDRAW, BODY, CREDIT_FOR_ANSWER, GRANT, RELAY]
+TO_REACTOR += [BUFFERED]
 TO_FRONT_END = [ANSWER_DONE, ANSWER, DONE, WITHDRAWN, BEGIN, ASK, BYTES, END, ABORT, INTERIM]
 TO_FRONT_END += [CREDIT_FOR_BODY, BLOCKED, MOVES, WRITTEN, GIVE_BACK, PART]
 
@@ -97,7 +103,7 @@ def test_a_request_on_the_wire():
 
 
 def test_the_kinds_are_numbered_without_gaps():
-    assert list(range(0xE0, 0xE9)) == TO_REACTOR
+    assert list(range(0xE0, 0xEA)) == TO_REACTOR
     assert list(range(0xE0, 0xF0)) == TO_FRONT_END
 
 
@@ -212,6 +218,20 @@ def test_counts_come_back(count):
 def test_numbers_come_back(number):
     ((_, _, payload),), _ = read_answers(pack_number(1, WRITTEN, number))
     assert read_number(payload) == number
+
+
+@given(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 32) - 1))
+def test_buffers_come_back(buffer, size):
+    ((_, kind, _, payload),), _ = read_requests(pack_buffered(1, buffer, size))
+    assert (kind, read_buffered(payload)) == (BUFFERED, (buffer, size))
+
+
+@given(st.integers(0, (1 << 64) - 1), st.binary(min_size=12, max_size=100))
+def test_answers_that_were_written_come_back(size, head):
+    ((_, kind, payload),), _ = read_answers(pack_written(1, ANSWER_DONE, size, head))
+    assert (kind, read_written(payload)) == (ANSWER_DONE, (size, head))
+    with pytest.raises(FrameError):
+        read_written(payload[:19])
 
 
 @given(payloads)

