@@ -20,15 +20,15 @@ from reactor_run.protocol.http2.session import CANCEL, INTERNAL_ERROR, PROTOCOL_
 from reactor_run.protocol.policy import Rejected
 from reactor_run.protocol.response_head import BadResponse
 
-__all__ = ["PIECE", "QUEUED_MAX", "SessionOwner", "StreamTransport"]
+__all__ = ["ALL_QUEUED_MAX", "PIECE", "SessionOwner", "StreamTransport"]
 
-QUEUED_MAX: Final = 65536
+_QUEUED_MAX: Final = 65536
 """The bytes of one answer in the session, beyond which the transport takes no more."""
 PIECE: Final = 131072
 """The most bytes that it takes at once."""
 _LEAST: Final = 1024
 """The bytes of one answer that it takes while the queue is full."""
-_ALL_QUEUED_MAX: Final = 262144
+ALL_QUEUED_MAX: Final = 262144
 """The same for all answers of one connection."""
 
 
@@ -227,7 +227,7 @@ class StreamTransport(Transport):
             raise ConnectionResetError
         session = self._session
         queued = session.queued()
-        room = PIECE if queued < QUEUED_MAX else self._room(queued)
+        room = PIECE if queued < _QUEUED_MAX else self._room(queued)
         if room <= 0:
             raise BlockingIOError
         if len(data) > room:
@@ -244,13 +244,13 @@ class StreamTransport(Transport):
     def _room(self, queued: int) -> int:
         """Return how many bytes the session may be given, which has `queued` bytes."""
         mine = self._session.queued(self.number)
-        if queued < _ALL_QUEUED_MAX:
-            return PIECE if mine < QUEUED_MAX else 0
+        if queued < ALL_QUEUED_MAX:
+            return PIECE if mine < _QUEUED_MAX else 0
         # The clients of other streams may not take theirs. What can be sent at once does not wait
         # for them. A stream that waits has something in the queue, so that its turn comes.
         room = 0
-        if queued < _ALL_QUEUED_MAX + PIECE + QUEUED_MAX:
-            room = min(self._session.window(self.number), QUEUED_MAX) - mine
+        if queued < ALL_QUEUED_MAX + PIECE + _QUEUED_MAX:
+            room = min(self._session.window(self.number), _QUEUED_MAX) - mine
         return room if mine else max(room, _LEAST)
 
     def sendmsg(self, pieces: Iterable[bytes | memoryview]) -> int:
@@ -269,7 +269,7 @@ class StreamTransport(Transport):
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
         """Take at most `count` bytes of a file; see `send`."""
-        return self.send(os.pread(fd, min(count, QUEUED_MAX), offset))
+        return self.send(os.pread(fd, min(count, _QUEUED_MAX), offset))
 
     @property
     def unacknowledged(self) -> int:

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from reactor_run.frontend.clients.context import ClientContext
 from reactor_run.frontend.clients.forwarding import ConnectionOrigin, ForwardedOrigin
-from reactor_run.frontend.clients.http2_transport import PIECE, QUEUED_MAX
+from reactor_run.frontend.clients.http2_transport import ALL_QUEUED_MAX, PIECE
 from reactor_run.frontend.clients.requester import Http1Requester
 from reactor_run.frontend.exchanges.exchange import Exchange
 from reactor_run.frontend.exchanges.ports import AnswerSource, ClientSocket
@@ -105,7 +105,7 @@ class WholeRequester:
         if (
             not context.changes_answers
             and len(answer) <= PIECE
-            and session.queued() < QUEUED_MAX
+            and session.queued() < ALL_QUEUED_MAX
             and self._full is None
         ):
             parts = split_answer(answer)
