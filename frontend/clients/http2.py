@@ -153,11 +153,12 @@ class Http2:
         self._spare_whole: list[WholeRequester] = []
         self._arriving: dict[int, tuple[Http2Stream, Fields]] = {}
         """The requests of this read whose content has not ended."""
-        self.waiting: set[Http2Stream] = set()
-        self.readable: set[Http2Stream] = set()
+        # Dicts in the place of sets: an empty set takes three times as much memory.
+        self.waiting: dict[Http2Stream, None] = {}
+        self.readable: dict[Http2Stream, None] = {}
         self._unsent: dict[int, int] = {}
         """Streams that are served, and whose answers wait in the session: how long each is."""
-        self._answered: set[int] = set()
+        self._answered: dict[int, None] = {}
         """Streams to reset without an error when their answers were sent."""
         self._left_behind: list[Exchange] = []
         """The exchanges of streams that were reset, whose apps may still run."""
@@ -255,7 +256,7 @@ class Http2:
 
     def _read_streams(self) -> None:
         """Read each stream with unread bytes once. The rest has to wait for the next turn."""
-        readable, self.readable = self.readable, set()
+        readable, self.readable = self.readable, {}
         for stream in readable:
             stream.look()
         if self.readable:
@@ -273,7 +274,7 @@ class Http2:
         """
         sent = [number for number in self._answered if not self.session.queued(number)]
         for number in sent:
-            self._answered.discard(number)
+            del self._answered[number]
             self.session.reset(number, NO_ERROR)
         return bool(sent)
 
@@ -423,7 +424,7 @@ class Http2:
             self.session.acknowledge(stream, len(data))
             return
         known.transport.put(data, ended)
-        self.readable.add(known)
+        self.readable[known] = None
 
     def on_closed(self, stream: int, error: int) -> None:
         """See `SessionHandler`."""
@@ -437,7 +438,7 @@ class Http2:
             elif len(self._spare_whole) < _KEPT_MAX:
                 self._spare_whole.append(ended)
         else:
-            self._answered.discard(stream)
+            self._answered.pop(stream, None)
             self._unsent.pop(stream, None)
             arriving = self._arriving.pop(stream, None)
             if ended is not None:
@@ -479,7 +480,7 @@ class Http2:
 
     def answered(self, number: int) -> None:
         """See `StreamOwner`."""
-        self._answered.add(number)
+        self._answered[number] = None
         self.stir()
 
     # Deadlines and the end -----------------------------------------------------------------------

@@ -32,9 +32,9 @@ _OUT: Final = select.EPOLLOUT
 class StreamOwner(SessionOwner, Protocol):
     """The connection that has the stream."""
 
-    waiting: set[Http2Stream]
+    waiting: dict[Http2Stream, None]
     """The streams whose transport takes no more. They are told when it does."""
-    readable: set[Http2Stream]
+    readable: dict[Http2Stream, None]
     """The streams with unread bytes. They are read at the end of the batch."""
 
     def memory_left(self) -> int:
@@ -98,7 +98,7 @@ class Http2Stream(Connection):
         if self.transport.ready and self.reading and self.phase is not ConnectionPhase.CLOSED:
             self._on_events(_IN)
             if self.transport.ready and self.reading:
-                self._owner.readable.add(self)
+                self._owner.readable[self] = None
 
     def move(self) -> None:
         """Go on with an answer: the session takes more of it."""
@@ -113,17 +113,17 @@ class Http2Stream(Connection):
     def _listen(self, events: int) -> None:
         self.events = events
         if events & _OUT:
-            self._owner.waiting.add(self)
+            self._owner.waiting[self] = None
             self._owner.stir()
         else:
-            self._owner.waiting.discard(self)
+            self._owner.waiting.pop(self, None)
         if events & _IN and self.transport.ready:
-            self._owner.readable.add(self)
+            self._owner.readable[self] = None
             self._owner.stir()
 
     def _detach(self) -> None:
-        self._owner.waiting.discard(self)
-        self._owner.readable.discard(self)
+        self._owner.waiting.pop(self, None)
+        self._owner.readable.pop(self, None)
         self.transport.close()
 
     def _make_writer(self) -> ResponseWriter:
