@@ -487,6 +487,8 @@ class Http2:
 
     def _check_idle(self) -> None:
         if self._is_idle and self._is_open():
+            # A dict keeps its memory when it becomes empty.
+            self._streams.clear()
             self._idle_since = self._loop.now
             if self._ending:
                 self.stir()
