@@ -1,9 +1,10 @@
-/* Encodes the common case of an app's response head in one call, and nothing else.
+/* Encodes the common case of an app's response head in one call, or the fields of a WSGI app.
  *
  * The encoder in Python (response.py) is the only authority on what an app may send. This file
  * encodes a head only if Python encodes it too, to the same bytes. For every other head
  * `encode_head` returns None, and then Python decides: heads that cannot be sent, and rare ones. So
- * no error is worded here. tests/fuzz/encoding.py compares the two.
+ * no error is worded here. `encode_fields` stands in the same relation to reactor/wsgi/head.py.
+ * tests/fuzz/encoding.py compares them.
  *
  * What is left to Python: fields that are no list or tuple of pairs of bytes, more than 64 of them,
  * names that are no tokens, values with control characters, hop-by-hop fields, a Content-Length
@@ -109,6 +110,16 @@ is_number(Text text)
         }
     }
     return text.size > 0 && text.size <= LENGTH_DIGITS;
+}
+
+static long long
+number_of(Text digits)
+{
+    long long number = 0;
+    for (Py_ssize_t i = 0; i < digits.size; i++) {
+        number = number * 10 + (digits.start[i] - '0');
+    }
+    return number;
 }
 
 static Text
@@ -245,10 +256,7 @@ frame(Answer *answer, Text *declared)
                        answer->status != 304;
         framing = 0;
     } else if (declared->start != NULL) {
-        framing = 0;
-        for (Py_ssize_t i = 0; i < declared->size; i++) {
-            framing = framing * 10 + (declared->start[i] - '0');
-        }
+        framing = number_of(*declared);
     } else if (answer->length >= 0) {
         framing = answer->length;
     } else {
@@ -319,6 +327,106 @@ write_head(const Head *head, Text line, Text reason, bool is_chunked, Text date,
     at = put(at, server.start, (size_t)server.size);
     put(at, "\r\n", 2);
     return written;
+}
+
+/* The fields of a WSGI app ---------------------------------------------------------------------- */
+
+/* Read text that is latin-1, as PEP 3333 has it ("Unicode Issues"). */
+static bool
+read_latin(PyObject *object, Text *text)
+{
+    if (!PyUnicode_CheckExact(object) || PyUnicode_READY(object) < 0 ||
+        PyUnicode_KIND(object) != PyUnicode_1BYTE_KIND) {
+        return false;
+    }
+    *text = (Text){PyUnicode_1BYTE_DATA(object), PyUnicode_GET_LENGTH(object)};
+    return true;
+}
+
+/* Return (name, value) as bytes, or NULL with an exception. */
+static PyObject *
+encoded_pair(Text name, Text value)
+{
+    PyObject *first = PyBytes_FromStringAndSize((const char *)name.start, name.size);
+    PyObject *second = PyBytes_FromStringAndSize((const char *)value.start, value.size);
+    PyObject *pair = first != NULL && second != NULL ? PyTuple_New(2) : NULL;
+    if (pair == NULL) {
+        Py_XDECREF(first);
+        Py_XDECREF(second);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(pair, 0, first);
+    PyTuple_SET_ITEM(pair, 1, second);
+    return pair;
+}
+
+/* Return a field, and note a Content-Length. NULL with an exception, or without one if Python must
+ * decide. */
+static PyObject *
+encoded_field(PyObject *pair, long long *declared)
+{
+    Text name, value;
+    if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 ||
+        !read_latin(PyTuple_GET_ITEM(pair, 0), &name) ||
+        !read_latin(PyTuple_GET_ITEM(pair, 1), &value) || !is_token(name) || !is_text(value)) {
+        return NULL;
+    }
+    if (name.size == 14 && is_name(name, "content-length")) {
+        if (*declared >= 0 || !is_number(value)) {
+            return NULL;
+        }
+        *declared = number_of(value);
+    }
+    return encoded_pair(name, value);
+}
+
+/* Return the fields, and the Content-Length or None. Takes over `made`. */
+static PyObject *
+with_length(PyObject *made, long long declared)
+{
+    PyObject *number = declared >= 0 ? PyLong_FromLongLong(declared) : Py_NewRef(Py_None);
+    PyObject *both = number != NULL ? PyTuple_New(2) : NULL;
+    if (both == NULL) {
+        Py_XDECREF(number);
+        Py_DECREF(made);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(both, 0, made);
+    PyTuple_SET_ITEM(both, 1, number);
+    return both;
+}
+
+static PyObject *
+encode_fields(PyObject *Py_UNUSED(module), PyObject *headers)
+{
+    if (!PyList_CheckExact(headers)) {
+        Py_RETURN_NONE;
+    }
+    Py_ssize_t count = PyList_GET_SIZE(headers);
+    PyObject *fields = PyTuple_New(count);
+    if (fields == NULL) {
+        return NULL;
+    }
+    long long declared = -1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        /* A new object may start a garbage collection, and that may run code of the app. */
+        if (i >= PyList_GET_SIZE(headers)) {
+            Py_DECREF(fields);
+            Py_RETURN_NONE;
+        }
+        PyObject *pair = Py_NewRef(PyList_GET_ITEM(headers, i));
+        PyObject *field = encoded_field(pair, &declared);
+        Py_DECREF(pair);
+        if (field == NULL) {
+            Py_DECREF(fields);
+            if (PyErr_Occurred()) {
+                return NULL;
+            }
+            Py_RETURN_NONE;
+        }
+        PyTuple_SET_ITEM(fields, i, field);
+    }
+    return with_length(fields, declared);
 }
 
 /* The module ------------------------------------------------------------------------------------ */
@@ -412,6 +520,9 @@ static PyMethodDef module_methods[] = {
     {"encode_head", (PyCFunction)(void (*)(void))encode_head, METH_FASTCALL,
      "encode_head(lines, status, fields, method, minor_version, length, date, server, reason):\n"
      "the head and the framing, or None: Python must decide."},
+    {"encode_fields", encode_fields, METH_O,
+     "encode_fields(headers): the fields of a WSGI app as bytes, and its Content-Length or None;\n"
+     "or None: Python must decide."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -17,3 +17,9 @@ def encode_head(
     `lines`: a dict of status lines, in two pieces, by status. `date`, `server`: whole lines, which
     the app's fields replace; empty: there is none.
     """
+
+def encode_fields(
+    headers: list[tuple[str, str]], /
+) -> tuple[tuple[tuple[bytes, bytes], ...], int | None] | None:
+    """Return the fields of a WSGI app as bytes, and its Content-Length; None instead of both: then
+    reactor/wsgi/head.py must decide."""

@@ -1,7 +1,7 @@
 """The head that a WSGI app passes to start_response, checked and encoded.
 
-An app sends few different heads. So whole heads that were seen lately are remembered. For all other
-heads, status lines and field names are remembered. Everything else is read each time.
+The encoder in C (protocol/_response.c) is asked first for the fields. What it does not encode is
+decided here. Status lines and field names that were seen lately are remembered.
 """
 
 from __future__ import annotations
@@ -10,17 +10,11 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
+from reactor_run.native import encode_fields
 from reactor_run.protocol.fields import TOKEN
 
-__all__ = ["AppHead", "read_app_head"]
+__all__ = ["AppHead", "judge_fields", "read_app_head"]
 
-_remembered: dict[Any, AppHead] = {}
-_REMEMBERED_MAX: Final = 256
-"""Most heads that are remembered at once."""
-_REMEMBERED_FIELDS: Final = 16
-"""Most fields of a head that is remembered."""
-_REMEMBERED_SIZE: Final = 1024
-"""Most bytes of a head that is remembered. Larger heads may repeat data of a client."""
 _NAME_SIZE: Final = 64
 """Most characters of a field name or a status line that is remembered."""
 
@@ -31,7 +25,7 @@ _TOKEN: Final = re.compile(TOKEN).fullmatch
 
 
 class AppHead:
-    """The head of an app's answer. Do not change it: answers share it.
+    """The head of an app's answer.
 
     status: the status code.
     reason: the reason phrase, which may be empty.
@@ -64,32 +58,17 @@ def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
     """
     if not isinstance(headers, list):
         raise TypeError(f"headers are a list of tuples, not {headers!r}")
-    key: Any = None
-    if len(headers) <= _REMEMBERED_FIELDS:
-        try:
-            key = status, tuple(headers)
-            known = _remembered.get(key)
-            if known is not None:
-                return known
-        except TypeError:
-            # The arguments are not hashable. `_read` decides whether they can be sent.
-            key = None
-    head = _read(status, headers)
-    if key is not None and _size_of(head) <= _REMEMBERED_SIZE:
-        if len(_remembered) >= _REMEMBERED_MAX:
-            _remembered.clear()
-        _remembered[key] = head
-    return head
-
-
-def _size_of(head: AppHead) -> int:
-    """Return the bytes of the reason, the names and the values in a head."""
-    return len(head.reason) + sum(len(name) + len(value) for name, value in head.fields)
-
-
-def _read(status: str, headers: Any) -> AppHead:
     short = type(status) is str and len(status) <= _NAME_SIZE
     code, reason = _short_status_line(status) if short else _status_line(status)
+    fields, declared = encode_fields(headers) or judge_fields(headers)
+    return AppHead(code, reason, fields, declared)
+
+
+def judge_fields(headers: Any) -> tuple[tuple[tuple[bytes, bytes], ...], int | None]:
+    """Encode the fields in Python alone. Return them, and the Content-Length.
+
+    Raises TypeError or ValueError if they cannot be sent.
+    """
     declared = None
     fields = []
     for name, value in headers:
@@ -106,7 +85,7 @@ def _read(status: str, headers: Any) -> AppHead:
                 raise ValueError(f"two Content-Lengths: {declared} and {length}")
             declared = length
         fields.append((encoded, raw))
-    return AppHead(code, reason, tuple(fields), declared)
+    return tuple(fields), declared
 
 
 def _status_line(status: str) -> tuple[int, bytes]:

@@ -15,6 +15,7 @@ __all__ = [
     "PURE_VARIABLE",
     "Head",
     "Names",
+    "encode_fields",
     "encode_head",
     "read_head",
     "split_answer",
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from reactor_run.protocol._frames import split_answers, split_requests, swap_word
     from reactor_run.protocol._head import Head, Names, read_head
     from reactor_run.protocol._http2 import split_answer, write_request
-    from reactor_run.protocol._response import encode_head
+    from reactor_run.protocol._response import encode_fields, encode_head
 else:
     try:
         if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
@@ -42,7 +43,7 @@ else:
         from reactor_run.protocol._frames import split_answers, split_requests, swap_word
         from reactor_run.protocol._head import Head, Names, read_head
         from reactor_run.protocol._http2 import split_answer, write_request
-        from reactor_run.protocol._response import encode_head
+        from reactor_run.protocol._response import encode_fields, encode_head
 
         NATIVE = True
     except ImportError:
@@ -74,3 +75,6 @@ else:
 
         def encode_head(lines, status, fields, method, minor_version, length, date, server, reason):
             """Leave all heads of responses to Python."""
+
+        def encode_fields(headers):
+            """Leave all fields of WSGI apps to Python."""

@@ -1,7 +1,7 @@
-"""Fuzz target: the encoder in C (protocol/_response.c) against the one in Python.
+"""Fuzz target: the encoder in C (protocol/_response.c) against those in Python.
 
-What C encodes, Python encodes to the same bytes, with the same framing. C never decides alone what
-cannot be sent, so nothing else is compared.
+What C encodes, Python encodes to the same bytes, with the same framing. So do fields of WSGI apps.
+C never decides alone what cannot be sent, so nothing else is compared.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from random import Random
 from time import monotonic
 from typing import Any, Final
 
-from reactor_run.protocol._response import encode_head
+from reactor_run.protocol._response import encode_fields, encode_head
 from reactor_run.protocol.own_fields import ONLY_DATE, OwnFields
 from reactor_run.protocol.response import STATUS_LINES, ResponseError, judge_response_head
+from reactor_run.reactor.wsgi.head import judge_fields
 from tests.fuzz.inputs import WHOLE, split_input
 from tests.protocol.streams import Choices
 
@@ -52,6 +53,7 @@ def check(data: bytes) -> None:
     pairs = [each.partition(WITHIN) for each in rest.split(BETWEEN)] if rest else []
     fields += [(name, value) for name, _, value in pairs]
     check_head(fields, *arguments)
+    check_fields([tuple(map(as_text, pair)) for pair in fields])
 
 
 def check_head(
@@ -79,6 +81,24 @@ def check_head(
         raise AssertionError(f"C encodes what cannot be sent, {error}: {fields}") from None
     assert encoded == expected, f"{encoded}, not {expected}"
     assert [type(item) for item in encoded] == [type(item) for item in expected]
+    return True
+
+
+def as_text(item: Any) -> Any:
+    """Return bytes as a WSGI app has them."""
+    return item.decode("latin-1") if isinstance(item, bytes) else item
+
+
+def check_fields(headers: Any) -> bool:
+    """Compare what both make of the fields of a WSGI app; return whether C encodes them."""
+    encoded = encode_fields(headers)
+    if encoded is None:
+        return False
+    try:
+        expected = judge_fields(headers)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"C encodes what cannot be sent, {error}: {headers}") from None
+    assert encoded == expected, f"{encoded}, not {expected}"
     return True
 
 
@@ -115,6 +135,10 @@ def compare(seconds: float, count: int, seed: int) -> tuple[int, int]:
     compared = encoded = 0
     while compared < count and (compared % 1000 or monotonic() < ends):
         compared += 1
+        if random.random() < 0.3:
+            given = [each for each in made_fields(random) if isinstance(each, tuple)]
+            encoded += check_fields([tuple(map(as_text, pair)) for pair in given])
+            continue
         rare = random.random() < 0.1
         encoded += check_head(
             made_fields(random),

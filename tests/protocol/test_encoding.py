@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reactor_run.protocol._response import encode_head
+from reactor_run.protocol._response import encode_fields, encode_head
 from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.response import (
     HEAD_MAX,
@@ -19,7 +19,7 @@ from reactor_run.protocol.response import (
     encode_response_head,
     judge_response_head,
 )
-from tests.fuzz.encoding import check_head, compare
+from tests.fuzz.encoding import check_fields, check_head, compare
 
 DATE = b"date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"
 OWN = OwnFields()
@@ -131,6 +131,48 @@ def test_chosen_fields_are_left_to_python() -> None:
     assert b"\r\nx-a: z\r\n" in head
 
 
+WSGI_ENCODED: dict[str, Any] = {
+    "the usual": [("Content-Type", "text/plain"), ("Content-Length", "13")],
+    "nothing": [],
+    "any name": [("!#$%&'*+-.^_`|~09azAZ", "x"), ("X" * 300, "y")],
+    "any value": [("x", ""), ("x", " \t\x80\xff~!\ta "), ("x", "\xa0")],
+    "fields of a connection": [("Connection", "close"), ("Upgrade", "x"), ("TE", "x")],
+    "zeros before a length": [("content-length", "0013")],
+    "a long length": [("CONTENT-LENGTH", "9" * 18)],
+    "many": [("x", "y")] * 500,
+}
+
+WSGI_LEFT: dict[str, Any] = {
+    "a tuple": (("a", "b"),),
+    "a list as a pair": [["a", "b"]],
+    "bytes": [(b"a", "b")],
+    "a value of bytes": [("a", b"b")],
+    "a number": [("Content-Length", 13)],
+    "text beyond latin-1": [("a", "\u20ac")],
+    "a name that is no token": [("a b", "c")],
+    "no name": [("", "c")],
+    "a name that is not ASCII": [("\xe4", "c")],
+    "a line end in a value": [("a", "b\r\nc: d")],
+    "a control character": [("a", "\x7f")],
+    "white space around a length": [("Content-Length", " 13")],
+    "two lengths": [("Content-Length", "13"), ("content-length", "13")],
+    "a length that is too long": [("Content-Length", "1" * 19)],
+    "other digits": [("Content-Length", "\xb2")],
+    "three in a pair": [("a", "b", "c")],
+    "no pair": ["ab"],
+}
+
+
+@pytest.mark.parametrize("name", WSGI_ENCODED)
+def test_fields_of_wsgi_that_are_encoded(name: str) -> None:
+    assert check_fields(WSGI_ENCODED[name])
+
+
+@pytest.mark.parametrize("name", WSGI_LEFT)
+def test_fields_of_wsgi_that_are_left_to_python(name: str) -> None:
+    assert encode_fields(WSGI_LEFT[name]) is None
+
+
 def test_what_is_made_from_a_seed() -> None:
     compared, encoded = compare(60.0, 5000, seed=1)
     assert compared == 5000
@@ -147,13 +189,18 @@ def test_wrong_arguments(arguments: Any) -> None:
 
 def test_nothing_is_leaked() -> None:
     cases = [*ENCODED.values(), *(LEFT[name] for name in LEFT if name != "a generator")]
+    of_wsgi = [*WSGI_ENCODED.values(), *WSGI_LEFT.values()]
     for fields, options in cases * 10:
         encode(fields, options)
+        for headers in of_wsgi:
+            encode_fields(headers)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for fields, options in cases * 50:
+        for fields, options in cases * 20:
             encode(fields, options)
+            for headers in of_wsgi:
+                encode_fields(headers)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
