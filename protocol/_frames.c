@@ -33,7 +33,7 @@ enum {
     UNIQUE_ID = 5,
     KIND_FIRST = 0xE0, /* the first kind in both directions */
     REQUEST_LAST = 0xE9,
-    ANSWER_LAST = 0xEF,
+    ANSWER_LAST = 0xF0,
     PAYLOAD_MAX = 1 << 26,
 };
 

@@ -3,7 +3,7 @@
 A message is a PROXY v2 header that ends with exactly these two TLVs, then the payload:
 
     05 0008 <exchange: 8 bytes>     PP2_TYPE_UNIQUE_ID
-    <kind>  0004 <length: 4 bytes>  E0 to EF (custom TLVs), the payload's length
+    <kind>  0004 <length: 4 bytes>  E0 to F0 (custom TLVs), the payload's length
 
     front end to reactor                          payload
     E0 REQUEST    a request                       the head, and all of its body or the first bytes
@@ -35,6 +35,8 @@ A message is a PROXY v2 header that ends with exactly these two TLVs, then the p
     ED WRITTEN      the answer is complete                     bytes written: 8 bytes
     EE GIVE_BACK    the rest comes as BYTES                    bytes written: 8 bytes
     EF PART         the same as BYTES, within a WebSocket      bytes that end within a frame
+    F0 STORED       another message, with its payload in a     its kind: 1 byte; the buffer and the
+                    buffer                                     bytes in it: 4 bytes each
 
 The header of a request carries the addresses of the client and of the listener, and the TLVs of
 origin.py before these two. The header of every other message is LOCAL. docs/lanes.md says when each
@@ -76,6 +78,7 @@ __all__ = [
     "PIECE_MAX",
     "RELAY",
     "REQUEST",
+    "STORED",
     "WINDOW",
     "WITHDRAW",
     "WITHDRAWN",
@@ -89,12 +92,14 @@ __all__ = [
     "pack_message",
     "pack_number",
     "pack_request",
+    "pack_stored",
     "pack_written",
     "read_answers",
     "read_buffered",
     "read_count",
     "read_number",
     "read_requests",
+    "read_stored",
     "read_written",
     "request_prefix",
 ]
@@ -147,6 +152,7 @@ MOVES: Final = 0xEC
 WRITTEN: Final = 0xED
 GIVE_BACK: Final = 0xEE
 PART: Final = 0xEF
+STORED: Final = 0xF0
 
 _TLVS: Final = Struct("!BHQBHI")
 _START: Final = Struct("!13sxH")
@@ -156,6 +162,8 @@ _LOCAL: Final = Struct("!19sQBHI")
 _LOCAL_START: Final = Struct("!12sBBHBH").pack(SIGNATURE, 0x20, 0, 18, 5, 8)
 """The first bytes of a LOCAL message, up to the number of the exchange."""
 _LOCAL_SIZE: Final = _LOCAL.size
+_STORED: Final = Struct("!BII")
+_MAY_BE_STORED: Final = frozenset((ANSWER_DONE, ANSWER, BYTES))
 _pack_local = _LOCAL.pack
 _pack_tlvs = _TLVS.pack
 
@@ -232,6 +240,20 @@ def read_buffered(payload: bytes) -> tuple[int, int]:
     return both >> 32, both & 0xFFFFFFFF
 
 
+def pack_stored(exchange: int, kind: int, buffer: int, size: int) -> bytes:
+    """Return a whole STORED message: a payload of `size` bytes is in a buffer."""
+    return pack_message(exchange, STORED, 9) + _STORED.pack(kind, buffer, size)
+
+
+def read_stored(payload: bytes) -> tuple[int, int, int]:
+    """Return the kind of the message, the number of the buffer and the bytes in it. Raises
+    FrameError."""
+    if len(payload) != _STORED.size or payload[0] not in _MAY_BE_STORED:
+        raise FrameError("no message that may be in a buffer")
+    kind, buffer, size = _STORED.unpack(payload)
+    return kind, buffer, size
+
+
 def read_written(payload: bytes) -> tuple[int, bytes]:
     """Return what an ANSWER or ANSWER_DONE says of an answer that the reactor has written to the
     client: its bytes, and its head. Raises FrameError."""
@@ -293,7 +315,7 @@ def judge_answers(data: bytes) -> tuple[list[tuple[int, int, bytes]], int]:
     unpack = _LOCAL.unpack_from
     while end - at >= _LOCAL_SIZE:
         start, exchange, kind, size_size, size = unpack(data, at)
-        if start != _LOCAL_START or size_size != 4 or not ANSWER_DONE <= kind <= PART:
+        if start != _LOCAL_START or size_size != 4 or not ANSWER_DONE <= kind <= STORED:
             raise FrameError("not a message of an express lane")
         if size > _PAYLOAD_MAX:
             raise FrameError(f"a payload of {size} bytes")

@@ -23,17 +23,20 @@ from reactor_run.frontend.reactors.shared_clients import SharedClients
 from reactor_run.frontend.sockets.peek import has_bytes
 from reactor_run.incoming import Incoming
 from reactor_run.protocol.express import (
+    ABORT,
     ANSWER,
     ANSWER_DONE,
     CREDIT_FOR_BODY,
     DONE,
     PIECE_MAX,
+    STORED,
     WITHDRAWN,
     WRITTEN_MIN,
     FrameError,
     pack_message,
     pack_request,
     read_answers,
+    read_stored,
     read_written,
 )
 from reactor_run.protocol.response_head import BadResponse
@@ -76,7 +79,8 @@ class ExpressLane:
         """What does not fit into one message each way, by the number of the exchange."""
         self.marks = pulse.streams
         self.offers = pulse.offers
-        self.buffers = pulse.buffers
+        self.buffers = pulse.request_buffers
+        self._answers = pulse.answer_buffers
         self._makes_offers = direct and self.offers.possible
         self._clients = clients
         self.exchanges: dict[int, Exchange] = {}
@@ -271,7 +275,10 @@ class ExpressLane:
         exchanges = self.exchanges
         freed = False
         given_back: list[Exchange] = []
-        for number, kind, payload in messages:
+        for number, sent, data in messages:
+            kind, payload = sent, data
+            if sent == STORED:
+                kind, payload = self._take_stored(data)
             exchange = exchanges.get(number)
             if exchange is None:
                 continue
@@ -334,6 +341,17 @@ class ExpressLane:
         if freed:
             owner.has_room()
         return True
+
+    def _take_stored(self, message: bytes) -> tuple[int, bytes]:
+        """Return the kind and the payload of a message whose payload is in a buffer."""
+        try:
+            kind, buffer, size = read_stored(message)
+            return kind, self._answers.take(buffer, size)
+        except (FrameError, ValueError) as error:
+            owner = self._owner
+            log.error("%s: invalid frame on the express lane (%s), killing it", owner.name, error)
+            owner.kill()
+            return ABORT, b""
 
     def _answer(self, exchange: Exchange, payload: bytes) -> None:
         """Pass on a whole answer, which the reactor may have written to the client."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from reactor_run.incoming import Incoming
@@ -21,6 +21,7 @@ from reactor_run.protocol.express import (
     ASK,
     BODY,
     BUFFERED,
+    BYTES,
     CANCEL,
     CREDIT_FOR_ANSWER,
     DONE,
@@ -34,6 +35,7 @@ from reactor_run.protocol.express import (
     WRITTEN_MIN,
     FrameError,
     pack_message,
+    pack_stored,
     pack_written,
     read_buffered,
     read_count,
@@ -48,9 +50,6 @@ from reactor_run.reactor.loop.reactor_loop import ReactorLoop
 
 __all__ = ["ExpressPort"]
 
-_COPIED_MAX: Final = 16384
-"""The most bytes of a whole answer that is copied into its batch. A larger one is sent from where
-it is."""
 _PIECES_MAX: Final = 1024
 """The most pieces that the kernel takes at once: IOV_MAX."""
 _READS_MAX: Final = 4
@@ -90,7 +89,7 @@ class ExpressPort:
         self._out: list[bytes] = []
         """Messages that the next flush sends."""
         self._out_large = False
-        """A large answer is among them."""
+        """A large answer is among them, and is sent from where it is."""
         self._unsent = Outgoing()
         """Bytes of an earlier flush that the kernel has not taken."""
         reactor.watch(sock.fileno(), select.EPOLLIN, self._on_events)
@@ -170,7 +169,7 @@ class ExpressPort:
     def _take_buffer(self, payload: bytes) -> bytes:
         """Return a piece of a body that is in a buffer."""
         try:
-            return self._reactor.pulse.buffers.take(*read_buffered(payload))
+            return self._reactor.pulse.request_buffers.take(*read_buffered(payload))
         except ValueError as error:
             raise FrameError(str(error)) from error
 
@@ -219,22 +218,49 @@ class ExpressPort:
 
     def answer(self, number: int, pieces: list[bytes], size: int) -> None:
         """Gather a whole answer of `size` bytes, whose app still runs."""
-        if size >= WRITTEN_MIN and self._write(number, ANSWER, pieces, size):
-            return
-        self._out.append(pack_message(number, ANSWER, size))
-        self._out += pieces
-        if size > _COPIED_MAX:
-            self._out_large = True
+        if size >= WRITTEN_MIN:
+            self._answer_large(number, ANSWER, pieces, size)
+        else:
+            self._out.append(pack_message(number, ANSWER, size))
+            self._out += pieces
 
     def over(self, number: int, pieces: list[bytes], size: int) -> None:
         """Gather a whole answer of `size` bytes, whose app has ended."""
         del self._exchanges[number]
-        if size >= WRITTEN_MIN and self._write(number, ANSWER_DONE, pieces, size):
+        if size >= WRITTEN_MIN:
+            self._answer_large(number, ANSWER_DONE, pieces, size)
+        else:
+            self._out.append(pack_message(number, ANSWER_DONE, size))
+            self._out += pieces
+
+    def _answer_large(self, number: int, kind: int, pieces: list[bytes], size: int) -> None:
+        """Write a large answer to the client, or gather it."""
+        if self._write(number, kind, pieces, size) or self._store(number, kind, pieces, size):
             return
-        self._out.append(pack_message(number, ANSWER_DONE, size))
+        self._out.append(pack_message(number, kind, size))
         self._out += pieces
-        if size > _COPIED_MAX:
-            self._out_large = True
+        self._out_large = True
+
+    def _store(
+        self, number: int, kind: int, pieces: Iterable[bytes | memoryview], size: int
+    ) -> bool:
+        """Gather a message whose payload is in a buffer; return False if no buffer is free."""
+        pulse = self._reactor.pulse
+        # A child of the app would use the same buffers as its parent.
+        if fork.is_child or not pulse.shared:
+            return False
+        buffer = pulse.answer_buffers.put(pieces, size)
+        if buffer is None:
+            return False
+        self._out.append(pack_stored(number, kind, buffer, size))
+        return True
+
+    def gather_piece(self, number: int, kind: int, piece: bytes | memoryview) -> None:
+        """Gather a piece of an answer. The caller may reuse its memory."""
+        size = len(piece)
+        if kind != BYTES or size < WRITTEN_MIN or not self._store(number, kind, (piece,), size):
+            self._out.append(pack_message(number, kind, size))
+            self._out.append(bytes(piece))
 
     # Answers that this process writes to the client ----------------------------------------------
 

@@ -74,6 +74,9 @@ class StreamPort(BodyPort, Protocol):
 
     streams: dict[int, StreamEnd]
 
+    def gather_piece(self, number: int, kind: int, piece: bytes | memoryview) -> None:
+        """Gather a piece of an answer. The caller may reuse its memory."""
+
     def take_offer(self, number: int) -> ClientDuplicate | None:
         """Return the client if the answer of an exchange may be written to it. Then it must be."""
 
@@ -371,7 +374,7 @@ class StreamEnd:
             raise BlockingIOError
         self._answer_credit -= size
         kind = PART if self._closing or (self._frames and size < len(data)) else BYTES
-        self._port.gather(pack_message(self._number, kind, size), bytes(data[:size]))
+        self._port.gather_piece(self._number, kind, data[:size])
         return size
 
     def sendmsg(self, buffers: Iterable[bytes | memoryview], /) -> int:

@@ -21,7 +21,8 @@ the pulse as it goes on, and the front end reads it when it has to know.
     81919
     81920 on     an integer for each buffer: whether it is used             both
                  (buffers.py)
-    86016 on     BUFFERS buffers for pieces of request bodies               front end
+    86016 on     BUFFERS buffers for pieces of request bodies, then         front end; reactor
+                 BUFFERS for answers
 
 An exchange begins just before its app is called. The reactor writes so before it calls the app, so
 an exchange that has not begun has had no effect. The exchanges of the express lane have rising
@@ -89,8 +90,8 @@ STREAM_SLOTS: Final = _OFFERS - _STREAMS
 OFFER_SLOTS: Final = (_MARKS - _OFFERS) // 16
 """The most offers that there can be at once."""
 BUFFERS: Final = 32
-"""The number of buffers for the bodies of requests."""
-_SIZE: Final = _SPACE + BUFFERS * BUFFER_SIZE
+"""The number of buffers in each direction."""
+_SIZE: Final = _SPACE + 2 * BUFFERS * BUFFER_SIZE
 
 
 class Pulse:
@@ -103,6 +104,8 @@ class Pulse:
         Raises OSError if memory or descriptors are short, and ValueError if the memory has another
         size.
         """
+        self.shared = fd is not None
+        """Another process may have this memory."""
         self._memory = mmap.mmap(-1 if fd is None else fd, _SIZE)
         self._view = memoryview(self._memory)
         self.since: Word = self._view[:8].cast("d")
@@ -113,8 +116,11 @@ class Pulse:
         words = self._view[_OFFERS:_MARKS].cast("Q")
         self.offers = Offers(words[:OFFER_SLOTS], words[OFFER_SLOTS:])
         words.release()
-        marks = self._view[_MARKS : _MARKS + 8 * BUFFERS].cast("Q")
-        self.buffers = Buffers(marks, self._view[_SPACE:])
+        marks = self._view[_MARKS : _MARKS + 16 * BUFFERS].cast("Q")
+        half = _SPACE + BUFFERS * BUFFER_SIZE
+        self.request_buffers = Buffers(marks[:BUFFERS], self._view[_SPACE:half])
+        self.answer_buffers = Buffers(marks[BUFFERS:], self._view[half:])
+        marks.release()
 
     @classmethod
     def share(cls) -> tuple[Pulse, int]:
@@ -131,7 +137,8 @@ class Pulse:
     def close(self) -> None:
         """Release the memory, and Python's own descriptor of it."""
         self.offers.release()
-        self.buffers.release()
+        self.request_buffers.release()
+        self.answer_buffers.release()
         for view in self.since, self.begun, self.awaited, self.lanes, self.streams, self._view:
             view.release()
         self._memory.close()

@@ -274,7 +274,7 @@ class Pieces:
     def take(self, kind: int, payload: bytes) -> None:
         """Take one message."""
         if kind == BUFFERED:
-            kind, payload = BODY, self.reactor.pulse.buffers.take(*read_buffered(payload))
+            kind, payload = BODY, self.reactor.pulse.request_buffers.take(*read_buffered(payload))
             self.buffered += len(payload)
         if kind == BODY:
             assert 0 < len(payload) <= PIECE_MAX

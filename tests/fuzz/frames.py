@@ -16,8 +16,8 @@ from reactor_run.protocol.express import (
     CREDIT_FOR_BODY,
     EXPRESS_MAX,
     GRANT,
-    PART,
     REQUEST,
+    STORED,
     FrameError,
     judge_answers,
     judge_requests,
@@ -81,7 +81,7 @@ def check_frames(split: Split, control: bytes, content: bytes) -> None:
     assert cut[0] == messages[: len(cut[0])]
     for message in messages:
         assert message[0] < 1 << 64
-        assert REQUEST <= message[1] <= (BUFFERED if split is read_requests else PART)
+        assert REQUEST <= message[1] <= (BUFFERED if split is read_requests else STORED)
         check_numbers(message[-1])
 
 
@@ -153,7 +153,7 @@ def check_packed(control: bytes, choices: Choices) -> None:
     for _ in range(choices.below(6)):
         number = choices.below(65536) << 48 | choices.below(256)
         payload = bytes([choices.below(256)]) * choices.pick([0, 1, 300, EXPRESS_MAX])
-        kind = REQUEST + choices.below(PART - REQUEST + 1)
+        kind = REQUEST + choices.below(STORED - REQUEST + 1)
         if choices.below(2):
             frame = pack_message(number, kind, len(payload)) + payload
         elif choices.below(2):
@@ -192,7 +192,7 @@ def seeds() -> Iterator[bytes]:
         + pack_message(7, 0xE5, 4)
         + b"body"
         + pack_count(7, CREDIT_FOR_BODY, 9),
-        pack_message(7, PART, 3) + b"bad" + pack_message(7, PART + 1),
+        pack_message(7, STORED, 3) + b"bad" + pack_message(7, STORED + 1),
         request + b"no frame at all, but long enough to be seen as none",
     ]
     messages: list[dict[str, Any]] = [

@@ -31,6 +31,7 @@ from reactor_run.protocol.express import (
     PART,
     RELAY,
     REQUEST,
+    STORED,
     WITHDRAW,
     WITHDRAWN,
     WRITTEN,
@@ -40,12 +41,14 @@ from reactor_run.protocol.express import (
     pack_message,
     pack_number,
     pack_request,
+    pack_stored,
     pack_written,
     read_answers,
     read_buffered,
     read_count,
     read_number,
     read_requests,
+    read_stored,
     read_written,
     request_prefix,
 )
@@ -64,7 +67,7 @@ EXCHANGE_MAX = (1 << 64) - 1
 TO_REACTOR = [REQUEST, FIN, GONE, CANCEL, WITHDRAW, BODY, CREDIT_FOR_ANSWER, GRANT, RELAY]
 TO_REACTOR += [BUFFERED]
 TO_FRONT_END = [ANSWER_DONE, ANSWER, DONE, WITHDRAWN, BEGIN, ASK, BYTES, END, ABORT, INTERIM]
-TO_FRONT_END += [CREDIT_FOR_BODY, BLOCKED, MOVES, WRITTEN, GIVE_BACK, PART]
+TO_FRONT_END += [CREDIT_FOR_BODY, BLOCKED, MOVES, WRITTEN, GIVE_BACK, PART, STORED]
 
 exchanges = st.integers(0, EXCHANGE_MAX)
 endpoints = st.sampled_from(
@@ -104,7 +107,7 @@ def test_a_request_on_the_wire():
 
 def test_the_kinds_are_numbered_without_gaps():
     assert list(range(0xE0, 0xEA)) == TO_REACTOR
-    assert list(range(0xE0, 0xF0)) == TO_FRONT_END
+    assert list(range(0xE0, 0xF1)) == TO_FRONT_END
 
 
 @pytest.mark.parametrize(
@@ -226,6 +229,15 @@ def test_buffers_come_back(buffer, size):
     assert (kind, read_buffered(payload)) == (BUFFERED, (buffer, size))
 
 
+@given(st.sampled_from([ANSWER_DONE, ANSWER, BYTES]), st.integers(0, 99), st.integers(0, 1 << 20))
+def test_stored_messages_come_back(kind, buffer, size):
+    ((_, stored, payload),), _ = read_answers(pack_stored(1, kind, buffer, size))
+    assert (stored, read_stored(payload)) == (STORED, (kind, buffer, size))
+    for wrong in payload[:-1], payload + b"x", bytes([DONE]) + payload[1:]:
+        with pytest.raises(FrameError):
+            read_stored(wrong)
+
+
 @given(st.integers(0, (1 << 64) - 1), st.binary(min_size=12, max_size=100))
 def test_answers_that_were_written_come_back(size, head):
     ((_, kind, payload),), _ = read_answers(pack_written(1, ANSWER_DONE, size, head))
@@ -278,7 +290,7 @@ WRONG = [
     pytest.param(16, b"\x04", id="type of the first TLV"),
     pytest.param(17, b"\x00\x07", id="size of the first TLV"),
     pytest.param(27, b"\xdf", id="kind below all"),
-    pytest.param(27, b"\xf0", id="kind above all"),
+    pytest.param(27, b"\xf1", id="kind above all"),
     pytest.param(28, b"\x00\x05", id="size of the second TLV"),
 ]
 

@@ -40,6 +40,7 @@ from reactor_run.protocol.express import (
     GONE,
     GRANT,
     RELAY,
+    STORED,
     WITHDRAW,
     pack_count,
     pack_message,
@@ -47,10 +48,12 @@ from reactor_run.protocol.express import (
     pack_request,
     read_answers,
     read_number,
+    read_stored,
     request_prefix,
 )
 from reactor_run.protocol.proxy import Endpoint, encode_v1, encode_v2
 from reactor_run.protocol.tls import Tlvs
+from reactor_run.pulse import Pulse
 from tests.warm import WarmProcess, start_warm
 
 __all__ = ["APPS", "CLIENT", "SERVER", "Driver", "LaneEnd", "Pieces", "Response", "get", "post"]
@@ -294,6 +297,12 @@ class Driver:
         self._decoder = ControlDecoder()
         self._express: socket.socket | None = None
         self._partial = b""
+        self.pulse: Pulse | None = None
+        """The memory that the reactor shares, if it was given any."""
+        self.takes_stored = True
+        """Take the payloads out of their buffers."""
+        self.stored = 0
+        """Messages whose payload was in a buffer."""
         self._told = Told()
         self._exchanges = 0
         self._lanes = 0
@@ -462,8 +471,18 @@ class Driver:
             return
         self._partial += data
         frames, taken = read_answers(self._partial)
-        self.frames.extend(frames)
+        self.frames.extend(map(self._unstored, frames))
         self._partial = self._partial[taken:]
+
+    def _unstored(self, frame: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
+        """Return a message with its payload, which may be in a buffer."""
+        number, kind, payload = frame
+        if kind != STORED or not self.takes_stored:
+            return frame
+        assert self.pulse is not None
+        self.stored += 1
+        stored, buffer, size = read_stored(payload)
+        return number, stored, self.pulse.answer_buffers.take(buffer, size)
 
     def wait_message(self, kind: str) -> dict[str, Any]:
         """Wait for the first control message of a kind, and return it."""

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from reactor_run import pulse
 from reactor_run.buffers import BUFFER_SIZE
 from reactor_run.frontend.reactors.express_lane import SHARED_AFTER
 from reactor_run.protocol import express
@@ -97,7 +98,7 @@ TO_REACTOR = [
 ]
 TO_FRONT_END = [
     *("ANSWER_DONE", "ANSWER", "DONE", "WITHDRAWN", "BEGIN", "ASK", "BYTES", "END", "ABORT"),
-    *("INTERIM", "CREDIT_FOR_BODY", "BLOCKED", "MOVES", "WRITTEN", "GIVE_BACK", "PART"),
+    *("INTERIM", "CREDIT_FOR_BODY", "BLOCKED", "MOVES", "WRITTEN", "GIVE_BACK", "PART", "STORED"),
 ]
 
 
@@ -107,7 +108,7 @@ TO_FRONT_END = [
 )
 def test_the_page_lists_every_kind_of_the_express_lane(heading: str, names: list[str]) -> None:
     table = PAGE.partition(f"| {heading} |")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| `(E[0-9A-F])` (\w+) \|", table, re.MULTILINE)
+    rows = re.findall(r"^\| `([EF][0-9A-F])` (\w+) \|", table, re.MULTILINE)
     kinds = {int(kind, 16): name for kind, name in rows}
     assert kinds == {getattr(express, name): NAMES.get(name, name) for name in names}
 
@@ -119,4 +120,5 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     assert f"at least {express.WRITTEN_MIN // 1024} KiB" in section("Offers")
     assert f"after {SHARED_AFTER} whole responses" in section("Offers")
     assert f"modulo {OFFER_SLOTS}" in section("The pulse")
-    assert f"{BUFFERS} buffers of {BUFFER_SIZE // 1024} KiB" in section("The pulse")
+    assert f"2 \u00d7 {BUFFERS} buffers of {BUFFER_SIZE // 1024} KiB" in section("The pulse")
+    assert f"{pulse._SIZE:,} bytes" in section("The pulse")

@@ -27,10 +27,12 @@ from reactor_run.protocol.express import (
     GONE,
     INTERIM,
     MOVES,
+    STORED,
     WINDOW,
     WITHDRAWN,
     WRITTEN,
     pack_message,
+    pack_stored,
 )
 from reactor_run.pulse import BUFFERS
 from tests.frontend.conftest import Start
@@ -88,7 +90,7 @@ def test_large_pieces_of_a_request_come_in_buffers(start: Start) -> None:
     pieces.send(OK)
     assert client.response().status == 200
     # Each is free again.
-    assert all(reactor.pulse.buffers.space() for _ in range(100))
+    assert all(reactor.pulse.request_buffers.space() for _ in range(100))
 
 
 def test_if_no_buffer_is_free_they_come_over_the_lane(start: Start) -> None:
@@ -101,9 +103,66 @@ def test_if_no_buffer_is_free_they_come_over_the_lane(start: Start) -> None:
         assert pieces.exactly(MIB) == body
     assert not pieces.buffered
     for number in used:
-        reactor.pulse.buffers.take(number, 0)
+        reactor.pulse.request_buffers.take(number, 0)
     pieces.send(OK)
     assert client.response().status == 200
+
+
+@pytest.mark.skipif(not NATIVE, reason="without the C extension there are no buffers")
+def test_answers_may_be_in_buffers(start: Start) -> None:
+    front = start()
+    client = front.connect()
+    (reactor,) = front.reactors
+    buffers = reactor.pulse.answer_buffers
+
+    def store(number: int, kind: int, data: bytes) -> None:
+        buffer = buffers.put([data], len(data))
+        assert buffer is not None
+        reactor.express.sendall(pack_stored(number, kind, buffer, len(data)))
+
+    whole = answer(b"y" * 70_000)
+    for _ in range(2 * BUFFERS):
+        client.send(get())
+        number, _ = reactor.request()
+        store(number, ANSWER_DONE, whole)
+        assert client.response().body == b"y" * 70_000
+    client.send(get())
+    pieces = reactor.pieces()
+    pieces.head()
+    body = os.urandom(200_000)
+    pieces.begin(CHUNKED)
+    store(pieces.number, BYTES, b"%x\r\n%s\r\n" % (100_000, body[:100_000]))
+    store(pieces.number, BYTES, b"%x\r\n%s\r\n0\r\n\r\n" % (100_000, body[100_000:]))
+    pieces.end()
+    pieces.done()
+    assert client.response().body == body
+    # One for a client that has left is free again too.
+    client.send(get())
+    pieces = reactor.pieces()
+    client.reset()
+    front.settle()
+    for _ in range(2 * BUFFERS):
+        store(pieces.number, ANSWER, whole)
+        front.settle()
+
+
+@pytest.mark.skipif(not NATIVE, reason="without the C extension there are no buffers")
+@pytest.mark.parametrize(
+    "message",
+    [
+        pack_message(1, STORED),
+        pack_stored(1, ANSWER_DONE, BUFFERS, 10),
+        pack_stored(1, ANSWER_DONE, 0, 10),
+        pack_stored(1, DONE, 0, 10),
+    ],
+)
+def test_a_reactor_that_names_a_wrong_buffer_is_killed(start: Start, message: bytes) -> None:
+    front, client, reactor, pieces = begin(start, get(method="POST"))
+    assert pieces.number == 1
+    reactor.express.sendall(message)
+    assert client.response("POST").status == 502
+    reactor.wait_for_end()
+    assert front.reactors
 
 
 @pytest.mark.skipif(not NATIVE, reason="without the C extension there are no buffers")

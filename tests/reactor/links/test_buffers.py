@@ -1,14 +1,23 @@
-"""Pieces of request bodies that a reactor process finds in shared memory."""
+"""Large payloads that a reactor process gets and gives in shared memory."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import pytest
 
 from reactor_run.buffers import BUFFER_SIZE
 from reactor_run.native import NATIVE
-from reactor_run.protocol.express import BODY, pack_buffered, pack_message
+from reactor_run.protocol.express import (
+    ANSWER_DONE,
+    BODY,
+    STORED,
+    WRITTEN_MIN,
+    pack_buffered,
+    pack_message,
+)
+from reactor_run.pulse import BUFFERS
 from tests.reactor.driver import get
 from tests.reactor.links.test_offers import KINDS
 from tests.reactor.loop.test_pulse import show_pulse
@@ -31,8 +40,8 @@ def upload(size):
 
 
 def send_buffered(driver, pulse, number, data):
-    pulse.buffers.space()[: len(data)] = data
-    driver.send_express(pack_buffered(number, pulse.buffers.use(), len(data)))
+    pulse.request_buffers.space()[: len(data)] = data
+    driver.send_express(pack_buffered(number, pulse.request_buffers.use(), len(data)))
 
 
 def test_a_body_comes_in_buffers_and_over_the_lane_in_order(driven):
@@ -70,3 +79,56 @@ def test_a_buffer_that_is_not_there_ends_the_reactor(start, buffer, size):
     driver.send_express(pack_buffered(number, buffer, size))
     assert driver.wait_exit() != 0
     pulse.close()
+
+
+@pytest.mark.parametrize("size", [WRITTEN_MIN, 70_000])
+def test_large_answers_are_put_into_buffers(driven, size):
+    driver, _ = driven
+    for _ in range(3):
+        numbers = driver.request(*(get(f"/size?n={size + index}") for index in range(20)))
+        for index, number in enumerate(numbers):
+            assert driver.answer(number).body == b"s" * (size + index)
+            assert driver.kinds(number) == [ANSWER_DONE]
+    assert driver.stored
+
+
+def test_small_answers_are_not(driven):
+    driver, _ = driven
+    (number,) = driver.request(get("/size?n=1000"))
+    assert driver.answer(number).body == b"s" * 1000
+    assert not driver.stored
+
+
+def test_if_no_buffer_is_free_answers_come_over_the_lane(driven):
+    driver, _ = driven
+    driver.takes_stored = False
+    numbers = []
+    for _ in range(BUFFERS + 3):
+        (number,) = driver.request(get("/size?n=70000"))
+        driver.wait(functools.partial(driver.kinds, number))
+        numbers.append(number)
+    kinds = [driver.kinds(number) for number in numbers]
+    assert kinds == [[STORED]] * BUFFERS + [[ANSWER_DONE]] * 3
+    for number in numbers[BUFFERS:]:
+        assert driver.answer(number).body == b"s" * 70_000
+    driver.takes_stored = True
+    driver.frames[:] = map(driver._unstored, driver.frames)
+    for number in numbers:
+        assert driver.answer(number).body == b"s" * 70_000
+    driver.takes_stored = False
+    (number,) = driver.request(get("/size?n=70000"))
+    driver.wait(lambda: driver.kinds(number) == [STORED])
+
+
+def test_pieces_of_relayed_answers_are_put_into_buffers(driven, key):
+    driver, _ = driven
+    (number,) = driver.request(get("/size?n=3000000"))
+    assert driver.relayed(number).response().body == b"s" * 3_000_000
+    driver.wait_done(number)
+    assert driver.stored > 10
+
+
+def test_without_shared_memory_there_are_no_buffers(start):
+    driver = start("driven_asgi:app", "--runtime", "trio")
+    assert driver.get("/size?n=70000").body == b"s" * 70_000
+    assert not driver.stored

@@ -25,6 +25,7 @@ def show_pulse(driver: Driver) -> Pulse:
     os.close(descriptor)
     driver.tell({"ping": 1})
     driver.wait(lambda: {"pong": 1} in driver.messages)
+    driver.pulse = pulse
     return pulse
 
 
