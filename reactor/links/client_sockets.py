@@ -93,10 +93,12 @@ class ClientSockets:
 
     def find(self, number: int) -> ClientDuplicate | None:
         """Return a duplicate by its number. None: there was no free descriptor for it."""
-        if number not in self._sockets:
+        client = self._sockets.get(number)
+        if client is None:
             # Two sockets keep no order between them: the duplicate was sent before the grant.
             self._read_control()
-        return self._sockets.get(number)
+            client = self._sockets.get(number)
+        return client
 
     def close(self, numbers: Iterable[int]) -> None:
         """Close these duplicates: the connections have ended, or need none now."""

@@ -228,7 +228,7 @@ class Gateway:
 
     def goes_whole(self, exchange: AppExchange, size: int) -> bool:
         """Return whether a whole answer of `size` bytes goes as one message, or in one write."""
-        return size <= self.whole_max(exchange) or self.express.is_offered(exchange.express)
+        return self.express.is_offered(exchange.express) or size <= self.whole_max(exchange)
 
     def _read_origin(self, prefix: bytes) -> Origin:
         """Decode a frame's prefix. It is mostly the same for all requests of a connection."""

@@ -53,13 +53,14 @@ class Offers:
         self._duplicates.release()
 
     def state(self, number: int) -> int:
-        """Return what became of the offer of exchange `number`: one of the constants."""
+        """Return what became of the offer of exchange `number`: one of the constants, in their
+        order."""
         word = self._words[number % self._slots]
         return word & 3 if word >> 2 == number else WITHDRAWN
 
     def was_taken(self, number: int) -> bool:
         """Return whether the reactor has begun to write the answer of exchange `number`."""
-        return self.state(number) in (TAKEN, WRITTEN)
+        return self.state(number) >= TAKEN
 
     # In the front end ----------------------------------------------------------------------------
 
