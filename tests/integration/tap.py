@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from reactor_run.buffers import Buffers
 from reactor_run.channel import ControlChannel
 from reactor_run.frontend import cli
 from reactor_run.frontend.reactors.command_line import CommandLine
@@ -226,12 +227,17 @@ def front(path: str, words: list[str]) -> int:
     """The `reactor-run` of this command line, with its reactors tapped."""
     make = CommandLine.make
 
+    def no_space(_: Buffers) -> None:
+        return None
+
     def tapped(self: CommandLine, control_fd: int, name: str, **more: bool) -> Command:
         made = make(self, control_fd, name, **more)
         tap = [sys.executable, "-m", "tests.integration.tap", "reactor", path]
         return Command([*tap, *made.words], made.variables)
 
     CommandLine.make = tapped  # type: ignore[method-assign]
+    # A tap does not see what goes through shared memory. Without free buffers nothing does.
+    Buffers.space = no_space  # type: ignore[assignment,method-assign]
     return cli.main(words[words.index("reactor_run") + 1 :])
 
 

@@ -28,7 +28,7 @@ def wrapped(n):
     return (lambda *a, **b: wrapped(n - 1) if n else 0)(n, n=n)
 
 def app(environ, start_response):
-    for n in range(40):
+    for n in range(120):
         names = {}
         exec(CODE, names)
         names["deep"](n)
