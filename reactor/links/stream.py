@@ -474,7 +474,7 @@ class StreamEnd:
         """Send and take nothing more: the client is gone, or the exchange is given back."""
         if not self.closed:
             self._over()
-        self._port.streams.pop(self._number, None)
+        self._forget()
         self.on_fin()
 
     def release(self) -> None:
@@ -483,7 +483,7 @@ class StreamEnd:
         self.body.drop()
         if self.closed or self._state is _UNSENT:
             self.closed = True
-            self._port.streams.pop(self._number, None)
+            self._forget()
 
     def _over(self) -> None:
         """End the answer. The body may still arrive."""
@@ -494,4 +494,13 @@ class StreamEnd:
         self._close_file()
         self._client = None
         if self.exchange is None:
-            self._port.streams.pop(self._number, None)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Take no more messages for this exchange.
+
+        If a thread of a WSGI app sends early hints while the answer is completed, the answer has a
+        stream of its own. That one goes on.
+        """
+        if self._port.streams.get(self._number) is self:
+            del self._port.streams[self._number]
