@@ -421,20 +421,26 @@ class Http1Requester:
     def offer(self) -> Connection | None:
         """Return the client's socket if a reactor may write the whole answer to it; else None.
 
-        It may not if the front end may have to change the answer, and where `grant` allows nothing.
+        It may not if the front end may have to change the answer.
         """
-        connection = self._connection
-        exchange = self.exchange
-        if (
-            exchange is None
-            or exchange.head.minor_version == 0
-            or self.after is not _NEXT
-            or connection.writer is not None
-            or connection.transport.encrypted
-            or self._context.changes_answers
-        ):
+        if self._context.changes_answers or not self._may_be_written():
             return None
-        return connection
+        return self._connection
+
+    def _may_be_written(self) -> bool:
+        """Return whether a reactor may write an answer to the client itself.
+
+        It may not if bytes of the front end wait for the client, for HTTP/1.0, over TLS, and on a
+        connection that ends with this answer.
+        """
+        connection, exchange = self._connection, self.exchange
+        return (
+            exchange is not None
+            and exchange.head.minor_version != 0
+            and self.after is _NEXT
+            and connection.writer is None
+            and not connection.transport.encrypted
+        )
 
     def direct_begins(self, data: bytes, head: ResponseHead) -> None:
         """Note that the reactor, which had an offer, writes the answer. `data`: its head."""
@@ -474,21 +480,9 @@ class Http1Requester:
         self.answer_begun = True
 
     def grant(self) -> Connection | None:
-        """Let the reactor write the rest of the answer; None: it must be relayed.
-
-        It is relayed if bytes of the front end wait for the client, for HTTP/1.0, over TLS, and on
-        a connection that ends with this answer.
-        """
+        """Let the reactor write the rest of the answer; None: it must be relayed."""
         connection = self._connection
-        exchange = self.exchange
-        if (
-            exchange is None
-            or exchange.head.minor_version == 0
-            or self.after is not _NEXT
-            or connection.unsent
-            or connection.transport.encrypted
-            or self._context.draining
-        ):
+        if self._context.draining or not self._may_be_written():
             return None
         connection.grant()
         self._context.counters.grants += 1
