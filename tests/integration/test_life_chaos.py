@@ -27,7 +27,7 @@ import pytest
 from tests.integration.apps.life import large
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Start
-from tests.integration.server import Server
+from tests.integration.server import Server, process_fields
 from tests.integration.waiting import eventually
 
 CONFIGS = [
@@ -199,8 +199,13 @@ class Fate:
             number = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "crash": signal.SIGSEGV}[what]
             pids = [*self._server.reactor_pids(), *self._server.zygote_pids()]
             if pids:
+                pid = self._random.choice(pids)
                 try:
-                    os.kill(self._random.choice(pids), number)
+                    os.kill(pid, number)
+                    if number == signal.SIGSTOP and process_fields(self._server.pid)[:1] == ["D"]:
+                        # The child of vfork(2) has not executed its command yet. Until it does, its
+                        # parent does not run either.
+                        os.kill(pid, signal.SIGCONT)
                 except ProcessLookupError:
                     pass
 
