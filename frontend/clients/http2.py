@@ -199,7 +199,7 @@ class Http2:
 
     def _take(self, data: bytes) -> None:
         context = self._context
-        # Whoever takes requests in the place of the dispatcher may use all of `Http1Requester`.
+        # What takes requests in the place of the dispatcher may use all of `Http1Requester`.
         self._takes_whole = (
             context.submit == context.dispatcher.submit and context.request_ids is None
         )

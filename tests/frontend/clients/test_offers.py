@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reactor_run.frontend.reactors import express_lane
+from reactor_run.frontend.reactors import express_lane, shared_clients
 from reactor_run.native import NATIVE
 from reactor_run.offers import OFFERED, WITHDRAWN
 from reactor_run.protocol.express import (
@@ -215,16 +215,20 @@ def test_a_reactor_that_tells_nonsense_has_its_answer_cut(
 
 
 @pytest.mark.parametrize(
-    "request_",
-    [get(version="1.0"), get("/", "Connection: close"), post(b"")[:-2] + b"X: 1\r\n\r\n"],
+    ("request_", "expected"),
+    [
+        (get(version="1.0"), WITHDRAWN),
+        (get("/", "Connection: close"), WITHDRAWN),
+        (post(b"", "X: 1"), OFFERED),
+    ],
+    ids=["HTTP/1.0", "close", "POST"],
 )
-def test_requests_with_and_without_an_offer(start: Start, request_: bytes) -> None:
+def test_requests_with_and_without_an_offer(start: Start, request_: bytes, expected: int) -> None:
     front, client, reactor = connect(start)
     client.send(request_)
     pieces = reactor.pieces()
     pieces.head()
-    state = reactor.pulse.offers.state(pieces.number)
-    assert state == (OFFERED if request_.startswith(b"POST") else WITHDRAWN)
+    assert reactor.pulse.offers.state(pieces.number) == expected
     reactor.reply(pieces.number)
     assert client.response().status == 200
     front.settle()
@@ -320,8 +324,6 @@ def test_exchanges_with_the_same_words(start: Start) -> None:
 def test_the_socket_of_an_exchange_with_an_offer_is_not_closed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reactor_run.frontend.reactors import shared_clients
-
     monkeypatch.setattr(shared_clients, "SHARED_MAX", 1)
     front, client, reactor, pieces = offered(start)
     other = front.connect()
