@@ -691,12 +691,7 @@ class StandIn:
 
     def fall_asleep(self) -> None:
         """Wait until the process sleeps and ignores DUMP."""
-        eventually(self._is_asleep)
-
-    def _is_asleep(self) -> bool:
-        """Whether the process has closed the sockets that it inherited, and sleeps."""
-        with open(f"/proc/{self.inside.pid}/comm") as file:
-            return file.read() == "sleep\n"
+        eventually(lambda: _is_asleep(self.inside.pid))
 
     def _close(self) -> None:
         self.control.close()
@@ -783,7 +778,9 @@ class StandInZygote:
         reactor = StandIn(self._front, message["fork"], control)
         self._front.reactors.append(reactor)
         words = ["bash", "-c", f"trap '' {int(DUMP)}; exec sleep 1000"]
-        self.say(forked=reactor.name, pid=os.posix_spawnp("bash", words, os.environ, setpgroup=0))
+        pid = os.posix_spawnp("bash", words, os.environ, setpgroup=0)
+        eventually(lambda: _is_asleep(pid))
+        self.say(forked=reactor.name, pid=pid)
         return reactor
 
     def fail_to_fork(self, line: str) -> None:
@@ -805,6 +802,12 @@ class StandInZygote:
             assert time.monotonic() < end, "the zygote lives on"
             self._front.settle()
         self._front.settle()
+
+    def hang_up(self) -> None:
+        """Close the channel, as the end of the process does."""
+        pid = self.pid
+        eventually(lambda: _is_asleep(pid))
+        self.close()
 
     def close(self) -> None:
         for message in self._heard:
@@ -1022,6 +1025,19 @@ class Front:
 
     # The end
 
+    def _see_clients_end(self) -> None:
+        """Wait until the front end has closed the connections of all clients.
+
+        The kernel sends a reset only when the last duplicate of the socket is closed. A process
+        that has just been started may have one: its parent goes on before it closes them.
+        """
+        end = time.monotonic() + DEADLINE
+        self.settle()
+        while self.clients:
+            left = [(client.state, client.requester.exchange) for client in self.clients]
+            assert time.monotonic() < end, f"connections outlive their clients: {left}"
+            self.settle()
+
     def close(self) -> None:
         """End the front end and its reactors, and check that no descriptor is left open."""
         if self._thread.is_alive():
@@ -1029,9 +1045,7 @@ class Front:
             for client in self._clients:
                 if client._sock.fileno() >= 0:
                     client.reset()
-            self.settle()
-            left = [(client.state, client.requester.exchange) for client in self.clients]
-            assert not left, f"connections outlive their clients: {left}"
+            self._see_clients_end()
             for reactor in self.reactors:
                 reactor.close()
             if not self.server.clients.draining:
@@ -1078,6 +1092,12 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.append(f"{record.levelname.lower()} {record.getMessage()}")
+
+
+def _is_asleep(pid: int) -> bool:
+    """Whether a process has closed the sockets that it inherited, and sleeps."""
+    with open(f"/proc/{pid}/comm") as file:
+        return file.read() == "sleep\n"
 
 
 def _events(sock: socket.socket) -> int:

@@ -202,7 +202,7 @@ def test_a_zygote_that_is_about_to_end_is_not_asked(begin: Begin) -> None:
     zygote.say(preloaded=True)
     first = ready(zygote.fork(), front)
     ends = zygote.pid
-    zygote.close()
+    zygote.hang_up()
     front.settle()
     first.die()
     front.settle()
