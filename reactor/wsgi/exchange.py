@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final, Protocol, TypeAlias
 
@@ -273,6 +273,30 @@ class WsgiExchange(Call):
         self._held_size = len(start)
         return self._framing
 
+    def answer_whole(self, head: AppHead, length: int, blocks: Sequence[bytes]) -> int:
+        framing = self.begin(head, length)
+        if framing != length:
+            return framing
+        if isinstance(self.lane, LaneEnd):
+            for block in blocks:
+                if block:
+                    self.write(block)
+            self.finish()
+            return framing
+        # The pieces are not joined. The first piece of an answer goes whole in one message, and a
+        # long message keeps the front end from its other clients.
+        held = self._held
+        for block in blocks:
+            if block:
+                held.append(block)
+        self._held_size = size = self._held_size + length
+        if size > EXPRESS_MAX and not self._gateway.goes_whole(self, size):
+            with self._link_to_write() as link:
+                held, self._held, self._held_size = self._held, [], 0
+                assert not isinstance(link, LaneEnd)
+                link.hand_over(held)
+        return framing
+
     def write(self, data: bytes) -> None:
         self._hold(data)
         if len(self._held) > _PIECES_MAX:
@@ -324,28 +348,6 @@ class WsgiExchange(Call):
             part.close()
             raise
         return True
-
-    def finish_with(self, blocks: Iterable[bytes]) -> None:
-        if isinstance(self.lane, LaneEnd):
-            for block in blocks:
-                if block:
-                    self.write(block)
-            self.finish()
-            return
-        # The pieces are not joined. The first piece of an answer goes whole in one message, and a
-        # long message keeps the front end from its other clients.
-        for block in blocks:
-            if block:
-                self._hold(block)
-        if self._framing == CHUNKED:
-            self._held.append(LAST_CHUNK)
-            self._held_size += len(LAST_CHUNK)
-        whole = self._gateway.goes_whole(self, self._held_size)
-        if self.head_sent or not whole or self._framing == UNTIL_CLOSE:
-            with self._link_to_write() as link:
-                held, self._held, self._held_size = self._held, [], 0
-                assert not isinstance(link, LaneEnd)
-                link.hand_over(held)
 
     def finish(self) -> None:
         if self._framing == CHUNKED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from time import perf_counter
 
 from reactor_run.protocol.environ import EnvironBuilder
@@ -59,6 +60,12 @@ class HookedWsgiExchange(WsgiExchange):
         framing = super().begin(head, length)
         self._status = head.status
         self._body_bytes = 0
+        return framing
+
+    def answer_whole(self, head: AppHead, length: int, blocks: Sequence[bytes]) -> int:
+        framing = super().answer_whole(head, length, blocks)
+        if framing == length:
+            self._body_bytes = length
         return framing
 
     def _hold(self, data: bytes) -> None:

@@ -103,8 +103,9 @@ class AnswerSink(Protocol):
         """Complete the answer."""
         ...
 
-    def finish_with(self, blocks: Iterable[bytes]) -> None:
-        """Take the rest of the body, and complete the answer.
+    def answer_whole(self, head: AppHead, length: int, blocks: Sequence[bytes]) -> int:
+        """Take the head as `begin` does, and return the framing. If that is `length`, which is the
+        size of all blocks, take them as the body, and complete the answer.
 
         Returns also before the kernel has taken the bytes.
         """
@@ -317,12 +318,16 @@ class _Answer:
             if type(block) is not bytes:
                 return self._send_whole([_exact(each) for each in blocks])
             total += len(block)
-        if self._phase is _STARTED or self._phase is _SILENT:
-            self._begin(total)
-            if self._left == total:
-                # The usual case: the body has exactly its Content-Length.
-                self._complete(blocks)
+        if self._phase is _STARTED and self._head.declared in (None, total):
+            # The usual case: the body has exactly its Content-Length.
+            try:
+                self._left = left = self._sink.answer_whole(self._head, total, blocks)
+            except OSError as exc:
+                raise self._gone(exc) from exc
+            if left == total:
+                self._phase = _ENDED
                 return None
+            self._phase = _BEGUN
         for block in blocks:
             if block and not self._pass_on(block, flush=False):
                 return _SURPLUS
@@ -410,14 +415,6 @@ class _Answer:
             raise self._gone(exc) from exc
         self._finish()
         return fits
-
-    def _complete(self, blocks: Sequence[bytes]) -> None:
-        """Send the blocks of a whole body, and finish the answer."""
-        try:
-            self._sink.finish_with(blocks)
-        except OSError as exc:
-            raise self._gone(exc) from exc
-        self._phase = _ENDED
 
     def _hand_over(self, file: object, count: int) -> bool:
         """Let the sink send the file itself. Returns False if it does not."""

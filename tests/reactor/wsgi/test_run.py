@@ -104,11 +104,15 @@ class Recorder:
         self._record("flush")
         self.head_sent = True
 
-    def finish_with(self, blocks):
-        for block in blocks:
-            if block:
-                self.write(block)
-        self.finish()
+    def answer_whole(self, head, length, blocks):
+        assert length == sum(map(len, blocks))
+        framing = self.begin(head, length)
+        if framing == length:
+            for block in blocks:
+                if block:
+                    self.write(block)
+            self.finish()
+        return framing
 
     def send_file(self, file, count):
         assert count > 0
