@@ -90,13 +90,14 @@ class WsgiExchange(Call):
         "_aborted",
         "_body",
         "_content",
+        "_environs",
         "_framing",
         "_gateway",
         "_held",
         "_held_size",
+        "_origin",
         "_payload",
         "_prefetch",
-        "environ",
         "head_sent",
         "pool",
         "took",
@@ -113,11 +114,8 @@ class WsgiExchange(Call):
     """Pieces of the answer that are not written to a lane yet. Set by `begin`."""
     _held_size: int
     """Bytes in `_held`. Set by `begin`."""
-    _payload: bytes
-    """Bytes of the body that have arrived and are not decoded yet. Set only if there is a body."""
     _content: bytes
-    """Bytes of the body that are decoded and not read by the app yet. Set only if there is a
-    body."""
+    """Bytes of the body that are decoded and not read by the app yet. Set only if `_body` is."""
 
     def __init__(
         self,
@@ -137,22 +135,16 @@ class WsgiExchange(Call):
         self.lane = lane
         self.gone = False
         self.ended = False
-        self.environ = environ = environs.build(head, origin)
         self.head_sent = False
-        self._gateway = gateway
+        self._environs = environs
+        self._origin = origin
         self._prefetch = prefetch
+        self._gateway = gateway
+        self._payload = payload
+        """Bytes of the body that have arrived and are not decoded yet."""
         self._aborted = False
         self._body: BodyReader | None = None
         """Decodes the body. None if the whole body came with the request, or there is no body."""
-        environ["wsgi.early_hints"] = self.send_early_hints
-        if lane is None and head.body >= 0:
-            environ["wsgi.input"] = io.BytesIO(payload)
-        else:
-            environ["wsgi.input"] = LaneInput(self._read_some)
-            if head.body:
-                self._body = body_reader(head.body)
-                self._payload = payload
-                self._content = b""
 
     def take_out(self) -> bool:
         if self._prefetch is None:
@@ -169,11 +161,27 @@ class WsgiExchange(Call):
         if self.gone:
             return
         try:
-            run_wsgi(self._gateway.app, self.environ, self, limited)
+            # It is built now, not when the request arrives. So the environs of a batch do not exist
+            # all at once, and each one reuses the memory of the one before.
+            environ = self._environs.build(self.head, self._origin)
+            environ["wsgi.early_hints"] = self.send_early_hints
+            if self.lane is None and self.head.body >= 0:
+                environ["wsgi.input"] = io.BytesIO(self._payload)
+                self._payload = b""
+            else:
+                environ["wsgi.input"] = self._open_input()
+            run_wsgi(self._gateway.app, environ, self, limited)
         except BaseException as error:
             # This is a fault of the reactor, or an exception that the app threw into this thread.
             self._log_fault(error)
             self._aborted = True
+
+    def _open_input(self) -> LaneInput:
+        """Return `wsgi.input` of a request whose body is still arriving."""
+        if self.head.body:
+            self._body = body_reader(self.head.body)
+            self._content = b""
+        return LaneInput(self._read_some)
 
     def _log_fault(self, error: BaseException) -> None:
         kind = place_of(error)
@@ -188,8 +196,6 @@ class WsgiExchange(Call):
         if error is not None:
             self._log_fault(error)
             self._aborted = True
-        # Break a reference cycle: environ holds wsgi.early_hints, which holds the exchange.
-        del self.environ
         gateway = self._gateway
         with gateway.lock:
             self.ended = True
@@ -223,12 +229,7 @@ class WsgiExchange(Call):
 
     @property
     def relayed(self) -> bool:
-        """Whether only the front end can write to the client.
-
-        If the app has changed the variables, the front end does not grant.
-        """
-        environ = self.environ
-        return "SSL_PROTOCOL" in environ or environ.get("SERVER_PROTOCOL") == "HTTP/2.0"
+        return self._origin.relayed
 
     def abandon(self) -> None:
         self._gateway.abandon(self)
