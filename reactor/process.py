@@ -180,19 +180,19 @@ class ReactorProcess:
         )
         loop = CallLoop()
         self._stop = loop.close
-        inline = None
+        pool = None
         admit: Callable[[Any], None] = loop.ready.append
         if threads == 1:
-            inline = InlinePrefetch(self._announce)
-            loop.before_batch(inline.begin_batch)
+            loop.measure = InlinePrefetch(self._announce)
         else:
-            admit = ThreadPool(threads, ThreadsPrefetch(self._announce, threads)).submit
-        make: MakeExchange = partial(WsgiExchange, environs, inline)
+            pool = ThreadPool(threads, ThreadsPrefetch(self._announce, threads))
+            admit = pool.submit
+        make: MakeExchange = partial(WsgiExchange, environs, pool)
         hooks = self._request_hooks()
         if hooks is not None:
             from reactor_run.reactor.wsgi.hooked import HookedWsgiExchange
 
-            make = partial(HookedWsgiExchange, hooks, environs, inline)
+            make = partial(HookedWsgiExchange, hooks, environs, pool)
         waiter = Waiter(
             loop.call_soon,
             lambda: self.gateway.express.turn(),

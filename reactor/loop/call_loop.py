@@ -16,8 +16,8 @@ each answer is sent at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
 from reactor_run.pulse import STALLED_AFTER
 from reactor_run.reactor import fork
@@ -31,7 +31,7 @@ from reactor_run.reactor.loop.reactor_loop import (
 )
 from reactor_run.turns import Turns
 
-__all__ = ["Call", "CallLoop"]
+__all__ = ["Call", "CallLoop", "Measure"]
 
 
 class Call(AppExchange):
@@ -44,6 +44,19 @@ class Call(AppExchange):
         raise NotImplementedError
 
 
+class Measure(Protocol):
+    """What is told how long calls take. All times are of `time.monotonic`, in seconds."""
+
+    def begin_batch(self) -> None:
+        """Handle that the first call of a batch begins."""
+
+    def long(self, took: float, now: float) -> None:
+        """Handle that a call has just ended that took more than STALLED_AFTER."""
+
+    def short(self, calls: int, took: float, now: float) -> None:
+        """Handle the end of a batch, in which so many other calls took `took` seconds together."""
+
+
 class CallLoop(ReactorLoop):
     """Waits for events and runs calls, in the thread that calls `run`."""
 
@@ -51,11 +64,7 @@ class CallLoop(ReactorLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._before_batch: list[Callable[[], None]] = []
-
-    def before_batch(self, begin: Callable[[], None]) -> None:
-        """Call `begin` before the exchanges of each batch run."""
-        self._before_batch.append(begin)
+        self.measure: Measure | None = None
 
     def run(self) -> None:
         """Serve until `close`."""
@@ -73,16 +82,23 @@ class CallLoop(ReactorLoop):
         self._closing = True
 
     def _run_batch(self) -> None:
-        for begin in self._before_batch:
-            begin()
+        measure = self.measure
+        if measure is not None:
+            measure.begin_batch()
         ready = self.ready
-        since = self.pulse.since
+        since, begun = self.pulse.since, self.pulse.begun
         half = len(ready) // 2
         handled = 0
+        long_calls = 0
+        long_seconds = 0.0
         began = now = monotonic()
         while ready and handled < BATCH_MAX and now - began <= YIELD_AFTER:
             exchange = ready.popleft()
-            self.begins(exchange)
+            if exchange.express:
+                # As `begins` does: one thread begins them all, in the order of their numbers.
+                begun[0] = exchange.express
+            else:
+                self.begins(exchange)
             since[0] = started = now
             if now < self._watched_until:
                 self._interruptions.begin()
@@ -90,11 +106,16 @@ class CallLoop(ReactorLoop):
             self._context.copy().run(self._run_call, exchange)
             now = monotonic()
             handled += 1
-            stalled = now - started > STALLED_AFTER
+            took = now - started
+            stalled = took > STALLED_AFTER
             slow = 0.0
             if stalled:
                 since[0] = 0.0
-                slow = self._stalled(now, now - started)
+                slow = self._stalled(now, took)
+                long_calls += 1
+                long_seconds += took
+                if measure is not None:
+                    measure.long(took, now)
             if now < self._counted_until:
                 self._count(exchange, slow)
             if stalled or now < self._stall_budget_until:
@@ -103,6 +124,8 @@ class CallLoop(ReactorLoop):
                 half = BATCH_MAX
                 self.flush()
         since[0] = 0.0
+        if measure is not None:
+            measure.short(handled - long_calls, now - began - long_seconds, now)
         if now < self._stall_budget_until:
             self._tell_begun()
 
@@ -115,4 +138,7 @@ class CallLoop(ReactorLoop):
             error = raised
         if fork.is_child:
             fork.leave(error)
-        self._end(exchange, error)
+        try:
+            exchange.over(error)
+        except BaseException as fault:
+            self._end_failed(exchange, fault)

@@ -41,7 +41,6 @@ from reactor_run.reactor.loop.call_loop import Call
 from reactor_run.reactor.wsgi.file import FileWrapper
 from reactor_run.reactor.wsgi.head import AppHead
 from reactor_run.reactor.wsgi.input import LaneInput
-from reactor_run.reactor.wsgi.prefetch import InlinePrefetch
 from reactor_run.reactor.wsgi.run import ERRORS, run_wsgi
 from reactor_run.reactor.wsgi.stream import WsgiStream
 
@@ -97,14 +96,11 @@ class WsgiExchange(Call):
         "_held_size",
         "_origin",
         "_payload",
-        "_prefetch",
+        "_pool",
         "head_sent",
-        "pool",
         "took",
     )
 
-    pool: CallPool
-    """The threads that run the exchange. Not set if it runs inline."""
     took: float
     """Seconds for which the exchange had a thread."""
 
@@ -120,7 +116,7 @@ class WsgiExchange(Call):
     def __init__(
         self,
         environs: EnvironBuilder,
-        prefetch: InlinePrefetch | None,
+        pool: CallPool | None,
         gateway: Gateway,
         head: RequestHead,
         origin: Origin,
@@ -128,6 +124,7 @@ class WsgiExchange(Call):
         lane: WsgiLink | None,
         payload: bytes,
     ) -> None:
+        """`pool`: the threads that run the exchange; None: it runs inline."""
         # The base class is not called: this runs once per request, and a call is measurable.
         self.reactor = gateway.reactor
         self.head = head
@@ -138,7 +135,7 @@ class WsgiExchange(Call):
         self.head_sent = False
         self._environs = environs
         self._origin = origin
-        self._prefetch = prefetch
+        self._pool = pool
         self._gateway = gateway
         self._payload = payload
         """Bytes of the body that have arrived and are not decoded yet."""
@@ -147,16 +144,11 @@ class WsgiExchange(Call):
         """Decodes the body. None if the whole body came with the request, or there is no body."""
 
     def take_out(self) -> bool:
-        if self._prefetch is None:
-            return self.pool.take_out(self)
+        if self._pool is not None:
+            return self._pool.take_out(self)
         return super().take_out()
 
     def call(self) -> None:
-        self.run()
-        if self._prefetch is not None:
-            self._prefetch.observe()
-
-    def run(self) -> None:
         """Run the app, unless the client is already gone. Works in any thread. Raises nothing."""
         if self.gone:
             return
@@ -189,7 +181,8 @@ class WsgiExchange(Call):
 
     def write_out(self) -> None:
         """End the exchange. A thread calls `signal_write_ready` when the app has ended."""
-        self.pool.done(self)
+        assert self._pool is not None
+        self._pool.done(self)
         self.over(None)
 
     def over(self, error: BaseException | None) -> None:

@@ -12,9 +12,8 @@ from reactor_run.protocol.request import RequestHead
 from reactor_run.reactor import fork
 from reactor_run.reactor.links.gateway import Gateway
 from reactor_run.reactor.request_hooks import RequestHooks
-from reactor_run.reactor.wsgi.exchange import WsgiExchange, WsgiLink
+from reactor_run.reactor.wsgi.exchange import CallPool, WsgiExchange, WsgiLink
 from reactor_run.reactor.wsgi.head import AppHead
-from reactor_run.reactor.wsgi.prefetch import InlinePrefetch
 
 __all__ = ["HookedWsgiExchange"]
 
@@ -28,7 +27,7 @@ class HookedWsgiExchange(WsgiExchange):
         self,
         hooks: RequestHooks,
         environs: EnvironBuilder,
-        prefetch: InlinePrefetch | None,
+        pool: CallPool | None,
         gateway: Gateway,
         head: RequestHead,
         origin: Origin,
@@ -36,17 +35,17 @@ class HookedWsgiExchange(WsgiExchange):
         lane: WsgiLink | None,
         payload: bytes,
     ) -> None:
-        super().__init__(environs, prefetch, gateway, head, origin, express, lane, payload)
+        super().__init__(environs, pool, gateway, head, origin, express, lane, payload)
         self._hooks = hooks
         self._status: int | None = None
         self._body_bytes = 0
 
-    def run(self) -> None:
+    def call(self) -> None:
         if self.gone:
             return
         began = perf_counter()
         self._hooks.started(self)
-        super().run()
+        super().call()
         if not fork.is_child:
             self._hooks.ended(
                 self,

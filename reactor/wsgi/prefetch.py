@@ -27,8 +27,8 @@ BUDGET: Final = 0.001
 PREFETCH_MAX: Final = 64
 """Highest capacity that a prefetch gives."""
 CALLS: Final = 64
-"""Calls between two decisions. Each decision uses the mean time of these calls. Before the first
-decision there is no prefetch."""
+"""Least calls between two decisions. Each decision uses the mean time of these calls. Before the
+first decision there is no prefetch."""
 SLOW: Final = 0.002
 """A call that takes more seconds than this is slow."""
 SLOW_WITHIN: Final = 1.0
@@ -60,13 +60,17 @@ class _Prefetch:
             if now - self._slow_at < SLOW_WITHIN or took > BUDGET * CALLS:
                 self._pause(now, took)
             self._slow_at = now
+        self._add(1, took, now)
+
+    def _add(self, calls: int, took: float, now: float) -> None:
+        """Count calls that took `took` seconds together. The last one ended at `now`."""
         self._spent += took
-        self._calls += 1
-        if self._calls == CALLS:
+        self._calls += calls
+        if self._calls >= CALLS:
             self._decide(now)
 
     def _decide(self, now: float) -> None:
-        room = int(BUDGET * CALLS / self._spent)
+        room = int(BUDGET * self._calls / self._spent)
         self._calls = 0
         self._spent = 0.0
         if room < 2 or now < self._paused_until:
@@ -93,26 +97,28 @@ class _Prefetch:
 
 
 class InlinePrefetch(_Prefetch):
-    """Measures calls that run inline, one after another in the loop's thread."""
+    """Measures calls that run inline, one after another in the loop's thread.
+
+    A batch is counted as a whole, except its slow calls.
+    """
 
     def __init__(self, announce: Callable[[int], None]) -> None:
         super().__init__(announce, 1)
         self._interruptions = Interruptions()
-        self.begin_batch()
 
     def begin_batch(self) -> None:
-        """Start the clock of a batch's first call. Call this before each batch."""
-        self._began = perf_counter()
+        """Handle that the first call of a batch begins."""
         self._interruptions.begin()
 
-    def observe(self) -> None:
-        """Measure a call that has just ended. It began at the end of the previous call, or at the
-        begin of the batch."""
-        now = perf_counter()
-        took = now - self._began
-        self._began = now
+    def long(self, took: float, now: float) -> None:
+        """Count a call that has just ended, perhaps a slow one."""
         if took <= SLOW or self._interruptions.own_seconds(took) > SLOW:
             self._count(took, now)
+
+    def short(self, calls: int, took: float, now: float) -> None:
+        """Count calls of a batch, none of which was slow. They took `took` seconds together."""
+        if calls:
+            self._add(calls, took, now)
 
 
 class ThreadsPrefetch(_Prefetch):

@@ -38,7 +38,6 @@ class ThreadPool:
 
     def submit(self, exchange: WsgiExchange) -> None:
         """Queue an exchange for the next free thread."""
-        exchange.pool = self
         self._prefetch.given()
         with self._lock:
             self._unstarted.add(exchange)
@@ -88,7 +87,7 @@ class ThreadPool:
         try:
             began = perf_counter()
             # Each exchange has its own context, so it sees no variables of another exchange.
-            self._context.copy().run(exchange.run)
+            self._context.copy().run(exchange.call)
             if fork.is_child:
                 fork.leave()
             self._prefetch.moved_at = now = perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reactor_run.pulse import STALLED_AFTER
 from reactor_run.reactor.loop import interruptions
 from reactor_run.reactor.wsgi import prefetch as service
 from reactor_run.reactor.wsgi.prefetch import (
@@ -29,7 +30,6 @@ class Thread:
         self.now = 1000.0
         self.burnt = 5.0
         self.sleeps = 7
-        monkeypatch.setattr(service, "perf_counter", lambda: self.now)
         monkeypatch.setattr(interruptions, "thread_time", lambda: self.burnt)
         monkeypatch.setattr(interruptions, "_waits", lambda: self.sleeps)
         self.told: list[int] = []
@@ -44,7 +44,10 @@ class Thread:
                 self.sleeps += 1
             elif how == "burn":
                 self.burnt += seconds
-            self.prefetch.observe()
+            if seconds > STALLED_AFTER:
+                self.prefetch.long(seconds, self.now)
+            else:
+                self.prefetch.short(1, seconds, self.now)
 
     def rest(self, seconds: float) -> None:
         """Let time pass without a call."""
@@ -163,13 +166,18 @@ def test_time_between_batches_does_not_count(thread):
     assert thread.told == [PREFETCH_MAX]
 
 
-def test_the_calls_of_one_batch_are_measured_one_by_one(thread):
+def test_the_calls_of_one_batch_are_counted_together(thread):
     thread.prefetch.begin_batch()
-    for _ in range(CALLS):
-        thread.now += QUICK
-        thread.burnt += QUICK
-        thread.prefetch.observe()
+    thread.prefetch.short(CALLS - 1, QUICK * (CALLS - 1), thread.now)
+    assert thread.told == []
+    thread.prefetch.short(CALLS, QUICK * CALLS, thread.now)
     assert thread.told == [PREFETCH_MAX]
+
+
+def test_a_batch_of_long_calls_alone_has_no_others_to_count(thread):
+    thread.prefetch.begin_batch()
+    thread.prefetch.short(0, 0.0, thread.now)
+    assert thread.told == []
 
 
 # Threads ------------------------------------------------------------------------------------------
