@@ -115,11 +115,11 @@ class WholeRequester:
         exchange, self.exchange = self.exchange, None
         assert exchange is not None
         context.answers[answer[_DIGIT]] += 1
-        exchange.ended = context.loop.now
-        exchange.status_code = answer[_DIGIT : _DIGIT + 3]
-        exchange.answer_head = answer
-        exchange.bytes_out = len(answer)
         if context.ended is not None:
+            exchange.ended = context.loop.now
+            exchange.status_code = answer[_DIGIT : _DIGIT + 3]
+            exchange.answer_head = answer
+            exchange.bytes_out = len(answer)
             context.ended.append(exchange)
         fields, content = parts
         self.sent = len(content)

@@ -256,34 +256,30 @@ class Http1Requester:
             # The answer is shorter than a status line. It is not counted.
             pass
         connection = self._connection
-        now = exchange.ended = self._loop.now
-        exchange.status_code = answer[9:12]
-        exchange.answer_head = answer
-        size = exchange.bytes_out = len(answer)
         if self.after is not _NEXT or exchange.head.minor_version == 0 or context.changes_answers:
             try:
-                answer = exchange.answer_head = self._with_fields(exchange, answer)
+                answer = self._with_fields(exchange, answer)
             except ValueError:
                 limited.error("an answer without a status line cannot be relayed")
                 self.answer_failed()
                 return
-            size = exchange.bytes_out = len(answer)
-            if self.after is not _NEXT:
-                connection.write(answer)
-                self._source.answered()
-                return
-        if not self._source.held and connection.events == _IN:
+        if context.ended is not None:
+            exchange.ended = self._loop.now
+            exchange.status_code = answer[9:12]
+            exchange.answer_head = answer
+            exchange.bytes_out = len(answer)
+        if not self._source.held and connection.events == _IN and self.after is _NEXT:
             # By far the most frequent case: the client takes all of it, and sent no more requests.
             try:
                 sent = connection.send(answer)
             except OSError:
                 sent = 0
-            if sent == size:
+            if sent == len(answer):
                 self.exchange = None
                 if context.ended is not None:
                     context.ended.append(exchange)
                 self._source.state = _IDLE
-                connection.due = when = now + context.keep_alive
+                connection.due = when = self._loop.now + context.keep_alive
                 if when < connection.check_at:
                     self._loop.set_deadline_at(connection, when)
                 else:

@@ -58,7 +58,17 @@ the largest body in memory. A larger request whose body is not in a file cannot 
 class Exchange(Record):
     """A request, the link to its reactor, and its record."""
 
-    # These are set on few exchanges. The class holds the defaults, so that the others do not pay.
+    # These are set later, or on few exchanges. The class holds the defaults, so that a new exchange
+    # does not pay.
+    app_done = False
+    """The reactor has said that the app is done."""
+    number = 0
+    """Its number on the express lane of its reactor; 0 if it is on a lane of its own."""
+    slot = 0
+    """The slot of its lane in the memory where its reactor marks what it has begun. Without meaning
+    on the express lane."""
+    reactor: Runner[Exchange] | None = None
+    """The reactor that has it; None while it waits."""
     replayed = False
     """A reactor that had begun it has died, so that it was retried."""
     withdrawing = False
@@ -71,25 +81,27 @@ class Exchange(Record):
     """What adds fields to its answer for pages of other origins."""
     upgraded = False
     """Its connection has become a WebSocket. It occupies no capacity."""
-    offered = False
-    """Its reactor was offered to write the answer to the client (offers.py)."""
     deaths = 0
     """How many reactors died before they began it."""
 
-    __slots__ = (
-        "app_done",
-        "lane",
-        "number",
-        "reactor",
-        "request",
-        "slot",
-        "spool",
-        "state",
-        "whole",
-    )
+    # These are read of each exchange. To read a default from the class would take longer than to
+    # set it.
+    __slots__ = ("lane", "offered", "request", "spool", "state", "whole")
 
     head: RequestHead
     requester: Requester
+    request: bytes | bytearray
+    """The bytes of the request that have arrived, for a retry. Empty once a retry is ruled out: the
+    client has a part of the answer, or the request is larger than KEPT_MAX."""
+    whole: bool
+    """All of the request has arrived."""
+    state: ExchangeState
+    lane: Link | None
+    """The lane that carries its request or its answer; None if all of it went express."""
+    spool: Spool | None
+    """The file with the buffered request body; None if `request` contains the body."""
+    offered: bool
+    """Its reactor was offered to write the answer to the client (offers.py)."""
 
     def __init__(
         self, requester: Requester, head: RequestHead, request: bytes, whole: bool, now: float
@@ -99,31 +111,15 @@ class Exchange(Record):
         """
         self.requester = requester
         self.head = head
-        self.request: bytes | bytearray = request
-        """The bytes of the request that have arrived, for a retry. Empty once a retry is ruled out:
-        the client has a part of the answer, or the request is larger than KEPT_MAX."""
+        self.request = request
         self.whole = whole
-        """All of the request has arrived."""
-        self.state: ExchangeState = WAITING
-        self.app_done = False
-        """The reactor has said that the app is done."""
-        self.number = 0
-        """Its number on the express lane of its reactor; 0 if it is on a lane of its own."""
-        self.slot = 0
-        """The slot of its lane in the memory where its reactor marks what it has begun. Without
-        meaning on the express lane."""
-        self.reactor: Runner[Exchange] | None = None
-        """The reactor that has it; None while it waits."""
-        self.lane: Link | None = None
-        """The lane that carries its request or its answer; None if all of it went express."""
-        self.spool: Spool | None = None
-        """The file with the buffered request body; None if `request` contains the body."""
+        self.state = WAITING
+        self.lane = None
+        self.spool = None
+        self.offered = False
         # The fields of Record.
         self.arrived = now
         self.bytes_in = len(request)
-        self.dispatched = self.ended = 0.0
-        self.bytes_out = 0
-        self.status_code = self.answer_head = b""
 
     @property
     def name(self) -> str:

@@ -90,6 +90,9 @@ class Client(Protocol):
 class Record:
     """Facts about one exchange. Times are seconds of the loop's clock; 0.0: not yet.
 
+    If there is no observer, `ended`, `status_code`, `answer_head` and `bytes_out` are not noted of
+    an answer that is written whole.
+
     head: the request line and the fields of the request.
     requester: knows the client of the request.
     arrived: when the head of the request was read, or rejected.
@@ -112,7 +115,13 @@ class Record:
         reactor could not tell.
     """
 
-    # These are set on few exchanges. The class holds the defaults, so that the others do not pay.
+    # These are set later, or on few exchanges. The class holds the defaults, so that a new exchange
+    # does not pay.
+    dispatched = 0.0
+    ended = 0.0
+    bytes_out = 0
+    status_code = b""
+    answer_head = b""
     collected = 0.0
     answer_began = 0.0
     retries = 0
@@ -124,15 +133,10 @@ class Record:
 
     __slots__ = (
         "__dict__",
-        "answer_head",
         "arrived",
         "bytes_in",
-        "bytes_out",
-        "dispatched",
-        "ended",
         "head",
         "requester",
-        "status_code",
     )
 
     head: RequestLine
@@ -144,9 +148,6 @@ class Record:
         self.head = head
         self.arrived = now
         self.bytes_in = bytes_in
-        self.dispatched = self.ended = 0.0
-        self.bytes_out = 0
-        self.status_code = self.answer_head = b""
 
     @property
     def request_line(self) -> bytes:

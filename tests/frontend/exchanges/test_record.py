@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from reactor_run.frontend.exchanges.exchange import Exchange
@@ -23,8 +25,16 @@ def exchange_of(front: Front) -> Exchange:
     return exchange
 
 
+class Reader:
+    """An observer. Without one, some facts are not noted."""
+
+    def ended(self, records: Sequence[Record]) -> None:
+        assert records
+
+
 def begin(start: Start, request: bytes, **settings: object) -> tuple[Front, Client, Exchange]:
     front = start(**settings)
+    front.call(lambda: front.server.clients.observe(Reader()))
     client = front.connect()
     client.send(request)
     return front, client, exchange_of(front)
