@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from itertools import count, takewhile
+from itertools import takewhile
 from typing import Final
 
 from reactor_run.frontend.exchanges.exchange import ANSWERED, KEPT_MAX, OVER, RUNNING, Exchange
@@ -88,7 +88,8 @@ class ExpressLane:
         self._loop = loop
         self._owner = owner
         self._sock = sock
-        self._numbers = count(1)
+        self.carried = 0
+        """How many exchanges it was given. The last one has this number."""
         self._out: list[bytes | bytearray | memoryview] = []
         """The messages of this batch, not yet sent."""
         self._unsent = b""
@@ -108,7 +109,7 @@ class ExpressLane:
     def carry(self, exchange: Exchange) -> None:
         """Add a request to the batch."""
         request = exchange.request
-        exchange.number = number = next(self._numbers)
+        self.carried = exchange.number = number = self.carried + 1
         self.exchanges[number] = exchange
         size = len(request)
         if size > PIECE_MAX or not exchange.whole or exchange.spool is not None:
@@ -116,7 +117,9 @@ class ExpressLane:
             return
         if self._clients.numbers and self._makes_offers:
             self._offer(exchange)
-        self._out += (pack_request(exchange.requester.express_prefix, number, size), request)
+        out = self._out
+        out.append(pack_request(exchange.requester.express_prefix, number, size))
+        out.append(request)
         if size >= _DIRECT_MIN and not self.blocked:
             self._send_now()
 

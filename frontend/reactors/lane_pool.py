@@ -59,6 +59,8 @@ class LanePool:
         self._unstarted: dict[Exchange, None] = {}
         """Exchanges that had not begun when the marks were last read, in the order of sending."""
         self._numbers = count(1)
+        self.carried = 0
+        """How many exchanges it was given."""
         self._lanes: dict[int, Lane] = {}
         """By number. A closed lane stays until the reactor is done with it."""
         self._free: list[Lane] = []
@@ -75,6 +77,7 @@ class LanePool:
     def carry(self, exchange: Exchange) -> None:
         """Send a request over a lane. Raises OSError if there is no descriptor for a lane."""
         lane = self._free.pop() if self._free else self._open()
+        self.carried += 1
         exchange.slot = lane.slot
         self._marks[lane.slot] = NOT_BEGUN
         self._unstarted[exchange] = None

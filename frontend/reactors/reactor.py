@@ -118,8 +118,6 @@ class Reactor:
         """The number of exchanges that waited only for their clients at the last count."""
         self._count_again = 0.0
         """When to count them again, in seconds of the loop's clock."""
-        self.served = 0
-        """The number of exchanges that it was given since its start."""
         self.interface = ""
         self.runtime = ""
         """The runtime of an ASGI app."""
@@ -199,6 +197,11 @@ class Reactor:
         return None if process is None else process.status
 
     # Exchanges -----------------------------------------------------------------------------------
+
+    @property
+    def served(self) -> int:
+        """The number of exchanges that it was given since its start."""
+        return self.lanes.carried if self.express is None else self.express.carried
 
     @property
     def takes_more(self) -> bool:
@@ -302,7 +305,6 @@ class Reactor:
         exchange.state = RUNNING
         exchange.dispatched = self.loop.now
         self.in_flight += 1
-        self.served += 1
 
     @property
     def idle(self) -> bool:
