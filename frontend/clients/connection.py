@@ -178,6 +178,10 @@ class Connection:
     # What happens on the socket ------------------------------------------------------------------
 
     def _on_events(self, events: int) -> None:
+        if events == _IN and self.events == _IN:
+            # By far the most frequent case. Masks of bits cost three times as much.
+            self._on_readable()
+            return
         if events & _OUT:
             self._flush()
         if events & _IN:

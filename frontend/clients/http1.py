@@ -227,25 +227,32 @@ class Http1:
             requester.after = _CLOSE
         if requester.forwarded is not None:
             requester.take_origin(head.fields)
-        size = len(data)
-        end = head.size + head.body
-        if end > size and self.held:
-            # `held` begins with its body, or with the first part of it.
-            missing = end - size
-            data = b"".join((data, self.held[:missing]))
-            size = len(data)
-            self.held = self.held[missing:] or b""
-        if head.body < 0 or end > size:
+        request = data if head.size + head.body == len(data) else self._cut(head, data)
+        if request is None:
             self._begin_body(head, data)
         else:
-            if end < size:
-                self._hold_back(data, end)
-                data = data[:end]
-            requester.exchange = exchange = Exchange(requester, head, data, True, self._loop.now)
+            requester.exchange = exchange = Exchange(requester, head, request, True, self._loop.now)
             if requester.identified is not None:
                 requester.identify(exchange)
             context.submit(exchange)
         self._parsing = False
+
+    def _cut(self, head: RequestHead, data: bytes) -> bytes | None:
+        """Return the request that begins with `data` and does not end with it.
+
+        What follows it is held. None: its body is chunked, or has not arrived whole.
+        """
+        end = head.size + head.body
+        missing = end - len(data)
+        if head.body < 0 or missing > len(self.held):
+            return None
+        if missing > 0:
+            # `held` begins with the rest of the body.
+            data = b"".join((data, self.held[:missing]))
+            self.held = self.held[missing:] or b""
+            return data
+        self._hold_back(data, end)
+        return data[:end]
 
     def _reject_large(self, data: bytes) -> None:
         """Reject a request by the size of its body. Its route says whose pages may read that."""
