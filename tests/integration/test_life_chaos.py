@@ -27,7 +27,7 @@ import pytest
 from tests.integration.apps.life import large
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Start
-from tests.integration.server import Server, process_fields
+from tests.integration.server import Server
 from tests.integration.waiting import eventually
 
 CONFIGS = [
@@ -189,8 +189,8 @@ class Fate:
         if what == "reload":
             self._server.signal(signal.SIGHUP)
         elif what == "scale":
-            self._server.signal(signal.SIGTTIN)
-            self._server.signal(signal.SIGTTOU)
+            self._scale(signal.SIGTTIN)
+            self._scale(signal.SIGTTOU)
         elif what == "slow":
             client = Client(self._server.address)
             client.send(request("POST", "/count/slow", [("Content-Length", "100000")]) + b"begun")
@@ -201,17 +201,43 @@ class Fate:
             if pids:
                 pid = self._random.choice(pids)
                 try:
-                    os.kill(pid, number)
-                    if number == signal.SIGSTOP and process_fields(self._server.pid)[:1] == ["D"]:
-                        # The child of vfork(2) has not executed its command yet. Until it does, its
-                        # parent does not run either.
-                        os.kill(pid, signal.SIGCONT)
-                except ProcessLookupError:
+                    if number != signal.SIGSTOP or self._has_executed(pid):
+                        os.kill(pid, number)
+                except OSError:
+                    # It has ended.
                     pass
+
+    def _scale(self, number: int) -> None:
+        """Send a signal, and wait until the front end has got it.
+
+        The kernel joins two signals of one number that wait. Then one of them would be lost, and
+        with it the number of reactors.
+        """
+        self._server.signal(number)
+        status = Path(f"/proc/{self._server.pid}/status")
+        eventually(lambda: not (_pending(status.read_text()) >> (number - 1) & 1))
+
+    def _has_executed(self, pid: int) -> bool:
+        """Whether a process runs its own command. Raises OSError if it has ended.
+
+        Until a child of vfork(2) does, its parent does not run. It must not be stopped before.
+        """
+        return _command(pid) != _command(self._server.pid)
 
     def close(self) -> None:
         for client in self._slow:
             client.reset()
+
+
+def _pending(status: str) -> int:
+    """The signals that wait for a process, from /proc/PID/status (proc(5)); signal N is bit N-1."""
+    found = re.search(r"^ShdPnd:\s*(\w+)$", status, re.MULTILINE)
+    assert found
+    return int(found[1], 16)
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @contextmanager
