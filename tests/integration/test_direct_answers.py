@@ -137,6 +137,10 @@ def expect_whole(client: Client, size: int, seed: int = 1) -> None:
     assert answer.body == content(seed, size)
 
 
+def both_are_ready(server: Server) -> bool:
+    return len(re.findall(r"reactor \d+ \(pid \d+\) is ready", server.log())) == 2
+
+
 def ends(pid: int) -> bool:
     return not is_alive(pid)
 
@@ -688,6 +692,37 @@ def test_a_stopped_reactor_that_was_given_up_goes_on(
     assert serves(server)
 
 
+@cases(*ASGI, "threads", answers=["direct"], quick=["trio direct", "threads direct"])
+def test_a_stopped_reactor_answers_after_504(
+    start: Start, connect: Connect, gate: Gate, notes: Notes, kind: str, answers: str
+) -> None:
+    """It has the socket of a client whose connection goes on, and an offer that was withdrawn."""
+    options = ["--first-byte-timeout", "1", "--timeout", "0", "--reactors", "2"]
+    server = start(*arguments(kind, answers), *options)
+    assert eventually(partial(both_are_ready, server))
+    client = connect(server)
+    client.send(get(300_000))
+    expect_whole(client, 300_000)
+    victim = holder(server)
+    # If both reactors are idle, a request goes to the same one again.
+    assert eventually(server.is_at_rest)
+    client.send(request("GET", target(300_000, 2, at=0, gate=gate) + f"&notes={notes}"))
+    notes.wait_for("at the gate")
+    with stopped(victim):
+        gate.open()
+        assert client.response().status == 504
+        for seed in range(3):
+            client.send(get(40_000, seed))
+            expect_whole(client, 40_000, seed)
+    if kind == "threads":
+        # A thread is not cancelled: it answers now.
+        assert eventually(lambda: len(notes.lines()) > 1)
+    for seed in range(10, 15):
+        client.send(get(300_000, seed))
+        expect_whole(client, 300_000, seed)
+    assert serves(server)
+
+
 def drain(client: Client) -> None:
     try:
         for _ in client.pieces():
@@ -921,10 +956,6 @@ def test_a_file_is_read_if_no_descriptor_is_free(
 
 
 PATIENT = ["--reactors", "2", "--head-timeout", "0", "--keep-alive", "600"]
-
-
-def both_are_ready(server: Server) -> bool:
-    return len(re.findall(r"reactor \d+ \(pid \d+\) is ready", server.log())) == 2
 
 
 def many_connections(server: Server, count: int) -> None:
