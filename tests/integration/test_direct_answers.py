@@ -918,6 +918,28 @@ def test_a_child_of_the_app_keeps_no_client(
     os.kill(child, signal.SIGKILL)
 
 
+@cases(*KINDS, answers=["direct"], quick=["inline direct", "uvloop direct"])
+def test_a_child_of_the_app_makes_the_sockets_of_clients_wait(
+    start: Start, connect: Connect, kind: str, answers: str
+) -> None:
+    """The child shares O_NONBLOCK with both processes, and clears it. Neither of them waits."""
+    server = start(*arguments(kind, answers))
+    silent, client = connect(server, receive_buffer=SMALL_BUFFER), connect(server)
+    for each in (silent, client):
+        each.send(get(100_000))
+        expect_whole(each, 100_000)
+    child = client.get("/fork?blocking=1").json()
+    # ASGI: the reactor has more than this client takes. WSGI: the front end has it.
+    silent.send(get(12 * MIB, 2))
+    assert silent.begin().status == 200
+    for seed in range(3):
+        client.send(get(200_000, seed))
+        expect_whole(client, 200_000, seed)
+    assert serves(server)
+    assert sha256(b"".join(silent.pieces())).digest() == sha256(content(2, 12 * MIB)).digest()
+    os.kill(child, signal.SIGKILL)
+
+
 @cases(*KINDS, answers=["direct"], quick=["trio direct"])
 def test_a_reactor_without_free_descriptors_relays(
     start: Start, connect: Connect, kind: str, answers: str

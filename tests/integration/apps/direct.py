@@ -100,13 +100,33 @@ def die_at(moment: str) -> None:
         ClientDuplicate.sendmsg = dies  # type: ignore[method-assign]
 
 
-def lasting_child() -> int:
-    """Fork a child of which Python knows nothing, so that it keeps all descriptors."""
+def lasting_child(http: Query) -> int:
+    """Fork a child of which Python knows nothing, so that it keeps all descriptors.
+
+    The query may have `blocking`: it first clears O_NONBLOCK of the sockets of clients.
+    """
+    clients = tcp_sockets() if "blocking" in http.query else []
     pid: int = ctypes.PyDLL(None).fork()
     if pid == 0:
+        for descriptor in clients:
+            os.set_blocking(descriptor, True)
         while True:
             time.sleep(1000)
     return pid
+
+
+def tcp_sockets() -> list[int]:
+    """The descriptors of this process that are TCP sockets."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as sock:
+                if sock.family == socket.AF_INET:
+                    found.append(int(name))
+        except OSError:
+            # It is no socket, or was the one of listdir.
+            continue
+    return found
 
 
 def set_timeout() -> None:
@@ -222,7 +242,7 @@ async def echo(http: asgi_kit.Exchange) -> None:
 
 
 async def fork(http: asgi_kit.Exchange) -> None:
-    await http.reply_json(lasting_child())
+    await http.reply_json(lasting_child(http))
 
 
 async def timeout(http: asgi_kit.Exchange) -> None:
@@ -298,7 +318,7 @@ def wsgi_upload(http: wsgi.Exchange) -> Iterable[bytes]:
 
 
 def wsgi_fork(http: wsgi.Exchange) -> Iterable[bytes]:
-    return http.reply_json(lasting_child())
+    return http.reply_json(lasting_child(http))
 
 
 def wsgi_timeout(http: wsgi.Exchange) -> Iterable[bytes]:
