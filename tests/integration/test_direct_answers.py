@@ -1025,6 +1025,26 @@ def test_5000_connections_leave_no_descriptor(start: Start, kind: str, answers: 
 # Files
 
 
+@cases(*KINDS, answers=["direct"])
+def test_a_file_is_sent_by_the_kernel(
+    shared: Start, connect: Connect, tmp_path: Path, kind: str, answers: str
+) -> None:
+    """sendfile(2) copies no byte, so that what waits in the kernel changes with the file."""
+    server = shared(*arguments(kind, answers))
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * 12 * MIB)
+    client = connect(server, receive_buffer=SMALL_BUFFER)
+    client.send(request("GET", f"/file?path={path}"))
+    assert client.begin().status == 200
+    assert eventually(server.is_at_rest)
+    with path.open("r+b") as file:
+        file.write(b"b" * 12 * MIB)
+    body = b"".join(client.pieces())
+    assert len(body) == 12 * MIB
+    # What the client's kernel had taken, and the bytes before the grant.
+    assert body.count(b"a") < MIB
+
+
 @cases(*KINDS, quick=FOUR)
 def test_a_file_that_changes_while_it_is_sent(
     shared: Start, connect: Connect, tmp_path: Path, kind: str, answers: str
