@@ -18,12 +18,15 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=" ".join)
-def test_a_child_holds_neither_lanes_nor_the_control_channel(start, kind):
+def test_a_child_holds_neither_lanes_nor_clients_nor_the_control_channel(start, kind):
     """Otherwise the child would keep them open after the reactor has ended."""
     interface, *options = kind
     driver = start(f"forking:{interface}", "--lifespan", "off", *options, app_dir=APPS)
     lane = driver.open_lane()
-    driver.request(get("/pid"))
+    driver.get("/pid")
+    before = driver.open_files()
+    _, client = driver.share_client()
+    driver.wait(lambda: driver.open_files() == before + 1)
     child = int(driver.get("/daemon").body)
     try:
         driver.process.kill()
@@ -31,6 +34,7 @@ def test_a_child_holds_neither_lanes_nor_the_control_channel(start, kind):
         # The kernel reports this when no process holds the other end any more.
         driver.wait(lambda: driver.control.fileno() < 0)
         assert lane.sock.recv(1) == b""
+        assert client.recv(1) == b""
         driver.wait(lambda: driver._express.fileno() < 0)
         os.kill(child, 0)
     finally:
