@@ -17,7 +17,6 @@ import linecache
 import logging
 import logging.config
 import os
-import resource
 import sys
 import threading
 import time
@@ -660,44 +659,6 @@ async def signal_kept(it: Exchange) -> None:
 async def asyncio_only(it: Exchange) -> None:
     await asyncio.sleep(0.001)
     await it.answer("slept")
-
-
-@on("/few-descriptors")
-async def few_descriptors(it: Exchange) -> None:
-    """Send a long answer while the process has only `n` descriptors left."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Take all free descriptor numbers below the limit, except n of them.
-    taken = [os.dup(2)]
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, limits[1])
-    )
-    try:
-        while True:
-            try:
-                taken.append(os.dup(2))
-            except OSError:
-                break
-        for _ in range(int(it.query["n"])):
-            os.close(taken.pop())
-        try:
-            await it.start()
-            await it.body(b"f" * 300000, more=True)
-            await it.body()
-        except OSError:
-            it.note("OSError")
-            raise
-    finally:
-        for number in taken:
-            os.close(number)
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
-@on("/long-background")
-async def long_background(it: Exchange) -> None:
-    """Send an answer that needs a lane, and work after it."""
-    await it.start()
-    await it.body(b"b" * 100000)
-    await it.gate()
 
 
 # What outlives an exchange
