@@ -150,9 +150,11 @@ class AsgiExchange(Response):
         """
         while not (self.ended or self._state is COMPLETE):
             if self._unread:
-                if self.head.body == 0:
+                if len(self._payload) == self.head.body:
+                    # The usual case: there is no body, or it came with the request as a whole.
+                    body, self._payload = self._payload, b""
                     self._unread = False
-                    return {"type": "http.request", "body": b"", "more_body": False}
+                    return {"type": "http.request", "body": body, "more_body": False}
                 lane = self.lane
                 if not self._payload and (self._fin or self.gone or lane is None):
                     break
