@@ -1,12 +1,14 @@
-/* Encodes the common case of an app's response head in one call, or the fields of a WSGI app.
+/* Encodes the common case of an app's response head in one call, and judges the fields of a WSGI app
+ * beforehand.
  *
  * The encoder in Python (response.py) is the only authority on what an app may send. This file
  * encodes a head only if Python encodes it too, to the same bytes. For every other head
  * `encode_head` returns None, and then Python decides: heads that cannot be sent, and rare ones. So
- * no error is worded here. `encode_fields` stands in the same relation to reactor/wsgi/head.py.
+ * no error is worded here. `copy_fields` stands in the same relation to reactor/wsgi/head.py.
  * tests/fuzz/encoding.py compares them.
  *
- * What is left to Python: fields that are no list or tuple of pairs of bytes, more than 64 of them,
+ * What is left to Python: fields that are no list or tuple of pairs of bytes (of str, if those are
+ * asked for), more than 64 of them,
  * names that are no tokens, values with control characters, hop-by-hop fields, a Content-Length
  * that is repeated or no number, and heads beyond HEAD_MAX.
  */
@@ -75,6 +77,24 @@ read_bytes(PyObject *object, Text *text)
     }
     *text = (Text){(const byte *)PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object)};
     return true;
+}
+
+/* Read text that is latin-1, as PEP 3333 has it ("Unicode Issues"). */
+static bool
+read_latin(PyObject *object, Text *text)
+{
+    if (!PyUnicode_CheckExact(object) || PyUnicode_READY(object) < 0 ||
+        PyUnicode_KIND(object) != PyUnicode_1BYTE_KIND) {
+        return false;
+    }
+    *text = (Text){PyUnicode_1BYTE_DATA(object), PyUnicode_GET_LENGTH(object)};
+    return true;
+}
+
+static bool
+read_text(PyObject *object, bool is_latin, Text *text)
+{
+    return is_latin ? read_latin(object, text) : read_bytes(object, text);
 }
 
 /* RFC 9110 §5.5: whether a value holds no control character but HTAB. The loop has no exit, so that
@@ -200,15 +220,15 @@ take_field(Head *head, Field field)
 }
 
 static bool
-read_field(Head *head, PyObject *pair)
+read_field(Head *head, PyObject *pair, bool is_latin)
 {
     if (!(PyTuple_CheckExact(pair) || PyList_CheckExact(pair)) ||
         PySequence_Fast_GET_SIZE(pair) != 2) {
         return false;
     }
     Field field;
-    if (!read_bytes(PySequence_Fast_GET_ITEM(pair, 0), &field.name) ||
-        !read_bytes(PySequence_Fast_GET_ITEM(pair, 1), &field.value)) {
+    if (!read_text(PySequence_Fast_GET_ITEM(pair, 0), is_latin, &field.name) ||
+        !read_text(PySequence_Fast_GET_ITEM(pair, 1), is_latin, &field.value)) {
         return false;
     }
     field.value = strip(field.value);
@@ -217,14 +237,14 @@ read_field(Head *head, PyObject *pair)
 
 /* Nothing here runs code of an app. So the list stays as it is, and what it refers to stays alive. */
 static bool
-read_fields(Head *head, PyObject *fields)
+read_fields(Head *head, PyObject *fields, bool is_latin)
 {
     if (!(PyTuple_CheckExact(fields) || PyList_CheckExact(fields)) ||
         PySequence_Fast_GET_SIZE(fields) > FIELDS_MAX) {
         return false;
     }
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fields); i++) {
-        if (!read_field(head, PySequence_Fast_GET_ITEM(fields, i))) {
+        if (!read_field(head, PySequence_Fast_GET_ITEM(fields, i), is_latin)) {
             return false;
         }
     }
@@ -331,102 +351,63 @@ write_head(const Head *head, Text line, Text reason, bool is_chunked, Text date,
 
 /* The fields of a WSGI app ---------------------------------------------------------------------- */
 
-/* Read text that is latin-1, as PEP 3333 has it ("Unicode Issues"). */
+/* Note a field that can be sent, and a Content-Length. Returns false if Python must decide. */
 static bool
-read_latin(PyObject *object, Text *text)
-{
-    if (!PyUnicode_CheckExact(object) || PyUnicode_READY(object) < 0 ||
-        PyUnicode_KIND(object) != PyUnicode_1BYTE_KIND) {
-        return false;
-    }
-    *text = (Text){PyUnicode_1BYTE_DATA(object), PyUnicode_GET_LENGTH(object)};
-    return true;
-}
-
-/* Return (name, value) as bytes, or NULL with an exception. */
-static PyObject *
-encoded_pair(Text name, Text value)
-{
-    PyObject *first = PyBytes_FromStringAndSize((const char *)name.start, name.size);
-    PyObject *second = PyBytes_FromStringAndSize((const char *)value.start, value.size);
-    PyObject *pair = first != NULL && second != NULL ? PyTuple_New(2) : NULL;
-    if (pair == NULL) {
-        Py_XDECREF(first);
-        Py_XDECREF(second);
-        return NULL;
-    }
-    PyTuple_SET_ITEM(pair, 0, first);
-    PyTuple_SET_ITEM(pair, 1, second);
-    return pair;
-}
-
-/* Return a field, and note a Content-Length. NULL with an exception, or without one if Python must
- * decide. */
-static PyObject *
-encoded_field(PyObject *pair, long long *declared)
+judge_field(PyObject *pair, long long *declared)
 {
     Text name, value;
     if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 ||
         !read_latin(PyTuple_GET_ITEM(pair, 0), &name) ||
         !read_latin(PyTuple_GET_ITEM(pair, 1), &value) || !is_token(name) || !is_text(value)) {
-        return NULL;
+        return false;
     }
     if (name.size == 14 && is_name(name, "content-length")) {
         if (*declared >= 0 || !is_number(value)) {
-            return NULL;
+            return false;
         }
         *declared = number_of(value);
     }
-    return encoded_pair(name, value);
+    return true;
 }
 
-/* Return the fields, and the Content-Length or None. Takes over `made`. */
+/* Return the fields, and the Content-Length or None. Takes over `copy`. */
 static PyObject *
-with_length(PyObject *made, long long declared)
+with_length(PyObject *copy, long long declared)
 {
     PyObject *number = declared >= 0 ? PyLong_FromLongLong(declared) : Py_NewRef(Py_None);
     PyObject *both = number != NULL ? PyTuple_New(2) : NULL;
     if (both == NULL) {
         Py_XDECREF(number);
-        Py_DECREF(made);
+        Py_DECREF(copy);
         return NULL;
     }
-    PyTuple_SET_ITEM(both, 0, made);
+    PyTuple_SET_ITEM(both, 0, copy);
     PyTuple_SET_ITEM(both, 1, number);
     return both;
 }
 
+/* The copy has the app's own pairs. They are tuples of two str, so the app cannot change them. */
 static PyObject *
-encode_fields(PyObject *Py_UNUSED(module), PyObject *headers)
+copy_fields(PyObject *Py_UNUSED(module), PyObject *headers)
 {
     if (!PyList_CheckExact(headers)) {
         Py_RETURN_NONE;
     }
-    Py_ssize_t count = PyList_GET_SIZE(headers);
-    PyObject *fields = PyTuple_New(count);
-    if (fields == NULL) {
+    PyObject *copy = PyList_AsTuple(headers);
+    if (copy == NULL) {
         return NULL;
     }
     long long declared = -1;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        /* A new object may start a garbage collection, and that may run code of the app. */
-        if (i >= PyList_GET_SIZE(headers)) {
-            Py_DECREF(fields);
-            Py_RETURN_NONE;
-        }
-        PyObject *pair = Py_NewRef(PyList_GET_ITEM(headers, i));
-        PyObject *field = encoded_field(pair, &declared);
-        Py_DECREF(pair);
-        if (field == NULL) {
-            Py_DECREF(fields);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(copy); i++) {
+        if (!judge_field(PyTuple_GET_ITEM(copy, i), &declared)) {
+            Py_DECREF(copy);
             if (PyErr_Occurred()) {
                 return NULL;
             }
             Py_RETURN_NONE;
         }
-        PyTuple_SET_ITEM(fields, i, field);
     }
-    return with_length(fields, declared);
+    return with_length(copy, declared);
 }
 
 /* The module ------------------------------------------------------------------------------------ */
@@ -470,11 +451,12 @@ read_answer(PyObject *const *args, Answer *answer)
     return overflow == 0;
 }
 
+/* Encode a head whose fields and reason are bytes, or latin-1 text. */
 static PyObject *
-encode_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+encode(PyObject *const *args, Py_ssize_t count, bool is_latin)
 {
     if (count != 9 || !PyDict_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "encode_head takes a dict and eight values");
+        PyErr_SetString(PyExc_TypeError, "a head is encoded of a dict and eight values");
         return NULL;
     }
     Head head; /* its fields need no zeros: `count` says how many there are */
@@ -486,8 +468,8 @@ encode_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
     if (!read_status(args[0], args[1], &answer.status, &line, &reason) ||
         !read_answer(args + 3, &answer) || !read_bytes(args[6], &date) ||
         !read_bytes(args[7], &server) ||
-        (args[8] != Py_None && (!read_bytes(args[8], &reason) || !is_text(reason))) ||
-        !read_fields(&head, args[2])) {
+        (args[8] != Py_None && (!read_text(args[8], is_latin, &reason) || !is_text(reason))) ||
+        !read_fields(&head, args[2], is_latin)) {
         if (PyErr_Occurred()) {
             return NULL;
         }
@@ -516,13 +498,27 @@ encode_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
     return both;
 }
 
+static PyObject *
+encode_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    return encode(args, count, false);
+}
+
+static PyObject *
+encode_text(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    return encode(args, count, true);
+}
+
 static PyMethodDef module_methods[] = {
     {"encode_head", (PyCFunction)(void (*)(void))encode_head, METH_FASTCALL,
      "encode_head(lines, status, fields, method, minor_version, length, date, server, reason):\n"
      "the head and the framing, or None: Python must decide."},
-    {"encode_fields", encode_fields, METH_O,
-     "encode_fields(headers): the fields of a WSGI app as bytes, and its Content-Length or None;\n"
-     "or None: Python must decide."},
+    {"encode_text", (PyCFunction)(void (*)(void))encode_text, METH_FASTCALL,
+     "encode_text: encode_head of a reason and fields that are str, as those of a WSGI app."},
+    {"copy_fields", copy_fields, METH_O,
+     "copy_fields(headers): the fields of a WSGI app, which can be sent, and its Content-Length or\n"
+     "None; or None instead of both: Python must decide."},
     {NULL, NULL, 0, NULL},
 };
 

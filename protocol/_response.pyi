@@ -18,8 +18,22 @@ def encode_head(
     the app's fields replace; empty: there is none.
     """
 
-def encode_fields(
+def encode_text(
+    lines: Mapping[int, tuple[bytes, bytes]],
+    status: int,
+    fields: tuple[tuple[str, str], ...],
+    method: bytes,
+    minor_version: int,
+    length: int | None,
+    date: bytes,
+    server: bytes,
+    reason: str,
+    /,
+) -> tuple[bytes, int] | None:
+    """Return what `encode_text_head` in response.py returns, or None: then Python must decide."""
+
+def copy_fields(
     headers: list[tuple[str, str]], /
-) -> tuple[tuple[tuple[bytes, bytes], ...], int | None] | None:
-    """Return the fields of a WSGI app as bytes, and its Content-Length; None instead of both: then
+) -> tuple[tuple[tuple[str, str], ...], int | None] | None:
+    """Return a copy of the fields of a WSGI app, and its Content-Length; None instead of both: then
     reactor/wsgi/head.py must decide."""

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
-from reactor_run.native import encode_head
+from reactor_run.native import encode_head, encode_text
 from reactor_run.protocol.body import CHUNKED, TRAILER_FIELDS_MAX, TRAILER_MAX, UNTIL_CLOSE
 from reactor_run.protocol.fields import TOKEN
 from reactor_run.protocol.own_fields import HOP_BY_HOP, ONLY_DATE, OwnFields
@@ -33,6 +33,7 @@ __all__ = [
     "encode_early_hints",
     "encode_field_lines",
     "encode_response_head",
+    "encode_text_head",
     "encode_trailers",
     "insert_connection",
     "judge_response_head",
@@ -166,6 +167,39 @@ def encode_response_head(
     )
 
 
+def encode_text_head(
+    status: int,
+    reason: str,
+    fields: tuple[tuple[str, str], ...],
+    method: bytes,
+    minor_version: int,
+    length: int | None,
+    date_field: bytes,
+    own_fields: OwnFields,
+) -> tuple[bytes, int]:
+    """Do the same for a WSGI app, whose texts are latin-1 (PEP 3333, "Unicode Issues")."""
+    encoded = None
+    if not own_fields.chosen:
+        encoded = encode_text(
+            STATUS_LINES,
+            status,
+            fields,
+            method,
+            minor_version,
+            length,
+            date_field if own_fields.dated else b"",
+            own_fields.server,
+            reason,
+        )
+    if encoded is None:
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+        phrase = reason.encode("latin-1")
+        encoded = judge_response_head(
+            status, raw, method, minor_version, length, date_field, own_fields, phrase
+        )
+    return encoded
+
+
 def judge_response_head(
     status: int,
     fields: Iterable[tuple[bytes, bytes]],
@@ -176,7 +210,7 @@ def judge_response_head(
     own_fields: OwnFields,
     reason: bytes | None,
 ) -> tuple[bytes, int]:
-    """Do the same in Python alone."""
+    """Do what `encode_response_head` does, in Python alone."""
     server_field = own_fields.server
     if not own_fields.dated:
         date_field = b""

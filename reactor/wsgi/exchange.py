@@ -31,7 +31,7 @@ from reactor_run.protocol.environ import EnvironBuilder
 from reactor_run.protocol.express import EXPRESS_MAX
 from reactor_run.protocol.origin import Origin
 from reactor_run.protocol.request import RequestHead
-from reactor_run.protocol.response import encode_early_hints, encode_response_head
+from reactor_run.protocol.response import encode_early_hints, encode_text_head
 from reactor_run.reactor.links.answer_file import AnswerFile
 from reactor_run.reactor.links.exchange import AppLane
 from reactor_run.reactor.links.gateway import Gateway
@@ -253,15 +253,15 @@ class WsgiExchange(Call):
 
     def begin(self, head: AppHead, length: int | None) -> int:
         request = self.head
-        start, self._framing = encode_response_head(
+        start, self._framing = encode_text_head(
             head.status,
+            head.reason,
             head.fields,
             request.method,
             request.minor_version,
             length,
             date_field(),
             self._gateway.own_fields,
-            head.reason,
         )
         self._held = [start]
         self._held_size = len(start)

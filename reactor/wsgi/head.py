@@ -1,7 +1,7 @@
-"""The head that a WSGI app passes to start_response, checked and encoded.
+"""The head that a WSGI app passes to start_response, checked.
 
-The encoder in C (protocol/_response.c) is asked first for the fields. What it does not encode is
-decided here. Status lines and field names that were seen lately are remembered.
+C (protocol/_response.c) judges the fields first. What it does not accept is decided here. Status
+lines, and names of fields that C has left, are remembered if they were seen lately.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
-from reactor_run.native import encode_fields
+from reactor_run.native import copy_fields
 from reactor_run.protocol.fields import TOKEN
 
 __all__ = ["AppHead", "judge_fields", "read_app_head"]
@@ -30,7 +30,7 @@ class AppHead:
     status: the status code.
     reason: the reason phrase, which may be empty.
     fields: the app's fields, also hop-by-hop fields. Names are tokens. Values have no control
-    characters.
+    characters. All texts, also the reason, are latin-1.
     declared: the Content-Length in bytes; None without one.
     bodyless: whether the status allows no body.
     """
@@ -40,8 +40,8 @@ class AppHead:
     def __init__(
         self,
         status: int,
-        reason: bytes,
-        fields: tuple[tuple[bytes, bytes], ...],
+        reason: str,
+        fields: tuple[tuple[str, str], ...],
         declared: int | None,
     ) -> None:
         self.status = status
@@ -52,7 +52,7 @@ class AppHead:
 
 
 def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
-    """Check and encode the arguments of start_response.
+    """Check the arguments of start_response, and copy them.
 
     Raises TypeError or ValueError if they cannot be sent.
     """
@@ -60,12 +60,12 @@ def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
         raise TypeError(f"headers are a list of tuples, not {headers!r}")
     short = type(status) is str and len(status) <= _NAME_SIZE
     code, reason = _short_status_line(status) if short else _status_line(status)
-    fields, declared = encode_fields(headers) or judge_fields(headers)
+    fields, declared = copy_fields(headers) or judge_fields(headers)
     return AppHead(code, reason, fields, declared)
 
 
-def judge_fields(headers: Any) -> tuple[tuple[tuple[bytes, bytes], ...], int | None]:
-    """Encode the fields in Python alone. Return them, and the Content-Length.
+def judge_fields(headers: Any) -> tuple[tuple[tuple[str, str], ...], int | None]:
+    """Check and copy the fields in Python alone. Return them, and the Content-Length.
 
     Raises TypeError or ValueError if they cannot be sent.
     """
@@ -73,7 +73,7 @@ def judge_fields(headers: Any) -> tuple[tuple[tuple[bytes, bytes], ...], int | N
     fields = []
     for name, value in headers:
         short = type(name) is str and len(name) <= _NAME_SIZE
-        encoded, is_length = _short_field_name(name) if short else _field_name(name)
+        text, is_length = _short_field_name(name) if short else _field_name(name)
         if not isinstance(value, str):
             raise TypeError(f"value of {name} is a str, not {value!r}")
         raw = value.encode("latin-1")
@@ -84,28 +84,29 @@ def judge_fields(headers: Any) -> tuple[tuple[tuple[bytes, bytes], ...], int | N
             if declared is not None and declared != length:
                 raise ValueError(f"two Content-Lengths: {declared} and {length}")
             declared = length
-        fields.append((encoded, raw))
+        # A subclass of str may change what it says.
+        fields.append((text, raw.decode("latin-1")))
     return tuple(fields), declared
 
 
-def _status_line(status: str) -> tuple[int, bytes]:
+def _status_line(status: str) -> tuple[int, str]:
     """Return the code and the reason, which may be empty (RFC 9112 §4). An app cannot send 1xx."""
     if not isinstance(status, str):
         raise TypeError(f"status is a str, not {status!r}")
     reason = status[4:].encode("latin-1")
     if not _STATUS(status) or _CONTROL(reason):
         raise ValueError(f"status is a code and a reason, such as '200 OK', not {status!r}")
-    return int(status[:3]), reason
+    return int(status[:3]), reason.decode("latin-1")
 
 
-def _field_name(name: str) -> tuple[bytes, bool]:
-    """Return the encoded name, and whether it is Content-Length."""
+def _field_name(name: str) -> tuple[str, bool]:
+    """Return the name, and whether it is Content-Length."""
     if not isinstance(name, str):
         raise TypeError(f"a field name is a str, not {name!r}")
     encoded = name.encode("latin-1")
     if not _TOKEN(encoded):
         raise ValueError(f"not a field name: {name!r}")
-    return encoded, encoded.lower() == b"content-length"
+    return encoded.decode("latin-1"), encoded.lower() == b"content-length"
 
 
 _short_status_line = lru_cache(maxsize=256)(_status_line)

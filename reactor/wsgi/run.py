@@ -197,10 +197,10 @@ _FILE_BLOCK: Final = 65536
 _ERROR_BODY: Final = b"Internal Server Error"
 _ERROR_HEAD: Final = AppHead(
     500,
-    _ERROR_BODY,
+    _ERROR_BODY.decode(),
     (
-        (b"Content-Type", b"text/plain; charset=utf-8"),
-        (b"Content-Length", str(len(_ERROR_BODY)).encode()),
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(_ERROR_BODY))),
     ),
     len(_ERROR_BODY),
 )

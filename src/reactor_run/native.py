@@ -15,8 +15,9 @@ __all__ = [
     "PURE_VARIABLE",
     "Head",
     "Names",
-    "encode_fields",
+    "copy_fields",
     "encode_head",
+    "encode_text",
     "read_head",
     "split_answer",
     "split_answers",
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from reactor_run.protocol._frames import split_answers, split_requests, swap_word
     from reactor_run.protocol._head import Head, Names, read_head
     from reactor_run.protocol._http2 import split_answer, write_request
-    from reactor_run.protocol._response import encode_fields, encode_head
+    from reactor_run.protocol._response import copy_fields, encode_head, encode_text
 else:
     try:
         if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
@@ -43,7 +44,7 @@ else:
         from reactor_run.protocol._frames import split_answers, split_requests, swap_word
         from reactor_run.protocol._head import Head, Names, read_head
         from reactor_run.protocol._http2 import split_answer, write_request
-        from reactor_run.protocol._response import encode_fields, encode_head
+        from reactor_run.protocol._response import copy_fields, encode_head, encode_text
 
         NATIVE = True
     except ImportError:
@@ -76,5 +77,8 @@ else:
         def encode_head(lines, status, fields, method, minor_version, length, date, server, reason):
             """Leave all heads of responses to Python."""
 
-        def encode_fields(headers):
+        def encode_text(lines, status, fields, method, minor_version, length, date, server, reason):
+            """Leave all heads of WSGI apps to Python."""
+
+        def copy_fields(headers):
             """Leave all fields of WSGI apps to Python."""

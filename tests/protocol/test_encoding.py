@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from reactor_run.protocol._response import encode_fields, encode_head
+from reactor_run.protocol._response import copy_fields, encode_head, encode_text
 from reactor_run.protocol.own_fields import OwnFields
 from reactor_run.protocol.response import (
     HEAD_MAX,
     STATUS_LINES,
     encode_response_head,
+    encode_text_head,
     judge_response_head,
 )
 from tests.fuzz.encoding import check_fields, check_head, compare
@@ -164,13 +165,53 @@ WSGI_LEFT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", WSGI_ENCODED)
-def test_fields_of_wsgi_that_are_encoded(name: str) -> None:
+def test_fields_of_wsgi_that_are_accepted(name: str) -> None:
     assert check_fields(WSGI_ENCODED[name])
 
 
 @pytest.mark.parametrize("name", WSGI_LEFT)
 def test_fields_of_wsgi_that_are_left_to_python(name: str) -> None:
-    assert encode_fields(WSGI_LEFT[name]) is None
+    assert copy_fields(WSGI_LEFT[name]) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (("Content-Type", "text/plain"), ("Content-Length", "13")),
+        (("X", "\xe4 \xff"), ("Set-Cookie", " a=b\t")),
+        (("Connection", "close"), ("X", "y")),
+    ],
+)
+@pytest.mark.parametrize("own", [OWN, OwnFields([(b"X-A", b"z")]), OwnFields(dated=False)])
+def test_text_is_encoded_as_its_bytes_are(
+    fields: tuple[tuple[str, str], ...], own: OwnFields
+) -> None:
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+    encoded = encode_text_head(200, "Tr\xe8s bien", fields, b"GET", 1, 13, DATE, own)
+    assert encoded == judge_response_head(200, raw, b"GET", 1, 13, DATE, own, b"Tr\xe8s bien")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (((b"a", b"b"),), "OK"),
+        ((("a", b"b"),), "OK"),
+        ((("a", "\u20ac"),), "OK"),
+        ((("a", "b"),), "\u20ac"),
+        ((("a", "b"),), b"OK"),
+        ((("a", "b"),), "a\r\nb"),
+        ((("a", "b\nc"),), "OK"),
+    ],
+)
+def test_text_that_is_left_to_python(fields: Any, reason: Any) -> None:
+    assert encode_text(STATUS_LINES, 200, fields, b"GET", 1, 13, DATE, b"", reason) is None
+
+
+def test_the_fields_of_wsgi_are_a_copy() -> None:
+    headers = [("A", "b")]
+    copied = copy_fields(headers)
+    assert copied == ((("A", "b"),), None)
+    assert copied[0][0] is headers[0]
 
 
 def test_what_is_made_from_a_seed() -> None:
@@ -193,14 +234,14 @@ def test_nothing_is_leaked() -> None:
     for fields, options in cases * 10:
         encode(fields, options)
         for headers in of_wsgi:
-            encode_fields(headers)
+            copy_fields(headers)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for fields, options in cases * 20:
             encode(fields, options)
             for headers in of_wsgi:
-                encode_fields(headers)
+                copy_fields(headers)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -77,8 +77,10 @@ class Recorder:
 
     def begin(self, head, length):
         assert not self.head_sent
-        status, fields = head.status, list(head.fields)
-        self._record("begin", status, head.reason, fields, length)
+        assert {type(text) for field in head.fields for text in field} <= {str}
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head.fields]
+        status = head.status
+        self._record("begin", status, head.reason.encode("latin-1"), fields, length)
         if self.rejects and status != 500:
             raise ValueError("illegal fields")
         self.body = b""
