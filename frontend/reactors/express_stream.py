@@ -52,15 +52,13 @@ from reactor_run.protocol.express import (
     read_count,
     read_number,
 )
-from reactor_run.protocol.response_head import BadResponse, KnownResponseHeads
+from reactor_run.protocol.response_head import BadResponse, parse_response_head
 from reactor_run.pulse import STREAM_SLOTS, WAITS
 
 __all__ = ["ExpressStream", "StreamCarrier"]
 
 _BUFFERED_MIN: Final = 16384
 """Least bytes that are left in their buffer. Fewer are sent as BODY."""
-
-_heads: Final = KnownResponseHeads()
 
 
 class StreamCarrier(Protocol):
@@ -278,7 +276,7 @@ class ExpressStream:
     def _begin(self, payload: bytes, *, asks: bool) -> None:
         exchange = self.exchange
         requester = exchange.requester
-        head = _heads.parse(payload, exchange.head.method)
+        head = parse_response_head(payload, exchange.head.method)
         if head is None or head.interim or self.answer_begun:
             raise BadResponse("an answer begins without a whole head, or begins twice")
         written = asks and exchange.offered and self._lane.offers.state(self._number) == TAKEN
