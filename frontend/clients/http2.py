@@ -511,8 +511,12 @@ class Http2:
         if self._retiring and not self._ending:
             self._stop_streams()
         elif not self._is_idle:
-            self._reset_stalled()
-            self.connection.wait(self._context.response_timeout)
+            # A window that was opened in this batch is used first. Else its stream seems to wait
+            # for its turn.
+            self._send()
+            if self._is_open() and not self._is_idle:
+                self._reset_stalled()
+                self.connection.wait(self._context.response_timeout)
         elif self.session.last and self._loop.now < self._idle_until:
             self._drop_spare()
             self.connection.wait_until(self._idle_until)

@@ -11,6 +11,7 @@ import pytest
 from reactor_run.protocol.express import ANSWER, CANCEL, GONE
 from tests.frontend.conftest import Start
 from tests.frontend.standin import OK, Front, StandIn, answer
+from tests.integration.frames import CANCEL as CANCELLED
 from tests.integration.frames import Frames, data, get, post, reset, window
 
 BODY = b"x" * 60_000
@@ -192,6 +193,28 @@ def test_what_the_session_has_no_room_for(begin: Begin) -> None:
     client.send(window(0, 30 * len(BODY)), *[window(stream, len(BODY)) for stream in streams])
     for stream in streams:
         assert client.answer(stream).size == len(BODY)
+
+
+def test_a_client_that_opens_its_window_by_single_bytes(begin: Begin) -> None:
+    """The look at stalled streams finds the window open: its byte is sent first."""
+    slow_rate = {"response_timeout": 10.0, "min_response_rate": 100}
+    front, client, reactor = begin(ours={INITIAL_WINDOW: 10}, **slow_rate)
+    slow = client.begin(get("/slow"))
+    reactor.reply(reactor.request()[0], answer(BODY[:30_000]))
+    client.wait(lambda: client.answers[slow].size == 10)
+    front.pass_time(10.5)
+    # Another stream gets on, so the connection does not stall.
+    other = client.begin(get("/other"))
+    client.send(window(other, 30_000))
+    reactor.reply(reactor.request()[0], answer(BODY[:30_000]))
+    assert client.answer(other).size == 30_000
+    with front.held():
+        client.send(window(slow, 1))
+        front.skip_time(11)
+    front.settle()
+    client.ping()
+    assert client.answers[slow].reset == CANCELLED
+    assert client.answers[slow].size == 11
 
 
 def test_a_stop_lets_requests_end(begin: Begin) -> None:
