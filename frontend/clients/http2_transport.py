@@ -238,6 +238,9 @@ class StreamTransport(Transport):
             self._translator.feed(data)
         except (BadResponse, Rejected) as error:
             raise ConnectionAbortedError(f"an answer cannot be translated: {error}") from error
+        if self.request_ended and self._translator.tunnel:
+            # The client has ended a WebSocket before its answer.
+            self.ready = True
         self._owner.stir()
         return len(data)
 

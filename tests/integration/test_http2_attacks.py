@@ -51,7 +51,7 @@ from tests.integration.waiting import eventually
 MIB = 1 << 20
 MEMORY_MAX = 4 * MIB
 """Bytes by which one connection may make the front end grow."""
-STREAMS_MAX = 20
+STREAMS_MAX = 100
 FLOOR = 0.25
 """Seconds that a request may take beside an attack, however fast it is without one."""
 BURST = 8 * MIB

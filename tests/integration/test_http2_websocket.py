@@ -149,6 +149,24 @@ def test_an_end_without_a_close_frame(server: Server) -> None:
         settled(server, before)
 
 
+@pytest.mark.parametrize(
+    "content", [None, b"", frame(TEXT, "hello")], ids=["none", "empty", "text"]
+)
+def test_an_end_before_the_answer(server: Server, content: bytes | None) -> None:
+    """It is not forgotten: the app learns of it when it has accepted."""
+    # Less than the time after which a ping would find out.
+    with Frames(server, grants=True, timeout=10) as client:
+        client.get("/")
+        before = figures(server)
+        end = [] if content is None else [data(3, content, True)]
+        client.send(client.headers(3, handshake(), content is None), *end)
+        answer = client.answer(3)
+        assert (answer.status, answer.ended) == (200, True)
+        client.send(client.headers(5, get("/")))
+        assert client.answer(5).status == 200
+        settled(server, before)
+
+
 def test_a_reset(server: Server) -> None:
     with Frames(server, grants=True) as client:
         client.get("/")
