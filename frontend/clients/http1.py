@@ -280,10 +280,10 @@ class Http1:
         """Speak HTTP/2 from now on if a new connection begins with its preface (RFC 9113 §3.3).
 
         Return whether it does, or may do so when more has arrived. The beginning of a preface reads
-        like that of a head.
+        like that of a head. With TLS only the handshake chooses HTTP/2.
         """
         http2 = self._context.http2
-        if http2 is None or self._begun:
+        if http2 is None or self._begun or self.connection.transport.encrypted:
             return False
         if data.startswith(_HTTP2):
             self.state = _ENDED

@@ -18,6 +18,7 @@ import pytest
 from hpack import Encoder
 
 from tests.integration.certificates import Authority
+from tests.integration.client import Client
 from tests.integration.conftest import Config, Gate, Start
 from tests.integration.frames import (
     ACK,
@@ -584,6 +585,13 @@ def test_3_2_inside_tls(start: Start, tmp_path: Path) -> None:
         client.send(raw(PING, 0, 1, bytes(8)))
         client.wait_for_end()
         assert client.error == PROTOCOL_ERROR
+    for chosen in [], ["http/1.1"]:
+        context = authority.client()
+        context.set_alpn_protocols(chosen)
+        with Client(server.address, tls=context) as client_1:
+            # ALPN has not chosen HTTP/2, so the preface is a wrong request of HTTP/1.1.
+            client_1.send(PREFACE + settings())
+            assert client_1.response().status == 505
     with Frames(server, tls=authority.client(), begin=False) as client:
         # ALPN has chosen HTTP/2, so it is not a request of HTTP/1.1.
         client.send(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
