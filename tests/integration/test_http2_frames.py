@@ -58,6 +58,7 @@ CONFIG = Config()
 MAX = (1 << 31) - 1
 MAX_FRAME = 16384
 TABLE_SIZE, ENABLE_PUSH, STREAMS_MAX, INITIAL_WINDOW, FRAME_MAX, LIST_MAX = range(1, 7)
+ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES = 8, 9
 
 
 @dataclass(frozen=True)
@@ -662,6 +663,20 @@ def test_5_4_2_a_reset_is_not_answered(client: Frames) -> None:
     client.send(reset(1))
     client.ping()
     assert client.answers[1].reset is None
+
+
+def test_6_5_2_what_the_client_may_do(client: Frames) -> None:
+    """100 streams, 256 KiB for each and 1 MiB for all, heads of 64 KiB, WebSockets (RFC 8441 §3).
+    Priorities are those of RFC 9218 (§2.1)."""
+    client.get()
+    assert client.settings == {
+        STREAMS_MAX: 100,
+        INITIAL_WINDOW: 1 << 18,
+        LIST_MAX: 1 << 16,
+        ENABLE_CONNECT_PROTOCOL: 1,
+        NO_RFC7540_PRIORITIES: 1,
+    }
+    assert client.granted == {0: (1 << 20) - 65535}
 
 
 def test_6_5_3_settings_are_acknowledged(client: Frames) -> None:

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from tests.integration.apps.shared import hash_of, pattern
 from tests.integration.certificates import Authority
 from tests.integration.client import Client, chunked, request
 from tests.integration.conftest import Config, Gate, Notes, Start
+from tests.integration.frames import Frames, get
+from tests.integration.proxies import listen, nginx
 from tests.integration.server import ROOT, Server
 from tests.integration.waiting import eventually
 from tests.integration.websocket import BINARY, WebSocketClient
@@ -290,6 +293,49 @@ def test_a_cut_answer_has_no_close_notify(
     os.kill(server.reactor_pids()[0], signal.SIGKILL)
     with pytest.raises(ssl.SSLEOFError):
         client.tls.recv(65536)
+
+
+def test_a_last_answer_reaches_a_client_that_still_sends(
+    serve: Callable[..., Server], secure: Connect
+) -> None:
+    client = secure(serve(CONFIGS[0], "--max-body-size", "100000"))
+    client.send(request("POST", "/hash", [("Content-Length", "500000")]))
+    # The answer is sent when the head has come. To close at once would destroy it.
+    for _ in range(10):
+        client.send(bytes(50_000))
+    answer = client.response()
+    assert (answer.status, answer.field("connection")) == (413, b"close")
+    # The server has ended its side. It still reads: a socket that is closed resets the second one.
+    assert client.at_end()
+    for _ in range(3):
+        client.send(bytes(1000))
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_a_request_whose_reactor_dies_is_retried(
+    start: Start,
+    options: list[str],
+    secure: Connect,
+    authority: Authority,
+    gate: Gate,
+    notes: Notes,
+    http2: bool,
+) -> None:
+    server = start(CONFIGS[0].app, *options)
+    path = f"/wait?gate={gate}&notes={notes}"
+    with ExitStack() as stack:
+        if http2:
+            frames = stack.enter_context(Frames(server, tls=authority.client()))
+            stream = frames.begin(get(path))
+        else:
+            client = secure(server)
+            client.send(request("GET", path))
+        notes.first()
+        os.kill(server.reactor_pids()[0], signal.SIGKILL)
+        assert eventually(lambda: len(notes.lines()) == 2)
+        gate.open()
+        answer = frames.answer(stream) if http2 else client.response()
+        assert (answer.status, answer.body) == (200, b"waited")
 
 
 # Handshakes ---------------------------------------------------------------------------------------
@@ -587,6 +633,51 @@ def test_invalid_and_missing_certificates(
         context = authority.client(own)
         context.maximum_version = version
         assert refused(context, server, secure) is not allowed
+
+
+@pytest.mark.needs("nginx")
+def test_nginx_with_a_certificate(
+    serve: Callable[..., Server],
+    connect: Connect,
+    authority: Authority,
+    people: Authority,
+    tmp_path: Path,
+) -> None:
+    """nginx speaks TLS to the server. Each verifies the other."""
+    server = serve(CONFIGS[0], *verifying(people, "required"))
+    certfile, keyfile = people.issue("nginx.example")
+    front = listen("tcp4", tmp_path)
+    host, port = front.getsockname()
+    temporary = " ".join(
+        f"{kind}_temp_path {tmp_path}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    blocks = f"""
+http {{
+  access_log off; client_max_body_size 0; {temporary}
+  upstream app {{ server {server.address.removeprefix("https://")}; keepalive 4; }}
+  server {{
+    listen {host}:{port};
+    location / {{
+      proxy_pass https://app; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_request_buffering off; proxy_max_temp_file_size 0;
+      proxy_ssl_verify on; proxy_ssl_trusted_certificate {authority.file};
+      proxy_ssl_server_name on; proxy_ssl_name localhost;
+      proxy_ssl_certificate {certfile}; proxy_ssl_certificate_key {keyfile};
+    }}
+  }}
+}}
+"""
+    with nginx(tmp_path, blocks, [front]):
+        client = connect(f"http://{host}:{port}")
+        body = b"".join(pattern(LARGE))
+        told = client.request("POST", "/hash", body=body[:900_000]).json()
+        assert told["size"] == 900_000
+        assert client.get(f"/download?size={LARGE}").body == body
+        scope = client.get("/scope").json()
+        assert scope["scheme"] == "https"
+        pem = as_pem(ssl.PEM_cert_to_DER_cert(Path(certfile).read_text()))
+        assert scope["extensions"]["tls"]["client_cert_chain"][0] == pem
 
 
 # Several certificates -----------------------------------------------------------------------------

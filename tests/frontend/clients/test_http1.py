@@ -624,6 +624,18 @@ def test_an_idle_connection_is_closed(start: Start) -> None:
     assert client.at_end()
 
 
+def test_a_request_on_an_old_connection_is_its_last(start: Start) -> None:
+    front, client, reactor = begin(start, max_connection_age=100.0, keep_alive=300.0)
+    for age, connection in (0, None), (90, None), (20, b"close"):
+        front.pass_time(age)
+        assert front.silent(client)
+        client.send(get())
+        reactor.reply(reactor.request()[0])
+        response = client.response()
+        assert (response.status, response.field("connection")) == (200, connection)
+    assert client.at_end()
+
+
 def test_a_request_that_comes_as_its_connection_is_closed_is_served(start: Start) -> None:
     """A proxy may not repeat a POST that it has sent, even if it got no answer."""
     front, client, reactor = begin(start, keep_alive=10.0)

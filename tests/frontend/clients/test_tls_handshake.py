@@ -265,6 +265,25 @@ def test_a_silent_connection_makes_room(secret: Callable[..., Front], authority:
     late.close()
 
 
+def test_an_idle_connection_makes_room(secret: Callable[..., Front], authority: Authority) -> None:
+    front = secret(keep_alive=100.0)
+    front.call(lambda: setattr(front.server.acceptor, "connections_max", 2))
+    (reactor,) = front.reactors
+    idle, waiting = [front.connect(tls=authority.client()) for _ in range(2)]
+    idle.send(get())
+    reactor.reply(reactor.request()[0], OK)
+    assert idle.response().status == 200
+    waiting.send(get())
+    number, _ = reactor.request()
+    front.pass_time(2)
+    late = front.connect(tls=authority.client())
+    # It has sent close_notify too: else ssl raises an error.
+    assert idle.at_end()
+    reactor.reply(number, OK)
+    assert waiting.response().status == 200
+    late.close()
+
+
 def test_handshakes_count_for_an_address(
     secret: Callable[..., Front], authority: Authority
 ) -> None:
