@@ -1,4 +1,5 @@
 /* Makes a head of HTTP/1.1 of the fields of an HTTP/2 request, and fields of an answer of HTTP/1.1.
+ * It also counts the heads in what a client sends.
  *
  * The translation in Python (http2/request_head.py, http2/answer.py) is the only authority. This
  * file translates the common case with the same result, and returns None for everything else: then
@@ -554,7 +555,40 @@ split_answer(PyObject *module, PyObject *data)
 
 /* The module ------------------------------------------------------------------------------------ */
 
+/* Frames ---------------------------------------------------------------------------------------- */
+
+enum {
+    FRAME_HEAD = 9, /* RFC 9113 §4.1: a length of 3 bytes, the type, flags, and the stream */
+    HEADERS = 1,
+};
+
+/* count_heads(data, skip) -> (heads, skip) */
+static PyObject *
+count_heads(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyBytes_Check(args[0])) {
+        Py_RETURN_NONE;
+    }
+    const byte *data = (const byte *)PyBytes_AS_STRING(args[0]);
+    Py_ssize_t size = PyBytes_GET_SIZE(args[0]);
+    Py_ssize_t at = PyLong_AsSsize_t(args[1]);
+    if (at < 0) {
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    Py_ssize_t heads = 0;
+    /* The next frame begins at `at`, which may lie behind the data. */
+    while (at <= size - FRAME_HEAD) {
+        const byte *frame = data + at;
+        heads += frame[3] == HEADERS;
+        at += FRAME_HEAD + ((Py_ssize_t)frame[0] << 16 | frame[1] << 8 | frame[2]);
+    }
+    return Py_BuildValue("nn", heads, at - size);
+}
+
 static PyMethodDef module_methods[] = {
+    {"count_heads", (PyCFunction)(void (*)(void))count_heads, METH_FASTCALL,
+     "count_heads(data, skip): how many heads begin in frames, and where the next frame begins."},
     {"write_request", (PyCFunction)(void (*)(void))write_request, METH_FASTCALL,
      "write_request(fields, ended, size): the head of a request, or None."},
     {"split_answer", split_answer, METH_O,

@@ -8,6 +8,9 @@ def write_request(
     Only a tuple of fields is translated here.
     """
 
+def count_heads(data: bytes, skip: int, /) -> tuple[int, int] | None:
+    """Return what `count_heads_of` in session.py returns, or None: then it decides."""
+
 def split_answer(data: bytes, /) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
     """Return the fields and the content of an answer that is here as a whole, or None: then Python
     must decide. The request was not HEAD."""

@@ -30,6 +30,8 @@ from ngh2 import (
     TrailersReceived,
 )
 
+from reactor_run.native import count_heads
+
 __all__ = [
     "CANCEL",
     "INTERNAL_ERROR",
@@ -41,6 +43,7 @@ __all__ = [
     "SessionHandler",
     "SessionLimits",
     "SessionMaker",
+    "count_heads_of",
 ]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -65,6 +68,14 @@ _FRAME: Final = 16384
 
 _READ: Final = 8192
 """The most bytes that the library reads at once. A frame of 30 bytes may become 1 KB of events."""
+_HEADS: Final = 16
+_READ_OF_HEADS: Final = 512
+"""The same if more heads than these have arrived. A frame of 28 bytes may stand for a head of 64
+KiB (RFC 7541), and the library makes the fields of all at once."""
+_FRAME_HEAD: Final = 9
+_HEADERS: Final = 1
+"""The bytes before the content of a frame, and the type of one that begins a head (RFC 9113 §4.1,
+§6.2)."""
 
 _BUDGET: Final = 1000.0
 """The most frames without progress in a row."""
@@ -112,6 +123,19 @@ class SessionHandler(Protocol):
         """Note that a stream has ended in both directions, or was reset by either end."""
 
 
+def count_heads_of(data: bytes, skip: int) -> tuple[int, int]:
+    """Return how many heads begin in the frames of `data`, and where the next frame begins.
+
+    `skip`: bytes before the first frame. The result counts from the end of `data`; less than 0: so
+    many bytes of the frame are the last ones of `data`.
+    """
+    heads = 0
+    while skip <= len(data) - _FRAME_HEAD:
+        heads += data[skip + 3] == _HEADERS
+        skip += _FRAME_HEAD + int.from_bytes(data[skip : skip + 3], "big")
+    return heads, skip - len(data)
+
+
 def _configuration(limits: SessionLimits) -> ngh2.Configuration:
     head_max = max(_HEADERS_MAX, limits.head_size)
     return ngh2.Configuration(
@@ -156,7 +180,17 @@ class Session:
     over: it has ended: close it when all output was sent.
     """
 
-    __slots__ = ("_budget", "_failure", "_h2", "_handler", "_refilled", "last", "over")
+    __slots__ = (
+        "_begun",
+        "_budget",
+        "_failure",
+        "_h2",
+        "_handler",
+        "_refilled",
+        "_skip",
+        "last",
+        "over",
+    )
 
     def __init__(
         self,
@@ -172,6 +206,10 @@ class Session:
         self._failure = b""
         """What is sent in the place of what the library cannot send any more."""
         self.last = 0
+        self._skip = len(PREFACE)
+        """The bytes before the next frame; less than 0: as many of it have arrived."""
+        self._begun = b""
+        """These bytes of a frame."""
         self._budget = _BUDGET
         self._refilled = now
         self._h2.initiate_connection(
@@ -189,12 +227,19 @@ class Session:
 
     def receive(self, data: bytes, now: float) -> None:
         """Read what the client has sent. `now`: see the constructor."""
-        if len(data) <= _READ:
+        frames, skip = data, self._skip
+        if skip < 0:
+            frames, skip = self._begun + data, 0
+        heads, self._skip = count_heads(frames, skip) or count_heads_of(frames, skip)
+        if self._skip < 0:
+            self._begun = frames[self._skip :]
+        size = _READ if heads <= _HEADS else _READ_OF_HEADS
+        if len(data) <= size:
             self._receive(data, now)
             return
         view = memoryview(data)
-        for start in range(0, len(data), _READ):
-            self._receive(view[start : start + _READ], now)
+        for start in range(0, len(data), size):
+            self._receive(view[start : start + size], now)
 
     def _receive(self, data: bytes | memoryview, now: float) -> None:
         if self.over:

@@ -16,6 +16,7 @@ __all__ = [
     "Head",
     "Names",
     "copy_fields",
+    "count_heads",
     "encode_head",
     "encode_text",
     "read_head",
@@ -35,7 +36,7 @@ NATIVE: bool
 if TYPE_CHECKING:
     from reactor_run.protocol._frames import split_answers, split_requests, swap_word
     from reactor_run.protocol._head import Head, Names, read_head
-    from reactor_run.protocol._http2 import split_answer, write_request
+    from reactor_run.protocol._http2 import count_heads, split_answer, write_request
     from reactor_run.protocol._response import copy_fields, encode_head, encode_text
 else:
     try:
@@ -43,7 +44,7 @@ else:
             raise ImportError(f"{PURE_VARIABLE} is set")
         from reactor_run.protocol._frames import split_answers, split_requests, swap_word
         from reactor_run.protocol._head import Head, Names, read_head
-        from reactor_run.protocol._http2 import split_answer, write_request
+        from reactor_run.protocol._http2 import count_heads, split_answer, write_request
         from reactor_run.protocol._response import copy_fields, encode_head, encode_text
 
         NATIVE = True
@@ -70,6 +71,9 @@ else:
 
         def write_request(fields, ended, size):
             """Leave all requests of HTTP/2 to Python."""
+
+        def count_heads(data, skip):
+            """Leave all frames of HTTP/2 to Python."""
 
         def split_answer(data):
             """Leave all answers to HTTP/2 to Python."""

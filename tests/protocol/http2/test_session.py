@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import ngh2
 import pytest
 from hpack import Encoder
 from hyperframe.frame import Frame, GoAwayFrame
+from hypothesis import given
+from hypothesis import strategies as st
 
+from reactor_run.native import NATIVE, count_heads
+from reactor_run.protocol.http2 import session as session_module
 from reactor_run.protocol.http2.session import (
     CANCEL,
     NO_ERROR,
@@ -19,6 +25,7 @@ from reactor_run.protocol.http2.session import (
     Session,
     SessionLimits,
     SessionMaker,
+    count_heads_of,
 )
 
 LIMITS = SessionLimits(100, 65536, 262144, 1048576)
@@ -247,6 +254,50 @@ def test_an_end_in_two_steps(server: Server) -> None:
     assert server.session.over
     # Nothing is read any more.
     assert server.receive(PING) == b""
+
+
+def in_pieces(data: bytes, seed: int) -> list[bytes]:
+    """Cut `data` at random; 0: not at all."""
+    cuts = sorted(Random(seed).choices(range(len(data)), k=20)) if seed else []
+    return [data[i:j] for i, j in pairwise([0, *cuts, len(data)])]
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_many_heads_are_read_in_small_parts(
+    monkeypatch: pytest.MonkeyPatch, seed: int, native: bool
+) -> None:
+    """The heads of one part are in memory at once. A few bytes may stand for a large head."""
+    if not native:
+        monkeypatch.setattr(session_module, "count_heads", lambda data, skip: None)
+    read, parts = Session._receive, []
+
+    def receive(session: Session, data: bytes, now: float) -> None:
+        parts.append(bytes(data))
+        read(session, data, now)
+
+    monkeypatch.setattr(Session, "_receive", receive)
+    server = Server()
+    begun, head = server.request(ended=False)
+    few = [head, *(data(begun, bytes(16_000)) for _ in range(4)), window(0, 1), PING]
+    many = [server.request()[1] for _ in range(90)]
+    for frames in [PREFACE, SETTINGS, *few], many, few[1:]:
+        sent = b"".join(frames)
+        parts.clear()
+        for piece in in_pieces(sent, seed):
+            server.session.receive(piece, server.now)
+        assert b"".join(parts) == sent
+        # The next frame begins here.
+        assert server.session._skip == 0
+        if not seed:
+            assert max(map(len, parts)) == (512 if frames is many else 8192)
+    assert [stream for stream, _ in server.handler.requests] == [*range(1, 182, 2)]
+
+
+@given(st.binary(max_size=100), st.integers(0, 100))
+def test_heads_are_counted_as_python_counts_them(content: bytes, skip: int) -> None:
+    counted = count_heads(content, skip)
+    assert counted == (count_heads_of(content, skip) if NATIVE else None)
 
 
 @pytest.mark.parametrize("size", [30_000, 300_000])
