@@ -8,10 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 APP ?= examples.hello:app
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
-# What reads request heads, or shows them to an app.
+# What reads request heads, or shows them to an app; and direct answers, which have no offers without the extension.
 PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus environ express names native origin request scope)) \
   tests/protocol/http2 tests/protocol/websocket tests/fuzz tests/frontend/clients tests/reactor/asgi tests/reactor/links tests/reactor/wsgi \
-  $(addprefix tests/integration/test_,$(addsuffix .py,bodies corpus http isolation no_desync))
+  $(addprefix tests/integration/test_,$(addsuffix .py,bodies corpus direct_answers http isolation no_desync))
 # What the extensions are built from.
 NATIVE := protocol/_head.c protocol/_frames.c protocol/_http2.c protocol/_response.c
 # How many test files run at once: two a core, because half of the time a test waits for processes.
