@@ -804,6 +804,29 @@ def test_a_slow_reader_does_not_keep_its_wsgi_app(
         expect_whole(client, 100_000, seed)
 
 
+@pytest.mark.parametrize("end", ["keep-alive", "stop"])
+@cases(*KINDS, quick=["trio direct", "inline relay"])
+def test_what_waits_in_the_kernel_outlasts_its_connection(
+    start: Start, connect: Connect, kind: str, answers: str, end: str
+) -> None:
+    """The client has read little of a whole answer when the server closes the connection."""
+    server = start(*arguments(kind, answers), "--keep-alive", "0.5")
+    assert is_served(server)
+    files = partial(os.listdir, f"/proc/{server.pid}/fd")
+    assert eventually(server.is_at_rest)
+    before = len(files())
+    client = connect(server, receive_buffer=SMALL_BUFFER)
+    client.send(get(200_000))
+    assert client.begin().status == 200
+    if end == "stop":
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    else:
+        assert eventually(lambda: len(files()) == before)
+    assert b"".join(client.pieces()) == content(1, 200_000)
+    assert client.at_end()
+
+
 @cases(*KINDS, quick=["trio direct"])
 def test_an_app_with_a_default_timeout_of_sockets(
     start: Start, connect: Connect, kind: str, answers: str
