@@ -252,11 +252,12 @@ class WsgiExchange(Call):
     # The sink; in the app's thread ---------------------------------------------------------------
 
     def begin(self, head: AppHead, length: int | None) -> int:
+        status, reason, fields, _ = head
         request = self.head
         start, self._framing = encode_text_head(
-            head.status,
-            head.reason,
-            head.fields,
+            status,
+            reason,
+            fields,
             request.method,
             request.minor_version,
             length,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from reactor_run.native import copy_fields
 from reactor_run.protocol.fields import TOKEN
@@ -24,35 +24,18 @@ _STATUS: Final = re.compile("[2-9][0-9][0-9](?: .*)?", re.DOTALL).fullmatch
 _TOKEN: Final = re.compile(TOKEN).fullmatch
 
 
-class AppHead:
-    """The head of an app's answer.
+Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""The app's fields, also hop-by-hop fields. Names are tokens. Values have no control characters."""
 
-    status: the status code.
-    reason: the reason phrase, which may be empty.
-    fields: the app's fields, also hop-by-hop fields. Names are tokens. Values have no control
-    characters. All texts, also the reason, are latin-1.
-    declared: the Content-Length in bytes; None without one.
-    bodyless: whether the status allows no body.
-    """
+AppHead: TypeAlias = tuple[int, str, Fields, int | None]
+"""The head of an app's answer: its status code, the reason phrase, which may be empty, the fields,
+and the Content-Length in bytes, None without one. All texts are latin-1.
 
-    __slots__ = ("bodyless", "declared", "fields", "reason", "status")
-
-    def __init__(
-        self,
-        status: int,
-        reason: str,
-        fields: tuple[tuple[str, str], ...],
-        declared: int | None,
-    ) -> None:
-        self.status = status
-        self.reason = reason
-        self.fields = fields
-        self.declared = declared
-        self.bodyless = status == 204 or status == 304
+It is a plain tuple, because an object of a class takes longer to make than all else here."""
 
 
 def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
-    """Check the arguments of start_response, and copy them.
+    """Check the arguments of start_response, and return the head that they give.
 
     Raises TypeError or ValueError if they cannot be sent.
     """
@@ -61,10 +44,10 @@ def read_app_head(status: str, headers: list[tuple[str, str]]) -> AppHead:
     short = type(status) is str and len(status) <= _NAME_SIZE
     code, reason = _short_status_line(status) if short else _status_line(status)
     fields, declared = copy_fields(headers) or judge_fields(headers)
-    return AppHead(code, reason, fields, declared)
+    return code, reason, fields, declared
 
 
-def judge_fields(headers: Any) -> tuple[tuple[tuple[str, str], ...], int | None]:
+def judge_fields(headers: Any) -> tuple[Fields, int | None]:
     """Check and copy the fields in Python alone. Return them, and the Content-Length.
 
     Raises TypeError or ValueError if they cannot be sent.

@@ -57,7 +57,7 @@ class HookedWsgiExchange(WsgiExchange):
 
     def begin(self, head: AppHead, length: int | None) -> int:
         framing = super().begin(head, length)
-        self._status = head.status
+        self._status, *_ = head
         self._body_bytes = 0
         return framing
 

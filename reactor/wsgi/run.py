@@ -195,7 +195,7 @@ _FILE_BLOCK: Final = 65536
 """Bytes of a file read at once if the sink does not send it by itself."""
 
 _ERROR_BODY: Final = b"Internal Server Error"
-_ERROR_HEAD: Final = AppHead(
+_ERROR_HEAD: Final[AppHead] = (
     500,
     _ERROR_BODY.decode(),
     (
@@ -211,6 +211,7 @@ class _Answer:
 
     __slots__ = (
         "_bodyless",
+        "_declared",
         "_head",
         "_head_only",
         "_left",
@@ -219,6 +220,8 @@ class _Answer:
     )
 
     _head: AppHead
+    _declared: int | None
+    """The app's Content-Length in bytes; None without one."""
     _bodyless: bool
     """The answer has no body, because of the request's method or the status."""
     _left: int
@@ -254,7 +257,8 @@ class _Answer:
             raise AssertionError("start_response was called a second time, without exc_info")
 
         self._head = head = read_app_head(status, headers)
-        self._bodyless = self._head_only or head.bodyless
+        code, _, _, self._declared = head
+        self._bodyless = self._head_only or code == 204 or code == 304
         self._phase = _STARTED
         return self.write
 
@@ -318,7 +322,7 @@ class _Answer:
             if type(block) is not bytes:
                 return self._send_whole([_exact(each) for each in blocks])
             total += len(block)
-        if self._phase is _STARTED and self._head.declared in (None, total):
+        if self._phase is _STARTED and self._declared in (None, total):
             # The usual case: the body has exactly its Content-Length.
             try:
                 self._left = left = self._sink.answer_whole(self._head, total, blocks)
@@ -374,11 +378,10 @@ class _Answer:
         """Give the head to the sink. `length`: bytes of the body that the app made, if known."""
         if self._phase is _SILENT:
             raise AssertionError("start_response was not called")
-        head = self._head
-        if head.declared is not None:
-            length = head.declared
+        if self._declared is not None:
+            length = self._declared
         try:
-            self._left = self._sink.begin(head, length)
+            self._left = self._sink.begin(self._head, length)
         except OSError as exc:
             raise self._gone(exc) from exc
         self._phase = _BEGUN
