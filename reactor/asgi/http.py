@@ -133,11 +133,10 @@ class AsgiExchange(Response):
         del scope
         if type(coroutine) is not types.CoroutineType:
             coroutine = _awaiting(coroutine)
-        try:
-            trap: object = coroutine.send(None)
-        except StopIteration:
-            return FINISHED
-        self.coroutine = coroutine
+        # This spares the StopIteration by which `send` tells that the app has ended.
+        trap: object = next(coroutine.__await__(), FINISHED)
+        if trap is not FINISHED:
+            self.coroutine = coroutine
         return trap
 
     # What the app calls --------------------------------------------------------------------------
