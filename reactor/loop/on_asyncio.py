@@ -23,6 +23,8 @@ from typing import Any, Final
 
 from anyio._backends._asyncio import _task_states
 
+from reactor_run.reactor.loop.hosted import FINISHED
+
 __all__ = ["CANCEL_GRACE", "Cancellation", "EagerTasks", "OnceEvent"]
 
 CANCEL_GRACE: Final = 5.0
@@ -60,14 +62,14 @@ else:
             asyncio.tasks._enter_task(self._loop, task)
             before = carrier.snapshot()
             try:
-                trap = coroutine.send(None)
-            except StopIteration:
-                if carrier.snapshot() == before:
+                # This spares the StopIteration by which `send` tells that the coroutine has ended.
+                trap = next(coroutine.__await__(), FINISHED)
+                if trap is not FINISHED:
+                    carrier.carry(coroutine, trap)
+                elif carrier.snapshot() == before:
                     self._spare = carrier
                 else:
                     carrier.end()
-            else:
-                carrier.carry(coroutine, trap)
             finally:
                 asyncio.tasks._leave_task(self._loop, task)
             return task
