@@ -252,7 +252,7 @@ def judge_response_head(
         text = b"".join(pieces[1::2])
     except ResponseError:
         raise
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ResponseError(_type_complaint(name, value, reason, error)) from error
     if text.translate(_ONLY_TEXT) != text:
         raise ResponseError(_text_complaint(pieces))

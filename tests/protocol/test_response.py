@@ -315,6 +315,7 @@ def test_near_names_are_rejected(name: bytes) -> None:
     [
         (("x", b"v"), "field name 'x' must be bytes, not str"),
         ((bytearray(b"x"), b"v"), r"field name bytearray\(b'x'\) must be bytes"),
+        ((memoryview(b"x"), b"v"), "field name <memory at .*> must be bytes, not memoryview"),
         ((1, b"v"), "field name 1 must be bytes, not int"),
         ((None, b"v"), "field name None must be bytes"),
         ((b"x", "v"), "value of field b'x' must be bytes, not str"),
