@@ -13,7 +13,7 @@ PURE_TESTS := $(addprefix tests/protocol/test_,$(addsuffix .py,bounds corpus env
   tests/protocol/http2 tests/protocol/websocket tests/fuzz tests/frontend/clients tests/reactor/asgi tests/reactor/links tests/reactor/wsgi \
   $(addprefix tests/integration/test_,$(addsuffix .py,bodies corpus direct_answers http isolation no_desync))
 # What the extensions are built from.
-NATIVE := protocol/_head.c protocol/_frames.c protocol/_http2.c protocol/_response.c
+NATIVE := $(wildcard src/reactor_run/_*.c protocol/_*.c)
 # How many test files run at once: two a core, because half of the time a test waits for processes.
 JOBS ?= $(shell echo $$(( $$(nproc) * 2 )))
 # Each worker takes one file after another. tests/conftest.py orders them. The plugin of faker, which
@@ -110,7 +110,7 @@ wheels: $(VENV)/wheels.stamp ## build a manylinux wheel for this Python into dis
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheels/*.whl
 
 clean: ## remove virtual environments, caches and build products
-	rm -f protocol/_*.so
+	rm -f src/reactor_run/_*.so protocol/_*.so
 	rm -rf .venv .venv-3.* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -9,8 +9,8 @@ from setuptools import Extension, setup
 def extension(name: str) -> Extension:
     """Return an extension that is optional: without it, Python does its work (native.py)."""
     return Extension(
-        f"reactor_run.protocol.{name}",
-        sources=[f"src/reactor_run/protocol/{name}.c"],
+        f"reactor_run.{name}",
+        sources=[f"src/reactor_run/{name.replace('.', '/')}.c"],
         # Without debug symbols, which hold paths, it is the same file wherever it is built.
         extra_compile_args=["-O3", "-g0"],
         optional=True,
@@ -19,9 +19,10 @@ def extension(name: str) -> Extension:
 
 setup(
     ext_modules=[
-        extension("_head"),
-        extension("_frames"),
-        extension("_http2"),
-        extension("_response"),
+        extension("_memory"),
+        extension("protocol._frames"),
+        extension("protocol._head"),
+        extension("protocol._http2"),
+        extension("protocol._response"),
     ]
 )

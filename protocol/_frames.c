@@ -284,35 +284,6 @@ pack_message(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t coun
     return frame;
 }
 
-/* Offers ---------------------------------------------------------------------------------------- */
-
-static PyObject *
-swap_word(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
-{
-    uint64_t index, old, new;
-    if (count != 4 || !read_int(args[1], UINT32_MAX, &index) ||
-        !read_int(args[2], UINT64_MAX, &old) || !read_int(args[3], UINT64_MAX, &new)) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "swap_word takes memory and three integers");
-        }
-        return NULL;
-    }
-    Py_buffer view;
-    if (PyObject_GetBuffer(args[0], &view, PyBUF_WRITABLE) < 0) {
-        return NULL;
-    }
-    bool swapped = false;
-    if (index < (uint64_t)view.len / sizeof(uint64_t) && (uintptr_t)view.buf % sizeof old == 0) {
-        uint64_t *word = (uint64_t *)view.buf + index;
-        swapped = __atomic_compare_exchange_n(word, &old, new, false, __ATOMIC_SEQ_CST,
-                                              __ATOMIC_SEQ_CST);
-    } else {
-        PyErr_SetString(PyExc_IndexError, "the word is outside of the memory");
-    }
-    PyBuffer_Release(&view);
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(swapped);
-}
-
 /* WebSockets ------------------------------------------------------------------------------------- */
 
 enum { MASK_SIZE = 4 };
@@ -459,8 +430,6 @@ static PyMethodDef module_methods[] = {
      "pack_request(prefix, exchange, size): the frame before a request."},
     {"pack_message", (PyCFunction)(void (*)(void))pack_message, METH_FASTCALL,
      "pack_message(exchange, kind, size=0): the frame before any other message."},
-    {"swap_word", (PyCFunction)(void (*)(void))swap_word, METH_FASTCALL,
-     "swap_word(memory, index, old, new): replace a word of 8 bytes, if it is `old`; whether."},
     {"apply_mask", (PyCFunction)(void (*)(void))apply_mask, METH_FASTCALL,
      "apply_mask(data, mask): data with the mask applied or removed."},
     {"take_messages", (PyCFunction)(void (*)(void))take_messages, METH_FASTCALL,

@@ -12,11 +12,5 @@ def pack_request(prefix: bytes, exchange: int, size: int, /) -> bytes:
 def pack_message(exchange: int, kind: int, size: int = 0, /) -> bytes:
     """Return the frame before any other message; its payload has `size` bytes."""
 
-def swap_word(memory: memoryview[int], index: int, old: int, new: int, /) -> bool:
-    """Replace the word of 8 bytes at `index` by `new` if it is `old`; return whether it was.
-
-    No other process sees or makes a change in between.
-    """
-
 def apply_mask(data: bytes | memoryview, mask: bytes, /) -> bytes:
     """Return `data` with the mask applied or removed. `mask` has four bytes."""

@@ -24,10 +24,14 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("frontend", "protocol", "reactor")
 
 
-NAMES = ("_head", "_frames", "_http2", "_response")
-EXTENSIONS = {
-    f"reactor_run/protocol/{name}{sysconfig.get_config_var('EXT_SUFFIX')}" for name in NAMES
-}
+NAMES = (
+    "_memory",
+    "protocol/_frames",
+    "protocol/_head",
+    "protocol/_http2",
+    "protocol/_response",
+)
+EXTENSIONS = {f"reactor_run/{name}{sysconfig.get_config_var('EXT_SUFFIX')}" for name in NAMES}
 """The extensions in C, by their paths in a wheel."""
 PAGE = "frontend/service/status_page.html"
 C_SOURCES = tuple(f"{name}{end}" for name in NAMES for end in (".c", ".pyi"))
@@ -117,7 +121,7 @@ def test_sdist_holds_real_files(sdist: Path) -> None:
         expected = {str(package / room / module) for module in modules(ROOT / room)}
         assert expected, room
         assert expected <= files
-    assert {str(package / "protocol" / name) for name in C_SOURCES} <= files
+    assert {str(package / name) for name in C_SOURCES} <= files
     assert str(package / PAGE) in files
 
 
@@ -141,7 +145,7 @@ def test_wheel_holds_every_room_and_one_top_level_module(wheel: Path) -> None:
     for room in ROOMS:
         assert {f"reactor_run/{room}/{module}" for module in modules(ROOT / room)} <= set(names)
     assert f"reactor_run/{PAGE}" in names
-    stubs = {f"reactor_run/protocol/{name}" for name in C_SOURCES if name.endswith(".pyi")}
+    stubs = {f"reactor_run/{name}" for name in C_SOURCES if name.endswith(".pyi")}
     assert {"reactor_run/py.typed"} | stubs | EXTENSIONS <= set(names)
     assert not [name for name in names if name.endswith(".c")]
 

@@ -1,4 +1,4 @@
-"""The optional extensions in C (protocol/_*.c), or what takes their place.
+"""The optional extensions in C (protocol/_*.c, _memory.c), or what takes their place.
 
 Without them, these functions accept nothing. So Python reads every head and every frame, with the
 same results. Two things cause that: there was no compiler when reactor-run was installed, or
@@ -20,6 +20,7 @@ __all__ = [
     "encode_head",
     "encode_text",
     "read_head",
+    "set_malloc_bounds",
     "split_answer",
     "split_answers",
     "split_requests",
@@ -34,7 +35,8 @@ NATIVE: bool
 """The extensions are in use."""
 
 if TYPE_CHECKING:
-    from reactor_run.protocol._frames import split_answers, split_requests, swap_word
+    from reactor_run._memory import set_malloc_bounds, swap_word
+    from reactor_run.protocol._frames import split_answers, split_requests
     from reactor_run.protocol._head import Head, Names, read_head
     from reactor_run.protocol._http2 import count_heads, split_answer, write_request
     from reactor_run.protocol._response import copy_fields, encode_head, encode_text
@@ -42,7 +44,8 @@ else:
     try:
         if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
             raise ImportError(f"{PURE_VARIABLE} is set")
-        from reactor_run.protocol._frames import split_answers, split_requests, swap_word
+        from reactor_run._memory import set_malloc_bounds, swap_word
+        from reactor_run.protocol._frames import split_answers, split_requests
         from reactor_run.protocol._head import Head, Names, read_head
         from reactor_run.protocol._http2 import count_heads, split_answer, write_request
         from reactor_run.protocol._response import copy_fields, encode_head, encode_text
@@ -67,6 +70,10 @@ else:
 
         def swap_word(memory, index, old, new):
             """Change nothing."""
+            return False
+
+        def set_malloc_bounds(mapped, kept):
+            """Set nothing."""
             return False
 
         def write_request(fields, ended, size):
