@@ -20,6 +20,7 @@ def extension(name: str) -> Extension:
 setup(
     ext_modules=[
         extension("_memory"),
+        extension("_sockets"),
         extension("protocol._frames"),
         extension("protocol._head"),
         extension("protocol._http2"),

@@ -26,6 +26,7 @@ ROOMS = ("frontend", "protocol", "reactor")
 
 NAMES = (
     "_memory",
+    "_sockets",
     "protocol/_frames",
     "protocol/_head",
     "protocol/_http2",

@@ -328,8 +328,6 @@ class Connection:
         """Note that a reactor has a duplicate of the socket. It is told when this closes."""
         if not self.transport.shared:
             self.transport.share()
-            self.recv = self.transport.recv
-            self.send = self.transport.send
         if self._holders is None:
             self._holders = set()
         self._holders.add(holder)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from reactor_run.native import SocketCalls
+
 __all__ = ["Transport"]
 
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -26,7 +28,7 @@ class Transport:
     recv, recv_into: bytes from the client; BlockingIOError: none now; none at all: FIN.
     send, sendmsg: return how many bytes the kernel took; BlockingIOError: none.
 
-    `share` replaces these four, so look them up after it.
+    `share` replaces recv_into and sendmsg, so look them up after it.
     """
 
     encrypted = False
@@ -41,10 +43,11 @@ class Transport:
         self.shared = False
         """Another process has a duplicate of the socket, which keeps the connection open."""
         self._resets = False
+        calls = SocketCalls(sock)
         # Bound once: each request needs them, and a method in between would cost it a call.
-        self.recv: Callable[[int], bytes] = sock.recv
+        self.recv: Callable[[int], bytes] = calls.recv
         self.recv_into: Callable[..., int] = sock.recv_into
-        self.send: Callable[[bytes | memoryview], int] = sock.send
+        self.send: Callable[[bytes | memoryview], int] = calls.send
         self.sendmsg: Callable[[Iterable[bytes | memoryview]], int] = sock.sendmsg
 
     def fileno(self) -> int:
@@ -55,13 +58,11 @@ class Transport:
         """Get ready for a duplicate of the socket in another process.
 
         A duplicate shares O_NONBLOCK, and a child of the app may clear it. So each call asks the
-        kernel not to wait.
+        kernel not to wait. `recv` and `send` always do.
         """
         self.shared = True
         sock, flag = self.sock, socket.MSG_DONTWAIT
-        self.recv = lambda size: sock.recv(size, flag)
         self.recv_into = lambda space, size=0: sock.recv_into(space, size, flag)
-        self.send = lambda data: sock.send(data, flag)
         self.sendmsg = lambda pieces: sock.sendmsg(pieces, (), flag)
 
     def send_file(self, fd: int, offset: int, count: int) -> int:

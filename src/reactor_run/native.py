@@ -1,4 +1,4 @@
-"""The optional extensions in C (protocol/_*.c, _memory.c), or what takes their place.
+"""The optional extensions in C (protocol/_*.c, _memory.c, _sockets.c), or what takes their place.
 
 Without them, these functions accept nothing. So Python reads every head and every frame, with the
 same results. Two things cause that: there was no compiler when reactor-run was installed, or
@@ -15,6 +15,7 @@ __all__ = [
     "PURE_VARIABLE",
     "Head",
     "Names",
+    "SocketCalls",
     "copy_fields",
     "count_heads",
     "encode_head",
@@ -36,6 +37,7 @@ NATIVE: bool
 
 if TYPE_CHECKING:
     from reactor_run._memory import set_malloc_bounds, swap_word
+    from reactor_run._sockets import SocketCalls
     from reactor_run.protocol._frames import split_answers, split_requests
     from reactor_run.protocol._head import Head, Names, read_head
     from reactor_run.protocol._http2 import count_heads, split_answer, write_request
@@ -45,6 +47,7 @@ else:
         if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
             raise ImportError(f"{PURE_VARIABLE} is set")
         from reactor_run._memory import set_malloc_bounds, swap_word
+        from reactor_run._sockets import SocketCalls
         from reactor_run.protocol._frames import split_answers, split_requests
         from reactor_run.protocol._head import Head, Names, read_head
         from reactor_run.protocol._http2 import count_heads, split_answer, write_request
@@ -52,9 +55,27 @@ else:
 
         NATIVE = True
     except ImportError:
+        from socket import MSG_DONTWAIT
+
         from reactor_run.protocol.names import FieldNameCache as Names
 
         NATIVE = False
+
+        class SocketCalls:
+            """Two calls of a socket that never wait."""
+
+            __slots__ = ("_sock",)
+
+            def __init__(self, sock, /):
+                self._sock = sock
+
+            def recv(self, size, /):
+                """Return at most `size` bytes that have arrived; none at all: FIN."""
+                return self._sock.recv(size, MSG_DONTWAIT)
+
+            def send(self, data, /):
+                """Send what the kernel takes; return the number of bytes."""
+                return self._sock.send(data, MSG_DONTWAIT)
 
         class Head:
             """No head is of this class."""
