@@ -333,6 +333,7 @@ _HTTP2: Final[Sequence[Bar]] = (
         for how, case, peer, bound in (
             ("without TLS", "plain", "granian-asgi", 0.9),
             ("without TLS", "plain", "hypercorn-trio", 10.0),
+            ("without TLS", "plain", "gunicorn-http2", 10.0),
             ("with TLS", "tls", "granian-asgi", 0.75),
             ("with TLS", "tls", "uvicorn-http2", 2.0),
             ("with TLS", "tls", "hypercorn-trio", 10.0),

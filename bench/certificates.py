@@ -13,6 +13,7 @@ __all__ = ["FLAGS", "write_certificate"]
 FLAGS: Final = {
     "ours": "--certfile {folder}/certificate.pem --keyfile {folder}/key.pem",
     "uvicorn": "--ssl-certfile {folder}/certificate.pem --ssl-keyfile {folder}/key.pem",
+    "gunicorn": "--certfile {folder}/certificate.pem --keyfile {folder}/key.pem",
     "hypercorn": "--certfile {folder}/certificate.pem --keyfile {folder}/key.pem",
     "granian": "--ssl-certificate {folder}/certificate.pem --ssl-keyfile {folder}/key.pem",
 }

@@ -337,6 +337,17 @@ SERVERS: Final[Sequence[Server]] = (
         ),
     ),
     Server(
+        "gunicorn-http2",
+        "gunicorn",
+        "asgi",
+        ("gunicorn", "uvloop", "h2"),
+        _one(
+            f"{_GUNICORN} --bind 127.0.0.1:{{port}} --worker-class asgi --asgi-loop uvloop"
+            " --http-protocols h2,h1 --http2-cleartext both {flags} {app}",
+            *_FORKING,
+        ),
+    ),
+    Server(
         "hypercorn-trio",
         "hypercorn",
         "asgi",

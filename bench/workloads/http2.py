@@ -10,7 +10,9 @@ from bench.running import Running
 from bench.sample import Sample, add_cpu_per_request, watching
 from bench.workload import Case, Setup, Workload, against
 
-_PAIRS: Final = against("reactor-run", "uvicorn-http2", "granian-asgi", "hypercorn-trio")
+_PAIRS: Final = against(
+    "reactor-run", "uvicorn-http2", "granian-asgi", "gunicorn-http2", "hypercorn-trio"
+)
 _UVLOOP: Final = against("reactor-run-uvloop", "uvicorn-http2", "granian-asgi")
 _FLAGS: Final = (("granian", "--http auto"),)
 
@@ -22,7 +24,7 @@ class Http2(Workload):
     about: ClassVar[str] = (
         "h2load asks for 13 bytes, or for 10 KB, on 160 streams at once. All processes of a server "
         "have one core. With TLS it is TLS 1.3 with a P-256 certificate; without, clients begin "
-        "with HTTP/2. uvicorn speaks it by zttp."
+        "with HTTP/2. uvicorn speaks it by zttp, gunicorn by h2."
     )
     measures: ClassVar[tuple[str, ...]] = ("rate", "cpu")
     compared: ClassVar[tuple[str, ...]] = ("rate", "cpu")
