@@ -553,8 +553,6 @@ split_answer(PyObject *module, PyObject *data)
     Py_RETURN_NONE;
 }
 
-/* The module ------------------------------------------------------------------------------------ */
-
 /* Frames ---------------------------------------------------------------------------------------- */
 
 enum {
@@ -585,6 +583,8 @@ count_heads(PyObject *module, PyObject *const *args, Py_ssize_t count)
     }
     return Py_BuildValue("nn", heads, at - size);
 }
+
+/* The module ------------------------------------------------------------------------------------ */
 
 static PyMethodDef module_methods[] = {
     {"count_heads", (PyCFunction)(void (*)(void))count_heads, METH_FASTCALL,

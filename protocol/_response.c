@@ -7,10 +7,9 @@
  * no error is worded here. `copy_fields` stands in the same relation to reactor/wsgi/head.py.
  * tests/fuzz/encoding.py compares them.
  *
- * What is left to Python: fields that are no list or tuple of pairs of bytes (of str, if those are
- * asked for), more than 64 of them,
- * names that are no tokens, values with control characters, hop-by-hop fields, a Content-Length
- * that is repeated or no number, and heads beyond HEAD_MAX.
+ * What is left to Python: fields that are no list or tuple of pairs of bytes (of str, where these are
+ * asked for), more than 64 of them, names that are no tokens, values with control characters,
+ * hop-by-hop fields, a Content-Length that is repeated or no number, and heads beyond HEAD_MAX.
  */
 
 #define PY_SSIZE_T_CLEAN
