@@ -714,10 +714,11 @@ class StandIn:
 
     def wait_for_end(self) -> None:
         """Wait until the front end has killed the process and handled its end."""
-        end = time.monotonic() + DEADLINE
-        while any(r.name == self.name for r in self._front.server.supervisor.reactors):
-            assert time.monotonic() < end, f"{self.name} lives on"
-            self._front.settle()
+        supervisor = self._front.server.supervisor
+        self._front.settle_until(
+            lambda: all(reactor.name != self.name for reactor in supervisor.reactors),
+            lambda: f"{self.name} lives on",
+        )
         # The reactor leaves the list before the front end has handled all of its end.
         self._front.settle()
 
@@ -797,10 +798,8 @@ class StandInZygote:
 
     def see_dead(self, pid: int) -> None:
         """Wait until the front end has handled the end of this zygote."""
-        end = time.monotonic() + DEADLINE
-        while pid in self._front.server.pools.zygotes:
-            assert time.monotonic() < end, "the zygote lives on"
-            self._front.settle()
+        pools = self._front.server.pools
+        self._front.settle_until(lambda: pid not in pools.zygotes, lambda: "the zygote lives on")
         self._front.settle()
 
     def hang_up(self) -> None:
@@ -957,6 +956,17 @@ class Front:
             quiet = 0 if poll.poll(0) or self.server.loop.has_deferred else quiet + 1
             assert time.monotonic() < end, "the front end's loop spins"
 
+    def settle_until(self, condition: Callable[[], bool], failure: Callable[[], str]) -> None:
+        """Settle until `condition` holds: the kernel or another process has to do its part.
+
+        `failure` says what is wrong if it does not hold in time.
+        """
+        end = time.monotonic() + DEADLINE
+        self.settle()
+        while not condition():
+            assert time.monotonic() < end, failure()
+            self.settle()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Stop the loop during the block. All events of the block reach it in one batch."""
@@ -1031,12 +1041,12 @@ class Front:
         The kernel sends a reset only when the last duplicate of the socket is closed. A process
         that has just been started may have one: its parent goes on before it closes them.
         """
-        end = time.monotonic() + DEADLINE
-        self.settle()
-        while self.clients:
-            left = [(client.state, client.requester.exchange) for client in self.clients]
-            assert time.monotonic() < end, f"connections outlive their clients: {left}"
-            self.settle()
+
+        def left() -> str:
+            clients = [(client.state, client.requester.exchange) for client in self.clients]
+            return f"connections outlive their clients: {clients}"
+
+        self.settle_until(lambda: not self.clients, left)
 
     def close(self) -> None:
         """End the front end and its reactors, and check that no descriptor is left open."""
