@@ -177,7 +177,10 @@ def encode_text_head(
     date_field: bytes,
     own_fields: OwnFields,
 ) -> tuple[bytes, int]:
-    """Do the same for a WSGI app, whose texts are latin-1 (PEP 3333, "Unicode Issues")."""
+    """Encode the head of a WSGI app as `encode_response_head` does.
+
+    Its texts are latin-1 (PEP 3333, "Unicode Issues").
+    """
     encoded = None
     if not own_fields.chosen:
         encoded = encode_text(
